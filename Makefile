@@ -1,0 +1,39 @@
+# Needs Python >= 3.10 with venv and a C++ compiler; everything else comes through pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# The installed package is editable: Python files are used where they lie, native sources trigger a new build.
+BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard runtime/native/*)
+
+# Plain `torch` would bring gigabytes of CUDA libraries on Linux; the tests need the CPU alone.
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/python -m runtime.run --source runtime/assets/astronaut.jpg --output out/demo --save overlay,json,obj,ply
+	@echo "The overlay, the mesh (.obj, .ply) and results.jsonl are in out/demo:"
+	@ls -l out/demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) build out .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info < (3, 14) or sys.exit("Python 3.10 to 3.13 is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: $(BUILD_INPUTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	touch $@
+
+$(VENV)/test.stamp: $(BUILD_INPUTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/demo.stamp

@@ -1,0 +1,1 @@
+"""Measurements: accuracy, and latency beside the programs that people would use instead."""

@@ -1,0 +1,1 @@
+"""The slow road: checkpoint to ONNX and its spec."""

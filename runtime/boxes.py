@@ -1,0 +1,65 @@
+"""The ``--boxes`` file: CSV with the header ``path,x1,y1,x2,y2``, one line per face."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import FaceMeshError
+
+COLUMNS = ("path", "x1", "y1", "x2", "y2")
+
+
+def read_boxes(path: Path, pictures: Sequence[Path]) -> dict[str, NDArray[np.float32]]:
+    """Read the boxes of ``pictures``: picture path -> boxes_xyxy (N, 4) float32 px, N = 0 where the file has no line for it.
+
+    A box is the tight box of the 68 landmarks. A path in the file is taken relative to the folder of the pictures or to
+    the current folder. Raises `FaceMeshError` naming the line for anything that is not a box of one of ``pictures``.
+    """
+    known = {os.path.realpath(picture): str(picture) for picture in pictures}
+    folder = pictures[0].parent if pictures else Path()
+    boxes: dict[str, list[list[float]]] = {str(picture): [] for picture in pictures}
+    for line, row in _rows(path):
+        where = f"{path} line {line}"
+        if len(row) != len(COLUMNS):
+            raise FaceMeshError(f"{where}: {len(row)} columns instead of {len(COLUMNS)}; every line is {','.join(COLUMNS)}")
+        name = row[0].strip()
+        picture = known.get(os.path.realpath(folder / name)) or known.get(os.path.realpath(name))
+        if picture is None:
+            raise FaceMeshError(f"{where}: {name!r} is not a picture of the source; give paths relative to the source's folder or the current one")
+        boxes[picture].append(_box(row[1:], where))
+    return {picture: np.array(rows, np.float32).reshape(-1, 4) for picture, rows in boxes.items()}
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """(line number, fields) of every line that is not blank, without the checked header."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if any(field.strip() for field in row)]
+    except OSError as error:
+        raise FaceMeshError(f"{path}: cannot be read ({error.strerror or error}); give --boxes a CSV file") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FaceMeshError(f"{path}: no CSV text ({error}); its first line must be {','.join(COLUMNS)}") from error
+    if not rows or tuple(field.strip().lower() for field in rows[0][1]) != COLUMNS:
+        raise FaceMeshError(f"{path}: the header line is missing or different; it must be {','.join(COLUMNS)}")
+    return rows[1:]
+
+
+def _box(fields: Sequence[str], where: str) -> list[float]:
+    """Four numbers of one line, checked as far as it goes without the picture."""
+    try:
+        x1, y1, x2, y2 = box = [float(field) for field in fields]
+    except ValueError as error:
+        raise FaceMeshError(f"{where}: {error}; x1,y1,x2,y2 are pixels of the picture") from None
+    if not all(map(math.isfinite, box)):
+        raise FaceMeshError(f"{where}: the box {box} is not finite; remove the line or correct it")
+    if x2 - x1 < 1 or y2 - y1 < 1:
+        raise FaceMeshError(f"{where}: the box {box} is reversed or under one pixel; x1 must be left of x2 and y1 above y2")
+    return box

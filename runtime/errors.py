@@ -1,0 +1,8 @@
+"""The one exception that users see as a single line."""
+
+
+class FaceMeshError(Exception):
+    """Bad input or a missing part: the message is one line that says what, where and the remedy.
+
+    Command-line entry points print it after ``error:`` and exit with 1; a traceback is for bugs alone.
+    """

@@ -1,0 +1,50 @@
+"""Head pose from 68 landmarks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import FaceMeshError
+from runtime.topology import LANDMARK_COUNT, UVTopology
+from runtime.types import Pose
+
+# Contour, then brows, nose and eyes, then mouth: jaw and lips move with the expression, the rest with the skull.
+_WEIGHTS = np.repeat([0.3, 1.0, 0.1], [17, 31, 20])
+
+
+class PoseEstimator:
+    """The rotation that best turns the topology's canonical landmarks into predicted ones (Umeyama 1991, weighted)."""
+
+    def __init__(self, topology: UVTopology) -> None:
+        canonical = topology.canonical_vertices[topology.landmark_vertices].astype(np.float64)
+        weights = _WEIGHTS / _WEIGHTS.sum()
+        # These rows sum to 0, so the predicted points need no centring: a shift of all of them adds nothing to the covariance.
+        self._weighted = (canonical - weights @ canonical) * weights[:, None]
+
+    def __call__(self, landmarks: NDArray[np.float32]) -> Pose:
+        """Pose of (68, 3) landmarks: x right, y down, z to the camera, one unit for all three. Scale and place do not matter.
+
+        Raises `ValueError` for another shape and `FaceMeshError` where the points are not finite or have no extent.
+        """
+        if landmarks.shape != (LANDMARK_COUNT, 3):
+            raise ValueError(f"landmarks must have shape ({LANDMARK_COUNT}, 3), have {landmarks.shape}")
+        if not np.isfinite(landmarks).all() or (landmarks == landmarks[0]).all():
+            raise FaceMeshError("the landmarks are not finite or all the same: the model's output is unusable; check the engine with another picture")
+        left, _, right = np.linalg.svd(landmarks.T.astype(np.float64) @ self._weighted)
+        if np.linalg.det(left) * np.linalg.det(right) < 0:  # a rotation, no reflection
+            left[:, 2] = -left[:, 2]
+        return rotation_to_pose(left @ right)
+
+
+def rotation_to_pose(rotation: NDArray[np.float64]) -> Pose:
+    """Angles of a (3, 3) proper rotation, canonical face -> image.
+
+    Yaw and pitch say where the nose points; roll is what is left. The order rotation = yaw @ pitch @ roll has its singularity where one looks
+    straight up or down; the order of 300W-LP (pitch @ yaw @ roll) has it at the profile, where its pitch and roll become meaningless.
+    """
+    nose_x, nose_y, nose_z = rotation[:, 2]
+    yaw = np.arctan2(nose_x, nose_z)
+    pitch = np.arcsin(np.clip(-nose_y, -1.0, 1.0))
+    roll = np.arctan2(rotation[1, 0], rotation[1, 1])
+    return Pose(*(float(angle) for angle in np.degrees([yaw, pitch, roll])))

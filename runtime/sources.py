@@ -1,0 +1,160 @@
+"""Where frames come from: one photo, a folder of photos, a video file or a camera."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import FaceMeshError
+from runtime.types import Frame
+
+PHOTO_SUFFIXES = {".bmp", ".jpe", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+# A list, because the video library opens nearly anything: it plays a text file as an animation of its letters.
+VIDEO_SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
+CAMERA_PREFIX = "camera:"
+
+
+class FrameSource:
+    """The frames of ``uri``, in order; a context manager and an iterable.
+
+    ``uri`` is a photo, a folder (its photos, by name, subfolders left out), a video file or ``camera:0``. Raises
+    `FaceMeshError` when it cannot be opened. A photo that cannot be read raises too; with ``on_error`` it is handed that
+    error instead and the next photo follows.
+    """
+
+    def __init__(self, uri: str | Path, on_error: Callable[[FaceMeshError], None] | None = None) -> None:
+        self.uri = str(uri)
+        self.photos: list[Path] = []  # empty for a video or a camera
+        self.frame_count: int | None = None  # what is to come: a promise for a video, None for a camera
+        self.fps = 0.0  # of a video or a camera, 0 where unknown
+        self._on_error = on_error
+        self._capture: cv2.VideoCapture | None = None
+        if self.uri.startswith(CAMERA_PREFIX):
+            self._open_camera()
+        elif Path(uri).suffix.lower() in VIDEO_SUFFIXES and Path(uri).is_file():
+            self._open_video()
+        else:
+            self.photos = list_photos(Path(uri))
+            self.frame_count = len(self.photos)
+
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._capture is not None:
+            self._capture.release()
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self._read_photos() if self._capture is None else self._read_video(self._capture)
+
+    def _open_camera(self) -> None:
+        number = self.uri.removeprefix(CAMERA_PREFIX)
+        if not number.isdecimal():
+            raise FaceMeshError(f"{self.uri}: a camera is named by its number; write camera:0 for the first one")
+        self._capture = cv2.VideoCapture(int(number))
+        if not self._capture.isOpened():
+            raise FaceMeshError(f"{self.uri}: no camera answers there; plug one in, close other programs that use it, or try another number")
+        self.fps = _positive(self._capture.get(cv2.CAP_PROP_FPS))
+
+    def _open_video(self) -> None:
+        _require_content(Path(self.uri))
+        self._capture = cv2.VideoCapture(self.uri)
+        if not self._capture.isOpened():
+            raise FaceMeshError(f"{self.uri}: cannot be opened as a video; it may be damaged, or convert it to MP4")
+        self.fps = _positive(self._capture.get(cv2.CAP_PROP_FPS))
+        self.frame_count = int(_positive(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))) or None
+
+    def _read_photos(self) -> Iterator[Frame]:
+        for path in self.photos:
+            try:
+                image = read_photo(path)
+            except FaceMeshError as error:
+                if self._on_error is None:
+                    raise
+                self._on_error(error)
+            else:
+                yield Frame(image, 0, 0.0, str(path))
+
+    def _read_video(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
+        is_camera = self.uri.startswith(CAMERA_PREFIX)
+        start, index = time.monotonic(), 0
+        while True:
+            read, image = capture.read()
+            if not read:
+                break
+            if is_camera:
+                timestamp_s = time.monotonic() - start
+            else:
+                timestamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 or (index / self.fps if self.fps else 0.0)
+            yield Frame(image, index, timestamp_s, self.uri)
+            index += 1
+        if is_camera:
+            raise FaceMeshError(f"{self.uri}: the camera stopped delivering pictures after {index}; check its cable and start again")
+        if index == 0:
+            raise FaceMeshError(f"{self.uri}: not one frame of the video could be decoded; it may be damaged, or convert it to MP4")
+
+
+def list_photos(path: Path) -> list[Path]:
+    """``path`` itself, or the photos of the folder ``path`` sorted by name; `FaceMeshError` where there is none."""
+    if path.is_dir():
+        try:
+            # Names with a leading dot are droppings of file managers, such as ._photo.jpg.
+            photos = sorted(item for item in path.iterdir() if item.suffix.lower() in PHOTO_SUFFIXES and not item.name.startswith("."))
+        except OSError as error:
+            raise FaceMeshError(f"{path}: the folder cannot be listed ({error.strerror or error}); check its permissions") from error
+        if not photos:
+            raise FaceMeshError(f"{path}: no photos in this folder (subfolders are not searched); give a folder with JPEG or PNG files")
+        return photos
+    if not path.exists():
+        raise FaceMeshError(f"{path}: no such file or folder; check the path given to --source")
+    return [path]
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """Decode a photo of any depth and colour model: (H, W, 3) uint8 BGR, turned by its EXIF orientation.
+
+    Transparency is dropped. Raises `FaceMeshError` for files that are missing, empty, cut off or no photo.
+    """
+    data = _require_content(path)
+    if data.startswith(b"\xff\xd8") and _jpeg_is_cut_off(data):
+        # OpenCV would paint the missing part grey and say nothing.
+        raise FaceMeshError(f"{path}: the JPEG file is cut off before its end; copy or download it again")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise FaceMeshError(f"{path}: cannot be decoded as a photo ({error.err}); convert it to JPEG or PNG") from error
+    if image is None:
+        raise FaceMeshError(f"{path}: damaged, or no photo in a known format; convert it to JPEG or PNG")
+    return image
+
+
+def _require_content(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FaceMeshError(f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions") from error
+    if not data:
+        raise FaceMeshError(f"{path}: the file is empty (0 bytes); copy or download it again")
+    return data
+
+
+def _jpeg_is_cut_off(data: bytes) -> bool:
+    """True when no end marker follows the start of the first scan. (An embedded preview, which comes earlier, has its own.)"""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xDA:  # start of scan
+            return data.find(b"\xff\xd9", position) < 0
+        fill_byte = marker == 0xFF
+        position += 1 if fill_byte else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return position + 4 > len(data)
+
+
+def _positive(value: float) -> float:
+    """Video properties are 0, negative or not a number where they are unknown."""
+    return value if 0 < value < 1e9 else 0.0

@@ -1,0 +1,130 @@
+"""``ModelSpec``: everything the runtime must obey about a network, kept as JSON beside the model file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import FaceMeshError
+
+FAMILIES = ("position_map", "coefficients")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The image tensor: float32, square, batch first."""
+
+    name: str
+    size: int  # side in px
+    layout: str  # "NCHW" or "NHWC"; the position map of the output has the same layout
+    colour_order: str  # "RGB" or "BGR"
+    value_range: tuple[float, float]  # what uint8 0 and 255 become
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """The position map: float32, 3 channels x, y, z."""
+
+    name: str
+    size: int  # side of the map
+    scale: float  # output * scale = px of the crop (PRNet: 256 * 1.1)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Contract between a model file and the runtime. ``load`` and ``save`` are its JSON form."""
+
+    name: str
+    family: str  # one of FAMILIES
+    input: InputSpec
+    output: OutputSpec
+    crop_scale: float  # side of the square crop = crop_scale * (box width + box height) / 2
+    topology: str  # asset name "uv_topology.npz", or the path of an npz file or PRNet uv-data folder
+    precision: str  # "fp32", "fp16" or "int8"
+    onnx_sha256: str  # hex digest of the ONNX file that this spec belongs to
+
+    @staticmethod
+    def path_for(model: str | os.PathLike[str]) -> Path:
+        """``model.onnx`` -> ``model.onnx.json``."""
+        return Path(f"{os.fspath(model)}.json")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ModelSpec:
+        """Read and check the JSON file ``path``; raises `FaceMeshError` that names the field at fault."""
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FaceMeshError(f"{path}: no model spec there; every model needs one beside it, 'python -m export onnx' writes both") from None
+        except (OSError, ValueError) as error:
+            raise FaceMeshError(f"{path}: cannot be read as a model spec ({error}); export the model again") from None
+        try:
+            spec = _from_document(cls, document, "spec")
+        except ValueError as error:
+            raise FaceMeshError(f"{path}: {error}; export the model again or correct the file") from None
+        return spec
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the JSON file ``path`` whole or not at all."""
+        temporary = Path(f"{os.fspath(path)}.part")
+        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+
+    def __post_init__(self) -> None:
+        _one_of("family", self.family, FAMILIES)
+        _one_of("input.layout", self.input.layout, ("NCHW", "NHWC"))
+        _one_of("input.colour_order", self.input.colour_order, ("RGB", "BGR"))
+        _one_of("precision", self.precision, ("fp32", "fp16", "int8"))
+        for field, value in (("input.size", self.input.size), ("output.size", self.output.size)):
+            if not 8 <= value <= 4096:
+                raise ValueError(f"field {field} must be 8..4096, is {value}")
+        for field, number in (("output.scale", self.output.scale), ("crop_scale", self.crop_scale)):
+            if not (math.isfinite(number) and number > 0):
+                raise ValueError(f"field {field} must be a positive number, is {number}")
+        low, high = self.input.value_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"field input.value_range must be two rising numbers, is {[low, high]}")
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Hex SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+
+
+def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"field {field} must be one of {', '.join(allowed)}, is {value!r}")
+
+
+def _from_document(cls: type, document: Any, where: str) -> Any:
+    """Build a dataclass from parsed JSON, refusing unknown, missing and wrongly typed fields."""
+    if not isinstance(document, dict):
+        raise ValueError(f"{where} must be a JSON object")
+    fields = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+    if unknown := sorted(document.keys() - fields.keys()):
+        raise ValueError(f"{where} has unknown fields: {', '.join(unknown)}")
+    if missing := sorted(fields.keys() - document.keys()):
+        raise ValueError(f"{where} lacks fields: {', '.join(missing)}")
+    return cls(**{name: _convert(type_name, document[name], name) for name, type_name in fields.items()})
+
+
+def _convert(type_name: str, value: Any, field: str) -> Any:
+    nested = {"InputSpec": InputSpec, "OutputSpec": OutputSpec}.get(type_name)
+    if nested is not None:
+        return _from_document(nested, value, field)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if type_name == "str" and isinstance(value, str):
+        return value
+    if type_name == "int" and is_number and value == int(value):
+        return int(value)
+    if type_name == "float" and is_number:
+        return float(value)
+    if type_name == "tuple[float, float]" and isinstance(value, list) and len(value) == 2 and all(isinstance(item, (int, float)) for item in value):
+        return (float(value[0]), float(value[1]))
+    raise ValueError(f"field {field} must be {type_name}, is {value!r}")

@@ -1,0 +1,55 @@
+"""What flows down the fast road: frames in, detections between, face meshes out.
+
+Pixel coordinates everywhere: x right, y down, an integer is a pixel centre; z towards the camera in the same unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a source, turned the way a person sees it."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) BGR, contiguous
+    index: int  # position in its source, from 0
+    timestamp_s: float  # seconds since the start of the source; 0.0 for photos
+    source: str  # file path or camera address it came from
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Faces found in one frame, best first. No face is ``N = 0``, never ``None``."""
+
+    boxes_xyxy: NDArray[np.float32]  # (N, 4) px, the tight box of the 68 landmarks
+    scores: NDArray[np.float32]  # (N,) confidence 0..1
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Head rotation in degrees; all zero looks straight into the camera.
+
+    yaw > 0: the nose points to the image right; pitch > 0: it points up; roll > 0: the head is turned clockwise in the image.
+    """
+
+    yaw_deg: float
+    pitch_deg: float
+    roll_deg: float
+
+
+@dataclass(frozen=True, eq=False)
+class FaceMesh:
+    """One face. It owns its arrays: nothing in it changes when the next frame is processed."""
+
+    vertices: NDArray[np.float32]  # (V, 3) px of the frame; z >= 0 roughly, own origin per face
+    landmarks: NDArray[np.float32]  # (68, 3) px, iBUG 300-W order
+    box_xyxy: NDArray[np.float32]  # (4,) px, tight box of ``landmarks``
+    score: float  # confidence of the detection, 1.0 for boxes that were given
+    pose: Pose

@@ -1,0 +1,59 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtime.spec import InputSpec, ModelSpec, OutputSpec
+from runtime.topology import UVTopology, load_topology
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the source tree."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with photographs and labels that is not part of the repository; the test is skipped where it is not there."""
+    path = REPOSITORY.parent / "shared" / "data"
+    if not (path / "README.md").is_file():
+        pytest.skip("needs ../shared/data, which is not here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def topology() -> UVTopology:
+    """The shipped UV layout."""
+    return load_topology()
+
+
+@pytest.fixture(scope="session")
+def make_spec() -> Callable[..., ModelSpec]:
+    """``make_spec(map_size=64, input_size=128, layout="NCHW", colour_order="BGR", value_range=(-1.0, 1.0))``: a spec without a model."""
+
+    def make(
+        map_size: int = 64,
+        input_size: int = 128,
+        layout: str = "NCHW",
+        colour_order: str = "BGR",
+        value_range: tuple[float, float] = (-1.0, 1.0),
+    ) -> ModelSpec:
+        return ModelSpec(
+            name="test",
+            family="position_map",
+            input=InputSpec("image", input_size, layout, colour_order, value_range),
+            output=OutputSpec("position_map", map_size, input_size * 1.1),
+            crop_scale=1.6,
+            topology="uv_topology.npz",
+            precision="fp32",
+            onnx_sha256="0" * 64,
+        )
+
+    return make

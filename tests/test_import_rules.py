@@ -1,0 +1,161 @@
+"""The two import rules of the house.
+
+1. Packages import in one direction: runtime <- calibration, training <- export <- benchmarks.
+2. Importing any module needs the standard library, numpy and OpenCV. Every other library has home modules that import it
+   plainly at their top; everybody else imports the home module inside a function.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {
+    "runtime": {"runtime"},
+    "calibration": {"calibration", "runtime"},
+    "training": {"training", "runtime"},
+    "export": {"export", "calibration", "training", "runtime"},
+    "benchmarks": {"benchmarks", "export", "calibration", "training", "runtime"},
+}
+EVERYWHERE = {*sys.stdlib_module_names, "numpy", "cv2"}
+# Library -> its home modules. PyTorch has several: modules whose business it is.
+HOMES = {
+    "matplotlib": {"training.curve"},
+    "onnx": {"export.to_onnx"},
+    "onnxruntime": {"runtime.onnx_runner"},
+    "scipy": {"training.mat_files"},
+    "torch": {"training.networks.edge", "training.networks.prnet", "training.targets", "training.loop", "export.to_onnx"},
+    "tqdm": {"runtime.progress"},
+}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of every module of the five packages."""
+    found = {}
+    for path in (path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(tree: ast.AST, *, executed_only: bool = False) -> Iterator[tuple[str, bool]]:
+    """Root name of every import in the tree, functions included, and whether it is relative; ``executed_only`` leaves out those for type checkers."""
+    for node in ast.iter_child_nodes(tree):
+        if executed_only and isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.partition(".")[0], False) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").partition(".")[0], node.level > 0
+        else:
+            yield from imported(node, executed_only=executed_only)
+
+
+def direction_faults(module: str, tree: ast.AST) -> list[str]:
+    allowed = MAY_IMPORT[module.partition(".")[0]]
+    names = list(imported(tree))
+    faults = [f"{module}: relative import" for _, is_relative in names if is_relative]
+    return faults + [f"{module} imports {name}" for name, _ in names if name in {*MAY_IMPORT, "tests"} - allowed]
+
+
+def library_faults(module: str, tree: ast.AST) -> list[str]:
+    names = {name for name, is_relative in imported(tree, executed_only=True) if not is_relative}
+    strangers = names - EVERYWHERE - {*MAY_IMPORT, "tests"}
+    return [f"{module} imports {name}, at home in {HOMES.get(name, 'no module yet')}" for name in strangers if module not in HOMES.get(name, ())]
+
+
+def parsed() -> dict[str, ast.AST]:
+    return {module: ast.parse(path.read_text(encoding="utf-8"), str(path)) for module, path in modules().items()}
+
+
+def test_packages_import_in_one_direction():
+    faults = [fault for module, tree in parsed().items() for fault in direction_faults(module, tree)]
+    assert not faults
+
+
+def test_libraries_are_imported_in_their_home_modules_alone():
+    faults = [fault for module, tree in parsed().items() for fault in library_faults(module, tree)]
+    assert not faults
+
+
+def test_home_modules_exist_and_import_plainly_at_their_top():
+    trees = parsed()
+    for library, homes in HOMES.items():
+        for home in homes:
+            assert home in trees, f"HOMES names {home}, which is gone"
+            top = ast.Module([node for node in trees[home].body if isinstance(node, (ast.Import, ast.ImportFrom))], [])
+            assert library in {name for name, _ in imported(top)}, f"{home} does not import {library} at its top"
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "faults"),
+    [
+        ("runtime.x", "import numpy as np, cv2\nfrom runtime.errors import FaceMeshError\nfrom pathlib import Path", 0),
+        ("runtime.x", "def f():\n    from training.labels import load_labels", 1),
+        ("training.x", "import export.to_onnx", 1),
+        ("benchmarks.x", "from tests import conftest", 1),
+        ("runtime.x", "from .errors import FaceMeshError", 1),
+        ("runtime.x", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch", 0),
+        ("runtime.x", "class A:\n    def f(self):\n        import onnxruntime", 1),
+        ("runtime.x", "try:\n    import scipy.io\nexcept ImportError:\n    pass", 1),
+        ("export.x", "import unheard_of", 1),
+        ("runtime.onnx_runner", "import onnxruntime", 0),
+    ],
+)
+def test_the_rules_find_what_breaks_them(module, source, faults):
+    tree = ast.parse(source)
+    assert len(direction_faults(module, tree) + library_faults(module, tree)) == faults
+
+
+IMPORT_ALL_BARE = """
+import importlib, json, sys
+
+class Bare:  # as if nothing but these were installed
+    def __init__(self, allowed):
+        self.allowed = allowed
+    def find_spec(self, name, path=None, target=None):
+        root = name.partition(".")[0]
+        if root not in self.allowed:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+modules, allowed = json.load(sys.stdin)
+sys.meta_path.insert(0, Bare(set(allowed)))
+result = {}
+for module in modules:
+    try:
+        importlib.import_module(module)
+        result[module] = None
+    except ModuleNotFoundError as error:
+        result[module] = error.name.partition(".")[0]
+    except Exception as error:
+        result[module] = repr(error)
+json.dump(result, sys.stdout)
+"""
+
+
+def test_every_module_imports_without_optional_libraries(tmp_path):
+    """In a fresh interpreter where only the standard library, numpy and OpenCV can be found; home modules fail by their own library."""
+    (tmp_path / "import_all.py").write_text(IMPORT_ALL_BARE)
+    run = subprocess.run(
+        [sys.executable, tmp_path / "import_all.py"],
+        input=json.dumps([sorted(modules()), sorted({*EVERYWHERE, *MAY_IMPORT})]),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    faults = {}
+    for module, missing in json.loads(run.stdout).items():
+        own = {library for library, homes in HOMES.items() if module in homes}
+        if (missing is None) == bool(own) or (missing and missing not in own):
+            faults[module] = missing
+    assert not faults, f"fail for want of a library that is not at home in them, or do not need the one that is: {faults}"

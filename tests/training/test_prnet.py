@@ -1,0 +1,202 @@
+"""resfcn256 is the published network: variables of its checkpoint, arithmetic of TensorFlow."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from training.networks.prnet import PRNet, ResidualBlock, SameConv, SameConvTranspose  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return PRNet()
+
+
+@pytest.fixture(scope="module")
+def live_network(network):
+    """Normalisation fitted to noise: a fresh network's statistics make it output 0.5 everywhere."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # plain mean over the passes
+            module.reset_running_stats()
+    network.train()
+    with torch.no_grad():
+        for seed in range(3):
+            network(noise(seed))
+    return network.eval()
+
+
+def noise(seed, batch=2):
+    """Blobs and grain: (batch, 3, 256, 256) in 0..1."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.nn.functional.interpolate(torch.rand(batch, 3, 8, 8, generator=generator), size=256, mode="bilinear")
+    return (coarse + 0.2 * torch.rand(batch, 3, 256, 256, generator=generator)).clamp(0, 1)
+
+
+def tensorflow_conv(x, kernel, stride):
+    """``tf.nn.conv2d(padding="SAME")`` by its definition; x (H, W, I), kernel (k, k, I, O)."""
+    size, k = x.shape[0], kernel.shape[0]
+    out = -(-size // stride)
+    total = max((out - 1) * stride + k - size, 0)
+    before = total // 2
+    padded = np.pad(x, ((before, total - before), (before, total - before), (0, 0)))
+    y = np.zeros((out, out, kernel.shape[3]))
+    for row in range(out):
+        for column in range(out):
+            patch = padded[row * stride : row * stride + k, column * stride : column * stride + k]
+            y[row, column] = np.tensordot(patch, kernel, 3)
+    return y
+
+
+def tensorflow_conv_transpose(x, kernel, stride):
+    """``tf.nn.conv2d_transpose(padding="SAME")``: the gradient of the convolution from size * stride to size; kernel (k, k, O, I)."""
+    size = x.shape[0] * stride
+    y = np.zeros((size, size, kernel.shape[2]))
+    for row in range(size):
+        for column in range(size):
+            for channel in range(kernel.shape[2]):
+                impulse = np.zeros(y.shape)
+                impulse[row, column, channel] = 1
+                y[row, column, channel] = (tensorflow_conv(impulse, kernel, stride) * x).sum()  # J^T x, one row of J^T at a time
+    return y
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("layer_type", "reference"), [(SameConv, tensorflow_conv), (SameConvTranspose, tensorflow_conv_transpose)])
+def test_layers_compute_what_tensorflow_defines(layer_type, reference, stride):
+    rng = np.random.default_rng(0)
+    channels_in, channels_out = 3, 2
+    layer = layer_type(channels_in, channels_out, stride)
+    order = (channels_in, channels_out) if layer_type is SameConv else (channels_out, channels_in)
+    kernel = rng.normal(size=(4, 4, *order))
+    layer.weight.data = torch.from_numpy(kernel.transpose(3, 2, 0, 1).astype(np.float32))
+    x = rng.normal(size=(6, 6, channels_in))
+    with torch.no_grad():
+        y = layer(torch.from_numpy(x.transpose(2, 0, 1)[None].astype(np.float32)))[0].numpy().transpose(1, 2, 0)
+    np.testing.assert_allclose(y, reference(x, kernel, stride), atol=1e-5)
+
+
+def test_residual_block_normalises_after_the_addition():
+    torch.manual_seed(0)
+    block = ResidualBlock(8, 16, 2).eval()
+    block.norm.running_mean[:] = 100  # after the addition this silences the shortcut as well
+    with torch.no_grad():
+        assert block(torch.rand(1, 8, 8, 8)).abs().max() == 0
+        block.norm.running_mean[:] = 0
+        block.norm.running_var[:] = 1 - 1e-3
+        torch.nn.init.zeros_(block.expand.weight)
+        x = torch.rand(1, 8, 8, 8)
+        torch.testing.assert_close(block(x), torch.relu(block.shortcut(x)))
+    assert isinstance(ResidualBlock(16, 16, 1).shortcut, torch.nn.Identity)
+
+
+def test_size_of_the_network(network):
+    macs = 0
+
+    def count(module, inputs, output):
+        nonlocal macs
+        transposed = isinstance(module, torch.nn.ConvTranspose2d)
+        positions = inputs[0].shape[2:].numel() if transposed else output.shape[2:].numel()
+        macs += module.weight.numel() * positions
+
+    hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d))]
+    assert len(hooks) == 1 + 10 * 3 + 5 + 17
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, 256, 256))
+    for hook in hooks:
+        hook.remove()
+    assert sum(parameter.numel() for parameter in network.parameters()) == 13_353_618
+    assert macs == pytest.approx(4.13e9, rel=0.002)
+
+
+def test_normalisation_is_slims_default(network):
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(norms) == 1 + 10 * 3 + 17
+    assert {(norm.eps, norm.affine) for norm in norms} == {(1e-3, True)}
+    assert not [name for name, _ in network.named_parameters() if name.endswith("conv.bias")]
+
+
+def test_output_is_a_map_that_depends_on_its_input(live_network):
+    with torch.no_grad():
+        first, second = live_network(noise(10, 1)), live_network(noise(11, 1))
+    assert first.shape == (1, 3, 256, 256)
+    assert first.min() > 0
+    assert first.max() < 1
+    assert first.std() > 0.05
+    assert (first - second).abs().mean() > 0.02
+
+
+def test_every_variable_of_the_published_checkpoint_has_its_place(network, shared_data):
+    published = read_index(shared_data / "reference" / "256_256_resfcn256_weight.index")
+    published = {name: shape for name, shape in published.items() if "Adam" not in name and not name.endswith("_power")}
+    state, names = network.state_dict(), network.tensorflow_names()
+    assert {name for name, _ in names.values()} == published.keys()
+    assert len({name for name, _ in names.values()}) == len(names)  # none used twice
+    assert names.keys() == {key for key in state if not key.endswith("num_batches_tracked")}
+    for key, (name, axes) in names.items():
+        assert tuple(state[key].shape) == tuple(published[name][axis] for axis in axes), key
+
+
+def read_index(path):
+    """Name -> shape of a TensorFlow checkpoint index: a LevelDB table of BundleEntryProto messages, uncompressed."""
+    data = path.read_bytes()
+    position = varint(data, varint(data, len(data) - 48)[1])[1]  # the footer begins with the handle of the meta index, not needed here
+    tables = [value for _, value in block(data, position)]
+    entries = [entry for handle in tables for entry in block_at(data, handle)]
+    return {key.decode(): shape_of(value) for key, value in entries if key}
+
+
+def varint(data, position):
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 127) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 128:
+            return value, position
+
+
+def block(data, position):
+    """Entries of the block whose handle (offset, size) is at ``position``."""
+    offset, position = varint(data, position)
+    size, _ = varint(data, position)
+    assert data[offset + size] == 0, "compressed"
+    content = data[offset : offset + size]
+    (restarts,) = struct.unpack("<I", content[-4:])
+    position, key = 0, b""
+    while position < size - 4 - 4 * restarts:
+        shared, position = varint(content, position)
+        unshared, position = varint(content, position)
+        length, position = varint(content, position)
+        key = key[:shared] + content[position : position + unshared]
+        position += unshared
+        yield key, content[position : position + length]
+        position += length
+
+
+def block_at(data, handle):
+    return block(data + handle, len(data))
+
+
+def fields(message):
+    """(number, value) of a protocol buffer message."""
+    position = 0
+    while position < len(message):
+        tag, position = varint(message, position)
+        if tag & 7 == 5:
+            value, position = message[position : position + 4], position + 4
+        else:
+            value, position = varint(message, position)
+            if tag & 7 == 2:
+                value, position = message[position : position + value], position + value
+        yield tag >> 3, value
+
+
+def shape_of(entry):
+    return tuple(dict(fields(size)).get(1, 0) for number, shape in fields(entry) if number == 2 for _, size in fields(shape))

@@ -1,0 +1,73 @@
+"""A small synthetic face set: a curved sheet as face model, pictures whose colours encode the place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training.face_model import FaceModel
+from training.labels import FaceLabels
+from training.uv_layout import FACE_LEFT_EDGE
+
+SIDE = 17  # vertices along an edge of the sheet
+
+
+def toy_face_model() -> FaceModel:
+    """289 vertices over the whole UV square, two shape columns and one expression column; symmetric in x."""
+    u, v = np.meshgrid(np.linspace(0, 1, SIDE), np.linspace(1, 0, SIDE))
+    x, y = 2 * u.ravel() - 1, 2 * v.ravel() - 1
+    mean = np.stack([x, y, 0.8 - 0.5 * x**2 - 0.2 * y**2], 1)
+    columns = [np.stack(c, 1) for c in ((0.1 * x, 0 * x, 0 * x), (0 * x, 0.1 * y, 0.05 * x**2), (0 * x, 0 * x, 0.1 * np.cos(3 * y)))]
+    corner = np.arange(SIDE * (SIDE - 1)).reshape(SIDE - 1, SIDE)[:, :-1].ravel()
+    triangles = np.concatenate([np.stack([corner, corner + SIDE, corner + 1], 1), np.stack([corner + 1, corner + SIDE, corner + SIDE + 1], 1)])
+    inside = np.flatnonzero((np.abs(x) < 0.6) & (y > -0.4) & (y < 0.9))
+    assert FACE_LEFT_EDGE[0][0] < 255 * 0.2  # the chosen landmarks are face
+    keypoints = inside[np.linspace(0, len(inside) - 1, 68).astype(int)]
+    return FaceModel(
+        mean=mean.astype(np.float32),
+        basis=np.stack([column.ravel() for column in columns], 1).astype(np.float32),
+        shape_count=2,
+        triangles=triangles.astype(np.int32),
+        uv=np.stack([u.ravel(), v.ravel()], 1).astype(np.float32),
+        keypoints68=keypoints.astype(np.int32),
+        symmetry=np.arange(SIDE * SIDE).reshape(SIDE, SIDE)[:, ::-1].ravel().astype(np.int32),
+    )
+
+
+def toy_labels(model: FaceModel, count: int, side: int = 160, seed: int = 0) -> FaceLabels:
+    """Faces turned by up to ±40° in every axis, in the middle of square pictures; every fourth row is for validation."""
+    generator = np.random.default_rng(seed)
+    coefficients = generator.normal(size=(count, 3)).astype(np.float32)
+    rotation = np.stack([np.diag([1.0, -1.0, 1.0]) @ _rotation(*np.deg2rad(generator.uniform(-40, 40, 3))) for _ in range(count)])
+    scale = generator.uniform(22, 30, count)
+    translation = np.concatenate([side / 2 + generator.uniform(-6, 6, (count, 2)), np.zeros((count, 1))], 1)
+    points = scale[:, None, None] * model.landmarks(coefficients) @ rotation.transpose(0, 2, 1) + translation[:, None]
+    return FaceLabels(
+        names=np.array([f"{index}.jpg" for index in range(count)]),
+        source=np.array(["left" if index % 2 else "right" for index in range(count)]),
+        size=np.full(count, side, np.int32),
+        scale=scale.astype(np.float32),
+        rotation=rotation.astype(np.float32),
+        translation=translation.astype(np.float32),
+        coefficients=coefficients,
+        pts68=points.astype(np.float32),
+        box=np.concatenate([points[..., :2].min(1), points[..., :2].max(1)], 1).astype(np.float32),
+        yaw_deg=np.rad2deg(np.arctan2(rotation[:, 0, 2], rotation[:, 2, 2])).astype(np.float32),
+        is_val=np.arange(count) % 4 == 3,
+    )
+
+
+def coordinate_pictures(labels: FaceLabels) -> list[np.ndarray]:
+    """(S, S, 3) uint8 each: blue is x, green is y, in px; red is 200."""
+    side = int(labels.size[0])
+    y, x = np.mgrid[:side, :side]
+    return [np.dstack([x, y, np.full_like(x, 200)]).astype(np.uint8)] * len(labels.names)
+
+
+def _rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:
+    def about(axis: int, angle: float) -> np.ndarray:
+        matrix = np.eye(3)
+        i, j = [k for k in range(3) if k != axis]
+        matrix[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        return matrix
+
+    return about(0, pitch) @ about(1, yaw) @ about(2, roll)

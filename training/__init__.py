@@ -1,0 +1,1 @@
+"""Network definitions, UV layout, targets, losses and the training loop."""

@@ -1,0 +1,253 @@
+"""``python -m training fit``: the training loop. Everything a run needs to go on after a kill lies in its folder."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import dataclasses
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from training.dataset import CropBatch, FaceCrops
+from training.labels import FaceLabels
+from training.targets import PositionMapLoss, PositionMapTargets
+
+YAW_BINS_DEG = (0, 30, 60, 180)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast. One epoch draws as many faces as there are training rows."""
+
+    epochs: int = 20
+    learning_rate: float = 1e-4
+    decay: str = "step"  # "step": halved every ``halve_every`` epochs, as published; "cosine": to zero, after a short warm-up
+    halve_every: int = 5
+    weight_decay: float = 0.0
+    average_decay: float = 0.999  # of the exponential moving average of the weights, which is what is validated and kept
+    bfloat16: bool = False
+
+    def rate(self, epoch: float) -> float:
+        """Learning rate at a fractional epoch."""
+        if self.decay == "step":
+            return self.learning_rate * 0.5 ** (int(epoch) // self.halve_every)
+        warm_up = min(1.0, epoch / 0.3 + 0.05)
+        return self.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / self.epochs)))
+
+
+class Trainer:
+    """Owns network, optimiser, averaged weights and the files of one run: ``last.pt``, ``best.pt``, ``log.csv``, ``curve.png``."""
+
+    def __init__(self, network: nn.Module, targets: PositionMapTargets, loss: PositionMapLoss, labels: FaceLabels, schedule: Schedule, folder: Path) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network, self.targets, self.loss = network.to(self.device), targets.to(self.device), loss.to(self.device)
+        self.network.to(memory_format=torch.channels_last)
+        if schedule.bfloat16:
+            keep_narrow_layers_float32(self.network)
+        self.labels, self.schedule, self.folder = labels, schedule, folder
+        self.coefficients = torch.from_numpy(labels.coefficients.astype(np.float32)).to(self.device)
+        self.optimiser = torch.optim.AdamW(self._parameter_groups(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+        self.averaged = copy.deepcopy(self.network)
+        self.steps = 0
+        self.epoch, self.best = 0, math.inf
+        low, high = network.value_range
+        self.value_low, self.value_step = low, (high - low) / 255
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def fit(self, training: FaceCrops, validation: FaceCrops, workers: int) -> None:
+        """Train until the schedule ends; validates, logs and saves after every epoch."""
+        torch.manual_seed(training.seed + self.epoch)
+        for self.epoch in range(self.epoch, self.schedule.epochs):
+            training.epoch = self.epoch
+            started = time.monotonic()
+            train_loss = self._train_epoch(training, workers)
+            scores = self.validate(validation, workers)
+            row = {
+                "epoch": self.epoch + 1,
+                "samples": (self.epoch + 1) * len(training) * training.batch_size,
+                "learning_rate": self.schedule.rate(self.epoch),
+                "train_loss": round(train_loss, 6),
+                **{name: round(score, 4) for name, score in scores.items()},
+                "seconds": round(time.monotonic() - started, 1),
+            }
+            self._log(row)
+            self.save("last.pt")
+            if scores["balanced"] < self.best:
+                self.best = scores["balanced"]
+                self.save("best.pt")
+            draw_curve(self.folder / "log.csv", self.folder / "curve.png")
+            print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+
+    def _train_epoch(self, crops: FaceCrops, workers: int) -> float:
+        self.network.train()
+        total = 0.0
+        loader = DataLoader(crops, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
+        bar = tqdm(loader, desc=f"epoch {self.epoch + 1}/{self.schedule.epochs}", unit="batch", leave=False, mininterval=5, disable=None)
+        for index, batch in enumerate(bar):
+            for group in self.optimiser.param_groups:
+                group["lr"] = group["rate_factor"] * self.schedule.rate(self.epoch + index / len(crops))
+            loss = self.loss(self._predict(self.network, batch), *self._target(batch), torch.from_numpy(batch.box_size_px).to(self.device))
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+            self.optimiser.step()
+            self._average()
+            total += loss.item()
+            if not math.isfinite(total):
+                raise FloatingPointError(f"the loss is not finite in epoch {self.epoch + 1}, batch {index}: lower the learning rate and resume")
+        return total / max(1, len(crops))
+
+    @torch.no_grad()
+    def validate(self, crops: FaceCrops, workers: int) -> dict[str, float]:
+        """NME in % of the 68 landmarks (2D) on the averaged weights: mean, by yaw bin, mean of the bins, and by source."""
+        network = self.averaged.eval()
+        errors, rows = [], []
+        for batch in DataLoader(crops, batch_size=None, num_workers=workers):
+            landmarks = self.loss.landmarks(self._predict(network, batch))
+            _, wanted = self._target(batch)
+            distance = (landmarks - wanted)[..., :2].norm(dim=2).mean(1).cpu().numpy()
+            errors.append(100 * distance / batch.box_size_px)
+            rows.append(batch.rows)
+        return nme_table(np.concatenate(errors), self.labels, np.concatenate(rows))
+
+    def _parameter_groups(self) -> list[dict]:
+        """Parameters by the factor of their learning rate (``rate_factors`` of the network, by first part of the name)."""
+        factors = getattr(self.network, "rate_factors", {})
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            groups.setdefault(factors.get(name.split(".")[0], 1.0), []).append(parameter)
+        return [{"params": parameters, "rate_factor": factor} for factor, parameters in groups.items()]
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Exponential moving average of weights and normalisation statistics, short at first."""
+        self.steps += 1
+        keep = min(self.schedule.average_decay, self.steps / (self.steps + 9))
+        for mean, new in zip(self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(new, 1 - keep)
+            else:
+                mean.copy_(new)
+
+    def _predict(self, network: nn.Module, batch: CropBatch) -> Tensor:
+        """Position maps in crop px, float32."""
+        image = torch.from_numpy(batch.images).to(self.device)
+        if self.network.colour_order == "RGB":
+            image = image.flip(3)
+        image = (image.permute(0, 3, 1, 2).float() * self.value_step + self.value_low).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.bfloat16):
+            maps = network(image)
+        return maps.float() * self.network.output_scale
+
+    def _target(self, batch: CropBatch) -> tuple[Tensor, Tensor]:
+        coefficients = self.coefficients[torch.from_numpy(batch.rows).to(self.device)]
+        return self.targets(coefficients, torch.from_numpy(batch.poses).to(self.device), torch.from_numpy(batch.mirrored).to(self.device))
+
+    def sample_maps(self, crops: FaceCrops, batches: int) -> Tensor:
+        """(N, 3, M, M) target maps in units of the network's output, for `EdgeNet.fit_expansion`."""
+        return torch.cat([self._target(crops[index])[0] for index in range(batches)]) / self.network.output_scale
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint whole or not at all; ``network`` in it are the averaged weights."""
+        temporary = self.folder / f"{name}.part"
+        state = {
+            "network": self.averaged.state_dict(),
+            "training": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "epoch": self.epoch + 1,
+            "steps": self.steps,
+            "best": self.best,
+            "schedule": dataclasses.asdict(self.schedule),
+        }
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / name)
+
+    def resume(self) -> bool:
+        """Go on from ``last.pt`` if there is one."""
+        path = self.folder / "last.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(state["training"])
+        self.averaged.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.epoch, self.steps, self.best = state["epoch"], state["steps"], state["best"]
+        return True
+
+    def _log(self, row: dict[str, float]) -> None:
+        path = self.folder / "log.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, row.keys())
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def keep_narrow_layers_float32(network: nn.Module, channels: int = 16) -> None:
+    """Take convolutions of fewer than ``channels`` input or output channels out of autocast.
+
+    They gain nothing from bfloat16, and oneDNN's bfloat16 kernels for them have corrupted memory ("double free") on CPUs.
+    """
+
+    def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        module.float32_region = torch.autocast(inputs[0].device.type, enabled=False)
+        module.float32_region.__enter__()
+        return tuple(value.float() for value in inputs)
+
+    def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        module.float32_region.__exit__(None, None, None)
+        del module.float32_region
+
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and min(module.in_channels, module.out_channels) < channels:
+            module.register_forward_pre_hook(enter)
+            module.register_forward_hook(leave)
+
+
+def nme_table(errors_percent: NDArray[np.floating], labels: FaceLabels, rows: NDArray[np.int64]) -> dict[str, float]:
+    """Means of per-face errors: all, yaw bins, the mean of the bins ("balanced") and by source."""
+    yaw = np.abs(labels.yaw_deg[rows])
+    table = {"mean": float(errors_percent.mean())}
+    bins = []
+    for low, high in zip(YAW_BINS_DEG[:-1], YAW_BINS_DEG[1:], strict=True):
+        inside = (yaw >= low) & (yaw < high)
+        bins.append(float(errors_percent[inside].mean()) if inside.any() else math.nan)
+        table[f"yaw_{low}_{high}"] = bins[-1]
+    table["balanced"] = float(np.nanmean(bins))
+    for source in np.unique(labels.source):
+        chosen = labels.source[rows] == source
+        table[str(source)] = float(errors_percent[chosen].mean()) if chosen.any() else math.nan
+    return table
+
+
+def draw_curve(log: Path, picture: Path) -> None:
+    """Validation NME over samples seen, from the CSV log to a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with log.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    samples = [float(row["samples"]) for row in rows]
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for name in ("balanced", "yaw_0_30", "yaw_30_60", "yaw_60_180"):
+        axes.plot(samples, [float(row[name]) for row in rows], label=name.replace("_", " "), linewidth=2 if name == "balanced" else 1)
+    axes.set(xlabel="faces seen", ylabel="NME of 68 landmarks on validation rows [%]")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    temporary = picture.with_name(f"{picture.name}.part.png")
+    figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
+    os.replace(temporary, picture)

@@ -1,0 +1,116 @@
+"""The edge network: a mobile encoder whose latent vector a learned linear layer expands to a 64 x 64 position map.
+
+    image (B, 3, 128, 128) ─ MobileNetV1 × 0.5 ─▶ (B, 512, 4, 4) ─ 4×4 convolution ─▶ latent (B, K) ─ linear ─▶ map (B, 3, 64, 64)
+
+Position maps of one face model under weak perspective lie close to a linear space: 128 principal components of randomly
+turned, shifted and scaled training maps leave 0.04 % of the face size. So no decoder of transposed convolutions is
+needed; the runtime samples the small map at the vertices, which is exact for a bilinear surface.
+
+The encoder has the layers and parameter names of 3DDFA_V2's small network (Guo et al., ECCV 2020; MIT licence), so that its
+weights can be a starting point (`EdgeNet.load_mb05`). Convolution, batch normalisation, ReLU, reshape and a matrix
+product are all the operators there are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from runtime.errors import FaceMeshError
+
+# name, output channels, stride: MobileNetV1 (Howard et al., 2017, table 1) at width 0.5
+BLOCKS = (
+    ("dw2_1", 32, 1),
+    ("dw2_2", 64, 2),
+    ("dw3_1", 64, 1),
+    ("dw3_2", 128, 2),
+    ("dw4_1", 128, 1),
+    ("dw4_2", 256, 2),
+    ("dw5_1", 256, 1),
+    ("dw5_2", 256, 1),
+    ("dw5_3", 256, 1),
+    ("dw5_4", 256, 1),
+    ("dw5_5", 256, 1),
+    ("dw5_6", 512, 2),
+    ("dw6", 512, 1),
+)
+
+
+class DepthwiseSeparable(nn.Module):
+    """3×3 depthwise and 1×1 convolution, each with batch normalisation and ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv_dw = nn.Conv2d(channels_in, channels_in, 3, stride, padding=1, groups=channels_in, bias=False)
+        self.bn_dw = nn.BatchNorm2d(channels_in)
+        self.conv_sep = nn.Conv2d(channels_in, channels_out, 1, bias=False)
+        self.bn_sep = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.bn_dw(self.conv_dw(x)))
+        return torch.relu(self.bn_sep(self.conv_sep(x)))
+
+
+class MobileNetV1Half(nn.Module):
+    """Encoder: (B, 3, S, S) -> (B, 512, S/32, S/32) float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        channels = 16
+        for name, channels_out, stride in BLOCKS:
+            self.add_module(name, DepthwiseSeparable(channels, channels_out, stride))
+            channels = channels_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        for name, _, _ in BLOCKS:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+class EdgeNet(nn.Module):
+    """(B, 3, 128, 128) float32 BGR in (x - 127.5) / 128 -> (B, 3, 64, 64) position map, crop px = output * 140.8."""
+
+    input_size = 128
+    output_size = 64
+    output_scale = 128 * 1.1
+    crop_scale = 1.5
+    colour_order = "BGR"
+    value_range = (-127.5 / 128, 127.5 / 128)
+    # Adam moves every weight alike; those of the late principal components are too small to bear it.
+    rate_factors = {"expand": 0.01}
+
+    def __init__(self, latent: int = 128) -> None:
+        super().__init__()
+        self.encoder = MobileNetV1Half()
+        self.squeeze = nn.Conv2d(512, latent, self.input_size // 32)
+        self.expand = nn.Linear(latent, 3 * self.output_size**2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        latent = self.squeeze(self.encoder(image)).flatten(1)
+        return self.expand(latent).unflatten(1, (3, self.output_size, self.output_size))
+
+    def load_mb05(self, state: dict[str, Tensor]) -> None:
+        """Start the encoder at the weights of 3DDFA_V2's ``mb05_120x120.pth`` (keys ``module.*``; its two heads are left out)."""
+        weights = {name.removeprefix("module."): value for name, value in state.items()}
+        wanted = self.encoder.state_dict()
+        if missing := [name for name, value in wanted.items() if name not in weights or weights[name].shape != value.shape]:
+            raise FaceMeshError(f"not the weights of 3DDFA_V2's mb05: {len(missing)} tensors are missing or misshapen, first {missing[0]}")
+        self.encoder.load_state_dict({name: weights[name] for name in wanted})
+
+    @torch.no_grad()
+    def fit_expansion(self, maps: Tensor) -> None:
+        """Start the linear layer at the principal components of sample position maps (N, 3, 64, 64), so that latents have unit variance."""
+        rows = maps.flatten(1).double()
+        mean = rows.mean(0)
+        latent = self.squeeze.out_channels
+        # The covariance between samples is small; its eigenvectors give the components without a (12288, 12288) matrix.
+        centred = rows - mean
+        variance, vectors = torch.linalg.eigh(centred @ centred.T / len(rows))
+        vectors, variance = vectors[:, -latent:], variance[-latent:].clamp_min(1e-12)
+        self.expand.weight.copy_(centred.T @ vectors / len(rows) ** 0.5)
+        self.expand.bias.copy_(mean)
+        self.squeeze.weight.mul_(0.1)
+        self.squeeze.bias.zero_()
