@@ -17,7 +17,7 @@ demo: $(VENV)/demo.stamp
 	@ls -l out/demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=10
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

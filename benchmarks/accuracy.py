@@ -40,15 +40,18 @@ Errors = dict[str, NDArray[np.float64]]  # measure -> (N,) NME in %, NaN where t
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """``python -m benchmarks accuracy``."""
     parser = subparsers.add_parser(
-        "accuracy", help="error of landmarks and vertices on labelled photographs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "accuracy",
+        help="error of landmarks and vertices on labelled photographs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, help="common stem of .tar and .npz")
     parser.add_argument("--face-model", type=Path, help="npz of the face model (default: face_model.npz beside the data)")
     parser.add_argument("--rows", choices=("all", "training", "validation"), default="all", help="which rows of the data (default: all)")
     parser.add_argument("--limit", type=_positive, metavar="N", help="measure N faces only, evenly spread over the rows")
     parser.add_argument("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
-    parser.add_argument("--boxes", type=_box_kinds, default=BOXES, metavar="KIND,...", help=f"where crops come from: {','.join(BOXES)} (default: both)")
-    parser.add_argument("--predictions", type=Path, metavar="FILE.npz", help="score these landmarks instead of a network's: arrays names (N,) and --key")
+    parser.add_argument("--boxes", type=_box_kinds, default=BOXES, metavar="KIND,...", help=f"source of the crops: {','.join(BOXES)} (default: both)")
+    parser.add_argument("--predictions", type=Path, metavar="FILE.npz", help="score these landmarks, not a network's: names (N,) and --key")
     parser.add_argument("--key", default="pts68", help="array (N, 68, 2 or 3) of --predictions, px; NaN where missed (default: pts68)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
     parser.set_defaults(func=_run)
@@ -83,8 +86,8 @@ def _run(args: argparse.Namespace) -> None:
             more = ", … all of them in the --json file" if len(names) > MOST_NAMES else ""
             print(f"missed with {boxes} boxes: {len(names)} ({', '.join(names[:MOST_NAMES])}{more})")
     if args.json:
-        document = {**provenance(), "subject": subject, "data": {"faces": len(faces), "rows": args.rows, "sha256": faces.sha256}, "table": rows, "missed": missed}
-        write_json(args.json, document)
+        data = {"faces": len(faces), "rows": args.rows, "sha256": faces.sha256}
+        write_json(args.json, {**provenance(), "subject": subject, "data": data, "table": rows, "missed": missed})
 
 
 def network_errors(faces: FaceSet, engine: Path | None, kinds: tuple[str, ...]) -> tuple[dict[str, str], dict[str, Errors]]:
@@ -104,7 +107,7 @@ def network_errors(faces: FaceSet, engine: Path | None, kinds: tuple[str, ...]) 
             for kind in kinds:
                 box = faces.labels.box[row] if kind == "ground-truth" else best_match(faces.labels.box[row], detector(image).boxes_xyxy)
                 mesh = None if box is None else pipeline.from_boxes(image, box[None])[0]
-                errors[kind].append({} if mesh is None else face_errors(faces, row, mesh.landmarks, mesh.vertices, vertices))
+                errors[kind].append({} if mesh is None else face_errors(faces, row, mesh.landmarks, (mesh.vertices, vertices)))
         subject = {"model": runner.spec.name, "file": (engine or SHIPPED_MODEL).name, "sha256": runner.spec.onnx_sha256}
     return subject, {kind: _columns(listed) for kind, listed in errors.items()}
 
@@ -128,8 +131,8 @@ def prediction_errors(faces: FaceSet, path: Path, key: str) -> Errors:
     return _columns([{} if row is None else face_errors(faces, i, points[row]) for i, row in enumerate(given)])
 
 
-def face_errors(faces: FaceSet, row: int, landmarks: NDArray, vertices: NDArray | None = None, true_vertices: NDArray | None = None) -> dict[str, float]:
-    """NME in % of one face by measure, whatever of them its arrays allow."""
+def face_errors(faces: FaceSet, row: int, landmarks: NDArray, dense: tuple[NDArray, NDArray] | None = None) -> dict[str, float]:
+    """NME in % of one face by measure: its landmarks (68, 2 or 3), and its vertices (V, 3) with the true ones where they are given."""
     truth, box = faces.labels.pts68[row], faces.labels.box[row]
     pairs = {POINTS_2D: (landmarks[:, :2], truth[:, :2], box)}
     if faces.reannotated is not None:
@@ -137,7 +140,8 @@ def face_errors(faces: FaceSet, row: int, landmarks: NDArray, vertices: NDArray 
         pairs[REANNOTATED] = (landmarks[:, :2], points, np.concatenate([points.min(axis=0), points.max(axis=0)]))
     if landmarks.shape[1] == 3:
         pairs[POINTS_3D] = (landmarks, truth, box)
-    if vertices is not None and true_vertices is not None:
+    if dense is not None:
+        vertices, true_vertices = dense
         pairs |= {DENSE_2D: (vertices[:, :2], true_vertices[:, :2], box), DENSE_3D: (vertices, true_vertices, box)}
     return {measure: float(point_nme(*(array[None] for array in arrays))[0]) for measure, arrays in pairs.items()}
 

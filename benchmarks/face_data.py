@@ -62,7 +62,8 @@ class DenseTruth:
     """The labelled face surface at the vertices of a topology: the face model, interpolated at the topology's pixels."""
 
     def __init__(self, model: FaceModel, topology: UVTopology) -> None:
-        triangle, barycentric = (array.reshape(topology.resolution**2, -1)[topology.face_indices] for array in rasterise_uv(model, topology.resolution))
+        maps = rasterise_uv(model, topology.resolution)
+        triangle, barycentric = (array.reshape(topology.resolution**2, -1)[topology.face_indices] for array in maps)
         columns = np.concatenate([model.mean[..., None], model.basis.reshape(len(model.mean), 3, -1)], axis=2)  # (vertices, 3, 1 + C)
         corners = model.triangles[triangle[:, 0]]
         self._basis = sum(barycentric[:, k, None, None] * columns[corners[:, k]] for k in range(3)).reshape(-1, columns.shape[2])

@@ -22,9 +22,12 @@ LIBRARIES = ("numpy", "opencv-python-headless", "onnxruntime", "torch", "scikit-
 def provenance() -> dict[str, Any]:
     """Command line, machine and library versions; nothing that names the user or the host."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = {"system": platform.system(), "architecture": platform.machine(), "cpu": _cpu_name(), "cores": cores}
+    if hasattr(os, "getloadavg"):
+        machine["load_average"] = round(os.getloadavg()[0], 2)  # over the last minute; what else runs makes latencies worthless
     return {
         "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
-        "machine": {"system": platform.system(), "architecture": platform.machine(), "cpu": _cpu_name(), "cores": cores},
+        "machine": machine,
         "versions": {"python": platform.python_version(), **{name: version for name in LIBRARIES if (version := _version(name))}},
     }
 
@@ -44,8 +47,11 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 def text_table(rows: Sequence[Sequence[str]], left: int) -> str:
     """Fixed-width columns, two spaces apart; the first ``left`` are aligned to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def _plain(value: Any) -> Any:

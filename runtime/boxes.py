@@ -30,7 +30,8 @@ def read_boxes(path: Path, pictures: Sequence[Path]) -> dict[str, NDArray[np.flo
         if len(row) != len(COLUMNS):
             raise FaceMeshError(f"{where}: {len(row)} columns instead of {len(COLUMNS)}; every line is {','.join(COLUMNS)}")
         name = row[0].strip()
-        picture = known.get(os.path.realpath(folder / name)) or known.get(os.path.realpath(name))
+        places = () if "\0" in name else (folder / name, name)
+        picture = next((known[place] for place in map(os.path.realpath, places) if place in known), None)
         if picture is None:
             raise FaceMeshError(f"{where}: {name!r} is not a picture of the source; give paths relative to the source's folder or the current one")
         boxes[picture].append(_box(row[1:], where))

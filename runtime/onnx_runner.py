@@ -101,7 +101,9 @@ def _fits(tensor: onnxruntime.NodeArg, name: str, sides: tuple[int, ...]) -> boo
 
 def _misfit(path: Path, kind: str, name: str, sides: tuple[int, ...], found: list[onnxruntime.NodeArg]) -> FaceMeshError:
     have = ", ".join(f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in found)
-    return FaceMeshError(f"{path}: its spec wants the {kind} {name} tensor(float) ['N', {', '.join(map(str, sides))}], the model has {have}; export it again")
+    return FaceMeshError(
+        f"{path}: its spec wants the {kind} {name} tensor(float) ['N', {', '.join(map(str, sides))}], the model has {have}; export it again"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import cv2
 
@@ -51,8 +52,10 @@ def _run(args: argparse.Namespace) -> int:
                 for frame in _with_bar(source):
                     if (faces := tally.timed(find_faces, frame)) is not None:
                         sinks.write(frame, faces)
+            if not source.photos and (done := tally.pictures + tally.failures) < (source.frame_count or 0):
+                print(f"note: {source.uri}: only {done} of the {source.frame_count} frames that the file promises could be read", file=sys.stderr)
         finally:
-            tally.print_summary(source, args.output)
+            tally.print_summary(args.output)
     return 1 if tally.failures else 0
 
 
@@ -85,11 +88,9 @@ class _Tally:
         self.failures += 1
         _print_line(f"error: {error}")
 
-    def print_summary(self, source: FrameSource, output: Path) -> None:
+    def print_summary(self, output: Path) -> None:
         if not (self.pictures or self.failures):
             return
-        if not source.photos and source.frame_count and self.pictures < source.frame_count:
-            print(f"note: {source.uri}: {self.pictures} of the {source.frame_count} frames that the file promises", file=sys.stderr)
         parts = [_count(self.pictures, "picture"), _count(self.faces, "face")]
         if self.faces:
             parts.append(f"{1000 * self.seconds / self.faces:.1f} ms per face, detection included")
@@ -126,25 +127,31 @@ def _print_line(line: str) -> None:
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
     """Image and video libraries write remarks of their own to file descriptor 2; only this program's lines get through."""
-    stderr = sys.stderr
     try:
-        is_descriptor_2 = stderr.fileno() == 2
-    except (AttributeError, OSError, ValueError):  # closed, or replaced by something that is no file
-        is_descriptor_2 = False
-    if not is_descriptor_2:
+        kept = os.dup(2)
+    except OSError:  # there is no descriptor 2
         yield
         return
-    kept = os.dup(2)
-    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=stderr.encoding, errors=stderr.errors, closefd=False)
+    stderr = sys.stderr
+    if _is_descriptor_2(stderr):
+        sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=stderr.encoding, errors=stderr.errors, closefd=False)
     try:
         with open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), 2)
         yield
     finally:
-        sys.stderr.flush()
-        sys.stderr = stderr
+        if sys.stderr is not stderr:
+            sys.stderr.flush()
+            sys.stderr = stderr
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def _is_descriptor_2(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.fileno() == 2
+    except (OSError, ValueError):  # replaced by something that is no file, or closed
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -158,15 +159,16 @@ class OverlayVideoSink:
         if _video_length(self._temporary) != self._frames:  # the writer itself is silent about a full disk
             self._temporary.unlink(missing_ok=True)
             raise FaceMeshError(f"{self._path}: the video could not be written; free some space or choose another --output folder")
-        os.replace(self._temporary, self._path)
+        _rename(self._temporary, self._path)
 
     def _open(self, frame: Frame) -> None:
         self._path = self._names.overlay(frame, ".mp4")
         self._temporary = self._path.with_suffix(".part.mp4")  # the container is chosen by the suffix
         height, width = frame.image.shape[:2]
-        self._video = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, (width, height))
-        if not self._video.isOpened():
+        video = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, (width, height))
+        if not video.isOpened():
             raise FaceMeshError(f"{self._path}: OpenCV cannot write this video of {width} x {height}; leave overlay out of --save")
+        self._video = video
 
 
 class JsonSink:
@@ -188,16 +190,14 @@ class JsonSink:
             while written < len(line):
                 written += self._file.write(line[written:])
         except OSError as error:
-            self._file.truncate(self._length)
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._length)
             raise write_error(self._path, error) from error
         self._length += len(line)
 
     def close(self) -> None:
         self._file.close()
-        try:
-            os.replace(self._temporary, self._path)
-        except OSError as error:
-            raise write_error(self._path, error) from error
+        _rename(self._temporary, self._path)
 
     def _document(self, frame: Frame, faces: Sequence[FaceMesh]) -> dict[str, Any]:
         height, width = frame.image.shape[:2]
@@ -226,6 +226,13 @@ class JsonSink:
 def _rounded(values: NDArray[np.float32]) -> list[Any]:
     """Nested lists, to a thousandth of a pixel."""
     return np.round(values.astype(np.float64), 3).tolist()
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def _video_length(path: Path) -> int:

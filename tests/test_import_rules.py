@@ -29,10 +29,15 @@ EVERYWHERE = {*sys.stdlib_module_names, "numpy", "cv2"}
 # Library -> its home modules. PyTorch has several: modules whose business it is.
 HOMES = {
     "matplotlib": {"training.curve"},
+    "mediapipe": {"benchmarks.mediapipe_worker"},
     "onnx": {"export.to_onnx"},
     "onnxruntime": {"runtime.onnx_runner"},
     "scipy": {"training.mat_files"},
-    "torch": {"training.networks.edge", "training.networks.prnet", "training.targets", "training.loop", "export.to_onnx"},
+    "skimage": {"benchmarks.peer_prnet"},
+    "torch": {
+        *("training.networks.edge", "training.networks.prnet", "training.targets", "training.loop"),
+        *("export.to_onnx", "benchmarks.peer_3ddfa"),
+    },
     "tqdm": {"runtime.progress"},
 }
 

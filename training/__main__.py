@@ -12,7 +12,7 @@ from training import fit, fit_box_map, uv_layout
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training", description="Train networks of the position-map family, and make the assets of the runtime.")
+    parser = argparse.ArgumentParser(prog="python -m training", description="Train networks, make the assets of the runtime.")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in (fit, uv_layout, fit_box_map):
         module.add_parser(subparsers)

@@ -15,7 +15,7 @@ Image = NDArray[np.uint8]
 class Augmentation:
     """Strength of each perturbation. The defaults are the paper's, with blur and noise added for compressed video."""
 
-    rotation_deg: float = 45.0  # uniform in ±
+    rotation_deg: float = 45.0  # within ±, triangular: heads are upright more often than not
     translation: float = 0.10  # of the box size, uniform in ±
     scale: tuple[float, float] = (0.9, 1.2)  # of the box size
     colour: tuple[float, float] = (0.6, 1.4)  # factor of each channel; an offset of a fifth of its spread goes with it
@@ -24,7 +24,7 @@ class Augmentation:
 
     def draw_turn(self, generator: np.random.Generator, box_xyxy: NDArray[np.floating], mirrored: bool) -> NDArray[np.float64]:
         """(3, 3) rotation, with mirroring first, about the centre of the box."""
-        angle = np.deg2rad(generator.uniform(-self.rotation_deg, self.rotation_deg))
+        angle = np.deg2rad(generator.triangular(-self.rotation_deg, 0, self.rotation_deg))
         c, s = np.cos(angle), np.sin(angle)
         linear = np.array([[c, -s], [s, c]]) @ np.diag([-1.0 if mirrored else 1.0, 1.0])
         centre = (box_xyxy[:2] + box_xyxy[2:]) / 2

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from runtime.errors import FaceMeshError
 from runtime.topology import load_topology
@@ -15,10 +14,7 @@ from training.augment import Augmentation
 from training.dataset import FaceCrops
 from training.face_model import load_face_model
 from training.labels import FaceLabels, load_labels, read_images
-from training.loop import Schedule, Trainer
-from training.networks import NETWORK_NAMES, create_network
-from training.networks.edge import EdgeNet
-from training.targets import PositionMapLoss, PositionMapTargets, lowest_z
+from training.networks import NETWORK_NAMES
 from training.uv_layout import region_weights
 
 
@@ -29,15 +25,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", type=Path, required=True, help="common stem of .tar and .npz, or a folder in the 300W-LP layout")
     parser.add_argument("--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; started again, it goes on from its last checkpoint")
-    parser.add_argument("--start-at", type=Path, help="weights to begin with: a checkpoint of this command or, for the edge network, 3DDFA_V2's mb05_120x120.pth")
+    parser.add_argument("--start-at", type=Path, help="a checkpoint to begin with: best.pt of a run or, for edge, mb05_120x120.pth")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--decay", choices=("step", "cosine"), default="step", help="step: halved every --halve-every epochs")
     parser.add_argument("--halve-every", type=int, default=5)
     parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument("--average-decay", type=float, default=0.999, help="of the moving average of the weights, which is what is kept")
     parser.add_argument("--landmark-weight", type=float, default=1.0, help="weight of the 68 landmarks beside the map")
-    parser.add_argument("--source-weights", type=parse_source_weights, default={}, metavar="NAME=W,...", help="how often rows of a source are drawn, 1 if not named")
+    parser.add_argument(
+        "--source-weights", type=parse_source_weights, default={}, metavar="NAME=W,...", help="how often a source is drawn; 1 if not named"
+    )
     parser.add_argument("--rotation", type=float, default=45.0, help="degrees")
     parser.add_argument("--translation", type=float, default=0.10, help="of the box size")
     parser.add_argument("--scale", type=float, nargs=2, default=(0.9, 1.2), metavar=("LOW", "HIGH"))
@@ -62,38 +61,36 @@ def parse_source_weights(text: str) -> dict[str, float]:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Put data, network and loop together."""
+    from training.loop import Schedule, Trainer, create_seeded
+    from training.targets import PositionMapLoss, PositionMapTargets, lowest_z
+
     model = load_face_model(args.face_model or args.data.parent / "face_model.npz")
     labels = load_labels(args.data, model)
     topology = load_topology()
-    network = create_network(args.network)
-    images = read_images(args.data, labels)
-    floor = lowest_z(model, labels)
-    rows = np.arange(len(labels.names))
-    training_rows, validation_rows = rows[~labels.is_val], rows[labels.is_val]
+    network = create_seeded(args.network, args.seed)
+    training_rows, validation_rows = np.flatnonzero(~labels.is_val), np.flatnonzero(labels.is_val)
     if not len(training_rows) or not len(validation_rows):
-        raise FaceMeshError(f"{args.data}: {len(training_rows)} training and {len(validation_rows)} validation rows; both are needed (is_val in the labels)")
+        counts = f"{len(training_rows)} training and {len(validation_rows)} validation rows"
+        raise FaceMeshError(f"{args.data}: {counts}; both are needed (is_val in the labels)")
     augmentation = Augmentation(args.rotation, args.translation, tuple(args.scale), tuple(args.colour), args.occlusion)
-    common = (network.input_size, network.crop_scale, args.batch_size)
-    training = FaceCrops(labels, images, floor, training_rows, *common, augmentation, source_weights(labels, training_rows, args.source_weights), args.seed)
-    validation = FaceCrops(labels, images, floor, validation_rows, *common)
+    faces = (labels, read_images(args.data, labels), lowest_z(model, labels))
+    crop = (network.input_size, network.crop_scale, args.batch_size)
+    weights = source_weights(labels, training_rows, args.source_weights)
+    training = FaceCrops(*faces, training_rows, *crop, augmentation, weights, args.seed)
+    validation = FaceCrops(*faces, validation_rows, *crop)
 
     targets = PositionMapTargets(model, topology, network.output_size)
     loss = PositionMapLoss(region_weights(topology), topology, network.output_size, args.landmark_weight)
-    schedule = Schedule(
-        epochs=args.epochs,
-        learning_rate=args.learning_rate,
-        decay=args.decay,
-        halve_every=args.halve_every,
-        weight_decay=args.weight_decay,
-        bfloat16=args.bfloat16,
-    )
+    schedule = Schedule(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Schedule)})
     trainer = Trainer(network, targets, loss, labels, schedule, args.run)
-    if not trainer.resume():
-        if isinstance(network, EdgeNet):
+    if trainer.resume():
+        print(f"{args.run}: going on after epoch {trainer.epoch}")
+    else:
+        if hasattr(network, "fit_expansion"):
             network.fit_expansion(trainer.sample_maps(training, max(1, 3000 // args.batch_size)))
         if args.start_at:
-            start_at(network, args.start_at)
-        trainer.averaged.load_state_dict(network.state_dict())
+            trainer.start_at(args.start_at)
     trainer.fit(training, validation, args.workers)
 
 
@@ -102,17 +99,3 @@ def source_weights(labels: FaceLabels, rows: np.ndarray, weights: dict[str, floa
     if unknown := sorted(weights.keys() - set(labels.source.tolist())):
         raise FaceMeshError(f"--source-weights: no source {', '.join(unknown)} in the labels; there are {', '.join(np.unique(labels.source))}")
     return np.array([weights.get(source, 1.0) for source in labels.source[rows].tolist()])
-
-
-def start_at(network: nn.Module, path: Path) -> None:
-    """Load a checkpoint of this command, or 3DDFA_V2's weights into the edge network's encoder."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise FaceMeshError(f"{path}: no PyTorch checkpoint ({type(error).__name__}); expected last.pt or best.pt of a run, or mb05_120x120.pth") from None
-    if "network" in state:
-        network.load_state_dict(state["network"])
-    elif "state_dict" in state and isinstance(network, EdgeNet):
-        network.load_mb05(state["state_dict"])
-    else:
-        raise FaceMeshError(f"{path}: has neither the weights of a run nor those of 3DDFA_V2's small network")

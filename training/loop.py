@@ -6,7 +6,6 @@ import copy
 import csv
 import dataclasses
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
+from runtime.errors import FaceMeshError
+from runtime.files import whole_file
+from runtime.progress import progress_bar
+from training.curve import draw_curve
 from training.dataset import CropBatch, FaceCrops
 from training.labels import FaceLabels
+from training.networks import create_network
 from training.targets import PositionMapLoss, PositionMapTargets
 
 YAW_BINS_DEG = (0, 30, 60, 180)
@@ -45,10 +48,18 @@ class Schedule:
         return self.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / self.epochs)))
 
 
+def create_seeded(name: str, seed: int) -> nn.Module:
+    """A network of `training.networks` whose initial weights depend on ``seed`` alone."""
+    torch.manual_seed(seed)
+    return create_network(name)
+
+
 class Trainer:
     """Owns network, optimiser, averaged weights and the files of one run: ``last.pt``, ``best.pt``, ``log.csv``, ``curve.png``."""
 
-    def __init__(self, network: nn.Module, targets: PositionMapTargets, loss: PositionMapLoss, labels: FaceLabels, schedule: Schedule, folder: Path) -> None:
+    def __init__(
+        self, network: nn.Module, targets: PositionMapTargets, loss: PositionMapLoss, labels: FaceLabels, schedule: Schedule, folder: Path
+    ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network, self.targets, self.loss = network.to(self.device), targets.to(self.device), loss.to(self.device)
         self.network.to(memory_format=torch.channels_last)
@@ -67,24 +78,25 @@ class Trainer:
     def fit(self, training: FaceCrops, validation: FaceCrops, workers: int) -> None:
         """Train until the schedule ends; validates, logs and saves after every epoch."""
         torch.manual_seed(training.seed + self.epoch)
-        for self.epoch in range(self.epoch, self.schedule.epochs):
+        while self.epoch < self.schedule.epochs:
             training.epoch = self.epoch
             started = time.monotonic()
             train_loss = self._train_epoch(training, workers)
             scores = self.validate(validation, workers)
+            self.epoch += 1
             row = {
-                "epoch": self.epoch + 1,
-                "samples": (self.epoch + 1) * len(training) * training.batch_size,
+                "epoch": self.epoch,
+                "samples": self.epoch * len(training) * training.batch_size,
                 "learning_rate": self.schedule.rate(self.epoch),
                 "train_loss": round(train_loss, 6),
                 **{name: round(score, 4) for name, score in scores.items()},
                 "seconds": round(time.monotonic() - started, 1),
             }
             self._log(row)
-            self.save("last.pt")
             if scores["balanced"] < self.best:
                 self.best = scores["balanced"]
                 self.save("best.pt")
+            self.save("last.pt")
             draw_curve(self.folder / "log.csv", self.folder / "curve.png")
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
 
@@ -92,8 +104,7 @@ class Trainer:
         self.network.train()
         total = 0.0
         loader = DataLoader(crops, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
-        bar = tqdm(loader, desc=f"epoch {self.epoch + 1}/{self.schedule.epochs}", unit="batch", leave=False, mininterval=5, disable=None)
-        for index, batch in enumerate(bar):
+        for index, batch in enumerate(progress_bar(loader, len(crops), "batch")):
             for group in self.optimiser.param_groups:
                 group["lr"] = group["rate_factor"] * self.schedule.rate(self.epoch + index / len(crops))
             loss = self.loss(self._predict(self.network, batch), *self._target(batch), torch.from_numpy(batch.box_size_px).to(self.device))
@@ -104,7 +115,8 @@ class Trainer:
             self._average()
             total += loss.item()
             if not math.isfinite(total):
-                raise FloatingPointError(f"the loss is not finite in epoch {self.epoch + 1}, batch {index}: lower the learning rate and resume")
+                where = f"epoch {self.epoch + 1}, batch {index + 1}"
+                raise FaceMeshError(f"{self.folder}: the loss is not finite in {where}; go on from the last checkpoint with a lower --learning-rate")
         return total / max(1, len(crops))
 
     @torch.no_grad()
@@ -157,20 +169,32 @@ class Trainer:
         """(N, 3, M, M) target maps in units of the network's output, for `EdgeNet.fit_expansion`."""
         return torch.cat([self._target(crops[index])[0] for index in range(batches)]) / self.network.output_scale
 
+    def start_at(self, path: Path) -> None:
+        """Begin with the weights of a checkpoint of this command, or of 3DDFA_V2 where the network knows how (``load_mb05``)."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises a dozen types for files that are no checkpoints
+            raise FaceMeshError(f"{path}: no PyTorch checkpoint ({type(error).__name__}); give best.pt of a run or mb05_120x120.pth") from None
+        if "network" in state:
+            self.network.load_state_dict(state["network"])
+        elif "state_dict" in state and hasattr(self.network, "load_mb05"):
+            self.network.load_mb05(state["state_dict"])
+        else:
+            raise FaceMeshError(f"{path}: has neither the weights of a run nor those of 3DDFA_V2's small network")
+
     def save(self, name: str) -> None:
         """Write a checkpoint whole or not at all; ``network`` in it are the averaged weights."""
-        temporary = self.folder / f"{name}.part"
         state = {
             "network": self.averaged.state_dict(),
             "training": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "epoch": self.epoch + 1,
+            "epoch": self.epoch,
             "steps": self.steps,
             "best": self.best,
             "schedule": dataclasses.asdict(self.schedule),
         }
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / name)
+        with whole_file(self.folder / name) as file:
+            torch.save(state, file)
 
     def resume(self) -> bool:
         """Go on from ``last.pt`` if there is one."""
@@ -229,25 +253,3 @@ def nme_table(errors_percent: NDArray[np.floating], labels: FaceLabels, rows: ND
         chosen = labels.source[rows] == source
         table[str(source)] = float(errors_percent[chosen].mean()) if chosen.any() else math.nan
     return table
-
-
-def draw_curve(log: Path, picture: Path) -> None:
-    """Validation NME over samples seen, from the CSV log to a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    with log.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    samples = [float(row["samples"]) for row in rows]
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for name in ("balanced", "yaw_0_30", "yaw_30_60", "yaw_60_180"):
-        axes.plot(samples, [float(row[name]) for row in rows], label=name.replace("_", " "), linewidth=2 if name == "balanced" else 1)
-    axes.set(xlabel="faces seen", ylabel="NME of 68 landmarks on validation rows [%]")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    temporary = picture.with_name(f"{picture.name}.part.png")
-    figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
-    os.replace(temporary, picture)

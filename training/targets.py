@@ -79,7 +79,7 @@ def bilinear_sampling(indices: NDArray[np.integer], resolution: int) -> NDArray[
 def lowest_z(model: FaceModel, labels: FaceLabels) -> NDArray[np.float32]:
     """(N,) px of the stored picture: z of the lowest vertex of each face, the origin of z in a position map."""
     lowest = np.empty(len(labels.scale), np.float32)
-    mean, basis = torch.from_numpy(model.mean), torch.from_numpy(model.basis)
+    mean, basis = torch.tensor(model.mean), torch.tensor(model.basis)
     for start in range(0, len(lowest), 64):
         part = slice(start, start + 64)
         faces = torch.from_numpy(labels.coefficients[part].astype(np.float32)) @ basis.T + mean.reshape(-1)

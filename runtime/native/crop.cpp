@@ -24,6 +24,7 @@ Taps make_taps(int size, int samples, double s, double t, int extent) {
     std::vector<int32_t> index(size_t(size) * capacity, -1);
     std::vector<double> weight(size_t(size) * capacity, 0.0);
     int longest = 1;
+    int32_t inside = 0; // any coordinate in use: what has weight 0 points there, so that it does not widen the range that is read
     for (int output = 0; output < size; ++output) {
         int32_t *indices = index.data() + output * capacity;
         double *weights = weight.data() + output * capacity;
@@ -33,7 +34,7 @@ Taps make_taps(int size, int samples, double s, double t, int extent) {
             int tap = used; // source coordinates rise from sample to sample: an equal one is the last or the last but one
             for (int back = 1; back <= 2 && back <= used; ++back)
                 if (indices[used - back] == int32_t(coordinate)) tap = used - back;
-            if (tap == used) indices[used++] = int32_t(coordinate);
+            if (tap == used) indices[used++] = inside = int32_t(coordinate);
             weights[tap] += part / samples;
         };
         for (int sample = 0; sample < samples; ++sample) {
@@ -49,7 +50,7 @@ Taps make_taps(int size, int samples, double s, double t, int extent) {
         for (int tap = 0; tap < taps.count; ++tap) {
             const int32_t *indices = index.data() + output * capacity;
             const bool is_used = tap < capacity && indices[tap] >= 0;
-            taps.index.push_back(is_used ? indices[tap] : std::max(indices[0], 0));
+            taps.index.push_back(is_used ? indices[tap] : inside);
             taps.weight.push_back(is_used ? float(weight[output * capacity + tap]) : 0.0f);
         }
     }

@@ -147,8 +147,8 @@ def test_300w_lp_leaves_out_what_the_model_does_not_know_and_says_so(small_model
 
 def test_300w_lp_validation_rows_keep_photographs_together(small_model, tmp_path):
     for photo in range(60):
-        for view in (0, 1, 12):
-            write_300w_lp(tmp_path, f"AFW_{photo}_1_{view}", [], [], (0, 0, 0, 0, 0, 0, 1))
+        for face, view in ((1, 0), (1, 12), (2, 0)):
+            write_300w_lp(tmp_path, f"AFW_{photo}_{face}_{view}", [], [], (0, 0, 0, 0, 0, 0, 1))
     labels = load_labels(tmp_path, small_model)
     by_photo = {}
     for name, is_val in zip(labels.names, labels.is_val, strict=True):

@@ -85,14 +85,12 @@ def test_layers_compute_what_tensorflow_defines(layer_type, reference, stride):
 def test_residual_block_normalises_after_the_addition():
     torch.manual_seed(0)
     block = ResidualBlock(8, 16, 2).eval()
-    block.norm.running_mean[:] = 100  # after the addition this silences the shortcut as well
+    torch.nn.init.zeros_(block.expand.weight)
+    torch.nn.init.constant_(block.norm.weight, 3)  # before the addition this would not touch the shortcut
+    block.norm.running_var[:] = 1 - 1e-3
+    x = torch.rand(1, 8, 8, 8)
     with torch.no_grad():
-        assert block(torch.rand(1, 8, 8, 8)).abs().max() == 0
-        block.norm.running_mean[:] = 0
-        block.norm.running_var[:] = 1 - 1e-3
-        torch.nn.init.zeros_(block.expand.weight)
-        x = torch.rand(1, 8, 8, 8)
-        torch.testing.assert_close(block(x), torch.relu(block.shortcut(x)))
+        torch.testing.assert_close(block(x), torch.relu(3 * block.shortcut(x)))
     assert isinstance(ResidualBlock(16, 16, 1).shortcut, torch.nn.Identity)
 
 

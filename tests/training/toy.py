@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from training.face_model import FaceModel
@@ -61,6 +62,17 @@ def coordinate_pictures(labels: FaceLabels) -> list[np.ndarray]:
     side = int(labels.size[0])
     y, x = np.mgrid[:side, :side]
     return [np.dstack([x, y, np.full_like(x, 200)]).astype(np.uint8)] * len(labels.names)
+
+
+def dot_pictures(labels: FaceLabels) -> list[np.ndarray]:
+    """(S, S, 3) uint8 each: a bright dot at every landmark, its colour its number."""
+    pictures = []
+    for side, points in zip(labels.size, labels.pts68, strict=True):
+        picture = np.zeros((side, side, 3), np.uint8)
+        for number, (x, y, _) in enumerate(points):
+            cv2.circle(picture, (round(float(x)), round(float(y))), 3, (255 - 3 * number, 55 + 3 * number, 128), -1)
+        pictures.append(picture)
+    return pictures
 
 
 def _rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:

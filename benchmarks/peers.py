@@ -1,0 +1,154 @@
+"""``python -m benchmarks peers``: this runtime beside what people would use instead, on the same pictures, boxes and cores.
+
+All peers take turns on every face, in an order that rotates, after a warm-up; garbage collection is off while the clock runs. Decoding
+of the picture and face detection are left out. ``total`` is taken per face and is therefore not the sum of the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.face_data import FaceSet, load_faces
+from benchmarks.nme import point_nme, summarise
+from benchmarks.peer import Face, Peer
+from benchmarks.record import check_writable, provenance, text_table, write_json
+from runtime.errors import FaceMeshError
+
+WARM_UP = 20
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """``python -m benchmarks peers``."""
+    parser = subparsers.add_parser(
+        "peers", help="latency beside other programs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="common stem of .tar and .npz with labelled faces")
+    parser.add_argument("--face-model", type=Path, help="npz of the face model (default: face_model.npz beside the data)")
+    parser.add_argument("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
+    parser.add_argument("--faces", type=int, default=300, metavar="N", help="how many, evenly spread over the data (default: 300)")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the networks (default: the cores that may be used)")
+    parser.add_argument("--mb05", type=Path, metavar="FILE.pth", help="3DDFA_V2's mb05_120x120.pth (default: models/ beside the data)")
+    parser.add_argument("--mediapipe-python", type=Path, metavar="PYTHON", help="interpreter of an environment with mediapipe==0.10.21")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
+    parser.set_defaults(func=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    check_writable(args.json)
+    if args.faces < 1 or (args.threads is not None and args.threads < 1):
+        raise FaceMeshError("--faces and --threads must be at least 1")
+    from runtime.onnx_runner import usable_cores
+
+    faces, threads = load_faces(args.data, args.face_model, limit=args.faces), args.threads or usable_cores()
+    with ExitStack() as stack:
+        peers, absent = [], []
+        for name, open_peer in _openers(args, faces, threads).items():
+            try:
+                peers.append(stack.enter_context(closing(open_peer())))
+            except ModuleNotFoundError as error:
+                absent.append(f"{name}: not measured, needs {error.name}")
+        if not args.mediapipe_python:
+            absent.append("MediaPipe Face Mesh: not measured, give --mediapipe-python")
+        results = measure(peers, faces)
+    groups = [summary(peer, seconds, nme, faces) for peer, (seconds, nme) in zip(peers, results, strict=True)]
+    print(f"{len(faces)} faces of {args.data.name}, boxes of the labels, {threads} threads")
+    print(format_groups(groups))
+    print("\n".join([*(f"{group['name']}: {group['note']}" for group in groups), *absent]))
+    if args.json:
+        data = {"faces": len(faces), "sha256": faces.sha256}
+        write_json(args.json, {**provenance(), "threads": threads, "data": data, "peers": groups, "absent": absent})
+
+
+def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> dict[str, Callable[[], Peer]]:
+    """Each imports its libraries when it is called."""
+
+    def this_runtime() -> Peer:
+        from benchmarks.peer_runtime import runtime_peer
+
+        return runtime_peer(args.engine, threads)
+
+    def mb05() -> Peer:
+        from benchmarks.peer_3ddfa import mb05_peer
+
+        return mb05_peer(args.mb05 or args.data.parent / "models" / "mb05_120x120.pth", faces.model, threads)
+
+    def prnet() -> Peer:
+        from benchmarks.peer_prnet import prnet_peer
+
+        return prnet_peer(args.engine, threads)
+
+    def mediapipe() -> Peer:
+        from benchmarks.peer_mediapipe import MediaPipePeer
+
+        return MediaPipePeer(args.mediapipe_python)
+
+    openers = {"this runtime": this_runtime, "3DDFA_V2 mb05": mb05, "PRNet's steps": prnet}
+    return {**openers, "MediaPipe Face Mesh": mediapipe} if args.mediapipe_python else openers
+
+
+def measure(peers: list[Peer], faces: FaceSet) -> list[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
+    """Per peer: seconds (faces, stages), NaN rows where it found nothing, and NME % (faces,) where it has the 68 landmarks."""
+    from runtime.progress import progress_bar
+
+    seconds = [np.full((len(faces), len(peer.stages)), math.nan) for peer in peers]
+    landmarks: list[list[NDArray]] = [[] for _ in peers]
+    first = Face(faces.images[0], faces.labels.box[0])
+    for peer in peers:
+        for _ in range(WARM_UP):
+            peer.run(first)
+    for row in progress_bar(range(len(faces)), len(faces), "face"):
+        face = Face(faces.images[row], faces.labels.box[row])
+        for turn in range(len(peers)):
+            number = (row + turn) % len(peers)
+            seconds[number][row], points = peers[number].run(face)
+            if points is not None:
+                landmarks[number].append(points[:, :2])
+    truth = faces.labels.pts68[:, :, :2]
+    errors = [point_nme(np.array(points), truth, faces.labels.box) if points else None for points in landmarks]
+    return list(zip(seconds, errors, strict=True))
+
+
+def summary(peer: Peer, seconds: NDArray[np.float64], nme: NDArray[np.float64] | None, faces: FaceSet) -> dict[str, Any]:
+    """What goes into table and JSON for one peer; with a single stage there is no total beside it."""
+    found = seconds[np.isfinite(seconds).all(axis=1)] * 1000
+    columns = dict(zip(peer.stages, found.T, strict=True))
+    if len(columns) > 1:
+        columns["total"] = found.sum(axis=1)
+    score = None if nme is None else summarise(nme, faces.bins)
+    return {
+        "name": peer.name,
+        "note": peer.note,
+        "faces": len(found),
+        "vertices": peer.vertices,
+        "stages": {name: _statistics(milliseconds, peer.vertices) for name, milliseconds in columns.items()},
+        "nme": None if score is None else {"mean": score.mean, "balanced": score.balanced},
+    }
+
+
+def _statistics(milliseconds: NDArray[np.float64], vertices: int) -> dict[str, float]:
+    if not len(milliseconds):
+        return dict.fromkeys(("median_ms", "p90_ms", "vertices_per_ms"), math.nan)
+    median = float(np.median(milliseconds))
+    return {"median_ms": median, "p90_ms": float(np.percentile(milliseconds, 90)), "vertices_per_ms": vertices / median}
+
+
+def format_groups(groups: list[dict[str, Any]]) -> str:
+    """The table as fixed-width text: a line per stage, the peer's own figures on its last line."""
+    lines = [("peer", "stage", "median ms", "p90 ms", "vertices/ms", "vertices", "faces", "NME % mean", "balanced")]
+    for group in groups:
+        nme = group["nme"]
+        scores = ("–", "–") if nme is None else (f"{nme['mean']:.2f}", f"{nme['balanced']:.2f}")
+        *_, last = group["stages"]
+        for i, (stage, figures) in enumerate(group["stages"].items()):
+            own = (f"{group['vertices']:,}", str(group["faces"]), *scores) if stage == last else ("",) * 4
+            numbers = (f"{figures['median_ms']:.3f}", f"{figures['p90_ms']:.3f}", f"{figures['vertices_per_ms']:,.0f}")
+            lines.append((group["name"] if i == 0 else "", stage, *numbers, *own))
+    return text_table(lines, left=2)

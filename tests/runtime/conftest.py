@@ -1,0 +1,84 @@
+"""A small model whose output is a face and varies with its input, for tests that are not about accuracy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime.spec import ModelSpec, file_sha256
+from runtime.topology import UVTopology
+
+CROP_SIZE, MAP_SIZE, CROP_SCALE = 128, 64, 1.6
+
+
+def canonical_map(topology: UVTopology) -> np.ndarray:
+    """(3, 64, 64) position map in px of a 128 px crop: the mean face, its landmark box centred and as large as the crop rule puts it."""
+    points = topology.canonical_vertices.astype(np.float64)
+    landmarks = points[topology.landmark_vertices, :2]
+    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+    scale = (CROP_SIZE - 1) / CROP_SCALE / (high - low).mean()
+    points[:, :2] -= (low + high) / 2
+    points[:, 2] -= points[:, 2].min()
+    points = points * scale + ((CROP_SIZE - 1) / 2, (CROP_SIZE - 1) / 2, 0)
+    grid, weight = np.zeros((256 * 256, 3)), np.zeros(256 * 256)
+    grid[topology.face_indices], weight[topology.face_indices] = points, 1
+    grid, weight = grid.reshape(256, 256, 3), weight.reshape(256, 256)
+    blurred = cv2.GaussianBlur(grid, (0, 0), 6) / np.maximum(cv2.GaussianBlur(weight, (0, 0), 6), 1e-9)[..., None]
+    grid = np.where(weight[..., None] > 0, grid, blurred)  # continued a little beyond the face, so that its border survives the scaling
+    return cv2.resize(grid, (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_AREA).transpose(2, 0, 1)
+
+
+@pytest.fixture(scope="session")
+def write_model(topology: UVTopology, make_spec: Callable[..., ModelSpec]) -> Callable[..., Path]:
+    """``write_model(path, batch="N", layout="NCHW", **spec changes)``: an ONNX file and its spec.
+
+    Every picture gives the mean face, moved right by the mean of its first input channel (in units of the value range) times 10 crop px.
+    """
+    onnx = pytest.importorskip("onnx", reason="needs onnx to make a model")
+
+    def write(path: Path, batch: str | int = "N", layout: str = "NCHW", **changes) -> Path:
+        helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+        spec = make_spec(map_size=MAP_SIZE, input_size=CROP_SIZE, layout=layout)
+        face = canonical_map(topology)[None] / spec.output.scale
+        shift = np.array([10 / spec.output.scale, 0, 0]).reshape(1, 3, 1, 1)
+        if layout == "NHWC":
+            face, shift = face.transpose(0, 2, 3, 1), shift.transpose(0, 2, 3, 1)
+        axes = [2, 3] if layout == "NCHW" else [1, 2]
+        channel = 1 if layout == "NCHW" else 3
+        shape = {"NCHW": lambda side: [batch, 3, side, side], "NHWC": lambda side: [batch, side, side, 3]}[layout]
+        nodes = [
+            helper.make_node("Gather", ["image", "first"], ["blue"], axis=channel),
+            helper.make_node("ReduceMean", ["blue"], ["mean"], axes=axes, keepdims=1),
+            helper.make_node("Mul", ["mean", "shift"], ["moved"]),
+            helper.make_node("Add", ["moved", "face"], ["position_map"]),
+        ]
+        constants = {"first": np.array([0]), "shift": shift.astype(np.float32), "face": face.astype(np.float32)}
+        graph = helper.make_graph(
+            nodes,
+            "live",
+            [helper.make_tensor_value_info("image", kind, shape(CROP_SIZE))],
+            [helper.make_tensor_value_info("position_map", kind, shape(MAP_SIZE))],
+            [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+        )
+        onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
+        dataclasses.replace(spec, **{"onnx_sha256": file_sha256(path), **changes}).save(ModelSpec.path_for(path))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def live_model(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of that model with a free batch size."""
+    return write_model(tmp_path_factory.mktemp("model") / "live.onnx")
+
+
+@pytest.fixture(scope="session")
+def portrait(repository: Path) -> Path:
+    """The bundled photograph: one face, 512 x 512."""
+    return repository / "runtime" / "assets" / "astronaut.jpg"

@@ -1,0 +1,392 @@
+"""The command, as a person uses it and as it goes wrong: exit codes, one line per mistake, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from runtime.run import main
+from runtime.runner import SHIPPED_MODEL
+from runtime.sources import read_photo
+from runtime.spec import ModelSpec, file_sha256
+
+
+@pytest.fixture
+def run(live_model, tmp_path, capfd):
+    """``run("--source", …)`` -> (exit code, stdout, stderr); the model and --output tmp_path/out are filled in."""
+
+    def call(*arguments, output=True, engine=True):
+        arguments = [str(argument) for argument in arguments]
+        arguments += ["--output", str(tmp_path / "out")] if output else []
+        arguments += ["--engine", str(live_model)] if engine else []
+        capfd.readouterr()
+        try:
+            code = main(arguments)
+        except SystemExit as exit_of_argparse:
+            code = exit_of_argparse.code
+        captured = capfd.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def results(tmp_path):
+    return lambda: [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+
+
+def error_line(err):
+    """The one line that stderr must be."""
+    lines = err.splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def outputs(tmp_path):
+    return {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def make_folder(path, portrait, count):
+    path.mkdir()
+    small = cv2.resize(read_photo(portrait), (128, 128), interpolation=cv2.INTER_AREA)
+    for number in range(count):
+        cv2.imwrite(str(path / f"{number:03d}.png"), small)
+    return path
+
+
+def make_video(path, image, frames):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, image.shape[1::-1])
+    for _ in range(frames):
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def test_photo(run, results, tmp_path, portrait):
+    code, out, err = run("--source", portrait, "--save", "overlay,json,obj,ply,npz")
+    assert (code, err) == (0, "")
+    assert out.startswith("1 picture, 1 face, ")
+    assert out.endswith(f"ms per face, detection included; results in {tmp_path / 'out'}\n")
+    assert outputs(tmp_path) == {"results.jsonl", "astronaut_overlay.jpg", *(f"astronaut_face0.{suffix}" for suffix in ("obj", "ply", "npz"))}
+    (line,) = results()
+    assert (line["source"], line["size_wh"], line["faces"][0]["mesh"]) == (str(portrait), [512, 512], "astronaut_face0.obj")
+    assert len(line["faces"][0]["landmarks"]) == 68
+
+
+def test_default_is_overlay_and_json(run, tmp_path, portrait):
+    assert run("--source", portrait)[0] == 0
+    assert outputs(tmp_path) == {"results.jsonl", "astronaut_overlay.jpg"}
+
+
+@pytest.mark.skipif(not SHIPPED_MODEL.is_file(), reason="the trained model is not in runtime/assets yet")
+def test_shipped_model_needs_no_engine(run, results, portrait):
+    assert run("--source", portrait, engine=False)[0] == 0
+    assert len(results()[0]["faces"]) == 1
+
+
+def test_picture_without_faces(run, results, tmp_path):
+    cv2.imwrite(str(tmp_path / "empty.png"), np.full((90, 120, 3), 100, np.uint8))
+    code, out, _ = run("--source", tmp_path / "empty.png")
+    assert (code, out) == (0, f"1 picture, 0 faces; results in {tmp_path / 'out'}\n")
+    assert results()[0]["faces"] == []
+    assert "empty_overlay.jpg" in outputs(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_face_in_a_turned_photo(run, results, tmp_path, portrait, orientation):
+    """A camera that was held another way: stored pixels differ, the picture and so the result do not."""
+    upright = read_photo(portrait)
+    stored = {
+        1: lambda image: image,
+        2: lambda image: image[:, ::-1],
+        3: lambda image: image[::-1, ::-1],
+        4: lambda image: image[::-1],
+        5: lambda image: image.transpose(1, 0, 2),
+        6: lambda image: np.rot90(image),
+        7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda image: np.rot90(image, -1),
+    }[orientation](upright[40:, :])
+    jpeg = cv2.imencode(".jpg", np.ascontiguousarray(stored))[1].tobytes()
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0" + bytes([orientation, 0, 0, 0]) + bytes(4)
+    (tmp_path / "turned.jpg").write_bytes(jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:])
+    assert run("--source", tmp_path / "turned.jpg", "--save", "json")[0] == 0
+    (line,) = results()
+    assert line["size_wh"] == [512, 472]
+    np.testing.assert_allclose(line["faces"][0]["landmarks"][30][:2], [222, 100], atol=20)
+
+
+def test_one_bad_file_among_a_hundred(run, results, tmp_path, portrait):
+    folder = make_folder(tmp_path / "photos", portrait, 100)
+    (folder / "041.png").write_bytes((folder / "041.png").read_bytes()[:1000])
+    code, out, err = run("--source", folder, "--save", "json")
+    assert code == 1
+    assert "041.png: damaged" in error_line(err)
+    assert out.startswith("99 pictures, 99 faces, ")
+    assert "1 failure;" in out
+    assert [line["source"] for line in results()] == [str(folder / f"{number:03d}.png") for number in range(100) if number != 41]
+
+
+def test_same_stem_twice_in_a_folder(run, results, tmp_path, portrait):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(portrait, folder / "a.jpg")
+    cv2.imwrite(str(folder / "a.png"), read_photo(portrait))
+    assert run("--source", folder, "--save", "overlay,json,ply")[0] == 0
+    assert outputs(tmp_path) == {"results.jsonl", "a_overlay.jpg", "a_png_overlay.jpg", "a_face0.ply", "a_png_face0.ply"}
+    assert [line["faces"][0]["mesh"] for line in results()] == ["a_face0.ply", "a_png_face0.ply"]
+
+
+def test_video(run, results, tmp_path, portrait):
+    make_video(tmp_path / "clip.mp4", read_photo(portrait), 3)
+    code, out, err = run("--source", tmp_path / "clip.mp4", "--save", "overlay,json,ply")
+    assert (code, err) == (0, "")
+    assert out.startswith("3 pictures, 3 faces, ")
+    assert outputs(tmp_path) == {"results.jsonl", "clip_overlay.mp4", *(f"clip_{number:06d}_face0.ply" for number in range(3))}
+    assert [(line["frame"], line["timestamp_s"]) for line in results()] == [(0, 0.0), (1, 0.1), (2, 0.2)]
+
+
+def test_video_that_ends_early(run, shared_data):
+    code, out, err = run("--source", shared_data / "video" / "obama.mp4", "--save", "json")
+    assert code == 0
+    assert out.startswith("55 pictures, 55 faces")
+    assert err.strip().endswith("obama.mp4: only 55 of the 158 frames that the file promises could be read")
+
+
+def test_group_photo(run, results, shared_data):
+    assert run("--source", shared_data / "photos" / "group.jpg", "--save", "json")[0] == 0
+    (line,) = results()
+    scores = [face["score"] for face in line["faces"]]
+    assert len(scores) == 14
+    assert scores == sorted(scores, reverse=True)
+    assert run("--source", shared_data / "photos" / "group.jpg", "--save", "json", "--max-faces", 2)[0] == 0
+    assert results()[0]["faces"] == line["faces"][:2]
+
+
+def write_boxes(tmp_path, *lines):
+    path = tmp_path / "boxes.csv"
+    path.write_text("\n".join(["path,x1,y1,x2,y2", *lines]) + "\n")
+    return path
+
+
+def test_boxes(run, results, tmp_path, portrait):
+    folder = make_folder(tmp_path / "photos", portrait, 3)
+    boxes = write_boxes(tmp_path, "000.png,10,10,60,60", "002.png,5,5,45,50", "002.png,50,60,90,100")
+    assert run("--source", folder, "--boxes", boxes)[0] == 0
+    assert [len(line["faces"]) for line in results()] == [1, 0, 2]
+    for face, box in zip(results()[2]["faces"], ([5, 5, 45, 50], [50, 60, 90, 100]), strict=True):
+        np.testing.assert_allclose(face["box_xyxy"], box, atol=8)
+        assert face["score"] == 1
+    assert run("--source", folder, "--boxes", boxes, "--max-faces", 1)[0] == 0
+    assert [len(line["faces"]) for line in results()] == [1, 0, 1]
+
+
+def test_box_outside_its_picture_fails_that_picture(run, results, tmp_path, portrait):
+    folder = make_folder(tmp_path / "photos", portrait, 3)
+    code, out, err = run("--source", folder, "--boxes", write_boxes(tmp_path, "000.png,10,10,60,60", "001.png,500,10,600,90"))
+    assert code == 1
+    assert "001.png: box 500,10,600,90: lies outside the picture of 128 x 128" in error_line(err)
+    assert [line["source"][-7:] for line in results()] == ["000.png", "002.png"]
+    assert out.startswith("2 pictures, 1 face, ")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("000.png,10,10,nan,60", "boxes.csv line 2: the box"),
+        ("000.png,60,10,10,60", "reversed"),
+        ("000.png,10,10,60", "4 columns"),
+        ("zzz.png,10,10,60,60", "'zzz.png' is not a picture of the source"),
+    ],
+)
+def test_wrong_boxes_stop_the_run_before_anything_is_written(run, tmp_path, portrait, line, message):
+    folder = make_folder(tmp_path / "photos", portrait, 2)
+    code, out, err = run("--source", folder, "--boxes", write_boxes(tmp_path, line))
+    assert (code, out) == (1, "")
+    assert message in error_line(err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_detector_none_takes_the_picture_as_the_crop(run, results, tmp_path):
+    cv2.imwrite(str(tmp_path / "crop.png"), np.full((200, 200, 3), 128, np.uint8))
+    assert run("--source", tmp_path / "crop.png", "--detector", "none")[0] == 0
+    x1, y1, x2, y2 = results()[0]["faces"][0]["box_xyxy"]
+    assert (x1 + x2) / 2 == pytest.approx(99.5, abs=3)
+    assert (x2 - x1 + y2 - y1) / 2 == pytest.approx(200 / 1.6, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("missing.jpg", None, "missing.jpg: no such file"),
+        ("empty.jpg", b"", "empty.jpg: the file is empty"),
+        ("text.jpg", b"hello", "text.jpg: damaged, or no photo"),
+        ("text.mp4", b"hello" * 999, "text.mp4: cannot be opened as a video"),
+        ("missing.mp4", None, "missing.mp4: no such file"),
+        ("empty.mp4", b"", "empty.mp4: the file is empty"),
+    ],
+)
+def test_bad_source(run, tmp_path, name, data, message):
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    code, _, err = run("--source", tmp_path / name)
+    assert code == 1
+    assert message in error_line(err)
+
+
+def test_libraries_do_not_spoil_the_one_line(live_model, tmp_path):
+    """libpng, FFmpeg and OpenCV write to the descriptor itself, so this needs a process of its own."""
+    png = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8))[1].tobytes()
+    (tmp_path / "cut.png").write_bytes(png[: len(png) // 2])
+    (tmp_path / "cut.mp4").write_bytes(make_video(tmp_path / "v.mp4", np.zeros((64, 64, 3), np.uint8), 9).read_bytes()[:600])
+    for source in ("cut.png", "cut.mp4", "camera:97"):
+        source = source if source.startswith("camera") else str(tmp_path / source)
+        command = [sys.executable, "-m", "runtime.run", "--engine", str(live_model), "--source", source, "--output", str(tmp_path / "out")]
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert finished.returncode == 1
+        assert source in error_line(finished.stderr)
+
+
+def test_camera_that_is_not_there(run):
+    code, _, err = run("--source", "camera:97")
+    assert code == 1
+    assert "camera:97: no camera answers" in error_line(err)
+
+
+def test_engine_that_does_not_fit(run, tmp_path, live_model, portrait, write_model):
+    copy = tmp_path / "m.onnx"
+    cases = {
+        tmp_path / "no.onnx": "no.onnx: no model file there",
+        portrait: "astronaut.jpg: no runner for .jpg",
+        shutil.copy(live_model, copy): "m.onnx.json: no model spec there",
+        write_model(tmp_path / "old.onnx", onnx_sha256="00" * 32): "old.onnx: its SHA-256",
+        write_model(tmp_path / "where.onnx", topology="nowhere.npz"): "nowhere.npz: no UV topology there",
+    }
+    (tmp_path / "text.onnx").write_text("hello")
+    shutil.copy(ModelSpec.path_for(live_model), tmp_path / "text.onnx.json")
+    cases[tmp_path / "text.onnx"] = "text.onnx: its SHA-256"
+    for engine, message in cases.items():
+        code, out, err = run("--source", portrait, "--engine", engine, engine=False)
+        assert (code, out) == (1, "")
+        assert message in error_line(err)
+
+
+def test_model_whose_output_is_not_finite(run, tmp_path, portrait, write_model):
+    path = write_model(tmp_path / "nan.onnx")
+    model = onnx.load(path)
+    shift = next(constant for constant in model.graph.initializer if constant.name == "shift")
+    shift.CopyFrom(onnx.helper.make_tensor("shift", onnx.TensorProto.FLOAT, shift.dims, [float("nan")] * 3))
+    onnx.save(model, path)
+    spec = ModelSpec.path_for(path)
+    spec.write_text(json.dumps({**json.loads(spec.read_text()), "onnx_sha256": file_sha256(path)}))
+    code, _, err = run("--source", portrait, "--engine", path, engine=False)
+    assert code == 1
+    assert "not finite" in error_line(err)
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize("output", ["file", "file/deeper", "/proc/none"])
+def test_output_that_cannot_be_written(run, tmp_path, portrait, output):
+    (tmp_path / "file").write_text("x")
+    code, _, err = run("--source", portrait, "--output", tmp_path / output, output=False)
+    assert code == 1
+    assert "cannot be used as the output folder" in error_line(err)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a disk without space")
+def test_full_disk_in_the_middle_keeps_what_was_finished(run, results, tmp_path, portrait):
+    folder = make_folder(tmp_path / "photos", portrait, 4)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "002_overlay.jpg.part").symlink_to("/dev/full")
+    code, _, err = run("--source", folder)
+    assert code == 1
+    assert "002_overlay.jpg: cannot be written (No space left on device)" in error_line(err)
+    assert [line["source"][-7:] for line in results()] == ["000.png", "001.png"]
+    assert outputs(tmp_path) == {"results.jsonl", "000_overlay.jpg", "001_overlay.jpg"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--source", "camera:front"],
+        ["--source", "x.jpg", "--save", "overlay,mp3"],
+        ["--source", "x.jpg", "--save", ""],
+        ["--source", "x.jpg", "--max-faces", "0"],
+        ["--source", "x.jpg", "--max-faces", "many"],
+        ["--source", "x.jpg", "--threads", "-1"],
+        ["--source", "x.jpg", "--detector", "dlib"],
+        ["--source", "x.mp4", "--boxes", "b.csv"],
+        ["--source", "camera:0", "--boxes", "b.csv"],
+        ["--source", "x.jpg", "--colour", "red"],
+    ],
+)
+def test_wrong_usage(run, tmp_path, arguments):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: python -m runtime.run")
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_into_the_source_folder_is_wrong_usage(run, tmp_path, portrait):
+    folder = make_folder(tmp_path / "photos", portrait, 1)
+    code, _, err = run("--source", folder, "--output", folder / ".." / "photos", output=False)
+    assert code == 2
+    assert "is the source folder" in err
+    assert os.listdir(folder) == ["000.png"]
+
+
+def test_help_states_the_meaning_of_none(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "already the square cut round one face" in " ".join(out.split())
+
+
+def test_ctrl_c_keeps_what_is_finished(live_model, tmp_path, portrait):
+    video = make_video(tmp_path / "clip.mp4", read_photo(portrait), 400)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "runtime.run", "--engine", str(live_model), "--source", str(video), "--output", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = out / "results.jsonl.part"
+    deadline = time.monotonic() + 60
+    while not (lines.exists() and lines.read_bytes().count(b"\n") >= 3):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == "stopped; what was finished is kept\n"
+    written = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert 3 <= len(written) < 400
+    assert stdout.startswith(f"{len(written)} pictures, ")
+    assert {path.name for path in out.iterdir()} == {"results.jsonl", "clip_overlay.mp4"}
+    overlay = cv2.VideoCapture(str(out / "clip_overlay.mp4"))
+    assert len(written) <= overlay.get(cv2.CAP_PROP_FRAME_COUNT) <= len(written) + 1
+
+
+def test_without_tqdm_there_is_no_bar_and_no_complaint(run, tmp_path, portrait, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.delitem(sys.modules, "runtime.progress", raising=False)
+    folder = make_folder(tmp_path / "photos", portrait, 3)
+    (folder / "001.png").write_bytes(b"")
+    code, out, err = run("--source", folder)
+    assert code == 1
+    assert out.startswith("2 pictures, 2 faces, ")
+    assert "001.png" in error_line(err)
+
+
+def test_threads(run, portrait):
+    assert run("--source", portrait, "--threads", 1)[0] == 0
+    cv2.setNumThreads(-1)

@@ -1,0 +1,63 @@
+"""The edge network: its size, its start, and that it can learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from runtime.errors import FaceMeshError
+from training.networks.edge import EdgeNet, ResidualSeparable
+
+
+@pytest.fixture
+def network() -> EdgeNet:
+    torch.manual_seed(0)
+    return EdgeNet()
+
+
+def multiply_adds(network: torch.nn.Module, image: torch.Tensor) -> int:
+    total = 0
+
+    def count(module: torch.nn.Module, _: tuple, output: torch.Tensor) -> None:
+        nonlocal total
+        total += module.weight[0].numel() * output.numel()
+
+    hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear))]
+    network(image)
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def test_shape_and_cost(network):
+    image = torch.zeros(1, 3, 128, 128)
+    assert network(image).shape == (1, 3, 64, 64)
+    assert 0.1e9 <= 2 * multiply_adds(network.eval(), image) <= 0.3e9  # the class it was designed for, in FLOP
+
+
+def test_expansion_spans_the_maps_it_was_fitted_to(network):
+    generator = torch.Generator().manual_seed(0)
+    components = torch.randn(20, 3 * 64 * 64, generator=generator) / 100
+    maps = (torch.randn(200, 20, generator=generator) @ components + 0.5).unflatten(1, (3, 64, 64))
+    network.fit_expansion(maps)
+    basis, mean = network.expand.weight.detach(), network.expand.bias.detach()
+    residual = maps.flatten(1) - mean
+    latent = torch.linalg.lstsq(basis, residual.T, driver="gelsd").solution
+    assert (basis @ latent - residual.T).abs().max() < 1e-4
+    used = latent[latent.abs().amax(1) > 1e-2]
+    torch.testing.assert_close(used.square().mean(1), torch.ones(len(used)), atol=0.05, rtol=0)  # unit variance
+
+
+def test_residual_blocks_begin_as_identities():
+    x = torch.rand(2, 16, 4, 4)
+    torch.testing.assert_close(ResidualSeparable(16).eval()(x), x)
+
+
+def test_starts_at_3ddfa_weights_and_refuses_others(network):
+    state = {f"module.{name}": value + 1 for name, value in network.encoder.state_dict().items() if "_residual." not in name}
+    state["module.fc_param.weight"] = torch.zeros(62, 512)
+    network.load_mb05(state)
+    torch.testing.assert_close(network.encoder.conv1.weight, state["module.conv1.weight"])
+    del state["module.dw6.conv_dw.weight"]
+    with pytest.raises(FaceMeshError, match=r"dw6\.conv_dw\.weight"):
+        network.load_mb05(state)
