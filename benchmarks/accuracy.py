@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.face_data import DenseTruth, FaceSet, load_faces
 from benchmarks.nme import YAW_BINS_DEG, Score, point_nme, summarise
-from benchmarks.record import check_writable, provenance, text_table, write_json
+from benchmarks.record import check_writable, provenance, text_table, two_digits, write_json
 from runtime.errors import FaceMeshError
 from training.fit_box_map import MIN_IOU, box_iou
 from training.npz_files import read_npz
@@ -170,11 +170,7 @@ def _row(boxes: str, measure: str, score: Score) -> dict[str, Any]:
 
 
 def format_rows(rows: list[dict[str, Any]]) -> str:
-    """The table as fixed-width text; – where there is no face."""
-
-    def number(value: float) -> str:
-        return f"{value:.2f}" if math.isfinite(value) else "–"
-
+    """The table as fixed-width text."""
     lines = [("boxes", "NME %", "faces", "mean", *YAW_BINS_DEG, "balanced")]
-    lines += [(row["boxes"], row["measure"], str(row["faces"]), *map(number, (row["mean"], *row["bins"], row["balanced"]))) for row in rows]
+    lines += [(row["boxes"], row["measure"], str(row["faces"]), *map(two_digits, (row["mean"], *row["bins"], row["balanced"]))) for row in rows]
     return text_table(lines, left=2)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.face_data import FaceSet, load_faces
 from benchmarks.nme import point_nme, summarise
 from benchmarks.peer import Face, Peer
-from benchmarks.record import check_writable, provenance, text_table, write_json
+from benchmarks.record import check_writable, provenance, text_table, two_digits, write_json
 from runtime.errors import FaceMeshError
 
 WARM_UP = 20
@@ -48,15 +48,14 @@ def _run(args: argparse.Namespace) -> None:
     from runtime.onnx_runner import usable_cores
 
     faces, threads = load_faces(args.data, args.face_model, limit=args.faces), args.threads or usable_cores()
+    openers, absent = _openers(args, faces, threads)
     with ExitStack() as stack:
-        peers, absent = [], []
-        for name, open_peer in _openers(args, faces, threads).items():
+        peers = []
+        for name, open_peer in openers.items():
             try:
                 peers.append(stack.enter_context(closing(open_peer())))
             except ModuleNotFoundError as error:
                 absent.append(f"{name}: not measured, needs {error.name}")
-        if not args.mediapipe_python:
-            absent.append("MediaPipe Face Mesh: not measured, give --mediapipe-python")
         results = measure(peers, faces)
     groups = [summary(peer, seconds, nme, faces) for peer, (seconds, nme) in zip(peers, results, strict=True)]
     print(f"{len(faces)} faces of {args.data.name}, boxes of the labels, {threads} threads")
@@ -67,31 +66,40 @@ def _run(args: argparse.Namespace) -> None:
         write_json(args.json, {**provenance(), "threads": threads, "data": data, "peers": groups, "absent": absent})
 
 
-def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> dict[str, Callable[[], Peer]]:
-    """Each imports its libraries when it is called."""
+def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[dict[str, Callable[[], Peer]], list[str]]:
+    """What to measure, each of which imports its libraries when it is called, and lines about what cannot be."""
+    weights = args.mb05 or args.data.parent / "models" / "mb05_120x120.pth"
 
     def this_runtime() -> Peer:
         from benchmarks.peer_runtime import runtime_peer
 
         return runtime_peer(args.engine, threads)
 
-    def mb05() -> Peer:
-        from benchmarks.peer_3ddfa import mb05_peer
-
-        return mb05_peer(args.mb05 or args.data.parent / "models" / "mb05_120x120.pth", faces.model, threads)
-
     def prnet() -> Peer:
         from benchmarks.peer_prnet import prnet_peer
 
         return prnet_peer(args.engine, threads)
+
+    def mb05() -> Peer:
+        from benchmarks.peer_3ddfa import mb05_peer
+
+        return mb05_peer(weights, faces.model, threads)
 
     def mediapipe() -> Peer:
         from benchmarks.peer_mediapipe import MediaPipePeer
 
         return MediaPipePeer(args.mediapipe_python)
 
-    openers = {"this runtime": this_runtime, "3DDFA_V2 mb05": mb05, "PRNet's steps": prnet}
-    return {**openers, "MediaPipe Face Mesh": mediapipe} if args.mediapipe_python else openers
+    openers, absent = {"this runtime": this_runtime, "PRNet's steps": prnet}, []
+    for name, open_peer, given, option in (
+        ("3DDFA_V2 mb05", mb05, args.mb05 or weights.exists(), "--mb05"),
+        ("MediaPipe Face Mesh", mediapipe, args.mediapipe_python, "--mediapipe-python"),
+    ):
+        if given:
+            openers[name] = open_peer
+        else:
+            absent.append(f"{name}: not measured, give {option}")
+    return openers, absent
 
 
 def measure(peers: list[Peer], faces: FaceSet) -> list[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
@@ -145,7 +153,7 @@ def format_groups(groups: list[dict[str, Any]]) -> str:
     lines = [("peer", "stage", "median ms", "p90 ms", "vertices/ms", "vertices", "faces", "NME % mean", "balanced")]
     for group in groups:
         nme = group["nme"]
-        scores = ("–", "–") if nme is None else (f"{nme['mean']:.2f}", f"{nme['balanced']:.2f}")
+        scores = ("–", "–") if nme is None else (two_digits(nme["mean"]), two_digits(nme["balanced"]))
         *_, last = group["stages"]
         for i, (stage, figures) in enumerate(group["stages"].items()):
             own = (f"{group['vertices']:,}", str(group["faces"]), *scores) if stage == last else ("",) * 4

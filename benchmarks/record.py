@@ -54,6 +54,11 @@ def text_table(rows: Sequence[Sequence[str]], left: int) -> str:
     return "\n".join(lines)
 
 
+def two_digits(value: float) -> str:
+    """A number of a table; – where there is none."""
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"{args.run}: going on after epoch {trainer.epoch}")
     else:
         if hasattr(network, "fit_expansion"):
-            network.fit_expansion(trainer.sample_maps(training, max(1, 3000 // args.batch_size)))
+            network.fit_expansion(trainer.sample_maps(training, max(1, 1024 // args.batch_size)))
         if args.start_at:
             trainer.start_at(args.start_at)
     trainer.fit(training, validation, args.workers)

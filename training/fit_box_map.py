@@ -52,10 +52,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", type=Path, required=True, help="common stem of .tar and .npz, or a folder in the 300W-LP layout")
     parser.add_argument("--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json")
-    parser.set_defaults(func=_run)
+    parser.set_defaults(func=run)
 
 
-def _run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Fit, print the residuals and write the JSON that `runtime.detector.load_box_map` reads."""
     labels = load_labels(args.data, load_face_model(args.face_model or args.data.parent / "face_model.npz"))
     matches = match_faces(labels, args.data)
     coefficients = fit(matches)

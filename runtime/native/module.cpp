@@ -110,6 +110,7 @@ std::pair<Floats, Floats> rasterise(In<float, nb::shape<-1, 3>> vertices, In<int
 } // namespace
 
 NB_MODULE(_native, module) {
+    nb::set_leak_warnings(false); // a pipeline that a script keeps in a global until it ends is no leak
     module.doc() = "Native parts of the fast road: decode, crop and rasterise. Arguments are never converted silently: dtypes must fit exactly.";
     nb::class_<facemesh::Decoder>(module, "Decoder", "Position map -> (vertices (V, 3), landmarks (L, 3)) float32 frame px. See runtime.decode.")
         .def(nb::new_(&make_decoder), "face_indices"_a.noconvert(), "landmark_vertices"_a.noconvert(), "resolution"_a, "map_size"_a, "channels_last"_a,

@@ -147,8 +147,8 @@ def test_shipped_model_on_the_portrait(portrait):
         pipeline = FaceMeshPipeline(runner, YuNetDetector())
         (face,) = pipeline(image)
         (mirrored,) = pipeline(np.ascontiguousarray(cv2.flip(image, 1)))
-    by_hand = {36: (190, 118), 45: (256, 117), 30: (222, 141), 48: (200, 160), 54: (247, 160), 8: (224, 192)}
+    by_hand = {36: (194.5, 101), 45: (258, 104), 30: (225, 126), 48: (204, 140.5), 54: (244, 141), 8: (223, 178)}
     errors = [np.linalg.norm(face.landmarks[index, :2] - point) for index, point in by_hand.items()]
-    assert np.mean(errors) < 0.06 * 110
+    assert np.mean(errors) < 0.06 * 90  # of the size of the face
     assert face.pose.yaw_deg == pytest.approx(-mirrored.pose.yaw_deg, abs=6)
     assert 511 - mirrored.landmarks[30, 0] == pytest.approx(face.landmarks[30, 0], abs=4)

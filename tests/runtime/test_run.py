@@ -124,7 +124,7 @@ def test_face_in_a_turned_photo(run, results, tmp_path, portrait, orientation):
     assert run("--source", tmp_path / "turned.jpg", "--save", "json")[0] == 0
     (line,) = results()
     assert line["size_wh"] == [512, 472]
-    np.testing.assert_allclose(line["faces"][0]["landmarks"][30][:2], [222, 100], atol=20)
+    np.testing.assert_allclose(line["faces"][0]["landmarks"][30][:2], [225, 86], atol=12)
 
 
 def test_one_bad_file_among_a_hundred(run, results, tmp_path, portrait):
@@ -359,7 +359,7 @@ def test_ctrl_c_keeps_what_is_finished(live_model, tmp_path, portrait):
     command = [sys.executable, "-m", "runtime.run", "--engine", str(live_model), "--source", str(video), "--output", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     lines = out / "results.jsonl.part"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (lines.exists() and lines.read_bytes().count(b"\n") >= 3):
         assert time.monotonic() < deadline
         assert process.poll() is None

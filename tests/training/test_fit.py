@@ -1,0 +1,80 @@
+"""The commands from labels to a running model, on a toy face set."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.training.toy import dot_pictures, toy_face_model, toy_labels
+from training.__main__ import main
+from training.fit import parse_source_weights
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Stem of toy.npz and toy.tar, with face_model.npz beside them, in the layout of the project's data."""
+    folder = tmp_path_factory.mktemp("data")
+    model = toy_face_model()
+    bases = {"shape_basis": model.basis[:, :2], "exp_basis": model.basis[:, 2:]}
+    fields = {name: getattr(model, name) for name in ("mean", "triangles", "uv", "keypoints68", "symmetry")}
+    np.savez(folder / "face_model.npz", **fields, **bases)
+    labels = toy_labels(model, 16)
+    arrays = {name: getattr(labels, name) for name in ("names", "source", "size", "scale", "rotation", "translation", "pts68", "box", "yaw_deg", "is_val")}
+    np.savez(folder / "toy.npz", **arrays, shape=labels.coefficients[:, :2], exp=labels.coefficients[:, 2:])
+    with tarfile.open(folder / "toy.tar", "w") as tar:
+        for name, picture in zip(labels.names, dot_pictures(labels), strict=True):
+            jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+            member = tarfile.TarInfo(name)
+            member.size = len(jpeg)
+            tar.addfile(member, io.BytesIO(jpeg))
+    return folder / "toy"
+
+
+def fit(data: Path, run: Path, *options: str) -> int:
+    return main(["fit", "--data", str(data), "--run", str(run), "--batch-size", "4", "--workers", "0", *options])
+
+
+def test_a_run_is_resumed_with_a_longer_schedule(data, tmp_path, capsys):
+    assert fit(data, tmp_path, "--epochs", "1") == 0
+    assert fit(data, tmp_path, "--epochs", "2", "--source-weights", "left=2") == 0
+    assert "going on after epoch 1" in capsys.readouterr().out
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert state["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--source-weights", "nowhere=2"], "no source nowhere"),
+        (["--start-at", "missing.pt"], "missing.pt"),
+        (["--face-model", "missing.npz"], "missing.npz"),
+    ],
+)
+def test_bad_input_is_one_line(data, tmp_path, capsys, options, message):
+    assert fit(data, tmp_path, *options) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_data_without_validation_rows_are_refused(data, tmp_path, capsys):
+    arrays = dict(np.load(f"{data}.npz"))
+    arrays["is_val"][:] = False
+    np.savez(tmp_path / "toy.npz", **arrays)
+    (tmp_path / "toy.tar").write_bytes(Path(f"{data}.tar").read_bytes())
+    assert fit(tmp_path / "toy", tmp_path / "run", "--face-model", str(data.parent / "face_model.npz")) == 1
+    assert "0 validation rows" in capsys.readouterr().err
+
+
+def test_source_weights_are_parsed():
+    assert parse_source_weights("aflw=0.5,helen=2") == {"aflw": 0.5, "helen": 2.0}
+    with pytest.raises(Exception, match="NAME=WEIGHT"):
+        parse_source_weights("aflw")
