@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.face_data import DenseTruth, FaceSet, load_faces
+from benchmarks.face_data import DenseTruth, FaceSet, add_data_arguments, load_faces, positive
 from benchmarks.nme import YAW_BINS_DEG, Score, point_nme, summarise
 from benchmarks.record import check_writable, provenance, text_table, two_digits, write_json
 from runtime.errors import FaceMeshError
@@ -45,22 +45,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, help="common stem of .tar and .npz")
-    parser.add_argument("--face-model", type=Path, help="npz of the face model (default: face_model.npz beside the data)")
+    add_data_arguments(parser)
     parser.add_argument("--rows", choices=("all", "training", "validation"), default="all", help="which rows of the data (default: all)")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="measure N faces only, evenly spread over the rows")
+    parser.add_argument("--limit", type=positive, metavar="N", help="measure N faces only, evenly spread over the rows")
     parser.add_argument("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
     parser.add_argument("--boxes", type=_box_kinds, default=BOXES, metavar="KIND,...", help=f"source of the crops: {','.join(BOXES)} (default: both)")
     parser.add_argument("--predictions", type=Path, metavar="FILE.npz", help="score these landmarks, not a network's: names (N,) and --key")
     parser.add_argument("--key", default="pts68", help="array (N, 68, 2 or 3) of --predictions, px; NaN where missed (default: pts68)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
     parser.set_defaults(func=_run)
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 def _box_kinds(text: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +34,27 @@ class FaceSet:
         return len(self.labels)
 
 
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--data`` and ``--face-model``, for every command that calls `load_faces`."""
+    parser.add_argument("--data", type=Path, required=True, help="common stem of .tar and .npz with labelled faces")
+    parser.add_argument("--face-model", type=Path, help="npz of the face model (default: face_model.npz beside the data)")
+
+
+def positive(text: str) -> int:
+    """Type of arguments that count something."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
 def load_faces(stem: Path, face_model: Path | None = None, rows: str = "all", limit: int | None = None) -> FaceSet:
     """``rows`` is "all", "training" or "validation"; ``limit`` takes that many of them, evenly spread over the file.
 
     Bins are the array ``bin`` where there is one (AFLW2000-3D: the published yaw), otherwise they are made from ``yaw_deg``.
     """
     path, tar = (stem.with_name(stem.name + suffix) for suffix in (".npz", ".tar"))
+    if not path.is_file():
+        raise FaceMeshError(f"{path}: no such file; --data is the common stem of the labels' .npz and the pictures' .tar")
     model = load_face_model(face_model or stem.parent / "face_model.npz")
     labels = load_labels(stem, model)
     extra = read_npz(path, (), ("bin", "pts68_reannotated"), what="face labels")

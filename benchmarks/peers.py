@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.face_data import FaceSet, load_faces
+from benchmarks.face_data import FaceSet, add_data_arguments, load_faces, positive
 from benchmarks.nme import point_nme, summarise
 from benchmarks.peer import Face, Peer
 from benchmarks.record import check_writable, provenance, text_table, two_digits, write_json
-from runtime.errors import FaceMeshError
+from runtime.runner import SHIPPED_MODEL
+from runtime.spec import file_sha256
 
 WARM_UP = 20
 
@@ -30,11 +31,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "peers", help="latency beside other programs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="common stem of .tar and .npz with labelled faces")
-    parser.add_argument("--face-model", type=Path, help="npz of the face model (default: face_model.npz beside the data)")
+    add_data_arguments(parser)
     parser.add_argument("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
-    parser.add_argument("--faces", type=int, default=300, metavar="N", help="how many, evenly spread over the data (default: 300)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the networks (default: the cores that may be used)")
+    parser.add_argument("--faces", type=positive, default=300, metavar="N", help="how many, evenly spread over the data (default: 300)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="of the networks (default: the cores that may be used)")
     parser.add_argument("--mb05", type=Path, metavar="FILE.pth", help="3DDFA_V2's mb05_120x120.pth (default: models/ beside the data)")
     parser.add_argument("--mediapipe-python", type=Path, metavar="PYTHON", help="interpreter of an environment with mediapipe==0.10.21")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
@@ -43,8 +43,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     check_writable(args.json)
-    if args.faces < 1 or (args.threads is not None and args.threads < 1):
-        raise FaceMeshError("--faces and --threads must be at least 1")
     from runtime.onnx_runner import usable_cores
 
     faces, threads = load_faces(args.data, args.face_model, limit=args.faces), args.threads or usable_cores()
@@ -55,15 +53,16 @@ def _run(args: argparse.Namespace) -> None:
             try:
                 peers.append(stack.enter_context(closing(open_peer())))
             except ModuleNotFoundError as error:
-                absent.append(f"{name}: not measured, needs {error.name}")
+                absent.append(f"{name}: not measured, needs {error.name}: pip install 'facemesh-edge[peers]'")
         results = measure(peers, faces)
     groups = [summary(peer, seconds, nme, faces) for peer, (seconds, nme) in zip(peers, results, strict=True)]
     print(f"{len(faces)} faces of {args.data.name}, boxes of the labels, {threads} threads")
     print(format_groups(groups))
     print("\n".join([*(f"{group['name']}: {group['note']}" for group in groups), *absent]))
     if args.json:
-        data = {"faces": len(faces), "sha256": faces.sha256}
-        write_json(args.json, {**provenance(), "threads": threads, "data": data, "peers": groups, "absent": absent})
+        engine, data = args.engine or SHIPPED_MODEL, {"faces": len(faces), "sha256": faces.sha256}
+        engine = {"file": engine.name, "sha256": file_sha256(engine)}
+        write_json(args.json, {**provenance(), "threads": threads, "engine": engine, "data": data, "peers": groups, "absent": absent})
 
 
 def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[dict[str, Callable[[], Peer]], list[str]]:

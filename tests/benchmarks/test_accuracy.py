@@ -111,7 +111,7 @@ def test_best_match():
 )
 def test_bad_input_is_one_line(toy_set, capsys, monkeypatch, options, what):
     monkeypatch.chdir(toy_set.folder)
-    arguments = ["accuracy", "--data", "toy", "--face-model", "face_model.npz", *(option.replace("SELF", "toy.npz") for option in options)]
+    arguments = ["accuracy", "--data", "toy", *(option.replace("SELF", "toy.npz") for option in options)]
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert what in error

@@ -64,7 +64,7 @@ def test_scores_and_order_come_from_the_detector(live_model, image):
         assert picture is image
         return Detections(BOXES, np.array([0.9, 0.8, 0.7, 0.6], np.float32))
 
-    with open_runner(live_model) as runner:
+    with open_runner(live_model, max_batch=3) as runner:
         faces = FaceMeshPipeline(runner, detect)(Frame(image, 0, 0.0, "x"))
         expected = FaceMeshPipeline(runner).from_boxes(image, BOXES)
     assert [face.score for face in faces] == pytest.approx([0.9, 0.8, 0.7, 0.6])

@@ -250,6 +250,21 @@ def test_full_disk_under_the_results(tmp_path, topology, face, image):
         write_all(tmp_path, ["json"], topology, (frame_of(image), [face]))
 
 
+def test_disk_that_fills_up_within_a_line(tmp_path, topology, face, image):
+    """A limit on the size of files stands for the full disk: half of the second line still fits."""
+    resource = pytest.importorskip("resource")
+    write_all(tmp_path, ["json"], topology, (frame_of(image), [face]))
+    whole_line = (tmp_path / "results.jsonl").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole_line) * 3 // 2, limits[1]))
+    try:
+        with pytest.raises(FaceMeshError, match=r"results\.jsonl: cannot be written"):
+            write_all(tmp_path, ["json"], topology, *[(frame_of(image), [face])] * 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "results.jsonl").read_bytes() == whole_line
+
+
 @needs_dev_full
 @pytest.mark.parametrize("name", ["a_overlay.jpg", "a_face0.obj", "a_face0.ply", "a_face0.npz"])
 def test_full_disk_leaves_no_half_file(tmp_path, topology, face, image, name):
