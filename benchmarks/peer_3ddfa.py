@@ -23,31 +23,11 @@ from benchmarks.peer import Face, StagedPeer
 from runtime import onnx_runner
 from runtime.errors import FaceMeshError
 from training.face_model import FaceModel
+from training.networks.edge import BLOCKS, DepthwiseSeparable
 from training.npz_files import read_npz
 
 SIZE = 120  # px, side of the network's input
 NO_NECK_VERTICES = 38_365  # how many its face model without neck and ears has (bfm_noneck_v3)
-# Name, output channels, stride: MobileNetV1 (Howard et al., 2017, table 1) at width 0.5. Not shared with our own networks, which change.
-BLOCKS = (
-    *(("dw2_1", 32, 1), ("dw2_2", 64, 2), ("dw3_1", 64, 1), ("dw3_2", 128, 2), ("dw4_1", 128, 1), ("dw4_2", 256, 2)),
-    *((f"dw5_{number}", 256, 1) for number in range(1, 6)),
-    *(("dw5_6", 512, 2), ("dw6", 512, 1)),
-)
-
-
-class DepthwiseSeparable(nn.Module):
-    """3×3 depthwise and 1×1 convolution, each with batch normalisation and ReLU."""
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
-        super().__init__()
-        self.conv_dw = nn.Conv2d(channels_in, channels_in, 3, stride, padding=1, groups=channels_in, bias=False)
-        self.bn_dw = nn.BatchNorm2d(channels_in)
-        self.conv_sep = nn.Conv2d(channels_in, channels_out, 1, bias=False)
-        self.bn_sep = nn.BatchNorm2d(channels_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.bn_dw(self.conv_dw(x)))
-        return torch.relu(self.bn_sep(self.conv_sep(x)))
 
 
 class Mb05(nn.Module):
@@ -78,9 +58,7 @@ class Mb05Steps:
         network = load_mb05(weights)
         scale = read_npz(weights.with_name("mb05_param_mean_std.npz"), ("mean", "std"), what="3DDFA_V2's parameter mean and std")
         self._mean, self._std = scale["mean"], scale["std"]
-        options = onnx_runner.onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as this runtime's own runner: peers share the cores
+        options = onnx_runner.session_options(threads)
         self._session = onnx_runner.onnxruntime.InferenceSession(_to_onnx(network), options, providers=["CPUExecutionProvider"])
         chosen = frontal_vertices(model, NO_NECK_VERTICES)
         self._landmarks = np.searchsorted(chosen, model.keypoints68)

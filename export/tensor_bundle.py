@@ -43,6 +43,11 @@ class TensorEntry:
     size: int
     checksum: int
 
+    @property
+    def type_name(self) -> str:
+        """As NumPy calls it (float32, …), or DataType N where NumPy has no such type."""
+        return np.dtype(TYPES[self.type_number]).name if self.type_number in TYPES else f"DataType {self.type_number}"
+
 
 def bundle_prefix(path: Path) -> Path | None:
     """``path`` without .index or .data-…-of-…, or itself where an index of that name lies beside it; None: not a bundle."""
@@ -91,7 +96,7 @@ class TensorBundle(Mapping[str, NDArray]):
 
 def _read_tensor(path: Path, entry: TensorEntry, shards: int) -> NDArray:
     if entry.type_number not in TYPES:
-        raise ValueError(f"its type, number {entry.type_number} of TensorFlow's DataType, is not supported")
+        raise ValueError(f"its type, {entry.type_name} of TensorFlow, is not supported")
     dtype = np.dtype(TYPES[entry.type_number])
     if min(entry.shape, default=0) < 0 or entry.size != math.prod(entry.shape) * dtype.itemsize:
         raise ValueError(f"the index says {entry.size} bytes for shape {entry.shape} of {dtype.name}")

@@ -17,6 +17,7 @@ EXTRA_OF = {
     "torch": "train",
     "matplotlib": "train",
     "scipy": "train",
+    "skimage": "peers",
     "tensorrt": "trt",
     "tensorrt_lean": "trt",
     "pycuda": "trt",

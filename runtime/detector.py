@@ -21,7 +21,10 @@ BOX_MAP = ASSETS / "yunet_box_map.json"
 # Longer side of what YuNet sees. Of the 25 faces that it finds in two group photos at any size it finds 22 at 320 px, 24 at 480
 # and 25 at 640, in 2, 5 and 7 ms on one core; 1024 finds no more and takes 20 ms.
 DETECTION_SIDE = 640
-# It overlooks faces that fill the picture at 640 px (22 % of tight close-ups) but sees 99 % of them at 320.
+# It sees faces that fill the picture better from afar: of tight close-ups of 250 training faces it finds 84 % at 640 px and
+# 99 % at 320, and its boxes overlap the labelled ones by 0.76 instead of 0.56. So pictures with a face above this share of
+# the longer side, and those without any, are looked at again.
+CLOSE_UP_SHARE = 0.5
 CLOSE_UP_SIDE = 320
 LEAST_SIDE = 64
 NMS_THRESHOLD = 0.3
@@ -58,8 +61,10 @@ class YuNetDetector:
         The points are right eye, left eye, nose tip, right and left mouth corner; right and left are the person's.
         """
         rows = self._find_at(image, DETECTION_SIDE)
-        if len(rows) == 0 and max(image.shape[:2]) > CLOSE_UP_SIDE:
-            rows = self._find_at(image, CLOSE_UP_SIDE)
+        longer_side = max(image.shape[:2])
+        if longer_side > CLOSE_UP_SIDE and (len(rows) == 0 or rows[:, 2:4].max() > CLOSE_UP_SHARE * longer_side):
+            close_up = self._find_at(image, CLOSE_UP_SIDE)
+            rows = close_up if len(close_up) else rows
         return rows[np.argsort(-rows[:, 14], kind="stable")]
 
     def _find_at(self, image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:

@@ -16,6 +16,11 @@ def progress_bar(items: Iterable[T], total: int | None, unit: str) -> Iterable[T
     return tqdm(items, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=False)
 
 
+def counting_bar(total: int, description: str) -> tqdm:
+    """A bar for work that reports its steps itself: ``update()`` counts one, ``set_postfix_str`` says what is under way, ``close()`` removes it."""
+    return tqdm(total=total, desc=description, disable=None, dynamic_ncols=True, leave=False)
+
+
 def print_above_bar(line: str) -> None:
     """A line on stderr that a running bar does not cut in two."""
     tqdm.write(line, file=sys.stderr)

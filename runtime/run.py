@@ -52,6 +52,7 @@ def _run(args: argparse.Namespace) -> int:
                 for frame in _with_bar(source):
                     if (faces := tally.timed(find_faces, frame)) is not None:
                         sinks.write(frame, faces)
+                        tally.written(faces)
             if not source.photos and (done := tally.pictures + tally.failures) < (source.frame_count or 0):
                 print(f"note: {source.uri}: only {done} of the {source.frame_count} frames that the file promises could be read", file=sys.stderr)
         finally:
@@ -72,7 +73,7 @@ class _Tally:
         self.seconds = 0.0  # in which faces were found
 
     def timed(self, find_faces: Callable[[Frame], list[FaceMesh]], frame: Frame) -> list[FaceMesh] | None:
-        """The faces of ``frame``; None when it failed, which is counted and said."""
+        """The faces of ``frame``; None when that failed, which is counted and said."""
         start = time.perf_counter()
         try:
             faces = find_faces(frame)
@@ -80,16 +81,18 @@ class _Tally:
             self.failed(FaceMeshError(f"{frame.source}: {error}"))
             return None
         self.seconds += time.perf_counter() - start
+        return faces
+
+    def written(self, faces: list[FaceMesh]) -> None:
         self.pictures += 1
         self.faces += len(faces)
-        return faces
 
     def failed(self, error: FaceMeshError) -> None:
         self.failures += 1
         _print_line(f"error: {error}")
 
     def print_summary(self, output: Path) -> None:
-        if not (self.pictures or self.failures):
+        if not self.pictures:
             return
         parts = [_count(self.pictures, "picture"), _count(self.faces, "face")]
         if self.faces:

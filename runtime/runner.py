@@ -46,7 +46,7 @@ def open_runner(model: str | os.PathLike[str] | None = None, max_batch: int = 8,
         raise FaceMeshError(f"{path}: no model file there; check the path, or leave it out for the shipped model")
     if path.suffix.lower() != ".onnx":
         raise FaceMeshError(f"{path}: no runner for {path.suffix or 'files without a suffix'}; give an .onnx model")
-    spec = _load_spec(path)
+    spec = load_spec(path)
     try:
         from runtime.onnx_runner import OnnxRunner
     except ModuleNotFoundError as error:
@@ -54,7 +54,7 @@ def open_runner(model: str | os.PathLike[str] | None = None, max_batch: int = 8,
     return OnnxRunner(path, spec, max_batch, threads)
 
 
-def _load_spec(path: Path) -> ModelSpec:
+def load_spec(path: Path) -> ModelSpec:
     """The spec beside the model, once it is sure that they belong together."""
     spec = ModelSpec.load(ModelSpec.path_for(path))
     if spec.family != "position_map":

@@ -62,7 +62,7 @@ class FrameSource:
         self.fps = _positive(self._capture.get(cv2.CAP_PROP_FPS))
 
     def _open_video(self) -> None:
-        _require_content(Path(self.uri))
+        _read(Path(self.uri), most_bytes=1)
         self._capture = cv2.VideoCapture(self.uri)
         if not self._capture.isOpened():
             raise FaceMeshError(f"{self.uri}: cannot be opened as a video; it may be damaged, or convert it to MP4")
@@ -120,7 +120,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
 
     Transparency is dropped. Raises `FaceMeshError` for files that are missing, empty, cut off or no photo.
     """
-    data = _require_content(path)
+    data = _read(path)
     if data.startswith(b"\xff\xd8") and _jpeg_is_cut_off(data):
         # OpenCV would paint the missing part grey and say nothing.
         raise FaceMeshError(f"{path}: the JPEG file is cut off before its end; copy or download it again")
@@ -133,9 +133,11 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     return image
 
 
-def _require_content(path: Path) -> bytes:
+def _read(path: Path, most_bytes: int = -1) -> bytes:
+    """The file's content or its first ``most_bytes``, never empty."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(most_bytes)
     except OSError as error:
         raise FaceMeshError(f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions") from error
     if not data:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from runtime.errors import FaceMeshError
+from runtime.documents import load_document, save_document
 
 FAMILIES = ("position_map", "coefficients")
 
@@ -57,23 +54,11 @@ class ModelSpec:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ModelSpec:
         """Read and check the JSON file ``path``; raises `FaceMeshError` that names the field at fault."""
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FaceMeshError(f"{path}: no model spec there; every model needs one beside it, 'python -m export onnx' writes both") from None
-        except (OSError, ValueError) as error:
-            raise FaceMeshError(f"{path}: cannot be read as a model spec ({error}); export the model again") from None
-        try:
-            spec = _from_document(cls, document, "spec")
-        except ValueError as error:
-            raise FaceMeshError(f"{path}: {error}; export the model again or correct the file") from None
-        return spec
+        return load_document(cls, path, "model spec", "python -m export onnx")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON file ``path`` whole or not at all."""
-        temporary = Path(f"{os.fspath(path)}.part")
-        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        save_document(self, path)
 
     def __post_init__(self) -> None:
         _one_of("family", self.family, FAMILIES)
@@ -100,31 +85,3 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"field {field} must be one of {', '.join(allowed)}, is {value!r}")
-
-
-def _from_document(cls: type, document: Any, where: str) -> Any:
-    """Build a dataclass from parsed JSON, refusing unknown, missing and wrongly typed fields."""
-    if not isinstance(document, dict):
-        raise ValueError(f"{where} must be a JSON object")
-    fields = {field.name: str(field.type) for field in dataclasses.fields(cls)}
-    if unknown := sorted(document.keys() - fields.keys()):
-        raise ValueError(f"{where} has unknown fields: {', '.join(unknown)}")
-    if missing := sorted(fields.keys() - document.keys()):
-        raise ValueError(f"{where} lacks fields: {', '.join(missing)}")
-    return cls(**{name: _convert(type_name, document[name], name) for name, type_name in fields.items()})
-
-
-def _convert(type_name: str, value: Any, field: str) -> Any:
-    nested = {"InputSpec": InputSpec, "OutputSpec": OutputSpec}.get(type_name)
-    if nested is not None:
-        return _from_document(nested, value, field)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if type_name == "str" and isinstance(value, str):
-        return value
-    if type_name == "int" and is_number and value == int(value):
-        return int(value)
-    if type_name == "float" and is_number:
-        return float(value)
-    if type_name == "tuple[float, float]" and isinstance(value, list) and len(value) == 2 and all(isinstance(item, (int, float)) for item in value):
-        return (float(value[0]), float(value[1]))
-    raise ValueError(f"field {field} must be {type_name}, is {value!r}")

@@ -36,7 +36,7 @@ HOMES = {
     "skimage": {"benchmarks.peer_prnet"},
     "torch": {
         *("training.networks.edge", "training.networks.prnet", "training.targets", "training.loop"),
-        *("export.to_onnx", "benchmarks.peer_3ddfa"),
+        *("export.checkpoint", "export.to_onnx", "benchmarks.peer_3ddfa"),
     },
     "tqdm": {"runtime.progress"},
 }

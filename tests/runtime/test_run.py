@@ -370,7 +370,7 @@ def test_ctrl_c_keeps_what_is_finished(live_model, tmp_path, portrait):
     assert stderr == "stopped; what was finished is kept\n"
     written = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert 3 <= len(written) < 400
-    assert stdout.startswith(f"{len(written)} pictures, ")
+    assert len(written) - 1 <= int(stdout.split()[0]) <= len(written)  # the signal may come between the line and its count
     assert {path.name for path in out.iterdir()} == {"results.jsonl", "clip_overlay.mp4"}
     overlay = cv2.VideoCapture(str(out / "clip_overlay.mp4"))
     assert len(written) <= overlay.get(cv2.CAP_PROP_FRAME_COUNT) <= len(written) + 1

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from export.tensor_bundle import read_index  # noqa: E402
 from training.networks.prnet import PRNet, ResidualBlock, SameConv, SameConvTranspose  # noqa: E402
 
 
@@ -132,69 +131,10 @@ def test_output_is_a_map_that_depends_on_its_input(live_network):
 
 def test_every_variable_of_the_published_checkpoint_has_its_place(network, shared_data):
     published = read_index(shared_data / "reference" / "256_256_resfcn256_weight.index")
-    published = {name: shape for name, shape in published.items() if "Adam" not in name and not name.endswith("_power")}
+    published = {name: entry.shape for name, entry in published.items() if "Adam" not in name and not name.endswith("_power")}
     state, names = network.state_dict(), network.tensorflow_names()
     assert {name for name, _ in names.values()} == published.keys()
     assert len({name for name, _ in names.values()}) == len(names)  # none used twice
     assert names.keys() == {key for key in state if not key.endswith("num_batches_tracked")}
     for key, (name, axes) in names.items():
         assert tuple(state[key].shape) == tuple(published[name][axis] for axis in axes), key
-
-
-def read_index(path):
-    """Name -> shape of a TensorFlow checkpoint index: a LevelDB table of BundleEntryProto messages, uncompressed."""
-    data = path.read_bytes()
-    position = varint(data, varint(data, len(data) - 48)[1])[1]  # the footer begins with the handle of the meta index, not needed here
-    tables = [value for _, value in block(data, position)]
-    entries = [entry for handle in tables for entry in block_at(data, handle)]
-    return {key.decode(): shape_of(value) for key, value in entries if key}
-
-
-def varint(data, position):
-    value = shift = 0
-    while True:
-        byte = data[position]
-        value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            return value, position
-
-
-def block(data, position):
-    """Entries of the block whose handle (offset, size) is at ``position``."""
-    offset, position = varint(data, position)
-    size, _ = varint(data, position)
-    assert data[offset + size] == 0, "compressed"
-    content = data[offset : offset + size]
-    (restarts,) = struct.unpack("<I", content[-4:])
-    position, key = 0, b""
-    while position < size - 4 - 4 * restarts:
-        shared, position = varint(content, position)
-        unshared, position = varint(content, position)
-        length, position = varint(content, position)
-        key = key[:shared] + content[position : position + unshared]
-        position += unshared
-        yield key, content[position : position + length]
-        position += length
-
-
-def block_at(data, handle):
-    return block(data + handle, len(data))
-
-
-def fields(message):
-    """(number, value) of a protocol buffer message."""
-    position = 0
-    while position < len(message):
-        tag, position = varint(message, position)
-        if tag & 7 == 5:
-            value, position = message[position : position + 4], position + 4
-        else:
-            value, position = varint(message, position)
-            if tag & 7 == 2:
-                value, position = message[position : position + value], position + value
-        yield tag >> 3, value
-
-
-def shape_of(entry):
-    return tuple(dict(fields(size)).get(1, 0) for number, shape in fields(entry) if number == 2 for _, size in fields(shape))

@@ -1,0 +1,186 @@
+"""What building an engine is in all versions of TensorRT and TensorRT-RTX, whose Python APIs share these calls.
+
+The functions take the library as ``trt``; their home modules `export.tensorrt_builder` and `export.rtx_builder` add what differs.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from export.onnx_file import OnnxFile
+from runtime.errors import FaceMeshError
+from runtime.progress import counting_bar, print_above_bar
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """The options of ``python -m export engine``; None leaves a matter to the library."""
+
+    batch: tuple[int, int, int]  # smallest, the one to be fastest at, largest
+    timing_cache: Path | None = None
+    workspace_mib: int | None = None
+    opt_level: int | None = None  # 0..5
+    dla_core: int | None = None
+    hardware_compatible: bool = False
+    version_compatible: bool = False
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A serialised engine, and what its manifest says of it (see `runtime.manifest.EngineManifest`)."""
+
+    plan: memoryview
+    version: str
+    compute_capabilities: tuple[str, ...]
+    device: str | None
+
+
+class Messages:
+    """What the library's logger says: errors for when a step fails, warnings for the end. Called from several threads."""
+
+    def __init__(self) -> None:
+        self._errors: list[str] = []
+        self._warnings: dict[str, None] = {}  # in order, each once
+
+    def add(self, severity: str, text: str) -> None:
+        text = " ".join(text.split())
+        if severity in ("ERROR", "INTERNAL_ERROR"):
+            self._errors.append(text)
+        elif severity == "WARNING":
+            self._warnings[text] = None
+
+    def forget(self) -> None:
+        """What was said before a step that has worked is no error of the next one."""
+        self._errors.clear()
+
+    def failure(self, what: str) -> FaceMeshError:
+        """The error of a step that failed, with all that the library said of it."""
+        return FaceMeshError(f"{what}: {'; '.join(dict.fromkeys(self._errors)) or 'the library gives no reason'}")
+
+    def print_warnings(self, library: str) -> None:
+        for text in self._warnings:
+            print_above_bar(f"warning: {library}: {text}")
+
+
+class Progress:
+    """The phases of a build as a bar on stderr; ``cancelled`` set makes the library stop at the next step."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self._bar: Any = None
+        self._outermost = ""
+        self._steps: dict[str, int] = {}  # of every phase
+
+    def start(self, phase: str, parent: str | None, steps: int) -> None:
+        self._steps[phase] = steps
+        if parent is None:
+            self.close()
+            self._bar, self._outermost = counting_bar(steps, phase), phase
+
+    def step(self, phase: str, number: int) -> bool:
+        """Whether to go on. The bar counts the steps of the outermost phase and tells where the phase within it is."""
+        if self._bar is not None:
+            if phase == self._outermost:
+                self._bar.update()
+            else:
+                self._bar.set_postfix_str(f"{phase} {number + 1}/{self._steps.get(phase, '?')}")
+        return not self.cancelled
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def new_logger(trt: ModuleType, messages: Messages) -> Any:
+    """An ``ILogger`` that passes everything on to ``messages``."""
+
+    class Logger(trt.ILogger):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, text: str) -> None:
+            messages.add(severity.name, text)
+
+    return Logger()
+
+
+def new_monitor(trt: ModuleType, progress: Progress) -> Any:
+    """An ``IProgressMonitor`` that passes everything on to ``progress``."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            progress.start(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return progress.step(phase_name, step)
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+    return Monitor()
+
+
+def parse(trt: ModuleType, builder: Any, flags: int, source: OnnxFile, logger: Any, messages: Messages) -> tuple[Any, Any]:
+    """The library's network and its parser, which must outlive it. Raises `FaceMeshError` with every error and the node it is about."""
+    messages.forget()
+    network = builder.create_network(flags)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(source.data):
+        faults = [_fault(source, parser.get_error(index)) for index in range(parser.num_errors)]
+        raise FaceMeshError(f"{source.path}: {trt.__name__} {trt.__version__} cannot take this network: {'; '.join(faults)}")
+    return network, parser
+
+
+def add_profile(builder: Any, config: Any, source: OnnxFile, batch: tuple[int, int, int], messages: Messages) -> None:
+    """Tell the library the batch sizes of a dynamic input."""
+    name, size, layout = source.spec.input.name, source.spec.input.size, source.spec.input.layout
+    sides = (3, size, size) if layout == "NCHW" else (size, size, 3)
+    profile = builder.create_optimization_profile()
+    profile.set_shape(name, *((number, *sides) for number in batch))
+    if config.add_optimization_profile(profile) < 0:
+        raise messages.failure(f"{source.path}: --batch {' '.join(map(str, batch))} is refused")
+
+
+def run_build(source: OnnxFile, builder: Any, network: Any, config: Any, messages: Messages, progress: Progress) -> memoryview:
+    """The serialised engine. Ctrl-C makes the library stop at its next step and goes on as `KeyboardInterrupt`."""
+    messages.forget()
+    try:
+        # In a thread of its own, so that the signal reaches Python while the library works, and never inside one of its callbacks.
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(builder.build_serialized_network, network, config)
+            try:
+                plan = future.result()
+            except KeyboardInterrupt:
+                progress.cancelled = True
+                print_above_bar("stopping at the next step of the build …")
+                raise
+    finally:
+        progress.close()
+    if plan is None:
+        raise messages.failure(f"{source.path}: the engine could not be built")
+    return memoryview(plan)
+
+
+def guarded_builder(trt: ModuleType, logger: Any, messages: Messages) -> Any:
+    """``trt.Builder``, whose constructor fails where the driver or the device is missing."""
+    try:
+        return trt.Builder(logger)
+    except (TypeError, RuntimeError) as error:  # pybind11: the factory gave nothing
+        raise messages.failure(f"{trt.__name__} {trt.__version__} does not start here ({error})") from error
+
+
+def _fault(source: OnnxFile, error: Any) -> str:
+    """One line on a parser error; the node's name is taken from the ONNX file, since the parser of 8.6 gives its number alone."""
+    where, nodes = "the graph", source.model.graph.node
+    if 0 <= error.node() < len(nodes):
+        node = nodes[error.node()]
+        where = f"node {node.name or error.node()} ({node.op_type})"
+    return f"{where}: {' '.join(error.desc().split())} [{error.file()}:{error.line()} {error.func()}]"

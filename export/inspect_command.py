@@ -1,0 +1,81 @@
+"""``python -m export inspect``: what an ONNX file or an engine is, without running either."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from runtime.device import Device, find_device
+from runtime.manifest import EngineManifest
+from runtime.spec import ModelSpec
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "inspect",
+        help="tell what a model or an engine is",
+        description="ONNX: spec, layers, types, GFLOP, bytes. Engine: its manifest, and whether this machine can run it; the engine itself is not loaded.",
+    )
+    parser.add_argument("file", type=Path, help="model.onnx or model.engine")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print it."""
+    lines = _onnx_lines(args.file) if args.file.suffix.lower() == ".onnx" else _engine_lines(args.file)
+    print("\n".join(lines))
+
+
+def _engine_lines(path: Path) -> list[str]:
+    """The manifest, once it is sure that it is that of the engine."""
+    manifest = EngineManifest.load_for(path)
+    version, device = installed_version(manifest.library), find_device()
+    reason = manifest.why_not(version, device)
+    machine = f"{manifest.library} {version or 'not installed'}, {_device_text(device)}"
+    return [
+        f"{path}: {path.stat().st_size:,} bytes, {manifest.spec.precision} engine",
+        f"  built       {manifest.created} {f'on {manifest.device}' if manifest.device else 'without a device'}",
+        f"  library     {manifest.library} {manifest.version}",
+        f"  runs on     compute capability {', '.join(manifest.compute_capabilities)}{_dla_text(manifest)}",
+        f"  batch       {manifest.batch[0]} to {manifest.batch[2]}, fastest at {manifest.batch[1]}",
+        *_spec_lines(manifest.spec),
+        f"  SHA-256     {manifest.engine_sha256} engine",
+        f"              {manifest.spec.onnx_sha256} ONNX",
+        f"  command     {manifest.command}",
+        f"  here        {machine}",
+        "  verdict     runs on this machine" if reason is None else f"  verdict     does not run on this machine: {reason}",
+    ]
+
+
+def _onnx_lines(path: Path) -> list[str]:
+    raise NotImplementedError
+
+
+def _spec_lines(spec: ModelSpec) -> list[str]:
+    low, high = spec.input.value_range
+    return [
+        f"  model       {spec.name}, {spec.family}, {spec.precision}, crop {spec.crop_scale:g} x box, topology {spec.topology}",
+        f"  input       {spec.input.name}: {spec.input.size} px, {spec.input.layout}, {spec.input.colour_order}, {low:g} to {high:g}",
+        f"  output      {spec.output.name}: {spec.output.size} px, x {spec.output.scale:g} = px of the crop",
+    ]
+
+
+def installed_version(library: str) -> str | None:
+    """Version of an inference library here; None where it is not installed or does not load."""
+    try:
+        if library == "tensorrt":
+            from export.tensorrt_builder import VERSION
+        else:
+            from export.rtx_builder import VERSION
+    except (ImportError, OSError):
+        return None
+    return VERSION
+
+
+def _device_text(device: Device | None) -> str:
+    return "no CUDA device" if device is None else f"{device.name} of compute capability {device.compute_capability}"
+
+
+def _dla_text(manifest: EngineManifest) -> str:
+    return "" if manifest.dla_core is None else f", DLA core {manifest.dla_core}"

@@ -1,0 +1,55 @@
+"""What the passes share: constants, single users, replacing a node."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+
+def constant(value: ir.Value | None) -> NDArray | None:
+    """The array behind a value that is the same in every run (initialiser or Constant node), else None."""
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return None if tensor is None else tensor.numpy()
+
+
+def new_constant(model: ir.Model, name: str, array: NDArray) -> ir.Value:
+    """Add an initialiser under ``name``, or a variation of it that is free."""
+    taken = {value.name for node in model.graph for value in node.outputs} | model.graph.initializers.keys()
+    taken |= {value.name for value in model.graph.inputs}
+    unique, count = name, 0
+    while unique in taken:
+        count += 1
+        unique = f"{name}_{count}"
+    tensor = ir.tensor(np.array(array, order="C"), name=unique)
+    value = ir.Value(name=unique, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
+
+
+def only_user(value: ir.Value) -> ir.Node | None:
+    """The node that reads ``value``, where exactly one does and the value is no output of the graph."""
+    uses = list(value.uses())
+    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
+
+
+def replace_node(model: ir.Model, old: ir.Node, new: list[ir.Node]) -> None:
+    """Put ``new`` in the place of ``old``; the last one's output takes over name and users of the old output."""
+    ir.convenience.replace_nodes_and_values(model.graph, old, [old], new, old.outputs[:1], new[-1].outputs[:1])
+
+
+def bypass(model: ir.Model, node: ir.Node, value: ir.Value) -> None:
+    """Remove ``node``; who read its first output reads ``value`` instead, which takes over its name if it was an output of the graph."""
+    ir.convenience.replace_nodes_and_values(model.graph, node, [node], [], node.outputs[:1], [value])
+
+
+def is_plain_convolution(node: ir.Node, op_type: str) -> bool:
+    """Two spatial dimensions and explicit padding: the form that the passes know."""
+    weight = node.inputs[1] if node.op_type == op_type and node.domain == "" else None
+    padded = node.attributes.get_string("auto_pad", "NOTSET")
+    return weight is not None and weight.shape is not None and len(weight.shape) == 4 and padded in ("NOTSET", "VALID")
+
+
+def ints(node: ir.Node, name: str, default: list[int]) -> list[int]:
+    """An attribute of the node that is a list of integers."""
+    return list(node.attributes.get_ints(name, default))

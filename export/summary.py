@@ -1,0 +1,86 @@
+"""What a model consists of: nodes, parameters, arithmetic, operators, bytes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import onnx
+
+PARAMETER_TYPES = {getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8")}
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """Figures of one ONNX graph."""
+
+    nodes: int
+    parameters: int  # numbers in initialisers, indices and shapes left out
+    gflop: float  # of one picture: two per multiply-add in convolutions and matrix products; the rest is small
+    megabytes: float
+    operators: dict[str, int]  # how often each occurs, by name
+
+
+def summarise(model: onnx.ModelProto) -> ModelSummary:
+    """Count; shapes that cannot be inferred count as no arithmetic."""
+    graph = model.graph
+    shapes = _shapes(model)
+    parameters = sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type in PARAMETER_TYPES)
+    return ModelSummary(
+        nodes=len(graph.node),
+        parameters=parameters,
+        gflop=sum(2 * _multiply_adds(node, shapes) for node in graph.node) / 1e9,
+        megabytes=model.ByteSize() / 1e6,
+        operators=dict(sorted(Counter(node.op_type for node in graph.node).items())),
+    )
+
+
+def table(columns: dict[str, ModelSummary]) -> str:
+    """Lines of one figure each, one column per model."""
+    summaries = columns.values()
+    rows = [
+        ("", *columns),
+        ("nodes", *(f"{summary.nodes}" for summary in summaries)),
+        ("parameters", *(f"{summary.parameters:,}" for summary in summaries)),
+        ("GFLOP", *(f"{summary.gflop:.2f}" for summary in summaries)),
+        ("MB", *(f"{summary.megabytes:.1f}" for summary in summaries)),
+    ]
+    for operator in sorted({name for summary in summaries for name in summary.operators}):
+        rows.append((operator, *(f"{summary.operators.get(operator, 0)}" for summary in summaries)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]) for row in rows)
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """Name -> shape of every tensor whose shape follows from an input of one picture."""
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    del single.graph.value_info[:]
+    for value in single.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if dims and not dims[0].HasField("dim_value"):
+            dims[0].dim_value = 1
+    for value in single.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    graph = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            shapes[value.name] = [dim.dim_value for dim in dims]
+    return shapes
+
+
+def _multiply_adds(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return 0
+    data, weight, output = (shapes.get(name) for name in (node.input[0], node.input[1], node.output[0]))
+    if data is None or weight is None or output is None:
+        return 0
+    if node.op_type == "Conv":
+        return math.prod(output) * math.prod(weight[1:])
+    if node.op_type == "ConvTranspose":
+        return math.prod(data) * math.prod(weight[1:])
+    transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+    return math.prod(output) * data[0 if transposed else -1]
