@@ -81,7 +81,7 @@ def _convert(model: ir.Model, half: set[ir.Node]) -> None:
             name, value.name = value.name, f"{value.name}_half"
             model.graph.outputs[index] = _cast(model, value, ir.DataType.FLOAT, order[-1], name)
     for value in produced:
-        value.dtype = ir.DataType.FLOAT16
+        value.type = ir.TensorType(ir.DataType.FLOAT16)  # types may be shared between values
 
 
 def _cast(model: ir.Model, value: ir.Value, kind: ir.DataType, reader: ir.Node, name: str | None = None) -> ir.Value:

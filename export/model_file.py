@@ -17,6 +17,7 @@ from runtime.spec import ModelSpec
 
 OPSET = 17  # the newest that TensorRT 8.6 reads whole
 LEAST_OPSET = 13
+STANDARD = ("", "ai.onnx")  # the two names of the same domain
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
@@ -33,10 +34,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise FaceMeshError(f"{path}: no such file; --weights takes a checkpoint or an .onnx file") from None
     except (OSError, DecodeError, ValueError) as error:
         raise FaceMeshError(f"{path}: cannot be read as an ONNX model ({_one_line(error)}); get the file again") from None
-    strangers = {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in ("", "ai.onnx")}
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    strangers |= {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, max_inclusive_version=opset)}
-    if strangers:
+    if strangers := {node.op_type for node in model.graph.node if not _is_standard(node, model)}:
         raise FaceMeshError(f"{path}: operators outside the ONNX standard: {', '.join(sorted(strangers))}; export the model without them")
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -50,7 +48,7 @@ def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
 
     Most operators mean the same in 17 and 18; PyTorch's exporter writes 18, and the converter of the onnx package refuses to go back over Pad.
     """
-    entry = next(entry for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    entry = next(entry for entry in model.opset_import if entry.domain in STANDARD)
     if LEAST_OPSET <= entry.version <= opset:
         return model
     if entry.version > opset and all(_means_the_same(node, entry.version, opset) for node in model.graph.node):
@@ -59,7 +57,10 @@ def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
     try:
         return onnx.version_converter.convert_version(model, opset)
     except Exception as error:  # RuntimeError of C++, without a type of its own
-        raise FaceMeshError(f"the model is of opset {entry.version} and cannot be brought to {opset} ({_one_line(error)}); export it with opset {opset}") from None
+        reason = _one_line(error)
+        raise FaceMeshError(
+            f"the model is of opset {entry.version} and cannot be brought to {opset} ({reason}); export it with opset {opset}"
+        ) from None
 
 
 def derive_spec(model: onnx.ModelProto, path: Path, like: ModelSpec | None) -> ModelSpec:
@@ -111,12 +112,18 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
         raise FaceMeshError(f"{path}: its external data cannot be read ({_one_line(error)}); copy all files of the model") from None
 
 
+def _is_standard(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
+    opset = next((entry.version for entry in model.opset_import if entry.domain in STANDARD), 0)
+    return node.domain in STANDARD and onnx.defs.has(node.op_type, max_inclusive_version=opset)
+
+
 def _means_the_same(node: onnx.NodeProto, newer: int, older: int) -> bool:
     """The operator did not change between the two versions, or only by what the node does not use."""
     if node.op_type == "Pad" and newer <= 18 and len(node.input) < 4:
         return True  # 18 added the input that names axes
-    schemas = [onnx.defs.get_schema(node.op_type, version) for version in (newer, older) if onnx.defs.has(node.op_type, max_inclusive_version=version)]
-    return len(schemas) == 2 and schemas[0].since_version == schemas[1].since_version
+    if not onnx.defs.has(node.op_type, max_inclusive_version=older):
+        return False
+    return onnx.defs.get_schema(node.op_type, newer).since_version == onnx.defs.get_schema(node.op_type, older).since_version
 
 
 def _layout_and_side(value: onnx.ValueInfoProto, path: Path) -> tuple[str, int]:

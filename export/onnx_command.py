@@ -1,6 +1,8 @@
 """``python -m export onnx``: a checkpoint, or a model that is ONNX already, becomes the ONNX file and spec that the runtime takes.
 
     load_checkpoint ─ to_onnx ─ rewrite ─ (to_fp16) ─ compare ─ write_model ─ table
+
+A precision is a property of the graph: what is built from it later need not be told.
 """
 
 from __future__ import annotations

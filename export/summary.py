@@ -49,7 +49,8 @@ def table(columns: dict[str, ModelSummary]) -> str:
     for operator in sorted({name for summary in summaries for name in summary.operators}):
         rows.append((operator, *(f"{summary.operators.get(operator, 0)}" for summary in summaries)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]) for row in rows)
+    lines = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
+    return "\n".join("  ".join(line) for line in lines)
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:

@@ -226,9 +226,8 @@ def _parse_header(message: bytes) -> int:
 def _parse_entry(key: bytes, message: bytes) -> TensorEntry:
     """BundleEntryProto: dtype 1, shape 2 (TensorShapeProto: dim 2, in it size 1), shard_id 3, offset 4, size 5, crc32c 6, slices 7."""
     fields = dict(_fields(message))
-    if (7, BYTES) in fields or key.startswith(b"\0"):  # keys of the slices themselves begin with 0
-        name = max(re.findall(r"[!-~]+", key.decode("ascii", "replace")), key=len, default="a variable")
-        raise ValueError(f"{name} is saved in slices (partitioned), which is not supported: save it as one variable")
+    if (7, BYTES) in fields:
+        raise ValueError(f"{key.decode(errors='replace')!r} is saved in slices (partitioned), which is not supported: save it as one variable")
     dimensions = [dict(_fields(value)) for field, value in _fields(fields.get((2, BYTES), b"")) if field == (2, BYTES)]
     return TensorEntry(
         type_number=fields.get((1, VARINT), 0),

@@ -85,9 +85,9 @@ def require_live(outputs: NDArray[np.float32], spec: ModelSpec, what: str) -> No
 
 def compare(expected: NDArray[np.float32], outputs: NDArray[np.float32], spec: ModelSpec) -> Difference:
     """The difference between two stacks of position maps (N, 3, M, M) or (N, M, M, 3), decoded by the spec's topology."""
-    decode = Decoder(load_topology(spec.topology), spec)
-    identity = np.eye(2, 3)
-    pairs = [(decode(np.ascontiguousarray(one), identity), decode(np.ascontiguousarray(other), identity)) for one, other in zip(expected, outputs, strict=True)]
+    decoder = Decoder(load_topology(spec.topology), spec)
+    decoded = [[decoder(np.ascontiguousarray(output), np.eye(2, 3)) for output in stack] for stack in (expected, outputs)]
+    pairs = list(zip(*decoded, strict=True))
     vertices, landmarks = (np.concatenate([np.linalg.norm(one[part] - other[part], axis=1) for one, other in pairs]) for part in (0, 1))
     return Difference(
         largest=float(np.abs(expected - outputs).max()),

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime import _native
+from runtime.pose import pose_to_rotation
 from runtime.topology import UVTopology
-from runtime.types import FaceMesh, Pose
+from runtime.types import FaceMesh
 
 # The lines that connect the 68 points of iBUG 300-W: first, last, closed.
 CONTOURS = (
@@ -153,20 +154,11 @@ def _draw_axes(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
     """The head's axes, beside the upper right corner of the box where they hide nothing."""
     length = 0.16 * _size(face)
     origin = np.array([face.box_xyxy[2], face.box_xyxy[1]]) + (0.2 * length, -0.2 * length)
-    axes = _rotation(face.pose) * (1, -1, 1)  # columns x right, y up, z out of the face
+    axes = pose_to_rotation(face.pose) * (1, -1, 1)  # columns x right, y up, z out of the face
     for axis in np.argsort(axes[2]):  # the one that points away from the camera first
         end = origin + length * axes[:2, axis]
         ends = np.rint(np.stack([origin, end]) * 2**SHIFT).astype(int).tolist()
         cv2.line(canvas, *ends, AXIS_COLOURS[axis], max(1, round(_size(face) / 130)), cv2.LINE_AA, SHIFT)
-
-
-def _rotation(pose: Pose) -> NDArray[np.float64]:
-    """The inverse of `runtime.pose.rotation_to_pose`: yaw @ pitch @ roll, canonical face -> image."""
-    (sin_y, sin_p, sin_r), (cos_y, cos_p, cos_r) = (f(np.radians([pose.yaw_deg, pose.pitch_deg, pose.roll_deg])) for f in (np.sin, np.cos))
-    yaw = np.array([[cos_y, 0, sin_y], [0, 1, 0], [-sin_y, 0, cos_y]])
-    pitch = np.array([[1, 0, 0], [0, cos_p, -sin_p], [0, sin_p, cos_p]])
-    roll = np.array([[cos_r, -sin_r, 0], [sin_r, cos_r, 0], [0, 0, 1]])
-    return yaw @ pitch @ roll
 
 
 def _size(face: FaceMesh) -> float:

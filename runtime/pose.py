@@ -48,3 +48,12 @@ def rotation_to_pose(rotation: NDArray[np.float64]) -> Pose:
     pitch = np.arcsin(np.clip(-nose_y, -1.0, 1.0))
     roll = np.arctan2(rotation[1, 0], rotation[1, 1])
     return Pose(*(float(angle) for angle in np.degrees([yaw, pitch, roll])))
+
+
+def pose_to_rotation(pose: Pose) -> NDArray[np.float64]:
+    """The (3, 3) rotation, canonical face -> image, whose `rotation_to_pose` is ``pose``."""
+    (sin_y, sin_p, sin_r), (cos_y, cos_p, cos_r) = (f(np.radians([pose.yaw_deg, pose.pitch_deg, pose.roll_deg])) for f in (np.sin, np.cos))
+    yaw = np.array([[cos_y, 0, sin_y], [0, 1, 0], [-sin_y, 0, cos_y]])
+    pitch = np.array([[1, 0, 0], [0, cos_p, -sin_p], [0, sin_p, cos_p]])
+    roll = np.array([[cos_r, -sin_r, 0], [sin_r, cos_r, 0], [0, 0, 1]])
+    return yaw @ pitch @ roll

@@ -2,7 +2,7 @@
 
     ─ Conv | ConvTranspose(W, b) ─ BatchNormalization(g, d, mean, var, eps) ─        becomes        ─ Conv | ConvTranspose(W · s, b · s + t) ─
 
-    s = g / sqrt(var + eps),  t = d - mean · s,  per output channel; in double precision
+with s = g / sqrt(var + eps) and t = d - mean · s for each output channel, computed in double precision.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     Constant ─ Shape ─ Concat ─ Reshape ─ pads of a Pad        becomes        initialiser ─ pads of a Pad
 
 Exporters spell padding out as a dozen small nodes, and the other passes read numbers, not nodes. Nodes are evaluated by the reference
-implementation of ONNX, one by one; results beyond a megabyte stay as they are. Nodes that pass their input through (Identity, a Cast to the same type) go too.
+implementation of ONNX, one by one; results beyond a megabyte stay as they are. Nodes that pass their input through (Identity, a Cast to
+the same type) go too.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from onnx.reference import ReferenceEvaluator
 from export.passes.graph import bypass, constant, new_constant
 
 LARGEST_RESULT = 1 << 20  # bytes
-# Not computed here: random, control flow (have subgraphs), and what keeps a quantised weight small.
-EXCLUDED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "If", "Loop", "Scan", "DequantizeLinear"}
+# Random numbers, control flow (its subgraphs read what the node does not name), and what keeps a quantised weight small.
+EXCLUDED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+EXCLUDED |= {"If", "Loop", "Scan", "DequantizeLinear"}
 
 
 def run(model: ir.Model) -> bool:

@@ -29,18 +29,23 @@ def write_bundle(
 
 
 def write_index(prefix: Path, records: dict[str, bytes], records_per_block: int = 16, compression: int = 0) -> None:
-    """A LevelDB table of ``records`` with shared key prefixes, restarts every fourth record, and as many blocks as it takes."""
-    data, handles = b"", {}
+    """A table of ``records`` with shared key prefixes, restarts every fourth record, and as many blocks as it takes."""
     items = sorted((name.encode("latin1"), value) for name, value in records.items())
-    for start in range(0, len(items), records_per_block):
-        chunk = items[start : start + records_per_block]
-        handles[chunk[-1][0]] = varint(len(data)) + varint(len(contents := _block(chunk)))
+    chunks = [items[start : start + records_per_block] for start in range(0, len(items), records_per_block)]
+    write_table(Path(f"{prefix}.index"), {chunk[-1][0]: block(chunk) for chunk in chunks}, compression)
+
+
+def write_table(path: Path, blocks: dict[bytes, bytes], compression: int = 0) -> None:
+    """A LevelDB table of finished blocks, by their last keys; ``compression`` is what it claims, nothing is compressed."""
+    data, handles = b"", []
+    for last_key, contents in blocks.items():
+        handles.append((last_key, varint(len(data)) + varint(len(contents))))
         data += _trailed(contents, compression)
     footer = b""
-    for contents in (_block([]), _block(list(handles.items()))):
+    for contents in (block([]), block(handles)):
         footer += varint(len(data)) + varint(len(contents))
         data += _trailed(contents)
-    Path(f"{prefix}.index").write_bytes(data + footer.ljust(40, b"\0") + bytes.fromhex("57fb808b247547db"))
+    path.write_bytes(data + footer.ljust(40, b"\0") + bytes.fromhex("57fb808b247547db"))
 
 
 def entry(shape: tuple[int, ...], offset: int, size: int, checksum: int, type_number: int = 1, shard: int = 0) -> bytes:
@@ -60,11 +65,8 @@ def varint(number: int) -> bytes:
     return result + bytes([number])
 
 
-def _field(number: int, content: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def _block(items: list[tuple[bytes, bytes]]) -> bytes:
+def block(items: list[tuple[bytes, bytes]]) -> bytes:
+    """One block of (key, value), without compression and checksum."""
     data, restarts, last = b"", [], b""
     for index, (key, value) in enumerate(items):
         if index % 4 == 0:
@@ -75,6 +77,10 @@ def _block(items: list[tuple[bytes, bytes]]) -> bytes:
         last = key
     restarts = restarts or [0]
     return data + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def _trailed(contents: bytes, compression: int = 0) -> bytes:

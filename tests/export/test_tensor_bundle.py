@@ -11,7 +11,7 @@ import pytest
 
 from export.tensor_bundle import TensorBundle, bundle_prefix, read_index
 from runtime.errors import FaceMeshError
-from tests.export.bundle_writer import HEADER, entry, write_bundle, write_index
+from tests.export.bundle_writer import HEADER, entry, write_bundle, write_index, write_table
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -143,7 +143,7 @@ def test_missing_files(tmp_path):
 
 
 def test_partitioned_variables_are_refused():
-    with pytest.raises(FaceMeshError, match=r"resfcn256/Conv/weights is saved in slices \(partitioned\), which is not supported"):
+    with pytest.raises(FaceMeshError, match=r"'resfcn256/Conv/weights' is saved in slices \(partitioned\), which is not supported"):
         TensorBundle(FIXTURES / "partitioned")
 
 
@@ -165,6 +165,23 @@ def test_partitioned_variables_are_refused():
 def test_what_the_index_may_not_say(tmp_path, records, options, reason):
     write_index(tmp_path / "bad", records, **options)
     with pytest.raises(FaceMeshError, match=rf"bad\.index: cannot be read as the index of a TensorFlow checkpoint: .*{reason}"):
+        read_index(tmp_path / "bad.index")
+
+
+@pytest.mark.parametrize(
+    ("contents", "reason"),
+    [  # shared, unshared and value length of a record; then restarts
+        (b"\x05\x00\x00" + bytes(4) + b"\x01\0\0\0", "a key continues one that is shorter"),
+        (b"\x00\x05\x00" + bytes(4) + b"\x01\0\0\0", "a record ends beyond its block"),
+        (b"\x00\x00\x05" + bytes(4) + b"\x01\0\0\0", "a record ends beyond its block"),
+        (bytes(4) + b"\x02\0\0\0", "a block is shorter than its table of restarts"),
+        (b"\xff\xff\xff\xff", "a block is shorter than its table of restarts"),
+        (b"", "a block is shorter than its table of restarts"),
+    ],
+)
+def test_what_a_block_may_not_say(tmp_path, contents, reason):
+    write_table(tmp_path / "bad.index", {b"": contents})
+    with pytest.raises(FaceMeshError, match=rf"bad\.index: cannot be read as the index of a TensorFlow checkpoint: {reason}; fetch"):
         read_index(tmp_path / "bad.index")
 
 

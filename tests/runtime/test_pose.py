@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import FaceMeshError
-from runtime.pose import PoseEstimator, rotation_to_pose
+from runtime.pose import PoseEstimator, pose_to_rotation, rotation_to_pose
 from runtime.types import Pose
 
 
@@ -32,6 +32,12 @@ def canonical(topology) -> np.ndarray:
 def test_rotation_is_recovered_whatever_scale_and_place(topology, canonical, expected):
     landmarks = 0.37 * canonical @ rotation(*expected).T + [2300, 700, -40]
     assert angles(PoseEstimator(topology)(landmarks.astype(np.float32))) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("expected", [(0, 0, 0), (30, 10, -5), (-85, 20, 40)])
+def test_pose_and_rotation_are_inverse(expected):
+    np.testing.assert_allclose(pose_to_rotation(Pose(*expected)), rotation(*expected), atol=1e-12)
+    assert angles(rotation_to_pose(rotation(*expected))) == pytest.approx(expected, abs=1e-9)
 
 
 def test_signs_are_what_the_eye_sees(topology, canonical):

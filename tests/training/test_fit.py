@@ -25,7 +25,8 @@ def data(tmp_path_factory) -> Path:
     fields = {name: getattr(model, name) for name in ("mean", "triangles", "uv", "keypoints68", "symmetry")}
     np.savez(folder / "face_model.npz", **fields, **bases)
     labels = toy_labels(model, 16)
-    arrays = {name: getattr(labels, name) for name in ("names", "source", "size", "scale", "rotation", "translation", "pts68", "box", "yaw_deg", "is_val")}
+    names = ("names", "source", "size", "scale", "rotation", "translation", "pts68", "box", "yaw_deg", "is_val")
+    arrays = {name: getattr(labels, name) for name in names}
     np.savez(folder / "toy.npz", **arrays, shape=labels.coefficients[:, :2], exp=labels.coefficients[:, 2:])
     with tarfile.open(folder / "toy.tar", "w") as tar:
         for name, picture in zip(labels.names, dot_pictures(labels), strict=True):
