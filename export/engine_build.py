@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from export.onnx_file import OnnxFile
+from export.engine_source import EngineSource
 from runtime.errors import FaceMeshError
 from runtime.progress import counting_bar, print_above_bar
 
@@ -128,7 +128,7 @@ def new_monitor(trt: ModuleType, progress: Progress) -> Any:
     return Monitor()
 
 
-def parse(trt: ModuleType, builder: Any, flags: int, source: OnnxFile, logger: Any, messages: Messages) -> tuple[Any, Any]:
+def parse(trt: ModuleType, builder: Any, flags: int, source: EngineSource, logger: Any, messages: Messages) -> tuple[Any, Any]:
     """The library's network and its parser, which must outlive it. Raises `FaceMeshError` with every error and the node it is about."""
     messages.forget()
     network = builder.create_network(flags)
@@ -139,7 +139,7 @@ def parse(trt: ModuleType, builder: Any, flags: int, source: OnnxFile, logger: A
     return network, parser
 
 
-def add_profile(builder: Any, config: Any, source: OnnxFile, batch: tuple[int, int, int], messages: Messages) -> None:
+def add_profile(builder: Any, config: Any, source: EngineSource, batch: tuple[int, int, int], messages: Messages) -> None:
     """Tell the library the batch sizes of a dynamic input."""
     name, size, layout = source.spec.input.name, source.spec.input.size, source.spec.input.layout
     sides = (3, size, size) if layout == "NCHW" else (size, size, 3)
@@ -149,7 +149,7 @@ def add_profile(builder: Any, config: Any, source: OnnxFile, batch: tuple[int, i
         raise messages.failure(f"{source.path}: --batch {' '.join(map(str, batch))} is refused")
 
 
-def run_build(source: OnnxFile, builder: Any, network: Any, config: Any, messages: Messages, progress: Progress) -> memoryview:
+def run_build(source: EngineSource, builder: Any, network: Any, config: Any, messages: Messages, progress: Progress) -> memoryview:
     """The serialised engine. Ctrl-C makes the library stop at its next step and goes on as `KeyboardInterrupt`."""
     messages.forget()
     try:
@@ -177,7 +177,7 @@ def guarded_builder(trt: ModuleType, logger: Any, messages: Messages) -> Any:
         raise messages.failure(f"{trt.__name__} {trt.__version__} does not start here ({error})") from error
 
 
-def _fault(source: OnnxFile, error: Any) -> str:
+def _fault(source: EngineSource, error: Any) -> str:
     """One line on a parser error; the node's name is taken from the ONNX file, since the parser of 8.6 gives its number alone."""
     where, nodes = "the graph", source.model.graph.node
     if 0 <= error.node() < len(nodes):

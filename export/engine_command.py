@@ -18,7 +18,7 @@ from runtime.manifest import LIBRARIES, EngineManifest
 
 if TYPE_CHECKING:
     from export.engine_build import Engine, EngineOptions
-    from export.onnx_file import OnnxFile
+    from export.engine_source import EngineSource
 
 DEFAULT_BATCH = (1, 1, 8)  # of a dynamic model; 8 is what the runtime's pipeline runs at once
 MOST_WORKSPACE_MIB = 1 << 20
@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> None:
     _check_output(args.output)
     build = _load_builder(args.backend)
     from export.engine_build import EngineOptions
-    from export.onnx_file import open_onnx
+    from export.engine_source import open_source
 
-    source = open_onnx(args.model)
+    source = open_source(args.model)
     options = EngineOptions(
         batch=_batch(source, args.batch),
         timing_cache=args.timing_cache,
@@ -93,7 +93,7 @@ def rebuild_command(args: argparse.Namespace, batch: tuple[int, int, int]) -> st
     return shlex.join(map(str, words))
 
 
-def _load_builder(backend: str) -> Callable[[OnnxFile, EngineOptions], Engine]:
+def _load_builder(backend: str) -> Callable[[EngineSource, EngineOptions], Engine]:
     try:
         if backend == "tensorrt":
             from export.tensorrt_builder import build
@@ -106,7 +106,7 @@ def _load_builder(backend: str) -> Callable[[OnnxFile, EngineOptions], Engine]:
     return build
 
 
-def _batch(source: OnnxFile, wanted: list[int] | None) -> tuple[int, int, int]:
+def _batch(source: EngineSource, wanted: list[int] | None) -> tuple[int, int, int]:
     """The sizes to build for; a model with a fixed batch leaves no choice."""
     if source.batch is not None:
         fixed = (source.batch,) * 3

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from runtime.device import Device, find_device
+from runtime.errors import FaceMeshError
 from runtime.manifest import EngineManifest
+from runtime.runner import load_spec
 from runtime.spec import ModelSpec
 
 
@@ -15,7 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "inspect",
         help="tell what a model or an engine is",
-        description="ONNX: spec, layers, types, GFLOP, bytes. Engine: its manifest, and whether this machine can run it; the engine itself is not loaded.",
+        description="ONNX: spec, layers, types, GFLOP, bytes. Engine: its manifest, and whether this machine can run it. Neither is run or loaded.",
     )
     parser.add_argument("file", type=Path, help="model.onnx or model.engine")
     parser.set_defaults(func=run)
@@ -49,7 +52,29 @@ def _engine_lines(path: Path) -> list[str]:
 
 
 def _onnx_lines(path: Path) -> list[str]:
-    raise NotImplementedError
+    """The graph, and the spec if one belongs to it."""
+    from export.engine_source import precision_of, read_onnx, weight_types
+    from export.summary import summarise
+
+    data, model = read_onnx(path)
+    summary = summarise(model)
+    try:
+        spec = [*_spec_lines(load_spec(path)), "  spec        belongs to this file"]
+    except FaceMeshError as error:
+        spec = [f"  spec        {error}"]
+    return [
+        f"{path}: {len(data):,} bytes, {precision_of(model)} model",
+        f"  network     {summary.nodes} nodes, {summary.parameters:,} parameters, {summary.gflop:.3g} GFLOP for one face",
+        f"  layers      {_counts(summary.operators)}",
+        f"  weights     {_counts(weight_types(model))}",
+        *spec,
+        f"  SHA-256     {hashlib.sha256(data).hexdigest()}",
+    ]
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    """{"Conv": 3, "Relu": 2} -> "3 Conv, 2 Relu", the most frequent first."""
+    return ", ".join(f"{count} {name}" for name, count in sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _spec_lines(spec: ModelSpec) -> list[str]:

@@ -84,7 +84,7 @@ def derive_spec(model: onnx.ModelProto, path: Path, like: ModelSpec | None) -> M
         given = dataclasses.replace(like.input, name=inputs[0].name, size=size, layout=layout)
         wanted = dataclasses.replace(like.output, name=model.graph.output[0].name, size=output_size)
         spec = dataclasses.replace(like, input=given, output=wanted)
-    _check_interface(model, spec, path)
+    check_interface(model, spec, path)
     return spec
 
 
@@ -137,7 +137,7 @@ def _layout_and_side(value: onnx.ValueInfoProto, path: Path) -> tuple[str, int]:
     )
 
 
-def _check_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
+def check_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
     """Names, sizes and types are those of the spec."""
     for kind, wanted, values in (("input", spec.input, model.graph.input), ("output", spec.output, model.graph.output)):
         value = next((value for value in values if value.name == wanted.name), None)

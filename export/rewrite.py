@@ -13,12 +13,21 @@ import onnxsim
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from export.passes import absorb_crop, absorb_padding, flip_transposed, fold_batch_norm, fold_constants, split_batch_norm, subpixel_transposed
+from export.passes import (
+    absorb_crop,
+    absorb_padding,
+    block_narrow,
+    flip_transposed,
+    fold_batch_norm,
+    fold_constants,
+    split_batch_norm,
+    subpixel_transposed,
+)
 from export.verify import run_model
 from runtime.errors import FaceMeshError
 
 # The order matters: padding is read as numbers, crops go before normalisation can be folded, and the fold needs a layer that is still one node.
-PASSES = (fold_constants, absorb_padding, absorb_crop, flip_transposed, fold_batch_norm, split_batch_norm, subpixel_transposed)
+PASSES = (fold_constants, absorb_padding, absorb_crop, flip_transposed, fold_batch_norm, split_batch_norm, subpixel_transposed, block_narrow)
 TOLERANCE = 1e-5  # output units, for outputs up to 1
 ROUNDING_FACTOR = 4  # a network that amplifies rounding may differ by so many times what another order of the same sums makes
 
@@ -44,7 +53,7 @@ def rewrite(
     rounding = float(np.abs(run_model(model, images, output, optimised=False) - expected).max())
     tolerance = max(TOLERANCE * max(1.0, float(np.abs(expected).max())), ROUNDING_FACTOR * rounding)
     steps: list[Step] = []
-    current = onnx.shape_inference.infer_shapes(model)
+    current = model
     todo: list[tuple[str, Callable[[onnx.ModelProto], onnx.ModelProto | None]]]
     todo = [(module.__name__.rpartition(".")[2], lambda before, module=module: _apply(module, before)) for module in passes]
     for name, change in [*todo, ("onnxsim", _simplify)]:
@@ -81,7 +90,7 @@ def _attempt(
 
 def _apply(module: ModuleType, before: onnx.ModelProto) -> onnx.ModelProto | None:
     """The model after one pass, without nodes and constants that nothing reads any more; None where the pass found nothing."""
-    model = ir.from_proto(before)
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(before))
     changed = module.run(model)
     removed = RemoveUnusedNodesPass()(model).modified
     return ir.to_proto(model) if changed or removed else None

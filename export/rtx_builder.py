@@ -16,7 +16,7 @@ from export.engine_build import (
     parse,
     run_build,
 )
-from export.onnx_file import OnnxFile
+from export.engine_source import EngineSource
 from runtime.errors import FaceMeshError
 
 VERSION = str(trt.__version__)
@@ -24,7 +24,7 @@ VERSION = str(trt.__version__)
 TURING = "SM75"
 
 
-def build(source: OnnxFile, options: EngineOptions) -> Engine:
+def build(source: EngineSource, options: EngineOptions) -> Engine:
     """Build for all GPUs that TensorRT-RTX targets by default: Ampere and newer. Raises `FaceMeshError`, and `KeyboardInterrupt` on Ctrl-C."""
     _refuse_foreign_options(options)
     messages, progress = Messages(), Progress()

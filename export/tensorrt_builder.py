@@ -23,7 +23,7 @@ from export.engine_build import (
     parse,
     run_build,
 )
-from export.onnx_file import OnnxFile, float_types
+from export.engine_source import EngineSource, float_types
 from runtime.device import find_device
 from runtime.errors import FaceMeshError
 from runtime.files import whole_file
@@ -32,7 +32,7 @@ VERSION = str(trt.__version__)
 OLDEST = (8, 6)
 
 
-def build(source: OnnxFile, options: EngineOptions) -> Engine:
+def build(source: EngineSource, options: EngineOptions) -> Engine:
     """Build for the first CUDA device of this machine. Raises `FaceMeshError`, and `KeyboardInterrupt` on Ctrl-C."""
     if (found := tuple(map(int, VERSION.split(".")[:2]))) < OLDEST:
         raise FaceMeshError(f"TensorRT {VERSION} is too old; 8.6, 10 and 11 are supported")
@@ -112,7 +112,7 @@ def _load_cache(config: Any, path: Path, messages: Messages) -> Any:
     return cache
 
 
-def _type_weak_network(config: Any, network: Any, source: OnnxFile) -> None:
+def _type_weak_network(config: Any, network: Any, source: EngineSource) -> None:
     """What strong typing is on 10, for 8.6: allow the precisions that the ONNX file holds, and hold every layer to its type there.
 
     Layers that work on whole numbers and shapes keep what they have, and so does what is quantised, where Q/DQ nodes decide.

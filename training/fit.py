@@ -15,6 +15,7 @@ from training.dataset import FaceCrops
 from training.face_model import load_face_model
 from training.labels import FaceLabels, load_labels, read_images
 from training.networks import NETWORK_NAMES
+from training.schedule import Schedule
 from training.uv_layout import region_weights
 
 
@@ -62,7 +63,7 @@ def parse_source_weights(text: str) -> dict[str, float]:
 
 def run(args: argparse.Namespace) -> None:
     """Put data, network and loop together."""
-    from training.loop import Schedule, Trainer, create_seeded
+    from training.loop import Trainer, create_seeded
     from training.targets import PositionMapLoss, PositionMapTargets, lowest_z
 
     model = load_face_model(args.face_model or args.data.parent / "face_model.npz")

@@ -7,8 +7,8 @@ import csv
 import dataclasses
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,29 +23,10 @@ from training.curve import draw_curve
 from training.dataset import CropBatch, FaceCrops
 from training.labels import FaceLabels
 from training.networks import create_network
+from training.schedule import Schedule
 from training.targets import PositionMapLoss, PositionMapTargets
 
 YAW_BINS_DEG = (0, 30, 60, 180)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast. One epoch draws as many faces as there are training rows."""
-
-    epochs: int = 20
-    learning_rate: float = 1e-4
-    decay: str = "step"  # "step": halved every ``halve_every`` epochs, as published; "cosine": to zero, after a short warm-up
-    halve_every: int = 5
-    weight_decay: float = 0.0
-    average_decay: float = 0.999  # of the exponential moving average of the weights, which is what is validated and kept
-    bfloat16: bool = False
-
-    def rate(self, epoch: float) -> float:
-        """Learning rate at a fractional epoch."""
-        if self.decay == "step":
-            return self.learning_rate * 0.5 ** (int(epoch) // self.halve_every)
-        warm_up = min(1.0, epoch / 0.3 + 0.05)
-        return self.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / self.epochs)))
 
 
 def create_seeded(name: str, seed: int) -> nn.Module:
@@ -171,16 +152,16 @@ class Trainer:
 
     def start_at(self, path: Path) -> None:
         """Begin with the weights of a checkpoint of this command, or of 3DDFA_V2 where the network knows how (``load_mb05``)."""
+        state = read_checkpoint(path)
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises a dozen types for files that are no checkpoints
-            raise FaceMeshError(f"{path}: no PyTorch checkpoint ({type(error).__name__}); give best.pt of a run or mb05_120x120.pth") from None
-        if "network" in state:
-            self.network.load_state_dict(state["network"])
-        elif "state_dict" in state and hasattr(self.network, "load_mb05"):
-            self.network.load_mb05(state["state_dict"])
-        else:
-            raise FaceMeshError(f"{path}: has neither the weights of a run nor those of 3DDFA_V2's small network")
+            if "network" in state:
+                self.network.load_state_dict(state["network"])
+            elif "state_dict" in state and hasattr(self.network, "load_mb05"):
+                self.network.load_mb05(state["state_dict"])
+            else:
+                raise FaceMeshError(f"{path}: has neither the weights of a run nor those of 3DDFA_V2's small network")
+        except RuntimeError as error:
+            raise FaceMeshError(f"{path}: weights of another network ({' '.join(str(error).split())[:200]}); choose --network to fit") from None
 
     def save(self, name: str) -> None:
         """Write a checkpoint whole or not at all; ``network`` in it are the averaged weights."""
@@ -201,11 +182,15 @@ class Trainer:
         path = self.folder / "last.pt"
         if not path.exists():
             return False
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(state["training"])
-        self.averaged.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.epoch, self.steps, self.best = state["epoch"], state["steps"], state["best"]
+        state = read_checkpoint(path)
+        try:
+            self.network.load_state_dict(state["training"])
+            self.averaged.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.epoch, self.steps, self.best = state["epoch"], state["steps"], state["best"]
+        except (KeyError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise FaceMeshError(f"{path}: belongs to another run ({reason}); give the options of that run or another --run folder") from None
         return True
 
     def _log(self, row: dict[str, float]) -> None:
@@ -237,6 +222,17 @@ def keep_narrow_layers_float32(network: nn.Module, channels: int = 16) -> None:
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and min(module.in_channels, module.out_channels) < channels:
             module.register_forward_pre_hook(enter)
             module.register_forward_hook(leave)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `torch.save` wrote, on the CPU, without running any code in it."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for files that are no checkpoints
+        raise FaceMeshError(f"{path}: no PyTorch checkpoint ({type(error).__name__}); give one of this command, or 3DDFA_V2's") from None
+    if not isinstance(state, dict):
+        raise FaceMeshError(f"{path}: holds a {type(state).__name__}, no checkpoint of this command")
+    return state
 
 
 def nme_table(errors_percent: NDArray[np.floating], labels: FaceLabels, rows: NDArray[np.int64]) -> dict[str, float]:

@@ -66,6 +66,17 @@ def test_bad_input_is_one_line(data, tmp_path, capsys, options, message):
     assert error.count("\n") == 1
 
 
+def test_a_checkpoint_of_another_network_is_refused(data, tmp_path, capsys):
+    torch.save({"training": {"weight": torch.zeros(3)}, "network": {"weight": torch.zeros(3)}}, tmp_path / "last.pt")
+    assert fit(data, tmp_path) == 1
+    assert "belongs to another run" in capsys.readouterr().err
+    assert fit(data, tmp_path / "fresh", "--start-at", str(tmp_path / "last.pt")) == 1
+    assert "weights of another network" in capsys.readouterr().err
+    (tmp_path / "last.pt").write_bytes(b"cut off")
+    assert fit(data, tmp_path) == 1
+    assert "no PyTorch checkpoint" in capsys.readouterr().err
+
+
 def test_data_without_validation_rows_are_refused(data, tmp_path, capsys):
     arrays = dict(np.load(f"{data}.npz"))
     arrays["is_val"][:] = False

@@ -1,0 +1,87 @@
+"""``python -m benchmarks rewrites``: what the rewrites of the export road gain on this machine's CPU.
+
+The plain export and the rewritten one run by turns in one process, so that both meet the same disturbances.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.record import check_writable, provenance, text_table, two_digits, write_json
+from runtime.errors import FaceMeshError
+from training.networks import NETWORK_NAMES
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """``python -m benchmarks rewrites``."""
+    parser = subparsers.add_parser("rewrites", help="plain against rewritten export, ONNX Runtime on the CPU", description=__doc__.splitlines()[0])
+    parser.add_argument("--arch", choices=NETWORK_NAMES, default="prnet")
+    parser.add_argument("--weights", type=Path, help="a checkpoint; without one PRNet gets random weights, which take as long")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=60, help="of each model")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, with machine and versions")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export, rewrite, measure, print."""
+    check_writable(args.json)
+    from export.rewrite import rewrite
+    from export.to_onnx import network_spec, to_onnx
+    from export.verify import compare, require_live, run_model, verification_images
+
+    network = _network(args.arch, args.weights)
+    spec, plain = network_spec(network, args.arch), to_onnx(network, args.arch)
+    images = verification_images(spec.input, spec.crop_scale)
+    rewritten, _ = rewrite(plain, images, spec.output.name)
+    expected, outputs = (run_model(model, images, spec.output.name) for model in (plain, rewritten))
+    require_live(expected, spec, args.arch)
+    difference = compare(expected, outputs, spec)
+    models = {"plain": plain, "rewritten": rewritten}
+    times = dict(zip(models, time_by_turns(list(models.values()), images[:1], args.threads, args.runs), strict=True))
+    rows = [("export", "min ms", "median ms", "p90 ms")]
+    for name, taken in times.items():
+        rows.append((name, *(two_digits(1000 * value) for value in (taken.min(), np.median(taken), np.quantile(taken, 0.9)))))
+    print(text_table(rows, 1))
+    ratios = {"min": times["plain"].min() / times["rewritten"].min(), "median": np.median(times["plain"]) / np.median(times["rewritten"])}
+    print(f"faster by {ratios['median']:.2f} (medians), {ratios['min']:.2f} (minima); outputs differ by {difference}")
+    if args.json is not None:
+        figures = {name: {"times_ms": (1000 * taken).round(3).tolist()} for name, taken in times.items()}
+        write_json(args.json, {**provenance(), "ratio": ratios, "largest_difference": difference.largest, "threads": args.threads, **figures})
+
+
+def time_by_turns(models: list[onnx.ModelProto], image: np.ndarray, threads: int, runs: int) -> list[np.ndarray]:
+    """Seconds of each run (runs,) for each model, one picture (1, …) at a time, after three to warm up."""
+    from runtime.onnx_runner import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    sessions = [onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]) for model in models]
+    taken = np.zeros((len(models), runs + 3))
+    for turn in range(runs + 3):
+        for index, session in enumerate(sessions):
+            started = time.perf_counter()
+            session.run(None, {session.get_inputs()[0].name: image})
+            taken[index, turn] = time.perf_counter() - started
+    return list(taken[:, 3:])
+
+
+def _network(arch: str, weights: Path | None) -> nn.Module:
+    if weights is not None:
+        from export.checkpoint import load_checkpoint
+
+        return load_checkpoint(arch, weights)
+    if arch != "prnet":
+        raise FaceMeshError(f"--arch {arch} needs --weights; only PRNet is measured with random ones")
+    from benchmarks.live_network import live_prnet
+
+    return live_prnet()
