@@ -27,8 +27,8 @@ from benchmarks.face_data import DenseTruth, FaceSet, add_data_arguments, load_f
 from benchmarks.nme import YAW_BINS_DEG, Score, point_nme, summarise
 from benchmarks.record import check_writable, provenance, text_table, two_digits, write_json
 from runtime.errors import FaceMeshError
+from runtime.npz_files import read_npz
 from training.fit_box_map import MIN_IOU, box_iou
-from training.npz_files import read_npz
 
 BOXES = ("ground-truth", "detected")
 POINTS_2D, POINTS_3D, REANNOTATED, DENSE_2D, DENSE_3D = "68 points 2D", "68 points 3D", "68 points 2D, re-annotated", "dense 2D", "dense 3D"

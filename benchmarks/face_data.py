@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from benchmarks.nme import yaw_bins
 from runtime.errors import FaceMeshError
+from runtime.npz_files import read_npz
 from runtime.spec import file_sha256
 from runtime.topology import UVTopology
 from training.face_model import FaceModel, load_face_model
 from training.labels import FaceLabels, JpegImages, load_labels, read_images
-from training.npz_files import read_npz
 from training.uv_layout import rasterise_uv
 
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from benchmarks.peer import Face, StagedPeer
 from runtime import onnx_runner
 from runtime.errors import FaceMeshError
+from runtime.npz_files import read_npz
 from training.face_model import FaceModel
 from training.networks.edge import BLOCKS, DepthwiseSeparable
-from training.npz_files import read_npz
 
 SIZE = 120  # px, side of the network's input
 NO_NECK_VERTICES = 38_365  # how many its face model without neck and ears has (bfm_noneck_v3)

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from export.engine_source import EngineSource
 from runtime.errors import FaceMeshError
-from runtime.progress import counting_bar, print_above_bar
+
+if TYPE_CHECKING:
+    from export.engine_source import EngineSource
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Messages:
         return FaceMeshError(f"{what}: {'; '.join(dict.fromkeys(self._errors)) or 'the library gives no reason'}")
 
     def print_warnings(self, library: str) -> None:
+        from runtime.progress import print_above_bar
+
         for text in self._warnings:
             print_above_bar(f"warning: {library}: {text}")
 
@@ -76,6 +79,8 @@ class Progress:
         self._steps: dict[str, int] = {}  # of every phase
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
+        from runtime.progress import counting_bar
+
         self._steps[phase] = steps
         if parent is None:
             self.close()
@@ -84,10 +89,9 @@ class Progress:
     def step(self, phase: str, number: int) -> bool:
         """Whether to go on. The bar counts the steps of the outermost phase and tells where the phase within it is."""
         if self._bar is not None:
-            if phase == self._outermost:
-                self._bar.update()
-            else:
-                self._bar.set_postfix_str(f"{phase} {number + 1}/{self._steps.get(phase, '?')}")
+            if phase != self._outermost:
+                self._bar.set_postfix_str(f"{phase} {number + 1}/{self._steps.get(phase, '?')}", refresh=False)
+            self._bar.update(phase == self._outermost)
         return not self.cancelled
 
     def close(self) -> None:
@@ -151,6 +155,8 @@ def add_profile(builder: Any, config: Any, source: EngineSource, batch: tuple[in
 
 def run_build(source: EngineSource, builder: Any, network: Any, config: Any, messages: Messages, progress: Progress) -> memoryview:
     """The serialised engine. Ctrl-C makes the library stop at its next step and goes on as `KeyboardInterrupt`."""
+    from runtime.progress import print_above_bar
+
     messages.forget()
     try:
         # In a thread of its own, so that the signal reaches Python while the library works, and never inside one of its callbacks.
@@ -177,10 +183,10 @@ def guarded_builder(trt: ModuleType, logger: Any, messages: Messages) -> Any:
         raise messages.failure(f"{trt.__name__} {trt.__version__} does not start here ({error})") from error
 
 
-def _fault(source: EngineSource, error: Any) -> str:
+def _fault(source: EngineSource, fault: Any) -> str:
     """One line on a parser error; the node's name is taken from the ONNX file, since the parser of 8.6 gives its number alone."""
     where, nodes = "the graph", source.model.graph.node
-    if 0 <= error.node() < len(nodes):
-        node = nodes[error.node()]
-        where = f"node {node.name or error.node()} ({node.op_type})"
-    return f"{where}: {' '.join(error.desc().split())} [{error.file()}:{error.line()} {error.func()}]"
+    if 0 <= fault.node() < len(nodes):
+        node = nodes[fault.node()]
+        where = f"node {node.name or fault.node()} ({node.op_type})"
+    return f"{where}: {' '.join(fault.desc().split())} [{fault.file()}:{fault.line()} {fault.func()}]"

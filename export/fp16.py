@@ -9,7 +9,7 @@ face, and only the small deviation from it is left to half precision.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 import numpy as np
 import onnx
@@ -21,13 +21,14 @@ from export.passes.graph import constant, new_constant, replace_node
 from runtime.errors import FaceMeshError
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+MOVES = ("Slice", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "DepthToSpace", "SpaceToDepth")  # round nothing
 # What float16 exists for and gains from: layers, sums, and moves of data between them. The rest stays as it is.
 HALF_OPERATORS = {
     *WEIGHTED,
     *("Add", "Sub", "Mul", "Relu", "LeakyRelu", "PRelu", "Clip", "BatchNormalization", "MaxPool", "AveragePool", "GlobalAveragePool"),
-    *("Concat", "Split", "Slice", "Pad", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "DepthToSpace", "SpaceToDepth"),
+    *("Concat", "Split", "Pad", *MOVES),
 }
-HALF = np.finfo(np.float16)
+LARGEST, SMALLEST_NORMAL = float(np.finfo(np.float16).max), float(np.finfo(np.float16).tiny)
 
 
 def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.ModelProto, list[str]]:
@@ -46,7 +47,7 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.Mo
         _move_bias_out(graph, node)
     for node in list(graph.graph):
         _plain_batch_norm(graph, node)
-    tail = _after(_last_layers(graph))
+    tail = _tail(graph)
     half, warnings = set(), []
     for node in graph.graph:
         if node.op_type in HALF_OPERATORS and node.domain == "" and node.name not in keep and node not in tail and _is_float(node.outputs[0]):
@@ -116,16 +117,16 @@ def _last_layers(model: ir.Model) -> list[ir.Node]:
     return found
 
 
-def _after(layers: Iterable[ir.Node]) -> set[ir.Node]:
-    """Every node that depends on one of ``layers``."""
-    found: set[ir.Node] = set()
-    todo = [user for layer in layers for output in layer.outputs for user, _ in output.uses()]
-    while todo:
-        node = todo.pop()
-        if node not in found:
-            found.add(node)
-            todo.extend(user for output in node.outputs for user, _ in output.uses())
-    return found
+def _tail(model: ir.Model) -> set[ir.Node]:
+    """What depends on the last layers, from the first node that computes; moves of data before it can be done in half."""
+    layers, moved, tail = _last_layers(model), set(), set()
+    for node in model.graph:
+        sources = {value.producer() for value in node.inputs if value is not None}
+        if sources & tail or (sources & {*layers, *moved} and node.op_type not in MOVES):
+            tail.add(node)
+        elif sources & {*layers, *moved}:
+            moved.add(node)
+    return tail
 
 
 def _move_bias_out(model: ir.Model, node: ir.Node) -> None:
@@ -157,9 +158,9 @@ def _unfit(node: ir.Node) -> str | None:
         if array is None or not _is_float(value) or not array.size:
             continue
         largest = float(np.abs(array).max())
-        if largest > HALF.max:
-            return f"{value.name} reaches {largest:.3g}, half precision ends at {HALF.max:g}"
-        if 0 < largest < HALF.tiny:
+        if largest > LARGEST:
+            return f"{value.name} reaches {largest:.3g}, half precision ends at {LARGEST:g}"
+        if 0 < largest < SMALLEST_NORMAL:
             return f"{value.name} reaches {largest:.3g} only, below the normal numbers of half precision"
     return None
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import onnx
 
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 PARAMETER_TYPES = {getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8")}
 
 
@@ -17,20 +18,21 @@ class ModelSummary:
 
     nodes: int
     parameters: int  # numbers in initialisers, indices and shapes left out
-    gflop: float  # of one picture: two per multiply-add in convolutions and matrix products; the rest is small
+    gflop: float | None  # of one picture: two per multiply-add in convolutions and matrix products; None where shapes are computed at run time
     megabytes: float
     operators: dict[str, int]  # how often each occurs, by name
 
 
 def summarise(model: onnx.ModelProto) -> ModelSummary:
-    """Count; shapes that cannot be inferred count as no arithmetic."""
+    """Count nodes, numbers and arithmetic of ``model``."""
     graph = model.graph
     shapes = _shapes(model)
+    multiply_adds = [_multiply_adds(node, shapes) for node in graph.node if node.op_type in WEIGHTED]
     parameters = sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type in PARAMETER_TYPES)
     return ModelSummary(
         nodes=len(graph.node),
         parameters=parameters,
-        gflop=sum(2 * _multiply_adds(node, shapes) for node in graph.node) / 1e9,
+        gflop=None if None in multiply_adds else 2 * sum(multiply_adds) / 1e9,
         megabytes=model.ByteSize() / 1e6,
         operators=dict(sorted(Counter(node.op_type for node in graph.node).items())),
     )
@@ -43,7 +45,7 @@ def table(columns: dict[str, ModelSummary]) -> str:
         ("", *columns),
         ("nodes", *(f"{summary.nodes}" for summary in summaries)),
         ("parameters", *(f"{summary.parameters:,}" for summary in summaries)),
-        ("GFLOP", *(f"{summary.gflop:.2f}" for summary in summaries)),
+        ("GFLOP", *("–" if summary.gflop is None else f"{summary.gflop:.2f}" for summary in summaries)),
         ("MB", *(f"{summary.megabytes:.1f}" for summary in summaries)),
     ]
     for operator in sorted({name for summary in summaries for name in summary.operators}):
@@ -73,12 +75,10 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
     return shapes
 
 
-def _multiply_adds(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
-    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-        return 0
+def _multiply_adds(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None:
     data, weight, output = (shapes.get(name) for name in (node.input[0], node.input[1], node.output[0]))
     if data is None or weight is None or output is None:
-        return 0
+        return None
     if node.op_type == "Conv":
         return math.prod(output) * math.prod(weight[1:])
     if node.op_type == "ConvTranspose":

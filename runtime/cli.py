@@ -12,6 +12,7 @@ EXTRA_OF = {
     "onnxruntime": "cpu",
     "tqdm": "cpu",
     "onnx": "export",
+    "onnx_ir": "export",
     "onnxscript": "export",
     "onnxsim": "export",
     "torch": "train",

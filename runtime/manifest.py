@@ -57,7 +57,7 @@ class EngineManifest:
     def why_not(self, version: str | None, device: Device | None) -> str | None:
         """One line on what keeps a machine with this version of the library (None: not installed) and this device from running it.
 
-        None where nothing does. Says what was built where, what the machine has, and the command that builds it again.
+        None where nothing does. Says what was built where, what the machine has and, if it has a device, the command that builds it there.
         """
         reasons = []
         if version is None:
@@ -72,7 +72,8 @@ class EngineManifest:
             return None
         wanted = f"{self.library} {self.version}, compute capability {', '.join(self.compute_capabilities)}"
         built = f"on {self.device}" if self.device else "without a device"
-        return f"built {built} for {wanted}; {' and '.join(reasons)}; build it here with '{self.command}'"
+        remedy = f"; build it here with '{self.command}'" if device is not None else ""
+        return f"built {built} for {wanted}; {' and '.join(reasons)}{remedy}"
 
     def _takes_version(self, version: str) -> bool:
         built, here = (int(text.split(".")[0]) for text in (self.version, version))

@@ -17,8 +17,9 @@ def progress_bar(items: Iterable[T], total: int | None, unit: str) -> Iterable[T
 
 
 def counting_bar(total: int, description: str) -> tqdm:
-    """A bar for work that reports its steps itself: ``update()`` counts one, ``set_postfix_str`` says what is under way, ``close()`` removes it."""
-    return tqdm(total=total, desc=description, disable=None, dynamic_ncols=True, leave=False)
+    """A bar for work that reports its steps itself: ``update(n)`` counts, ``set_postfix_str`` says what is under way, ``close()`` removes it."""
+    layout = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
+    return tqdm(total=total, desc=description, bar_format=layout, miniters=0, disable=None, dynamic_ncols=True, leave=False)
 
 
 def print_above_bar(line: str) -> None:

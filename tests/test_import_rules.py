@@ -26,17 +26,27 @@ MAY_IMPORT = {
     "benchmarks": {"benchmarks", "export", "calibration", "training", "runtime"},
 }
 EVERYWHERE = {*sys.stdlib_module_names, "numpy", "cv2"}
+PASSES = {f"export.passes.{name}" for name in ("absorb_crop", "absorb_padding", "block_narrow", "flip_transposed", "fold_batch_norm")}
+PASSES |= {f"export.passes.{name}" for name in ("fold_constants", "graph", "split_batch_norm", "subpixel_transposed")}
 # Library -> its home modules. PyTorch has several: modules whose business it is.
 HOMES = {
+    "google": {"export.engine_source", "export.model_file"},  # protobuf, for the error of a damaged ONNX file
     "matplotlib": {"training.curve"},
     "mediapipe": {"benchmarks.mediapipe_worker"},
-    "onnx": {"export.to_onnx"},
-    "onnxruntime": {"runtime.onnx_runner"},
+    "onnx": {
+        *("export.engine_source", "export.fp16", "export.half_rounding", "export.model_file", "export.passes.fold_constants"),
+        *("export.rewrite", "export.summary", "export.to_onnx", "export.verify"),
+    },
+    "onnx_ir": {*PASSES, "export.fp16", "export.rewrite"},
+    "onnxruntime": {"export.verify", "runtime.onnx_runner"},
+    "onnxsim": {"export.rewrite"},
     "scipy": {"training.mat_files"},
     "skimage": {"benchmarks.peer_prnet"},
+    "tensorrt": {"export.tensorrt_builder"},
+    "tensorrt_rtx": {"export.rtx_builder"},
     "torch": {
         *("training.networks.edge", "training.networks.prnet", "training.targets", "training.loop"),
-        *("export.checkpoint", "export.to_onnx", "benchmarks.peer_3ddfa"),
+        *("export.checkpoint", "export.to_onnx", "benchmarks.live_network", "benchmarks.peer_3ddfa"),
     },
     "tqdm": {"runtime.progress"},
 }

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
-from training.npz_files import check_shapes, read_npz
+from runtime.npz_files import check_shapes, read_npz
 
 KEYS = ("mean", "shape_basis", "exp_basis", "triangles", "uv", "keypoints68", "symmetry")
 

@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import os
 import re
-import tarfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
+from runtime.npz_files import check_shapes, read_npz
+from runtime.picture_tar import beside, read_tar
 from training.face_model import FaceModel
-from training.npz_files import check_shapes, read_npz
 
 # Arrays of an .npz and the shape of a row, -1 for any length.
 ARRAYS: dict[str, tuple[int, ...]] = {
@@ -73,7 +73,7 @@ def load_labels(path: str | os.PathLike[str], model: FaceModel) -> FaceLabels:
     Raises `FaceMeshError` that names the file at fault.
     """
     path = Path(path)
-    return _load_300w_lp(path, model) if path.is_dir() else _load_arrays(_beside(path, ".npz"), model)
+    return _load_300w_lp(path, model) if path.is_dir() else _load_arrays(beside(path, ".npz"), model)
 
 
 def _load_arrays(path: Path, model: FaceModel) -> FaceLabels:
@@ -83,8 +83,8 @@ def _load_arrays(path: Path, model: FaceModel) -> FaceLabels:
         check_shapes(arrays, {key: (count, *row) for key, row in (ARRAYS | OPTIONAL_ARRAYS).items() if key in arrays})
     except ValueError as error:
         raise FaceMeshError(f"{path}: {error}; the file is damaged or of another kind") from None
-    if not _beside(path, ".tar").exists():
-        raise FaceMeshError(f"{_beside(path, '.tar')}: no such file; the pictures of {path.name} must lie beside it")
+    if not beside(path, ".tar").exists():
+        raise FaceMeshError(f"{beside(path, '.tar')}: no such file; the pictures of {path.name} must lie beside it")
     shape, expression = arrays.pop("shape"), arrays.pop("exp")
     columns = (shape.shape[1], expression.shape[1])
     if columns != (model.shape_count, model.expression_count):
@@ -193,14 +193,8 @@ class JpegImages(Sequence):
 def read_images(path: str | os.PathLike[str], labels: FaceLabels) -> JpegImages:
     """The pictures of all rows of ``labels``, which may be a selection; ``path`` as in `load_labels`."""
     path = Path(path)
-    found = _read_folder(path, labels.names) if path.is_dir() else _read_tar(_beside(path, ".tar"), labels.names)
+    found = _read_folder(path, labels.names) if path.is_dir() else read_tar(beside(path, ".tar"), labels.names.tolist())
     return JpegImages(labels.names, labels.size, [found[name] for name in labels.names])
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    """``train``, ``train.npz`` or ``train.tar`` -> the same with ``suffix``."""
-    stem = path.with_suffix("") if path.suffix in (".npz", ".tar") else path
-    return stem.with_name(stem.name + suffix)
 
 
 def _read_folder(folder: Path, names: NDArray[np.str_]) -> dict[str, bytes]:
@@ -208,18 +202,3 @@ def _read_folder(folder: Path, names: NDArray[np.str_]) -> dict[str, bytes]:
         return {name: (folder / name).read_bytes() for name in names}
     except OSError as error:
         raise FaceMeshError(f"{error.filename}: cannot be read ({error.strerror}); the training data are incomplete") from None
-
-
-def _read_tar(path: Path, names: NDArray[np.str_]) -> dict[str, bytes]:
-    wanted, found = set(names.tolist()), {}
-    try:
-        with tarfile.open(path, "r|") as archive:  # streaming: one pass without seeking
-            for member in archive:
-                if member.isfile() and member.name in wanted:
-                    found[member.name] = archive.extractfile(member).read()
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise FaceMeshError(f"{path}: cannot be read as a tar archive ({error}); copy it again") from None
-    if missing := sorted(wanted - found.keys()):
-        what = f"{len(missing)} of the {len(wanted)} pictures that the labels name, first {missing[0]}"
-        raise FaceMeshError(f"{path}: lacks {what}; labels and archive must belong together")
-    return found

@@ -39,8 +39,16 @@ def replace_node(model: ir.Model, old: ir.Node, new: list[ir.Node]) -> None:
 
 
 def bypass(model: ir.Model, node: ir.Node, value: ir.Value) -> None:
-    """Remove ``node``; who read its first output reads ``value`` instead, which takes over its name if it was an output of the graph."""
-    ir.convenience.replace_nodes_and_values(model.graph, node, [node], [], node.outputs[:1], [value])
+    """Remove ``node``; who read its first output reads ``value`` instead.
+
+    Where that output was one of the graph, ``value`` takes over its name and must be computed in the graph.
+    """
+    output = node.outputs[0]
+    if output.is_graph_output():
+        ir.convenience.replace_nodes_and_values(model.graph, node, [node], [], [output], [value])
+    else:
+        ir.convenience.replace_all_uses_with(output, value)
+        model.graph.remove(node, safe=True)
 
 
 def is_plain_convolution(node: ir.Node, op_type: str) -> bool:

@@ -7,7 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from benchmarks.live_network import blobs  # noqa: E402
 from export.tensor_bundle import read_index  # noqa: E402
+from tests.networks import live_prnet  # noqa: E402
 from training.networks.prnet import PRNet, ResidualBlock, SameConv, SameConvTranspose  # noqa: E402
 
 
@@ -18,24 +20,8 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def live_network(network):
-    """Normalisation fitted to noise: a fresh network's statistics make it output 0.5 everywhere."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # plain mean over the passes
-            module.reset_running_stats()
-    network.train()
-    with torch.no_grad():
-        for seed in range(3):
-            network(noise(seed))
-    return network.eval()
-
-
-def noise(seed, batch=2):
-    """Blobs and grain: (batch, 3, 256, 256) in 0..1."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.nn.functional.interpolate(torch.rand(batch, 3, 8, 8, generator=generator), size=256, mode="bilinear")
-    return (coarse + 0.2 * torch.rand(batch, 3, 256, 256, generator=generator)).clamp(0, 1)
+def live_network():
+    return live_prnet()
 
 
 def tensorflow_conv(x, kernel, stride):
@@ -121,7 +107,7 @@ def test_normalisation_is_slims_default(network):
 
 def test_output_is_a_map_that_depends_on_its_input(live_network):
     with torch.no_grad():
-        first, second = live_network(noise(10, 1)), live_network(noise(11, 1))
+        first, second = live_network(blobs(10, 1)), live_network(blobs(11, 1))
     assert first.shape == (1, 3, 256, 256)
     assert first.min() > 0
     assert first.max() < 1

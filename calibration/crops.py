@@ -1,0 +1,158 @@
+"""The faces to calibrate on or to judge by: a folder of pictures, or a set of an ``.npz`` with labels and a ``.tar`` with pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from runtime.boxes import read_boxes
+from runtime.crop import crop_into, crop_matrix
+from runtime.errors import FaceMeshError
+from runtime.npz_files import check_shapes, read_npz
+from runtime.picture_tar import beside, read_tar
+from runtime.sources import list_photos, read_photo
+from runtime.spec import ModelSpec
+
+YAW_EDGES_DEG = (15, 30, 45, 60, 75)
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """N faces in pictures that are not read yet; one picture may hold several."""
+
+    origin: Path  # the folder, or the tar archive
+    names: NDArray[np.str_]  # (N,) paths of the pictures, or members of the archive
+    boxes_xyxy: NDArray[np.float32]  # (N, 4) px, tight box of the 68 landmarks
+    yaw_deg: NDArray[np.float32]  # (N,) NaN where unknown
+    is_val: NDArray[np.bool_]  # (N,) kept for judging
+    landmarks_xy: NDArray[np.float32] | None  # (N, 68, 2) px, labels
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def select(self, rows: ArrayLike) -> Faces:
+        """The rows given by a mask (N,) or by their numbers."""
+        landmarks = None if self.landmarks_xy is None else self.landmarks_xy[rows]
+        return Faces(self.origin, self.names[rows], self.boxes_xyxy[rows], self.yaw_deg[rows], self.is_val[rows], landmarks)
+
+
+@dataclass(frozen=True, eq=False)
+class Crops(Sequence):
+    """Faces with their pictures at hand: item i is (input (1, 3, S, S) or (1, S, S, 3) float32, matrix (2, 3) float64 frame px -> crop px)."""
+
+    faces: Faces
+    spec: ModelSpec
+    pictures: dict[str, bytes] | None  # encoded; None: they lie in a folder
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        name, box, size = str(self.faces.names[row]), self.faces.boxes_xyxy[row], self.spec.input.size
+        image = self._image(name)
+        x, y = (box[:2] + box[2:]) / 2
+        if not (0 <= x < image.shape[1] and 0 <= y < image.shape[0]):
+            where = f"the box {box.tolist()} is centred outside the {image.shape[1]} x {image.shape[0]} picture"
+            raise FaceMeshError(f"{name}: {where}; boxes and pictures do not belong together")
+        matrix = crop_matrix(box, self.spec.crop_scale, size)
+        out = np.zeros((1, size, size, 3) if self.spec.input.layout == "NHWC" else (1, 3, size, size), np.float32)
+        crop_into(image, matrix, self.spec.input, out[0])
+        return out, matrix
+
+    def sha256(self) -> str:
+        """Hex digest of names, boxes and encoded pictures, in order."""
+        digest = hashlib.sha256()
+        for name, box in zip(self.faces.names.tolist(), self.faces.boxes_xyxy, strict=True):
+            content = Path(name).read_bytes() if self.pictures is None else self.pictures[name]
+            digest.update(Path(name).name.encode() + b"\0" + box.astype("<f4").tobytes() + len(content).to_bytes(8, "little") + content)
+        return digest.hexdigest()
+
+    def _image(self, name: str) -> NDArray[np.uint8]:
+        if self.pictures is None:
+            return read_photo(Path(name))
+        # The labels of such archives are for the pixels as they are stored.
+        image = cv2.imdecode(np.frombuffer(self.pictures[name], np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:
+            raise FaceMeshError(f"{self.faces.origin}: {name} cannot be decoded as a picture; the archive is damaged")
+        return image
+
+
+def load_faces(path: Path, boxes: Path | None = None) -> Faces:
+    """``path`` is a folder of pictures, whose boxes come from the CSV file ``boxes`` or else from the detector, or the common stem of
+    ``.npz`` and ``.tar``, or either of the two. Raises `FaceMeshError` naming the file at fault, also where a picture has no face."""
+    if not path.is_dir():
+        if boxes is not None:
+            raise FaceMeshError(f"{path}: an archive of crops brings its own boxes; leave out --boxes {boxes}")
+        return _load_archive(path)
+    photos = list_photos(path)
+    found = read_boxes(boxes, photos) if boxes is not None else _detect(photos)
+    names = [name for name, rows in found.items() for _ in rows]
+    if not names:
+        raise FaceMeshError(f"{boxes}: no box for any of the {len(photos)} pictures in {path}; write one line per face")
+    unknown = np.full(len(names), np.nan, np.float32)
+    return Faces(path, np.array(names), np.concatenate(list(found.values())), unknown, np.zeros(len(names), bool), None)
+
+
+def read_crops(faces: Faces, spec: ModelSpec) -> Crops:
+    """Read the archive's pictures; those in a folder are read when they are needed."""
+    return Crops(faces, spec, None if faces.origin.is_dir() else read_tar(faces.origin, faces.names.tolist()))
+
+
+def sample(faces: Faces, count: int, seed: int = 0) -> Faces:
+    """At most ``count`` faces, from all classes of |yaw| alike as far as they reach, in the order of ``faces``; the seed decides which."""
+    yaw_class = np.digitize(np.abs(faces.yaw_deg), YAW_EDGES_DEG)  # NaN comes last, a class of its own in effect
+    order = np.random.default_rng(seed).permutation(len(faces))
+    rank = np.zeros(len(faces), np.int64)  # of a face among those of its class
+    for number in np.unique(yaw_class):
+        mine = order[yaw_class[order] == number]
+        rank[mine] = np.arange(len(mine))
+    chosen = order[np.argsort(rank[order], kind="stable")[:count]]
+    return faces.select(np.sort(chosen))
+
+
+def _load_archive(path: Path) -> Faces:
+    labels, archive = beside(path, ".npz"), beside(path, ".tar")
+    if not labels.is_file() or not archive.is_file():
+        lacking = archive if labels.is_file() else labels
+        raise FaceMeshError(f"{lacking}: no such file; crops are a folder of pictures, or an .npz and a .tar of one name")
+    arrays = read_npz(labels, ("names", "box"), ("yaw_deg", "is_val", "pts68"), what="labels of faces")
+    count = arrays["names"].size
+    rows: dict[str, tuple[int, ...]] = {"names": (), "box": (4,), "yaw_deg": (), "is_val": (), "pts68": (68, -1)}
+    try:
+        check_shapes(arrays, {key: (count, *shape) for key, shape in rows.items() if key in arrays})
+    except ValueError as error:
+        raise FaceMeshError(f"{labels}: {error}; the file is damaged or of another kind") from None
+    if not count:
+        raise FaceMeshError(f"{labels}: it has no rows; give a set with faces")
+    box = arrays["box"].astype(np.float32)
+    is_empty = ~((box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1]) & np.isfinite(box).all(axis=1))
+    if is_empty.any():
+        raise FaceMeshError(f"{labels}: {is_empty.sum()} of {count} rows have no face, first {arrays['names'][is_empty][0]}; remove them")
+    return Faces(
+        origin=archive,
+        names=arrays["names"],
+        boxes_xyxy=box,
+        yaw_deg=arrays.get("yaw_deg", np.full(count, np.nan)).astype(np.float32),
+        is_val=arrays.get("is_val", np.zeros(count)).astype(bool),
+        landmarks_xy=arrays["pts68"][:, :, :2].astype(np.float32) if "pts68" in arrays else None,
+    )
+
+
+def _detect(photos: list[Path]) -> dict[str, NDArray[np.float32]]:
+    """Picture -> boxes (N, 4) px of the faces that the detector finds."""
+    from runtime.detector import YuNetDetector
+    from runtime.progress import progress_bar
+
+    detector = YuNetDetector()
+    found = {str(photo): detector(read_photo(photo)).boxes_xyxy for photo in progress_bar(photos, len(photos), "picture")}
+    if empty := [name for name, rows in found.items() if not len(rows)]:
+        raise FaceMeshError(f"no face found in {len(empty)} of {len(photos)} pictures, first {empty[0]}; remove them, or give --boxes FILE")
+    return found

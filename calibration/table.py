@@ -1,0 +1,62 @@
+"""``CalibrationTable``: the range of every tensor that may become INT8, as plain JSON to be reused, edited and compared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from calibration.histograms import Histogram
+from calibration.ranges import METHODS
+from runtime.documents import load_document, save_document
+from runtime.errors import FaceMeshError
+
+WRITER = "python -m calibration"
+
+
+@dataclass(frozen=True)
+class TensorRange:
+    """What INT8 covers of one tensor."""
+
+    name: str
+    amax: float  # the magnitude that becomes 127; 0 for a tensor that is always 0
+    minimum: float  # smallest value seen: a tensor that is never negative has one bit more where unsigned types are allowed
+
+
+@dataclass(frozen=True)
+class CalibrationTable:
+    """Ranges, and what they came from."""
+
+    model_sha256: str  # of the ONNX file that was calibrated
+    crops_sha256: str  # of the faces, see `calibration.crops.Crops.sha256`
+    samples: int
+    method: str  # one of entropy, percentile, mse, minmax
+    ranges: tuple[TensorRange, ...]  # in the order of the graph
+
+    @classmethod
+    def load(cls, path: Path, model_sha256: str) -> CalibrationTable:
+        """Read and check a table for the model with this digest. Raises `FaceMeshError`."""
+        table = load_document(cls, path, "calibration table", WRITER)
+        if table.model_sha256 != model_sha256:
+            raise FaceMeshError(
+                f"{path}: it was made for another model ({table.model_sha256[:12]}…, this one is {model_sha256[:12]}…); remove it to calibrate anew"
+            )
+        return table
+
+    def save(self, path: Path) -> None:
+        """Write the JSON file, whole or not at all."""
+        save_document(self, path)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"field method must be one of {', '.join(METHODS)}, is {self.method!r}")
+        for entry in self.ranges:
+            if not (math.isfinite(entry.amax) and entry.amax >= 0 and math.isfinite(entry.minimum)):
+                raise ValueError(f"the range of {entry.name} must be finite and not negative, is {entry.amax}")
+        if len({entry.name for entry in self.ranges}) != len(self.ranges):
+            raise ValueError("a tensor is named twice in ranges")
+
+
+def choose_ranges(histograms: dict[str, Histogram], method: str) -> tuple[TensorRange, ...]:
+    """Apply one of the four methods to every histogram."""
+    return tuple(TensorRange(name, METHODS[method](histogram), histogram.minimum) for name, histogram in histograms.items())

@@ -1,0 +1,54 @@
+"""The export road walked once: models and files that several tests look at."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def prnet_road():
+    """PRNet with 13.4 M live random parameters: ``network``, its ``spec``, ``plain``, ``rewritten`` and ``half`` models, the rewrites' ``steps``,
+    the ``images`` they were checked on and what ``plain`` makes of them (``expected``)."""
+    pytest.importorskip("onnxsim")
+    from export.fp16 import to_fp16
+    from export.rewrite import rewrite
+    from export.to_onnx import network_spec, to_onnx
+    from export.verify import run_model, verification_images
+    from tests.networks import live_prnet
+
+    network = live_prnet()
+    spec, plain = network_spec(network, "prnet"), to_onnx(network, "prnet")
+    images = verification_images(spec.input, spec.crop_scale)
+    expected = run_model(plain, images, spec.output.name)
+    rewritten, steps = rewrite(plain, images, spec.output.name)
+    half, warnings = to_fp16(rewritten)
+    assert not warnings
+    return SimpleNamespace(network=network, spec=spec, plain=plain, images=images, expected=expected, rewritten=rewritten, steps=steps, half=half)
+
+
+@pytest.fixture(scope="session")
+def prnet_files(prnet_road, tmp_path_factory) -> dict[str, Path]:
+    """The rewritten PRNet as files with their specs: ``fp32`` and ``fp16``."""
+    from export.model_file import write_model
+
+    folder = tmp_path_factory.mktemp("prnet")
+    paths = {"fp32": folder / "prnet.onnx", "fp16": folder / "prnet-fp16.onnx"}
+    write_model(prnet_road.rewritten, prnet_road.spec, paths["fp32"])
+    write_model(prnet_road.half, dataclasses.replace(prnet_road.spec, precision="fp16"), paths["fp16"])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def edge_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint of the edge network with live random weights, as training writes it."""
+    import torch
+
+    from tests.networks import live_edge
+
+    path = tmp_path_factory.mktemp("edge") / "last.pt"
+    torch.save({"network": live_edge().state_dict()}, path)
+    return path
