@@ -61,10 +61,9 @@ def run(args: argparse.Namespace) -> None:
 
 def time_by_turns(models: list[onnx.ModelProto], image: np.ndarray, threads: int, runs: int) -> list[np.ndarray]:
     """Seconds of each run (runs,) for each model, one picture (1, …) at a time, after three to warm up."""
-    from runtime.onnx_runner import onnxruntime
+    from runtime.onnx_runner import onnxruntime, session_options
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options = session_options(threads)  # without it the threads of one session spin on while the other one runs
     sessions = [onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]) for model in models]
     taken = np.zeros((len(models), runs + 3))
     for turn in range(runs + 3):

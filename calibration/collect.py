@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from calibration.histograms import Histogram
 from runtime.errors import FaceMeshError
-from runtime.progress import progress_bar
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def collect(
@@ -20,7 +22,9 @@ def collect(
 
     Raises `FaceMeshError` naming the first tensor, in the order given, that holds NaN or infinity.
     """
+    from calibration.model_file import with_outputs
     from calibration.sessions import Session
+    from runtime.progress import progress_bar
 
     inputs = {value.name for value in model.graph.input}
     inner = [name for name in tensors if name not in inputs]
@@ -33,12 +37,3 @@ def collect(
             except ValueError as error:
                 raise FaceMeshError(f"crop {number}: the tensor {name} holds {error}; the model or its input is broken, export it again") from None
     return histograms
-
-
-def with_outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
-    """A copy that puts out the named tensors too."""
-    extended = onnx.ModelProto()
-    extended.CopyFrom(model)
-    have = {value.name for value in extended.graph.output}
-    extended.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in have)
-    return extended

@@ -138,8 +138,9 @@ def parse(trt: ModuleType, builder: Any, flags: int, source: EngineSource, logge
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(source.data):
+        what = f"{source.path}: {trt.__name__} {trt.__version__} cannot take this network"
         faults = [_fault(source, parser.get_error(index)) for index in range(parser.num_errors)]
-        raise FaceMeshError(f"{source.path}: {trt.__name__} {trt.__version__} cannot take this network: {'; '.join(faults)}")
+        raise FaceMeshError(f"{what}: {'; '.join(faults)}") if faults else messages.failure(what)
     return network, parser
 
 
@@ -161,9 +162,8 @@ def run_build(source: EngineSource, builder: Any, network: Any, config: Any, mes
     try:
         # In a thread of its own, so that the signal reaches Python while the library works, and never inside one of its callbacks.
         with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(builder.build_serialized_network, network, config)
             try:
-                plan = future.result()
+                plan = pool.submit(builder.build_serialized_network, network, config).result()
             except KeyboardInterrupt:
                 progress.cancelled = True
                 print_above_bar("stopping at the next step of the build …")

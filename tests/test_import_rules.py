@@ -31,14 +31,15 @@ PASSES |= {f"export.passes.{name}" for name in ("fold_constants", "graph", "spli
 # Library -> its home modules. PyTorch has several: modules whose business it is.
 HOMES = {
     "google": {"export.engine_source", "export.model_file"},  # protobuf, for the error of a damaged ONNX file
-    "matplotlib": {"training.curve"},
+    "matplotlib": {"calibration.chart", "training.curve"},
     "mediapipe": {"benchmarks.mediapipe_worker"},
     "onnx": {
         *("export.engine_source", "export.fp16", "export.half_rounding", "export.model_file", "export.passes.fold_constants"),
         *("export.rewrite", "export.summary", "export.to_onnx", "export.verify"),
+        *("calibration.model_file", "calibration.qdq"),
     },
     "onnx_ir": {*PASSES, "export.fp16", "export.rewrite"},
-    "onnxruntime": {"export.verify", "runtime.onnx_runner"},
+    "onnxruntime": {"calibration.sessions", "export.verify", "runtime.onnx_runner"},
     "onnxsim": {"export.rewrite"},
     "scipy": {"training.mat_files"},
     "skimage": {"benchmarks.peer_prnet"},

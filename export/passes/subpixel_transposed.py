@@ -4,15 +4,15 @@
 
 becomes
 
-    ─ Conv(W' (s·s·O, I, n, n), pads n - 1) ─ [Relu] ─ DepthToSpace(s) ─ Slice(p off the front, q off the end) ─
+    ─ Conv(W' (s·O·s, I, n, n), pads n - 1) ─ [Relu] ─ interleave ─ Slice(p off the front, q off the end) ─
 
 Uncropped, pixel s·m + r of the output is Σ_i x[m - i] W[r + s·i], i < n: for every r a convolution of n taps. The activation moves before
-the shuffle, where libraries fuse it with the convolution.
+the interleaving (see `export.passes.graph.interleave`), where libraries fuse it with the convolution.
 
 Of the exact forms for PRNet's five layers (4 × 4, stride 2) this one was kept. CPU time of the layer between two convolutions, ONNX Runtime
-1.31, one thread, summed: transposed 26.4 ms, this form 23.9 (CRD) and 24.0 (DCR), four convolutions of 2 × 2 with a Concat before
-DepthToSpace 23.5, one convolution of 3 × 3 without crop 30.0. Four small convolutions mean four times the launches on a GPU for the same
-arithmetic, which 2 % do not pay for.
+1.31, one thread, summed, all with DepthToSpace: transposed 26.4 ms, this form 23.9, four convolutions of 2 × 2 and a Concat 23.5, one
+convolution of 3 × 3 without crop 30.0. Four small convolutions mean four times the launches on a GPU for the same arithmetic, which 2 %
+do not pay for.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.passes.flip_transposed import is_ungrouped
-from export.passes.graph import bypass, constant, ints, is_plain_convolution, new_constant, only_user, replace_node
+from export.passes.graph import bypass, constant, has_known_sides, interleave, ints, is_plain_convolution, new_constant, only_user, replace_node
 
 
 def run(model: ir.Model) -> bool:
-    """Replace every ungrouped transposed convolution whose kernel is square and a multiple of its stride, with 2 or more for both."""
+    """Replace every ungrouped transposed convolution whose kernel is square and a multiple of its stride, 2 or more, on maps of fixed size."""
     changed = False
     for node in list(model.graph):
         weight = constant(node.inputs[1]) if is_plain_convolution(node, "ConvTranspose") else None
         strides = ints(node, "strides", [1, 1])
         if weight is None or not is_ungrouped(node) or strides[0] != strides[1] or strides[0] < 2:
             continue
-        if weight.shape[2] != weight.shape[3] or weight.shape[2] % strides[0] or not _has_constant_bias(node):
+        if weight.shape[2] != weight.shape[3] or weight.shape[2] % strides[0] or not _has_constant_bias(node) or not has_known_sides(node.inputs[0]):
             continue
         replace_node(model, node, _subpixel_nodes(model, node, weight, strides[0]))
         changed = True
@@ -41,26 +41,26 @@ def run(model: ir.Model) -> bool:
 
 
 def phase_weights(weight: NDArray, stride: int) -> NDArray:
-    """(I, O, n·s, n·s) of a transposed convolution -> (s·s·O, I, n, n), phases slowest (DepthToSpace's DCR order)."""
+    """(I, O, n·s, n·s) of a transposed convolution -> (s·O·s, I, n, n): column in the block, channel, row in the block."""
     channels_in, channels_out, kernel, _ = weight.shape
     taps = kernel // stride
     split = weight.reshape(channels_in, channels_out, taps, stride, taps, stride)[:, :, ::-1, :, ::-1, :]
-    return split.transpose(3, 5, 1, 0, 2, 4).reshape(stride * stride * channels_out, channels_in, taps, taps)
+    return split.transpose(5, 1, 3, 0, 2, 4).reshape(stride * stride * channels_out, channels_in, taps, taps)
 
 
 def _subpixel_nodes(model: ir.Model, node: ir.Node, weight: NDArray, stride: int) -> list[ir.Node]:
-    """Conv, Relu where one follows (it is taken out of the graph), DepthToSpace, Slice where something is cut off."""
+    """Conv, Relu where one follows (it is taken out of the graph), interleaving, Slice where something is cut off."""
     name, taps = node.inputs[1].name, weight.shape[2] // stride
     inputs = [node.inputs[0], new_constant(model, f"{name}_phases", phase_weights(weight, stride))]
     if len(node.inputs) > 2 and node.inputs[2] is not None:
-        inputs.append(new_constant(model, f"{node.inputs[2].name}_phases", np.tile(constant(node.inputs[2]), stride * stride)))
+        inputs.append(new_constant(model, f"{node.inputs[2].name}_phases", np.tile(np.repeat(constant(node.inputs[2]), stride), stride)))
     nodes = [ir.node("Conv", inputs, {"pads": [taps - 1] * 4, "kernel_shape": [taps, taps]}, name=node.name)]
     user = only_user(node.outputs[0])
     if user is not None and user.op_type == "Relu" and not user.outputs[0].is_graph_output():
         bypass(model, user, node.outputs[0])
         nodes.append(ir.node("Relu", [nodes[-1].outputs[0]], name=user.name))
-    shuffle = {"blocksize": stride, "mode": "DCR"}
-    nodes.append(ir.node("DepthToSpace", [nodes[-1].outputs[0]], shuffle, name=f"{node.name}_shuffle"))
+    height, width = (side + taps - 1 for side in node.inputs[0].shape[2:])
+    nodes += interleave(model, nodes[-1].outputs[0], weight.shape[1], height, width, stride, node.name)
     top, left, bottom, right = ints(node, "pads", [0, 0, 0, 0])
     if top or left or bottom or right:
         far = np.iinfo(np.int64).max

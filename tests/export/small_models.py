@@ -15,7 +15,10 @@ SIZE = 32
 
 
 def write_small_model(path: Path, batch: str | int = "N", precision: str = "fp32", activation: str = "Relu", **spec_changes) -> Path:
-    """image (N, 3, 32, 32) ─ c1 ─ activation ─ c2 ─ sigmoid ─▶ position_map (N, 3, 16, 16); ``fp16`` has everything between two casts in half."""
+    """image (N, 3, 32, 32) ─ c1 ─ activation ─ c2 ─ sigmoid ─▶ position_map (N, 3, 16, 16).
+
+    ``fp16`` has everything between two casts in half precision, ``int8`` quantises the input of c2.
+    """
     half = precision == "fp16"
     generator = np.random.default_rng(0)
     weights = {"w1": generator.normal(size=(4, 3, 3, 3)), "w2": generator.normal(size=(3, 4, 3, 3))}
@@ -30,6 +33,11 @@ def write_small_model(path: Path, batch: str | int = "N", precision: str = "fp32
         nodes.insert(4, helper.make_node("Cast", ["c"], ["d"], "out", to=TensorProto.FLOAT))
     else:
         nodes[0].input[0], nodes[3].input[0] = "image", "c"
+    if precision == "int8":
+        weights["scale"] = np.array(0.1)
+        nodes[2].input[0] = "dq"
+        nodes.insert(2, helper.make_node("QuantizeLinear", ["b", "scale"], ["q"], "quantise"))
+        nodes.insert(3, helper.make_node("DequantizeLinear", ["q", "scale"], ["dq"], "dequantise"))
     graph = helper.make_graph(
         nodes,
         "small",

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from export.__main__ import main
+from export.engine_build import run_build
 from runtime.manifest import EngineManifest
 from runtime.runner import SHIPPED_MODEL
 from runtime.spec import ModelSpec, file_sha256
@@ -48,7 +49,7 @@ def refused(result, *words):
         assert word in stderr
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_engine_of_a_dynamic_model(build, tmp_path, precision):
     model = write_small_model(tmp_path / "m.onnx", precision=precision)
     code, stderr, engine = build(model, "--batch", "1", "2", "4", "--workspace", "64")
@@ -62,6 +63,18 @@ def test_engine_of_a_dynamic_model(build, tmp_path, precision):
     assert (manifest.batch, manifest.spec.precision) == ((1, 2, 4), precision)
     assert {"8.6", "8.9", "12.0"} <= {*manifest.compute_capabilities}
     assert "7.5" not in manifest.compute_capabilities
+
+
+def test_fp32_is_not_tf32(build, tmp_path, monkeypatch):
+    flags = []
+
+    def look(source, builder, network, config, messages, progress):
+        flags.append((config.get_flag(rtx.BuilderFlag.TF32), network.get_flag(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED)))
+        return run_build(source, builder, network, config, messages, progress)
+
+    monkeypatch.setattr("export.rtx_builder.run_build", look)
+    assert build(write_small_model(tmp_path / "m.onnx"))[0] == 0
+    assert flags == [(False, True)]
 
 
 def test_library_takes_the_engine_for_its_own(build, tmp_path):

@@ -54,7 +54,7 @@ def left_behind(engine):
 
 
 @pytest.mark.parametrize("label", VERSIONS)
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_engine_and_manifest(install, build, label, precision):
     trt = install(label)
     code, stderr, path = build("--batch", "1", "2", "4", precision=precision)
@@ -92,6 +92,13 @@ def test_8_6_without_half_precision(install, build):
     assert build()[0] == 0
     assert trt.asked("set_flag") == ["OBEY_PRECISION_CONSTRAINTS"]
     assert {kind.name for kind in trt.asked("ILayer.precision")} == {"FLOAT"}
+
+
+def test_quantised_layers_of_8_6_are_left_to_their_q_and_dq_nodes(install, build):
+    trt = install("tensorrt-8.6")
+    assert build(precision="int8")[0] == 0
+    assert trt.asked("set_flag") == ["INT8", "OBEY_PRECISION_CONSTRAINTS"]
+    assert [name for name, _ in trt.asked("ILayer.set_output_type")] == ["a", "b", "position_map"]
 
 
 @pytest.mark.parametrize("label", VERSIONS)
@@ -199,6 +206,7 @@ def test_ctrl_c_stops_the_build_through_the_monitor(install, build, monkeypatch,
 
     def interrupted_step(progress, phase, number):
         steps.append(number)
+        time.sleep(0.2)  # until the main thread waits for the result
         os.kill(os.getpid(), signal.SIGINT)
         deadline = time.monotonic() + 10
         while not progress.cancelled and time.monotonic() < deadline:

@@ -9,7 +9,7 @@ needed; the runtime samples the small map at the vertices, which is exact for a 
 The encoder is MobileNetV1 × 0.5 deepened by residual blocks where pixels are few. Its backbone has the layers and parameter
 names of 3DDFA_V2's small network (Guo et al., ECCV 2020; MIT licence), so that those weights can be a starting point
 (`EdgeNet.load_mb05`); the residual blocks begin as identities. Convolution, batch normalisation, ReLU, addition, reshape and a
-matrix product are all the operators there are. 0.18 GFLOP.
+matrix product are all the operators there are. 0.16 GFLOP.
 """
 
 from __future__ import annotations

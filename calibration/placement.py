@@ -1,0 +1,106 @@
+"""Which layers become INT8, and where a tensor passes through QuantizeLinear and DequantizeLinear ("Q/DQ") on its way to a reader.
+
+TensorRT fuses a layer with what follows it up to the next Q, so that one pair before every layer is enough; of a residual addition
+it wants the branch that does not come straight from a layer quantised, and the other one not:
+
+    relu ─┬─ Q/DQ ── Conv ── relu ── Q/DQ ── Conv ──┐
+          └─ Q/DQ ─────────────────────────────── Add ── relu ── Q/DQ ── …
+
+ONNX Runtime on CPUs fuses pairs on both sides of each layer and of each addition, without them it computes in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from calibration.graph import Graph, attribute, layer_name
+from runtime.errors import FaceMeshError
+
+if TYPE_CHECKING:
+    import onnx
+
+TARGETS = ("tensorrt", "cpu")
+MAP_CHANNELS = 3
+
+Reads = dict[tuple[str, int], str]  # (first output of the reading node, index of its input) -> tensor whose range is used
+
+
+def quantisable_layers(graph: Graph) -> list[str]:
+    """Names of the layers that become INT8 by default, in the order of the graph: all but the tail, which writes the map."""
+    tail = _tail(graph)
+    names = [layer_name(node) for node in graph.nodes if graph.is_layer(node) and node.output[0] not in tail]
+    if len(set(names)) < len(names):
+        raise FaceMeshError("two layers of the model have the same name; export it again with 'python -m export onnx'")
+    return names
+
+
+def quantised_reads(graph: Graph, layers: set[str], target: str) -> Reads:
+    """Every place where a quantised tensor is read, when ``layers`` are INT8."""
+    reads: Reads = {}
+    chosen = [node for node in graph.nodes if graph.is_layer(node) and layer_name(node) in layers]
+    straight = {node.output[0] for node in chosen if graph.single_reader(node.output[0]) is not None}
+    for node in chosen:
+        _read(graph, reads, node, 0)
+    for node in graph.nodes:
+        if node.op_type == "Add" and straight.intersection(node.input) and not any(name in graph.constants for name in node.input):
+            identity = [index for index, name in enumerate(node.input) if name not in straight] or [1]
+            for index in (0, 1) if target == "cpu" else identity:
+                _read(graph, reads, node, index)
+            if target == "cpu":
+                _read_by_all(graph, reads, graph.activated(node))
+    if target == "cpu":
+        for node in chosen:
+            _read_by_all(graph, reads, graph.activated(node))
+    return reads
+
+
+def calibrated_tensors(graph: Graph) -> list[str]:
+    """All tensors whose range may be asked for, in the order of the graph."""
+    layers = set(quantisable_layers(graph))
+    wanted = {root for target in TARGETS for root in quantised_reads(graph, layers, target).values()}
+    return [name for name in [*graph.inputs, *graph.producer] if name in wanted]
+
+
+def _read(graph: Graph, reads: Reads, node: onnx.NodeProto, index: int) -> None:
+    """``node`` reads its input quantised; so do the moves that the input went through, which then move single bytes."""
+    root = graph.root(node.input[index])
+    reads[node.output[0], index] = root
+    tensor = node.input[index]
+    while tensor != root:
+        mover = graph.producer[tensor]
+        reads[mover.output[0], 0] = root
+        tensor = mover.input[0]
+
+
+def _read_by_all(graph: Graph, reads: Reads, tensor: str) -> None:
+    """Everybody reads ``tensor`` quantised, unless it is what the model puts out or a normalisation wants it in full."""
+    readers = graph.readers.get(tensor, [])
+    if tensor in graph.outputs or any(reader.op_type == "BatchNormalization" for reader, _ in readers):
+        return
+    for reader, index in readers:
+        reads.setdefault((reader.output[0], index), graph.root(tensor))
+
+
+def _tail(graph: Graph) -> set[str]:
+    """First outputs of the layers that only write the map: the last one, and those before it that are as narrow.
+
+    As narrow as the map means three channels, or 3 b² where a DepthToSpace of b x b blocks follows.
+    """
+    tail: set[str] = set()
+    todo = [(name, MAP_CHANNELS) for name in graph.outputs]
+    while todo:
+        tensor, channels = todo.pop()
+        node = graph.producer.get(tensor)
+        if node is None or node.output[0] in tail:
+            continue
+        if graph.is_layer(node):
+            width = graph.constants[node.input[1]].dims[0] if node.op_type == "Conv" else math.inf
+            if width > channels:
+                continue
+            tail.add(node.output[0])
+            todo.append((node.input[0], channels))
+        else:
+            blocks = attribute(node, "blocksize", 1) if node.op_type == "DepthToSpace" else 1
+            todo += [(name, channels * blocks**2) for name in node.input if name not in graph.constants]
+    return tail

@@ -1,0 +1,120 @@
+"""Quantisation written into the graph: QuantizeLinear and DequantizeLinear with symmetric scales, and INT8 weights.
+
+    before   x ─ Conv(w, b) ─ relu ─ …                 after   x ─ Q ─ DQ ─┐
+                                                               w int8 ─ DQ ─ Conv(b) ─ relu ─ …
+
+Scales of weights are per output channel. Transposed convolutions get one scale: TensorRT has no kernels for more (NVIDIA/TensorRT#2380).
+Biases stay float32: TensorRT takes no others, and ONNX Runtime makes its own int32 of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from calibration.graph import Graph, attribute, layer_name
+from calibration.placement import quantised_reads
+from calibration.table import CalibrationTable, TensorRange
+from runtime.errors import FaceMeshError
+
+STEPS, UNSIGNED_STEPS = 127, 255
+
+
+def insert_qdq(model: onnx.ModelProto, layers: Collection[str], table: CalibrationTable, target: str = "tensorrt") -> onnx.ModelProto:
+    """A copy of ``model`` in which ``layers`` compute in INT8.
+
+    ``target`` "tensorrt": int8 with zero point 0 throughout. "cpu": tensors that are never negative become uint8 with zero point 0, which
+    ONNX Runtime needs to fuse a ReLU. Raises `FaceMeshError` when the table lacks a tensor.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = Graph(result)
+    reads = quantised_reads(graph, set(layers), target)
+    writer = _Writer({entry.name: entry for entry in table.ranges}, target)
+    for name in graph.inputs:
+        writer.copies(name, graph, reads)
+    for node in graph.nodes:
+        if layer_name(node) in layers and graph.is_layer(node):
+            node.input[1] = writer.weights(node, numpy_helper.to_array(graph.constants[node.input[1]]))
+        writer.nodes.append(node)
+        for name in node.output:
+            writer.copies(name, graph, reads)
+    del result.graph.node[:]
+    result.graph.node.extend(writer.nodes)
+    used = {name for node in writer.nodes for name in node.input}
+    kept = [tensor for tensor in result.graph.initializer if tensor.name in used]
+    del result.graph.initializer[:]
+    result.graph.initializer.extend([*kept, *writer.constants.values()])
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+class _Writer:
+    """The nodes and constants of the new graph."""
+
+    def __init__(self, ranges: dict[str, TensorRange], target: str) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self._ranges, self._target = ranges, target
+
+    def copies(self, tensor: str, graph: Graph, reads: dict[tuple[str, int], str]) -> None:
+        """Q and DQ behind ``tensor`` if somebody reads it quantised, and these readers led there."""
+        wanted = [(node, index, reads[node.output[0], index]) for node, index in graph.readers.get(tensor, []) if (node.output[0], index) in reads]
+        if not wanted:
+            return
+        scale, zero = self._activation(tensor, wanted[0][2])
+        self.nodes.append(helper.make_node("QuantizeLinear", [tensor, scale, zero], [f"{tensor}_quantised"], f"{tensor}_Q"))
+        self.nodes.append(helper.make_node("DequantizeLinear", [f"{tensor}_quantised", scale, zero], [f"{tensor}_dequantised"], f"{tensor}_DQ"))
+        for node, index, _ in wanted:
+            node.input[index] = f"{tensor}_dequantised"
+
+    def weights(self, node: onnx.NodeProto, weights: NDArray[np.float32]) -> str:
+        """INT8 weights and their DQ; layers that share weights share these too."""
+        name = node.input[1]
+        if f"{name}_int8" not in self.constants:
+            axis = _channel_axis(node, weights)
+            scale = weight_scale(weights, axis)
+            spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
+            rounded = np.clip(np.rint(weights / spread), -STEPS, STEPS).astype(np.int8)
+            inputs = [
+                self._constant(f"{name}_int8", rounded),
+                self._constant(f"{name}_scale", scale),
+                self._constant(f"{name}_zero", np.zeros(scale.shape, np.int8)),
+            ]
+            axes = {} if axis is None else {"axis": axis}
+            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantised"], f"{name}_DQ", **axes))
+        return f"{name}_dequantised"
+
+    def _activation(self, tensor: str, root: str) -> tuple[str, str]:
+        """Names of scale and zero point of ``tensor``, whose numbers are those of ``root``."""
+        if root not in self._ranges:
+            raise FaceMeshError(f"the calibration table lacks the tensor {root}; remove the table to calibrate anew")
+        entry = self._ranges[root]
+        is_unsigned = self._target == "cpu" and entry.minimum >= 0
+        scale = np.float32(entry.amax / (UNSIGNED_STEPS if is_unsigned else STEPS)) or np.float32(1)  # any scale holds zeros
+        zero = np.zeros((), np.uint8 if is_unsigned else np.int8)
+        return self._constant(f"{tensor}_scale", np.array(scale)), self._constant(f"{tensor}_zero", zero)
+
+    def _constant(self, name: str, array: NDArray) -> str:
+        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        return name
+
+
+def weight_scale(weights: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
+    """The float32 scale of each channel (C,), or of all (); channels of zeros get 1."""
+    others = None if axis is None else tuple(i for i in range(weights.ndim) if i != axis)
+    largest = np.abs(weights).max(axis=others)
+    return np.asarray(np.where(largest > 0, largest / STEPS, 1), np.float32)
+
+
+def _channel_axis(node: onnx.NodeProto, weights: NDArray) -> int | None:
+    """The axis of the output channels in the weights, None for one scale in all."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if attribute(node, "transB", 0) else 1
+    return weights.ndim - 1 if node.op_type == "MatMul" and weights.ndim == 2 else None

@@ -1,0 +1,56 @@
+"""What quantising each layer alone costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calibration.judge import Judge, shift_px
+from calibration.table import CalibrationTable
+from runtime.files import whole_file
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """One layer in INT8, all others in FP32."""
+
+    layer: str
+    shift_px: float  # mean distance of the 68 landmarks from those of the FP32 model, px of the crop
+    nme_increase: float  # relative to FP32; may be negative by luck
+
+
+def layer_losses(model: onnx.ModelProto, layers: Sequence[str], table: CalibrationTable, target: str, judge: Judge) -> list[LayerLoss]:
+    """One entry per layer, the most sensitive first."""
+    from calibration.qdq import insert_qdq
+    from runtime.progress import progress_bar
+
+    reference = judge.landmarks(model)
+    nme, losses = judge.nme(reference), []
+    for layer in progress_bar(layers, len(layers), "layer"):
+        landmarks = judge.landmarks(insert_qdq(model, [layer], table, target))
+        losses.append(LayerLoss(layer, shift_px(landmarks, reference), judge.nme(landmarks) / nme - 1))
+    return sorted(losses, key=lambda loss: -loss.shift_px)
+
+
+def loss_table(losses: Sequence[LayerLoss]) -> str:
+    """One line per layer."""
+    width = max(len("layer"), *(len(loss.layer) for loss in losses))
+    lines = [f"{loss.layer:{width}}  {loss.shift_px:8.4f}  {100 * loss.nme_increase:+6.2f}" for loss in losses]
+    return "\n".join([f"{'layer':{width}}  shift px   NME %", *lines])
+
+
+def write_losses(losses: Sequence[LayerLoss], table: CalibrationTable, path: Path) -> None:
+    """``path`` gets the figures as JSON, and a chart beside it the suffix .png."""
+    from calibration.chart import draw_losses
+
+    document = {"model_sha256": table.model_sha256, "method": table.method, "layers": [dataclasses.asdict(loss) for loss in losses]}
+    with whole_file(path) as file:
+        file.write((json.dumps(document, indent=1) + "\n").encode())
+    draw_losses(losses, path.with_suffix(".png"))

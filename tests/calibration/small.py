@@ -1,0 +1,69 @@
+"""A small network of the kinds of layers there are."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from runtime.spec import InputSpec, ModelSpec, OutputSpec
+
+SIZE = 32
+
+
+def small_network(seed: int = 0) -> onnx.ModelProto:
+    """stem ─ depth ─ point ─┬─ inner ─ outer ─ sum ─ phases ─ shuffle ─ wide ─ narrow (3 channels) ─ sigmoid ─▶ map, all (N, …, 32, 32) or half.
+
+    Channels of the depthwise layer differ a hundredfold in size, so that one scale for all of its weights would show.
+    """
+    generator = np.random.default_rng(seed)
+
+    def weights(name: str, *shape: int, gain: float = 1.0) -> str:
+        fan = np.prod(shape[1:])
+        constants[name] = (gain * generator.normal(size=shape) * np.sqrt(2 / fan)).astype(np.float32)
+        constants[f"{name}_b"] = (0.1 * generator.normal(size=shape[0])).astype(np.float32)
+        return name
+
+    def conv(name: str, source: str, *shape: int, gain: float = 1.0, **attributes) -> str:
+        pad = shape[2] // 2
+        nodes.append(
+            helper.make_node("Conv", [source, weights(name, *shape, gain=gain), f"{name}_b"], [f"{name}_y"], name, pads=[pad] * 4, **attributes)
+        )
+        return f"{name}_y"
+
+    def node(kind: str, name: str, *sources: str, **attributes) -> str:
+        nodes.append(helper.make_node(kind, list(sources), [f"{name}_y"], name, **attributes))
+        return f"{name}_y"
+
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, np.ndarray] = {}
+    x = node("Relu", "stem_relu", conv("stem", "image", 8, 3, 3, 3, strides=[2, 2]))
+    x = node("Relu", "depth_relu", conv("depth", x, 8, 1, 3, 3, group=8))
+    constants["depth"] *= np.geomspace(0.1, 10, 8, dtype=np.float32).reshape(8, 1, 1, 1)
+    x = node("Relu", "point_relu", conv("point", x, 8, 8, 1, 1, gain=0.3))
+    branch = node("Relu", "inner_relu", conv("inner", x, 8, 8, 3, 3))
+    x = node("Relu", "sum_relu", node("Add", "sum", x, conv("outer", branch, 8, 8, 3, 3)))
+    x = node("DepthToSpace", "shuffle", node("Relu", "phases_relu", conv("phases", x, 32, 8, 3, 3)), blocksize=2)
+    x = conv("narrow", node("Relu", "wide_relu", conv("wide", x, 8, 8, 3, 3)), 3, 8, 3, 3)
+    nodes.append(helper.make_node("Sigmoid", [x], ["position_map"], "sigmoid"))
+    shape = ["N", 3, SIZE, SIZE]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("position_map", onnx.TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+
+
+SPEC = ModelSpec(
+    name="small",
+    family="position_map",
+    input=InputSpec("image", SIZE, "NCHW", "RGB", (0.0, 1.0)),
+    output=OutputSpec("position_map", SIZE, SIZE * 1.1),
+    crop_scale=1.6,
+    topology="uv_topology.npz",
+    precision="fp32",
+    onnx_sha256="",
+)

@@ -1,0 +1,212 @@
+"""The whole command on a small network: files, gate, sensitivity and every refusal in one line."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from calibration.__main__ import main
+from calibration.graph import Graph
+from calibration.placement import quantisable_layers
+from runtime.runner import open_runner
+from runtime.spec import ModelSpec
+from tests.calibration.small import small_network
+
+
+@pytest.fixture
+def run(capsys):
+    """``run(model, *options)``: exit code, stdout, stderr."""
+
+    def call(*arguments) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "cpu"])
+def test_model_table_and_report(run, write_network, write_faces, tmp_path, target):
+    model, output, table = write_network(), tmp_path / "int8.onnx", tmp_path / "table.json"
+    code, out, err = run(
+        model, "--crops", write_faces(), "--table", table, "--samples", 10, "--target", target, "--max-nme-increase", 1, "-o", output
+    )
+    assert (code, err) == (0, "")
+    assert "7 of 7 layers in INT8 besides the tail; ranges by mse from 10 crops" in out
+    assert "NME on 6 faces" in out
+    assert ModelSpec.load(ModelSpec.path_for(output)).precision == "int8"
+    with open_runner(output, max_batch=1) as runner:
+        runner.input[:] = np.random.default_rng(0).random(runner.input.shape)
+        assert runner.infer(1).std() > 0.01
+    document = json.loads(table.read_text())
+    assert (document["samples"], document["method"], len(document["ranges"])) == (10, "mse", 9)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_table_is_reused_as_it_is_edited(run, write_network, write_faces, tmp_path):
+    model, faces, table = write_network(), write_faces(), tmp_path / "table.json"
+    common = (model, "--crops", faces, "--table", table, "--max-nme-increase", 10)
+    run(*common, "--method", "minmax", "-o", tmp_path / "a.onnx")
+    document = json.loads(table.read_text())
+    document["ranges"][0]["amax"] = 1.27
+    table.write_text(json.dumps(document))
+    code, out, _ = run(*common, "-o", tmp_path / "b.onnx")
+    assert code == 0
+    assert "ranges by minmax" in out
+    scales = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / "b.onnx").graph.initializer}
+    assert scales["image_scale"] == np.float32(0.01)
+    code, _, err = run(*common, "--method", "entropy", "-o", tmp_path / "c.onnx")
+    assert code == 1
+    assert "it was made by minmax, not entropy" in err
+
+
+def fragile_network() -> onnx.ModelProto:
+    """The small network with inner weights that INT8 cannot hold: in each channel one is a thousand times the rest, and meets zeros only."""
+    model = small_network()
+    for tensor in model.graph.initializer:
+        if tensor.name == "point":
+            weights = numpy_helper.to_array(tensor).copy()
+            weights[0] = 0  # channel 0 of what inner reads is relu(bias): constant
+            tensor.CopyFrom(numpy_helper.from_array(weights, "point"))
+        if tensor.name == "point_b":
+            bias = numpy_helper.to_array(tensor).copy()
+            bias[0] = -1
+            tensor.CopyFrom(numpy_helper.from_array(bias, "point_b"))
+        if tensor.name == "inner":
+            weights = numpy_helper.to_array(tensor).copy()
+            weights[:, 0] = 300
+            tensor.CopyFrom(numpy_helper.from_array(weights, "inner"))
+    return model
+
+
+def gate_limit(run, model, faces, tmp_path) -> float:
+    """A limit that quantising everything misses and leaving ``inner`` out meets, with truth at the FP32 model's own landmarks."""
+    _, out, _ = run(model, "--crops", faces, "--max-nme-increase", 1000, "-o", tmp_path / "any.onnx")
+    return float(out.split("(")[1].split(" %")[0]) / 100
+
+
+def test_gate_returns_the_most_sensitive_layer_and_says_so(run, write_network, write_faces, tmp_path):
+    faces, model = write_faces(), write_network(fragile_network())
+    label_with(model, faces)
+    everything = gate_limit(run, model, faces, tmp_path)
+    code, out, err = run(
+        *(model, "--crops", faces, "--max-nme-increase", everything / 2, "--sensitivity", tmp_path / "s.json"),
+        *("-o", tmp_path / "int8.onnx"),
+    )
+    assert (code, err) == (0, "")
+    assert "6 of 7 layers in INT8" in out
+    assert "stays in FP32: inner, which alone moves the landmarks by" in out
+    document = json.loads((tmp_path / "s.json").read_text())
+    assert document["layers"][0]["layer"] == "inner"
+    assert {entry["layer"] for entry in document["layers"]} == set(quantisable_layers(Graph(small_network())))
+    assert cv2.imread(str(tmp_path / "s.png")) is not None
+    kept = {tensor.name for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer}
+    assert "inner" in kept
+    assert "outer_int8" in kept
+
+
+def test_gate_that_nothing_satisfies_writes_no_model(run, write_network, write_faces, tmp_path):
+    faces, model = write_faces(), write_network()
+    label_with(model, faces)
+    code, _, err = run(model, "--crops", faces, "--max-nme-increase", 0, "-o", tmp_path / "int8.onnx")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "INT8 raises the NME from" in err
+    assert "with 3 of 7 layers in float; no model is written" in err
+    assert not list(tmp_path.glob("int8*"))
+
+
+def label_with(model, stem) -> None:
+    """Make the labels of the set what the model itself finds, shifted by 1 px, so that every change of the network shows in the NME."""
+    from calibration.crops import load_faces, read_crops
+    from calibration.judge import Judge
+    from runtime.crop import crop_matrix
+
+    spec = ModelSpec.load(ModelSpec.path_for(model))
+    faces = load_faces(stem)
+    found = Judge(read_crops(faces, spec), threads=1).landmarks(onnx.load(model))
+    arrays = dict(np.load(stem.with_suffix(".npz")))
+    for row, box in enumerate(faces.boxes_xyxy):
+        matrix = crop_matrix(box, spec.crop_scale, spec.input.size)
+        arrays["pts68"][row, :, :2] = (found[row] - matrix[:, 2]) / matrix[0, 0] + 0.01
+    np.savez(stem.with_suffix(".npz"), **arrays)
+
+
+def test_judge_agrees_with_the_definition_of_nme(write_network, write_faces):
+    """Landmarks found are the labels shifted by (0.01, 0.01) px of the picture: NME is 100 * 0.01 * sqrt(2) / side of the box, 40 px."""
+    from calibration.crops import load_faces, read_crops
+    from calibration.judge import Judge
+
+    faces, model = write_faces(), write_network()
+    label_with(model, faces)
+    judge = Judge(read_crops(load_faces(faces), ModelSpec.load(ModelSpec.path_for(model))), threads=1)
+    assert judge.nme(judge.landmarks(onnx.load(model))) == pytest.approx(100 * 0.01 * 2**0.5 / 40, rel=1e-2)
+
+
+def test_quantised_already(run, write_network, write_faces, tmp_path):
+    faces, output = write_faces(), tmp_path / "int8.onnx"
+    run(write_network(), "--crops", faces, "--max-nme-increase", 10, "-o", output)
+    code, _, err = run(output, "--crops", faces, "-o", tmp_path / "again.onnx")
+    assert code == 1
+    assert "int8.onnx: the model is quantised already" in err
+    assert not (tmp_path / "again.onnx").exists()
+
+
+def with_normalisation() -> onnx.ModelProto:
+    model = small_network()
+    relu = next(node for node in model.graph.node if node.name == "stem_relu")
+    names = [f"bn{index}" for index in range(4)]
+    model.graph.initializer.extend(numpy_helper.from_array(np.ones(8, np.float32), name) for name in names)
+    position = list(model.graph.node).index(relu)
+    model.graph.node.insert(position, helper.make_node("BatchNormalization", ["stem_y", *names], ["bn_y"], "bn"))
+    relu.input[0] = "bn_y"
+    return model
+
+
+def in_half() -> onnx.ModelProto:
+    model = small_network()
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (with_normalisation, r"the normalisation bn is not folded into the layer before it; run 'python -m export onnx"),
+        (in_half, "its weights are not float32; give the FP32 model"),
+    ],
+)
+def test_models_that_are_refused(run, write_network, write_faces, tmp_path, make, message):
+    code, _, err = run(write_network(make()), "--crops", write_faces(), "-o", tmp_path / "int8.onnx")
+    assert code == 1
+    assert message in err
+
+
+def test_nothing_to_judge_by(run, write_network, write_faces, tmp_path):
+    model = write_network()
+    for arrays, message in (({"is_val": None}, "set apart for validation"), ({"pts68": None}, "no labelled faces to judge INT8 by")):
+        code, _, err = run(model, "--crops", write_faces(**arrays), "-o", tmp_path / "int8.onnx")
+        assert code == 1
+        assert message in err
+    code, out, _ = run(
+        model, "--crops", write_faces(is_val=None), "--labels", write_faces(name="labels"), "--max-nme-increase", 10, "-o", tmp_path / "i.onnx"
+    )
+    assert code == 0
+    assert "NME on 6 faces" in out
+
+
+def test_outputs_that_cannot_be(run, write_network, write_faces, tmp_path):
+    model, faces = write_network(), write_faces()
+    for output in (model, tmp_path / "gone" / "int8.onnx", tmp_path / "int8.trt"):
+        code, _, err = run(model, "--crops", faces, "-o", output)
+        assert code == 1
+        assert str(output) in err
+    code, _, err = run(tmp_path / "none.onnx", "--crops", faces, "-o", tmp_path / "int8.onnx")
+    assert code == 1
+    assert "none.onnx: no model file there" in err
