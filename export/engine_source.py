@@ -35,6 +35,8 @@ def open_source(path: Path) -> EngineSource:
     check_interface(model, spec, path)
     if (held := precision_of(model)) != spec.precision:
         raise FaceMeshError(f"{path}: its spec says {spec.precision}, the network is {held}; export the model again")
+    if any(tensor.data_type == TensorProto.UINT8 for tensor in _weights(model.graph)):
+        raise FaceMeshError(f"{path}: its activations are uint8, a form for CPUs that TensorRT would read as int8; quantise with --target tensorrt")
     batch = next(value for value in model.graph.input if value.name == spec.input.name).type.tensor_type.shape.dim[0]
     return EngineSource(path, data, model, spec, batch.dim_value if batch.HasField("dim_value") else None)
 
