@@ -1,13 +1,15 @@
 """``python -m benchmarks peers``: this runtime beside what people would use instead, on the same pictures, boxes and cores.
 
-All peers take turns on every face, in an order that rotates, after a warm-up; garbage collection is off while the clock runs. Decoding
-of the picture and face detection are left out. ``total`` is taken per face and is therefore not the sum of the medians.
+The peers take turns, each with a block of faces, in an order that rotates. A turn begins with a pause, in which the threads of the peer
+before stop spinning, and two runs that do not count. Garbage collection is off while the clock runs. Decoding of the picture and face
+detection are left out. ``total`` is taken per face and is therefore not the sum of the medians.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -23,7 +25,8 @@ from benchmarks.record import check_writable, provenance, text_table, two_digits
 from runtime.runner import SHIPPED_MODEL
 from runtime.spec import file_sha256
 
-WARM_UP = 20
+BLOCK = 10  # faces of a turn
+SETTLE_S = 0.05  # OpenBLAS, for one, spins for 26 ms
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -35,6 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
     parser.add_argument("--faces", type=positive, default=300, metavar="N", help="how many, evenly spread over the data (default: 300)")
     parser.add_argument("--threads", type=positive, metavar="N", help="of the networks (default: the cores that may be used)")
+    parser.add_argument("--interval-ms", type=float, default=0.0, metavar="MS", help="rest before every face, 33 as with a camera (default: 0)")
     parser.add_argument("--mb05", type=Path, metavar="FILE.pth", help="3DDFA_V2's mb05_120x120.pth (default: models/ beside the data)")
     parser.add_argument("--mediapipe-python", type=Path, metavar="PYTHON", help="interpreter of an environment with mediapipe==0.10.21")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
@@ -54,15 +58,18 @@ def _run(args: argparse.Namespace) -> None:
                 peers.append(stack.enter_context(closing(open_peer())))
             except ModuleNotFoundError as error:
                 absent.append(f"{name}: not measured, needs {error.name}: pip install 'facemesh-edge[peers]'")
-        results = measure(peers, faces)
+        results = measure(peers, faces, args.interval_ms / 1000)
     groups = [summary(peer, seconds, nme, faces) for peer, (seconds, nme) in zip(peers, results, strict=True)]
-    print(f"{len(faces)} faces of {args.data.name}, boxes of the labels, {threads} threads")
+    print(f"{len(faces)} faces of {args.data.name}, boxes of the labels, {threads} threads, {args.interval_ms:g} ms between faces")
     print(format_groups(groups))
     print("\n".join([*(f"{group['name']}: {group['note']}" for group in groups), *absent]))
     if args.json:
         engine, data = args.engine or SHIPPED_MODEL, {"faces": len(faces), "sha256": faces.sha256}
         engine = {"file": engine.name, "sha256": file_sha256(engine)}
-        write_json(args.json, {**provenance(), "threads": threads, "engine": engine, "data": data, "peers": groups, "absent": absent})
+        write_json(
+            args.json,
+            {**provenance(), "threads": threads, "interval_ms": args.interval_ms, "engine": engine, "data": data, "peers": groups, "absent": absent},
+        )
 
 
 def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[dict[str, Callable[[], Peer]], list[str]]:
@@ -101,23 +108,24 @@ def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[di
     return openers, absent
 
 
-def measure(peers: list[Peer], faces: FaceSet) -> list[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
+def measure(peers: list[Peer], faces: FaceSet, interval_s: float = 0.0) -> list[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
     """Per peer: seconds (faces, stages), NaN rows where it found nothing, and NME % (faces,) where it has the 68 landmarks."""
     from runtime.progress import progress_bar
 
     seconds = [np.full((len(faces), len(peer.stages)), math.nan) for peer in peers]
     landmarks: list[list[NDArray]] = [[] for _ in peers]
-    first = Face(faces.images[0], faces.labels.box[0])
-    for peer in peers:
-        for _ in range(WARM_UP):
-            peer.run(first)
-    for row in progress_bar(range(len(faces)), len(faces), "face"):
-        face = Face(faces.images[row], faces.labels.box[row])
-        for turn in range(len(peers)):
-            number = (row + turn) % len(peers)
-            seconds[number][row], points = peers[number].run(face)
-            if points is not None:
-                landmarks[number].append(points[:, :2])
+    blocks = range(0, len(faces), BLOCK)
+    for turn, start in enumerate(progress_bar(blocks, len(blocks), "block")):
+        block = [Face(faces.images[row], faces.labels.box[row]) for row in range(start, min(start + BLOCK, len(faces)))]
+        for number in ((turn + place) % len(peers) for place in range(len(peers))):
+            time.sleep(SETTLE_S)
+            for _ in range(2):
+                peers[number].run(block[0])
+            for row, face in enumerate(block, start):
+                time.sleep(interval_s)
+                seconds[number][row], points = peers[number].run(face)
+                if points is not None:
+                    landmarks[number].append(points[:, :2])
     truth = faces.labels.pts68[:, :, :2]
     errors = [point_nme(np.array(points), truth, faces.labels.box) if points else None for points in landmarks]
     return list(zip(seconds, errors, strict=True))

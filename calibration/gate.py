@@ -35,7 +35,6 @@ def pass_gate(
     model: onnx.ModelProto,
     layers: Sequence[str],
     table: CalibrationTable,
-    target: str,
     judge: Judge,
     limit: float,
     find_losses: Callable[[], Sequence[LayerLoss]],
@@ -51,7 +50,7 @@ def pass_gate(
 
     def attempt(kept: Sequence[LayerLoss]) -> Passed:
         floats = {loss.layer for loss in kept}
-        candidate = insert_qdq(model, [layer for layer in layers if layer not in floats], table, target)
+        candidate = insert_qdq(model, [layer for layer in layers if layer not in floats], table)
         return Passed(candidate, fp32, judge.nme(judge.landmarks(candidate)), tuple(kept))
 
     result = attempt(())

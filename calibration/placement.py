@@ -55,10 +55,9 @@ def quantised_reads(graph: Graph, layers: set[str], target: str) -> Reads:
     return reads
 
 
-def calibrated_tensors(graph: Graph) -> list[str]:
-    """All tensors whose range may be asked for, in the order of the graph."""
-    layers = set(quantisable_layers(graph))
-    wanted = {root for target in TARGETS for root in quantised_reads(graph, layers, target).values()}
+def calibrated_tensors(graph: Graph, target: str) -> list[str]:
+    """All tensors whose range may be asked for, in the order of the graph: layers that return to float ask for no others."""
+    wanted = set(quantised_reads(graph, set(quantisable_layers(graph)), target).values())
     return [name for name in [*graph.inputs, *graph.producer] if name in wanted]
 
 

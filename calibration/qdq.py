@@ -18,23 +18,22 @@ from onnx import helper, numpy_helper
 
 from calibration.graph import Graph, attribute, layer_name
 from calibration.placement import quantised_reads
-from calibration.table import CalibrationTable, TensorRange
+from calibration.ranges import STEPS, UNSIGNED_STEPS
+from calibration.table import CalibrationTable, TensorRange, is_unsigned
 from runtime.errors import FaceMeshError
 
-STEPS, UNSIGNED_STEPS = 127, 255
 
-
-def insert_qdq(model: onnx.ModelProto, layers: Collection[str], table: CalibrationTable, target: str = "tensorrt") -> onnx.ModelProto:
+def insert_qdq(model: onnx.ModelProto, layers: Collection[str], table: CalibrationTable) -> onnx.ModelProto:
     """A copy of ``model`` in which ``layers`` compute in INT8.
 
-    ``target`` "tensorrt": int8 with zero point 0 throughout. "cpu": tensors that are never negative become uint8 with zero point 0, which
-    ONNX Runtime needs to fuse a ReLU. Raises `FaceMeshError` when the table lacks a tensor.
+    For the target "tensorrt" that is int8 with zero point 0 throughout; for "cpu", tensors that are never negative become uint8 with zero
+    point 0, which ONNX Runtime needs to fuse a ReLU. Raises `FaceMeshError` when the table lacks a tensor.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = Graph(result)
-    reads = quantised_reads(graph, set(layers), target)
-    writer = _Writer({entry.name: entry for entry in table.ranges}, target)
+    reads = quantised_reads(graph, set(layers), table.target)
+    writer = _Writer({entry.name: entry for entry in table.ranges}, table.target)
     for name in graph.inputs:
         writer.copies(name, graph, reads)
     for node in graph.nodes:
@@ -94,9 +93,9 @@ class _Writer:
         if root not in self._ranges:
             raise FaceMeshError(f"the calibration table lacks the tensor {root}; remove the table to calibrate anew")
         entry = self._ranges[root]
-        is_unsigned = self._target == "cpu" and entry.minimum >= 0
-        scale = np.float32(entry.amax / (UNSIGNED_STEPS if is_unsigned else STEPS)) or np.float32(1)  # any scale holds zeros
-        zero = np.zeros((), np.uint8 if is_unsigned else np.int8)
+        unsigned = is_unsigned(entry.minimum, self._target)
+        scale = np.float32(entry.amax / (UNSIGNED_STEPS if unsigned else STEPS)) or np.float32(1)  # any scale holds zeros
+        zero = np.zeros((), np.uint8 if unsigned else np.int8)
         return self._constant(f"{tensor}_scale", np.array(scale)), self._constant(f"{tensor}_zero", zero)
 
     def _constant(self, name: str, array: NDArray) -> str:

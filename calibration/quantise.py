@@ -14,7 +14,7 @@ from calibration.graph import Graph
 from calibration.judge import Judge
 from calibration.placement import calibrated_tensors, quantisable_layers
 from calibration.sensitivity import LayerLoss, layer_losses
-from calibration.table import CalibrationTable, choose_ranges
+from calibration.table import CalibrationTable, ChannelFactors, choose_ranges
 from runtime.errors import FaceMeshError
 from runtime.spec import ModelSpec
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from calibration.gate import Passed
 
 DEFAULT_METHOD = "mse"
+EQUALISATION_CROPS = 100
 SENSITIVITY_FACES = 48  # of all classes of yaw; the order of the layers needs no more
 
 
@@ -46,7 +47,9 @@ class Quantiser:
 
     def __init__(self, model: onnx.ModelProto, spec: ModelSpec, request: Request) -> None:
         """``spec`` is that of the file ``model`` came from; the table is made here, or read where there is one."""
-        self._model, self._request = model, request
+        from calibration.equalise import equalise
+
+        self._request = request
         graph = Graph(model)
         self.layers = quantisable_layers(graph)
         faces = load_faces(request.crops, request.boxes)
@@ -55,12 +58,14 @@ class Quantiser:
         self._quick_judge = Judge(read_crops(sample(judged, SENSITIVITY_FACES), spec))
         if request.table is not None and request.table.exists():
             self.table = CalibrationTable.load(request.table, spec.onnx_sha256)
-            if request.method not in (None, self.table.method):
-                raise FaceMeshError(f"{request.table}: it was made by {self.table.method}, not {request.method}; name another file to calibrate anew")
+            for made, asked in ((self.table.method, request.method or self.table.method), (self.table.target, request.target)):
+                if made != asked:
+                    raise FaceMeshError(f"{request.table}: it was made for {made}, not {asked}; name another file to calibrate anew")
         else:
-            self.table = self._calibrate(calibrated_tensors(graph), faces, spec)
+            self.table = self._calibrate(model, faces, spec)
             if request.table is not None:
                 self.table.save(request.table)
+        self._model = equalise(model, {entry.tensor: entry.values for entry in self.table.equalisation})
         self._losses: list[LayerLoss] | None = None
 
     @property
@@ -71,27 +76,32 @@ class Quantiser:
     def losses(self) -> list[LayerLoss]:
         """What each layer alone costs, the most sensitive first; measured once."""
         if self._losses is None:
-            self._losses = layer_losses(self._model, self.layers, self.table, self._request.target, self._quick_judge)
+            self._losses = layer_losses(self._model, self.layers, self.table, self._quick_judge)
         return self._losses
 
     def quantise(self) -> Passed:
         """The model in INT8 that passed the gate."""
         from calibration.gate import pass_gate
 
-        request = self._request
-        return pass_gate(self._model, self.layers, self.table, request.target, self._judge, request.max_nme_increase, self.losses)
+        return pass_gate(self._model, self.layers, self.table, self._judge, self._request.max_nme_increase, self.losses)
 
-    def _calibrate(self, tensors: list[str], faces: Faces, spec: ModelSpec) -> CalibrationTable:
+    def _calibrate(self, model: onnx.ModelProto, faces: Faces, spec: ModelSpec) -> CalibrationTable:
         from calibration.collect import collect
+        from calibration.equalise import channel_peaks, choose_factors, equalise, linked_tensors
 
         request = self._request
         training = faces.select(~faces.is_val)
         if not len(training):
             raise FaceMeshError(f"{request.crops}: all of its rows are for validation; calibrate on others")
         crops = read_crops(sample(training, request.samples), spec)
-        histograms = collect(self._model, tensors, (image for image, _ in crops), len(crops))
+        some = read_crops(sample(crops.faces, EQUALISATION_CROPS), spec)
+        factors = choose_factors(model, channel_peaks(model, linked_tensors(model), (image for image, _ in some)))
+        lines = tuple(ChannelFactors(name, " ".join(f"{value:.4g}" for value in values)) for name, values in factors.items())
+        equalised = equalise(model, {entry.tensor: entry.values for entry in lines})
+        histograms = collect(equalised, calibrated_tensors(Graph(model), request.target), (image for image, _ in crops), len(crops))
         method = request.method or DEFAULT_METHOD
-        return CalibrationTable(spec.onnx_sha256, crops.sha256(), len(crops), method, choose_ranges(histograms, method))
+        ranges = choose_ranges(histograms, method, request.target)
+        return CalibrationTable(spec.onnx_sha256, crops.sha256(), len(crops), method, request.target, lines, ranges)
 
 
 def _judged(faces: Faces, labels: Path | None) -> Faces:

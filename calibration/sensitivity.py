@@ -26,7 +26,7 @@ class LayerLoss:
     nme_increase: float  # relative to FP32; may be negative by luck
 
 
-def layer_losses(model: onnx.ModelProto, layers: Sequence[str], table: CalibrationTable, target: str, judge: Judge) -> list[LayerLoss]:
+def layer_losses(model: onnx.ModelProto, layers: Sequence[str], table: CalibrationTable, judge: Judge) -> list[LayerLoss]:
     """One entry per layer, the most sensitive first."""
     from calibration.qdq import insert_qdq
     from runtime.progress import progress_bar
@@ -34,7 +34,7 @@ def layer_losses(model: onnx.ModelProto, layers: Sequence[str], table: Calibrati
     reference = judge.landmarks(model)
     nme, losses = judge.nme(reference), []
     for layer in progress_bar(layers, len(layers), "layer"):
-        landmarks = judge.landmarks(insert_qdq(model, [layer], table, target))
+        landmarks = judge.landmarks(insert_qdq(model, [layer], table))
         losses.append(LayerLoss(layer, shift_px(landmarks, reference), judge.nme(landmarks) / nme - 1))
     return sorted(losses, key=lambda loss: -loss.shift_px)
 

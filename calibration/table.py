@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from calibration.histograms import Histogram
-from calibration.ranges import METHODS
+from calibration.ranges import METHODS, STEPS, UNSIGNED_STEPS
 from runtime.documents import load_document, save_document
 from runtime.errors import FaceMeshError
 
@@ -19,8 +22,20 @@ class TensorRange:
     """What INT8 covers of one tensor."""
 
     name: str
-    amax: float  # the magnitude that becomes 127; 0 for a tensor that is always 0
-    minimum: float  # smallest value seen: a tensor that is never negative has one bit more where unsigned types are allowed
+    amax: float  # the largest magnitude that INT8 covers; 0 for a tensor that is always 0
+    minimum: float  # smallest value seen: a tensor that is never negative may become uint8
+
+
+@dataclass(frozen=True)
+class ChannelFactors:
+    """By what the channels of a tensor are divided before it is quantised, see `calibration.equalise`."""
+
+    tensor: str
+    factors: str  # (C,) positive numbers, separated by spaces: a line that can be compared
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        return np.array(self.factors.split(), np.float32)
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,8 @@ class CalibrationTable:
     crops_sha256: str  # of the faces, see `calibration.crops.Crops.sha256`
     samples: int
     method: str  # one of entropy, percentile, mse, minmax
+    target: str  # "tensorrt" or "cpu": what becomes uint8 there has twice the levels, which moves the best range
+    equalisation: tuple[ChannelFactors, ...]
     ranges: tuple[TensorRange, ...]  # in the order of the graph
 
     @classmethod
@@ -53,10 +70,26 @@ class CalibrationTable:
         for entry in self.ranges:
             if not (math.isfinite(entry.amax) and entry.amax >= 0 and math.isfinite(entry.minimum)):
                 raise ValueError(f"the range of {entry.name} must be finite and not negative, is {entry.amax}")
+        for entry in self.equalisation:
+            try:
+                is_good = bool((entry.values > 0).all() and np.isfinite(entry.values).all())
+            except ValueError:
+                is_good = False
+            if not is_good:
+                raise ValueError(f"the factors of {entry.tensor} must be positive numbers")
         if len({entry.name for entry in self.ranges}) != len(self.ranges):
             raise ValueError("a tensor is named twice in ranges")
 
 
-def choose_ranges(histograms: dict[str, Histogram], method: str) -> tuple[TensorRange, ...]:
+def choose_ranges(histograms: dict[str, Histogram], method: str, target: str) -> tuple[TensorRange, ...]:
     """Apply one of the four methods to every histogram."""
-    return tuple(TensorRange(name, METHODS[method](histogram), histogram.minimum) for name, histogram in histograms.items())
+    ranges = []
+    for name, histogram in histograms.items():
+        levels = UNSIGNED_STEPS if is_unsigned(histogram.minimum, target) else STEPS
+        ranges.append(TensorRange(name, METHODS[method](histogram, levels), histogram.minimum))
+    return tuple(ranges)
+
+
+def is_unsigned(minimum: float, target: str) -> bool:
+    """Whether a tensor with this smallest value becomes uint8. TensorRT knows int8 alone."""
+    return target == "cpu" and minimum >= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from runtime.errors import FaceMeshError
 from runtime.spec import ModelSpec
 
-MOST_THREADS = 4  # small networks gain nothing from more
+MOST_THREADS = 4
+# Runs shorter than this stay on one core: waking and waiting for another one, operator by operator, costs what it gains.
+SHORT_RUN_S = 0.005
 
 
 class OnnxRunner:
@@ -21,11 +24,7 @@ class OnnxRunner:
     def __init__(self, path: Path, spec: ModelSpec, max_batch: int = 8, threads: int | None = None) -> None:
         """Load the model at ``path`` and run it once. Raises `FaceMeshError` when it cannot be loaded or does not fit ``spec``."""
         self.spec = spec
-        options = session_options(threads or min(MOST_THREADS, usable_cores()))
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise FaceMeshError(f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); export the model again") from error
+        self._session = _load(path, threads or 1)
         self._fixed_batch = self._check_interface(path)
         self.max_batch = self._fixed_batch or max_batch
         self.input = np.zeros(_shape(spec.input.layout, self.max_batch, spec.input.size), np.float32)
@@ -35,6 +34,9 @@ class OnnxRunner:
             self.infer(1)
         except Exception as error:
             raise FaceMeshError(f"{path}: the model does not run ({_first_line(error)}); export the model again") from error
+        if threads is None and self._run_time() > SHORT_RUN_S:
+            self._bindings.clear()
+            self._session = _load(path, min(MOST_THREADS, usable_cores()))
 
     def infer(self, n: int) -> NDArray[np.float32]:
         """Position maps of the first ``n`` crops in ``input``; a view that the next call overwrites."""
@@ -57,6 +59,12 @@ class OnnxRunner:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _run_time(self) -> float:
+        """Seconds of one run of one crop, the second one."""
+        start = time.perf_counter()
+        self.infer(1)
+        return time.perf_counter() - start
+
     def _bind(self, batch: int) -> onnxruntime.IOBinding:
         spec, binding = self.spec, self._session.io_binding()
         binding.bind_input(spec.input.name, "cpu", 0, np.float32, (batch, *self.input.shape[1:]), self.input.ctypes.data)
@@ -77,14 +85,20 @@ class OnnxRunner:
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """How this project runs small networks on ``threads`` cores."""
+    """How this project runs networks on ``threads`` cores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what goes wrong arrives as an exception
-    # Threads spin within a run, which on two cores makes the shipped model 1.5 times faster than blocking does; spinning on
-    # between two runs would take the cores from crop, decode and detection.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # A thread that spins takes the core from crop, decode and detection, and waits a whole time slice for a partner that is not scheduled.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _load(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        raise FaceMeshError(f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); export the model again") from error
 
 
 def usable_cores() -> int:

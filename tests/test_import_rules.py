@@ -36,7 +36,7 @@ HOMES = {
     "onnx": {
         *("export.engine_source", "export.fp16", "export.half_rounding", "export.model_file", "export.passes.fold_constants"),
         *("export.rewrite", "export.summary", "export.to_onnx", "export.verify"),
-        *("calibration.model_file", "calibration.qdq"),
+        *("calibration.equalise", "calibration.model_file", "calibration.qdq"),
     },
     "onnx_ir": {*PASSES, "export.fp16", "export.rewrite"},
     "onnxruntime": {"calibration.sessions", "export.verify", "runtime.onnx_runner"},

@@ -26,9 +26,9 @@ def images(count: int = 6) -> list[np.ndarray]:
     return [generator.random((1, 3, SIZE, SIZE), np.float32) for _ in range(count)]
 
 
-def table_for(model: onnx.ModelProto, method: str = "minmax") -> CalibrationTable:
-    histograms = collect(model, calibrated_tensors(Graph(model)), images(), 6, threads=1)
-    return CalibrationTable("", "", 6, method, choose_ranges(histograms, method))
+def table_for(model: onnx.ModelProto, target: str) -> CalibrationTable:
+    histograms = collect(model, calibrated_tensors(Graph(model), target), images(), 6, threads=1)
+    return CalibrationTable("", "", 6, "minmax", target, (), choose_ranges(histograms, "minmax", target))
 
 
 def outputs(model: onnx.ModelProto) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_two_straight_branches_have_one_of_them_quantised():
 @pytest.mark.parametrize("target", TARGETS)
 def test_weights_are_int8_per_channel_and_close(target):
     model = small_network()
-    result = insert_qdq(model, LAYERS, table_for(model), target)
+    result = insert_qdq(model, LAYERS, table_for(model, target))
     before, after = ({tensor.name: numpy_helper.to_array(tensor) for tensor in m.graph.initializer} for m in (model, result))
     for layer in LAYERS:
         assert layer not in after
@@ -96,7 +96,7 @@ def test_weights_are_int8_per_channel_and_close(target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_outputs_stay_close_and_are_not_the_same(target):
     model = small_network()
-    reference, found = outputs(model), outputs(insert_qdq(model, LAYERS, table_for(model), target))
+    reference, found = outputs(model), outputs(insert_qdq(model, LAYERS, table_for(model, target)))
     error = np.abs(found - reference).mean() / reference.std(axis=0).mean()
     assert 1e-4 < error < 0.1
 
@@ -107,7 +107,7 @@ def test_onnx_runtime_fuses_all_layers_of_the_cpu_form(tmp_path):
     model = small_network()
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "fused.onnx"), 4
-    onnxruntime.InferenceSession(insert_qdq(model, LAYERS, table_for(model), "cpu").SerializeToString(), options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(insert_qdq(model, LAYERS, table_for(model, "cpu")).SerializeToString(), options, providers=["CPUExecutionProvider"])
     counts = Counter(node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node)
     assert counts["QLinearConv"] == len(LAYERS)
     assert counts["QLinearAdd"] == 1
@@ -116,7 +116,7 @@ def test_onnx_runtime_fuses_all_layers_of_the_cpu_form(tmp_path):
 def test_zero_points_are_zero_and_unsigned_only_for_the_cpu():
     model = small_network()
     for target, kinds in (("tensorrt", {np.dtype(np.int8)}), ("cpu", {np.dtype(np.int8), np.dtype(np.uint8)})):
-        result = insert_qdq(model, LAYERS, table_for(model), target)
+        result = insert_qdq(model, LAYERS, table_for(model, target))
         arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in result.graph.initializer}
         zeros = [arrays[node.input[2]] for node in result.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
         assert {array.dtype for array in zeros} == kinds
@@ -152,8 +152,8 @@ def test_other_kinds_of_layers():
     layers = quantisable_layers(Graph(model))
     assert layers == ["transposed", "rows", "columns", "product"]
     crops = [generator.normal(size=(1, 3, 1, 1)).astype(np.float32) for _ in range(8)]
-    histograms = collect(model, calibrated_tensors(Graph(model)), crops, 8, threads=1)
-    result = insert_qdq(model, layers, CalibrationTable("", "", 8, "minmax", choose_ranges(histograms, "minmax")))
+    histograms = collect(model, calibrated_tensors(Graph(model), "tensorrt"), crops, 8, threads=1)
+    result = insert_qdq(model, layers, CalibrationTable("", "", 8, "minmax", "tensorrt", (), choose_ranges(histograms, "minmax", "tensorrt")))
     shapes = {tensor.name: tuple(tensor.dims) for tensor in result.graph.initializer}
     assert [shapes[f"{name}_scale"] for name in "tghm"] == [(), (7,), (6,), (4,)]
     expected, found = (np.concatenate([Session(m.SerializeToString(), ["position_map"], 1)(crop)[0] for crop in crops]) for m in (model, result))
@@ -162,7 +162,6 @@ def test_other_kinds_of_layers():
 
 def test_table_without_a_tensor():
     model = small_network()
-    table = table_for(model)
-    short = CalibrationTable("", "", 6, "minmax", table.ranges[1:])
+    short = CalibrationTable("", "", 6, "minmax", "tensorrt", (), table_for(model, "tensorrt").ranges[1:])
     with pytest.raises(FaceMeshError, match="the calibration table lacks the tensor image"):
         insert_qdq(model, LAYERS, short)

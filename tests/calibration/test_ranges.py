@@ -25,9 +25,9 @@ def test_percentile_by_hand():
     histogram = histogram_of([1.0] * 9990 + [100.0] * 10)
     width = 128 / BINS
     assert histogram.width == width
-    assert percentile(histogram, 99.9) == 1.0 + width
-    assert percentile(histogram, 99.91) == 100
-    assert percentile(histogram, 100) == 100
+    assert percentile(histogram, percent=99.9) == 1.0 + width
+    assert percentile(histogram, percent=99.91) == 100
+    assert percentile(histogram, percent=100) == 100
 
 
 def test_mse_clips_a_lone_outlier_but_not_two_equal_halves():

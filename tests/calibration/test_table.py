@@ -11,11 +11,13 @@ from onnx import numpy_helper
 from calibration.collect import collect
 from calibration.graph import Graph
 from calibration.placement import calibrated_tensors
-from calibration.table import CalibrationTable, TensorRange, choose_ranges
+from calibration.table import CalibrationTable, ChannelFactors, TensorRange, choose_ranges
 from runtime.errors import FaceMeshError
 from tests.calibration.small import SIZE, small_network
 
-TABLE = CalibrationTable("ab" * 32, "cd" * 32, 5, "mse", (TensorRange("image", 1.0, 0.0), TensorRange("relu", 2.5, -0.5)))
+TABLE = CalibrationTable(
+    "ab" * 32, "cd" * 32, 5, "mse", "cpu", (ChannelFactors("relu", "1 0.5"),), (TensorRange("image", 1.0, 0.0), TensorRange("relu", 2.5, -0.5))
+)
 
 
 def test_round_trip(tmp_path):
@@ -36,6 +38,8 @@ def test_table_of_another_model(tmp_path):
         (lambda d: d["ranges"][1].update(name="image"), "a tensor is named twice"),
         (lambda d: d.update(method="guess"), "field method must be one of"),
         (lambda d: d["ranges"][0].pop("amax"), "lacks fields: amax"),
+        (lambda d: d["equalisation"][0].update(factors="1 0"), "the factors of relu must be positive numbers"),
+        (lambda d: d["equalisation"][0].update(factors="1 x"), "the factors of relu must be positive numbers"),
     ],
 )
 def test_edited_tables_are_checked(tmp_path, change, message):
@@ -55,11 +59,11 @@ def test_collected_extremes_are_those_of_the_tensors():
     assert histograms["stem_relu_y"].minimum == 0
     assert histograms["outer_y"].minimum < 0
     assert histograms["outer_y"].counts.sum() == 3 * 8 * 16 * 16
-    assert [entry.name for entry in choose_ranges(histograms, "minmax")] == ["image", "stem_relu_y", "outer_y"]
+    assert [entry.name for entry in choose_ranges(histograms, "minmax", "cpu")] == ["image", "stem_relu_y", "outer_y"]
 
 
-def test_all_tensors_that_any_target_reads_are_calibrated():
-    assert calibrated_tensors(Graph(small_network())) == [
+def test_all_tensors_that_the_target_reads_are_calibrated():
+    assert calibrated_tensors(Graph(small_network()), "cpu") == [
         *("image", "stem_relu_y", "depth_relu_y", "point_relu_y", "inner_relu_y", "outer_y", "sum_relu_y", "phases_relu_y", "wide_relu_y"),
     ]
 
