@@ -6,42 +6,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from calibration.placement import TARGETS
-from calibration.quantise import DEFAULT_METHOD, Quantiser, Request
-from calibration.ranges import METHODS
+from calibration.options import add_calibration_arguments, report, request_of
+from calibration.quantise import Quantiser
 from calibration.sensitivity import loss_table, write_losses
 from runtime.cli import run_guarded
 from runtime.errors import FaceMeshError
 from runtime.runner import load_spec
-
-if TYPE_CHECKING:
-    from calibration.gate import Passed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Calibrate, quantise, judge, write; returns the exit code."""
     args = _parser().parse_args(argv)
     return run_guarded(lambda: run(args))
-
-
-def add_calibration_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """What decides the INT8 model, for every command that makes one; `request_of` reads it."""
-    crops_help = "pictures, or the common stem of .npz and .tar, whose training rows are used"
-    parser.add_argument("--crops", type=Path, required=required, metavar="FOLDER|ARCHIVE", help=crops_help)
-    parser.add_argument("--boxes", type=Path, metavar="FILE.csv", help="path,x1,y1,x2,y2 per face of a folder (default: the detector's boxes)")
-    parser.add_argument("--labels", type=Path, metavar="STEM", help="labelled set to judge by (default: the validation rows of --crops)")
-    parser.add_argument("--method", choices=tuple(METHODS), help=f"how ranges are chosen (default: {DEFAULT_METHOD})")
-    parser.add_argument("--samples", type=_positive, default=500, metavar="N", help="crops to calibrate on, of all poses alike (default: 500)")
-    parser.add_argument("--max-nme-increase", type=_share, default=0.02, metavar="SHARE", help="allowed, relative to FP32 (default: 0.02)")
-    parser.add_argument("--table", type=Path, metavar="FILE.json", help="calibration table: read where it exists, otherwise written")
-    parser.add_argument("--target", choices=TARGETS, default="tensorrt", help="whose form of INT8: cpu is ONNX Runtime's (default: tensorrt)")
-
-
-def request_of(args: argparse.Namespace) -> Request:
-    """The arguments of `add_calibration_arguments`."""
-    return Request(args.crops, args.boxes, args.labels, args.method, args.samples, args.max_nme_increase, args.table, args.target)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -66,18 +43,6 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.output}: written")
 
 
-def report(quantiser: Quantiser, passed: Passed, size: int) -> None:
-    """What the gate saw, and which layers it returned to float."""
-    table, count = quantiser.table, len(quantiser.layers)
-    print(f"{count - len(passed.float_layers)} of {count} layers in INT8 besides the tail; ranges by {table.method} from {table.samples} crops")
-    for loss in passed.float_layers:
-        print(f"  stays in FP32: {loss.layer}, which alone moves the landmarks by {loss.shift_px:.3f} px of the crop")
-    print(
-        f"NME on {quantiser.judged} faces: {passed.fp32_nme:.3f} % in FP32, {passed.int8_nme:.3f} % in INT8 ({100 * passed.increase:+.2f} %); "
-        f"file {passed.model.ByteSize() / size:.3f} of FP32"
-    )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m calibration", description=__doc__)
     parser.add_argument("model", type=Path, help="FP32 model.onnx of 'python -m export onnx', with its spec beside it")
@@ -85,18 +50,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sensitivity", type=Path, metavar="FILE.json", help="also measure each layer alone: a table, this file and a .png")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model-int8.onnx; the spec becomes model-int8.onnx.json")
     return parser
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
-def _share(text: str) -> float:
-    if not 0 <= (number := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError("must be a share such as 0.02")
-    return number
 
 
 if __name__ == "__main__":

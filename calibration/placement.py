@@ -11,17 +11,16 @@ ONNX Runtime on CPUs fuses pairs on both sides of each layer and of each additio
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from calibration.graph import Graph, attribute, layer_name
+from calibration.graph import Graph, layer_name
 from runtime.errors import FaceMeshError
 
 if TYPE_CHECKING:
     import onnx
 
 TARGETS = ("tensorrt", "cpu")
-MAP_CHANNELS = 3
+NARROW = (3, 12)  # channels of the map; 12 where 2 x 2 pixels are computed at once, see export.passes.block_narrow
 
 Reads = dict[tuple[str, int], str]  # (first output of the reading node, index of its input) -> tensor whose range is used
 
@@ -82,24 +81,16 @@ def _read_by_all(graph: Graph, reads: Reads, tensor: str) -> None:
 
 
 def _tail(graph: Graph) -> set[str]:
-    """First outputs of the layers that only write the map: the last one, and those before it that are as narrow.
-
-    As narrow as the map means three channels, or 3 b² where a DepthToSpace of b x b blocks follows.
-    """
+    """First outputs of the convolutions that only write the map: the last one, and those before it that are as narrow."""
     tail: set[str] = set()
-    todo = [(name, MAP_CHANNELS) for name in graph.outputs]
+    todo = list(graph.outputs)
     while todo:
-        tensor, channels = todo.pop()
-        node = graph.producer.get(tensor)
+        node = graph.producer.get(todo.pop())
         if node is None or node.output[0] in tail:
             continue
-        if graph.is_layer(node):
-            width = graph.constants[node.input[1]].dims[0] if node.op_type == "Conv" else math.inf
-            if width > channels:
-                continue
+        if not graph.is_layer(node):
+            todo += [name for name in node.input if name not in graph.constants]
+        elif node.op_type == "Conv" and graph.constants[node.input[1]].dims[0] in NARROW:
             tail.add(node.output[0])
-            todo.append((node.input[0], channels))
-        else:
-            blocks = attribute(node, "blocksize", 1) if node.op_type == "DepthToSpace" else 1
-            todo += [(name, channels * blocks**2) for name in node.input if name not in graph.constants]
+            todo.append(node.input[0])
     return tail

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from calibration.crops import Faces, load_faces, read_crops, sample
 from calibration.graph import Graph
+from calibration.histograms import Histogram
 from calibration.judge import Judge
 from calibration.placement import calibrated_tensors, quantisable_layers
 from calibration.sensitivity import LayerLoss, layer_losses
@@ -47,13 +48,11 @@ class Quantiser:
 
     def __init__(self, model: onnx.ModelProto, spec: ModelSpec, request: Request) -> None:
         """``spec`` is that of the file ``model`` came from; the table is made here, or read where there is one."""
-        from calibration.equalise import equalise
-
         self._request = request
         graph = Graph(model)
         self.layers = quantisable_layers(graph)
         faces = load_faces(request.crops, request.boxes)
-        judged = _judged(faces, request.labels)
+        judged = judged_rows(faces, request.labels)
         self._judge = Judge(read_crops(judged, spec))
         self._quick_judge = Judge(read_crops(sample(judged, SENSITIVITY_FACES), spec))
         if request.table is not None and request.table.exists():
@@ -62,10 +61,10 @@ class Quantiser:
                 if made != asked:
                     raise FaceMeshError(f"{request.table}: it was made for {made}, not {asked}; name another file to calibrate anew")
         else:
-            self.table = self._calibrate(model, faces, spec)
+            self.table = measure_activations(model, spec, faces, request.samples, request.target).table(request.method or DEFAULT_METHOD)
             if request.table is not None:
                 self.table.save(request.table)
-        self._model = equalise(model, {entry.tensor: entry.values for entry in self.table.equalisation})
+        self._model = equalised(model, self.table.equalisation)
         self._losses: list[LayerLoss] | None = None
 
     @property
@@ -85,26 +84,49 @@ class Quantiser:
 
         return pass_gate(self._model, self.layers, self.table, self._judge, self._request.max_nme_increase, self.losses)
 
-    def _calibrate(self, model: onnx.ModelProto, faces: Faces, spec: ModelSpec) -> CalibrationTable:
-        from calibration.collect import collect
-        from calibration.equalise import channel_peaks, choose_factors, equalise, linked_tensors
 
-        request = self._request
-        training = faces.select(~faces.is_val)
-        if not len(training):
-            raise FaceMeshError(f"{request.crops}: all of its rows are for validation; calibrate on others")
-        crops = read_crops(sample(training, request.samples), spec)
-        some = read_crops(sample(crops.faces, EQUALISATION_CROPS), spec)
-        factors = choose_factors(model, channel_peaks(model, linked_tensors(model), (image for image, _ in some)))
-        lines = tuple(ChannelFactors(name, " ".join(f"{value:.4g}" for value in values)) for name, values in factors.items())
-        equalised = equalise(model, {entry.tensor: entry.values for entry in lines})
-        histograms = collect(equalised, calibrated_tensors(Graph(model), request.target), (image for image, _ in crops), len(crops))
-        method = request.method or DEFAULT_METHOD
-        ranges = choose_ranges(histograms, method, request.target)
-        return CalibrationTable(spec.onnx_sha256, crops.sha256(), len(crops), method, request.target, lines, ranges)
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """What a model's activations look like on crops, from which any method makes a table."""
+
+    model_sha256: str
+    crops_sha256: str
+    samples: int
+    target: str
+    equalisation: tuple[ChannelFactors, ...]
+    histograms: dict[str, Histogram]  # of the equalised model
+
+    def table(self, method: str) -> CalibrationTable:
+        """The calibration table by one of the four methods."""
+        ranges = choose_ranges(self.histograms, method, self.target)
+        return CalibrationTable(self.model_sha256, self.crops_sha256, self.samples, method, self.target, self.equalisation, ranges)
 
 
-def _judged(faces: Faces, labels: Path | None) -> Faces:
+def measure_activations(model: onnx.ModelProto, spec: ModelSpec, faces: Faces, samples: int, target: str) -> Activations:
+    """Run ``model`` on a sample of the training rows of ``faces``, twice: to equalise its channels, and for the histograms."""
+    from calibration.collect import collect
+    from calibration.equalise import channel_peaks, choose_factors, linked_tensors
+
+    training = faces.select(~faces.is_val)
+    if not len(training):
+        raise FaceMeshError(f"{faces.origin}: all of its rows are for validation; calibrate on others")
+    crops = read_crops(sample(training, samples), spec)
+    some = read_crops(sample(crops.faces, EQUALISATION_CROPS), spec)
+    factors = choose_factors(model, channel_peaks(model, linked_tensors(model), (image for image, _ in some)))
+    lines = tuple(ChannelFactors(name, " ".join(f"{value:.4g}" for value in values)) for name, values in factors.items())
+    tensors = calibrated_tensors(Graph(model), target)
+    histograms = collect(equalised(model, lines), tensors, (image for image, _ in crops), len(crops))
+    return Activations(spec.onnx_sha256, crops.sha256(), len(crops), target, lines, histograms)
+
+
+def equalised(model: onnx.ModelProto, factors: tuple[ChannelFactors, ...]) -> onnx.ModelProto:
+    """The model whose ranges a table with these factors holds."""
+    from calibration.equalise import equalise
+
+    return equalise(model, {entry.tensor: entry.values for entry in factors})
+
+
+def judged_rows(faces: Faces, labels: Path | None) -> Faces:
     """The rows to judge by: those for validation, or all where the set does not tell."""
     if labels is not None:
         faces = load_faces(labels)

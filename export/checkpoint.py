@@ -63,9 +63,12 @@ def _tensorflow_state(network: nn.Module, arch: str, prefix: Path) -> dict[str, 
 
 
 def _pytorch_state(network: nn.Module, arch: str, path: Path) -> dict[str, Tensor]:
+    given = _state_dict(path, _read_pickle(path))
+    if hasattr(network, "adapt_to"):
+        network.adapt_to(given)
     counters = {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}  # training alone reads them
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items() if name not in counters}
-    found = {name: value for name, value in _state_dict(path, _read_pickle(path)).items() if name not in counters}
+    found = {name: value for name, value in given.items() if name not in counters}
     _compare(path, arch, wanted, {name: tuple(value.shape) for name, value in found.items()})
     odd = {name: value for name, value in found.items() if not _is_plain(value)}
     _refuse_types(path, {name: f"{value.layout} {value.dtype} on {value.device.type}".replace("torch.", "") for name, value in odd.items()})

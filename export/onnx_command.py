@@ -1,6 +1,6 @@
 """``python -m export onnx``: a checkpoint, or a model that is ONNX already, becomes the ONNX file and spec that the runtime takes.
 
-    load_checkpoint ─ to_onnx ─ rewrite ─ (to_fp16) ─ compare ─ write_model ─ table
+    load_checkpoint ─ to_onnx ─ rewrite ─ (to_fp16 | quantise) ─ compare ─ write_model ─ table
 
 A precision is a property of the graph: what is built from it later need not be told.
 """
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calibration.options import add_calibration_arguments, report, request_of
 from runtime.errors import FaceMeshError
 from training.networks import NETWORK_NAMES
 
@@ -29,9 +31,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="a PyTorch or TensorFlow checkpoint, or an .onnx file as it is")
     parser.add_argument("--arch", choices=NETWORK_NAMES, help="the network; needed for a checkpoint, and for an .onnx file without a spec beside it")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model.onnx; the spec becomes model.onnx.json")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="of weights and layers; input and output are always FP32")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of weights and layers; input and output stay FP32")
     parser.add_argument("--keep", nargs="+", default=[], metavar="NODE", help="with fp16: nodes of the rewritten model that stay in FP32")
     parser.add_argument("--no-rewrite", action="store_true", help="leave the graph as the exporter wrote it")
+    add_calibration_arguments(parser.add_argument_group("int8", "see 'python -m calibration'"), required=False)
     parser.set_defaults(func=run)
 
 
@@ -39,6 +42,8 @@ def run(args: argparse.Namespace) -> None:
     """Export, check, write; the figures go to stdout, warnings to stderr."""
     if args.keep and args.precision != "fp16":
         raise FaceMeshError("--keep names the nodes that --precision fp16 leaves alone; add --precision fp16 or drop it")
+    if (args.crops is None) == (args.precision == "int8"):
+        raise FaceMeshError("--precision int8 and --crops, the faces to calibrate on, belong together; give both or none")
     if args.output.suffix.lower() != ".onnx" or not args.output.parent.is_dir():
         raise FaceMeshError(f"{args.output}: the model must become an .onnx file in a folder that exists; choose another name with -o")
     from export.fp16 import to_fp16
@@ -60,6 +65,9 @@ def run(args: argparse.Namespace) -> None:
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
         measured, spec = with_rounding(model), dataclasses.replace(spec, precision="fp16")
+    elif args.precision == "int8":
+        measured = model = _quantise(args, model, spec)
+        spec = dataclasses.replace(spec, precision="int8")
     outputs = run_model(measured, images, spec.output.name)
     require_live(outputs, spec, f"{args.weights} in {args.precision}")
     write_model(model, spec, args.output)
@@ -89,6 +97,18 @@ def _onnx_of_file(args: argparse.Namespace) -> tuple[onnx.ModelProto, ModelSpec]
 
         like = network_spec(create_network(args.arch), args.arch)
     return model, derive_spec(model, args.weights, like)
+
+
+def _quantise(args: argparse.Namespace, model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
+    from calibration.model_file import check_plain
+    from calibration.quantise import Quantiser
+
+    check_plain(model, args.weights)
+    digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    quantiser = Quantiser(model, dataclasses.replace(spec, onnx_sha256=digest), request_of(args))
+    passed = quantiser.quantise()
+    report(quantiser, passed, model.ByteSize())
+    return passed.model
 
 
 def _print_steps(steps: list[Step]) -> None:

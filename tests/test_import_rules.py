@@ -46,7 +46,7 @@ HOMES = {
     "tensorrt": {"export.tensorrt_builder"},
     "tensorrt_rtx": {"export.rtx_builder"},
     "torch": {
-        *("training.networks.edge", "training.networks.prnet", "training.targets", "training.loop"),
+        *("training.networks.edge", "training.networks.prnet", "training.targets", "training.loop", "training.compression"),
         *("export.checkpoint", "export.to_onnx", "benchmarks.live_network", "benchmarks.peer_3ddfa"),
     },
     "tqdm": {"runtime.progress"},

@@ -52,8 +52,6 @@ class Trainer:
         self.averaged = copy.deepcopy(self.network)
         self.steps = 0
         self.epoch, self.best = 0, math.inf
-        low, high = network.value_range
-        self.value_low, self.value_step = low, (high - low) / 255
         folder.mkdir(parents=True, exist_ok=True)
 
     def fit(self, training: FaceCrops, validation: FaceCrops, workers: int) -> None:
@@ -134,10 +132,7 @@ class Trainer:
 
     def _predict(self, network: nn.Module, batch: CropBatch) -> Tensor:
         """Position maps in crop px, float32."""
-        image = torch.from_numpy(batch.images).to(self.device)
-        if self.network.colour_order == "RGB":
-            image = image.flip(3)
-        image = (image.permute(0, 3, 1, 2).float() * self.value_step + self.value_low).contiguous(memory_format=torch.channels_last)
+        image = image_tensor(self.network, torch.from_numpy(batch.images).to(self.device)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.bfloat16):
             maps = network(image)
         return maps.float() * self.network.output_scale
@@ -201,6 +196,14 @@ class Trainer:
             if fresh:
                 writer.writeheader()
             writer.writerow(row)
+
+
+def image_tensor(network: nn.Module, image: Tensor) -> Tensor:
+    """(B, S, S, 3) uint8 BGR -> (B, 3, S, S) float32 in the network's colour order and value range."""
+    low, high = network.value_range
+    if network.colour_order == "RGB":
+        image = image.flip(3)
+    return image.permute(0, 3, 1, 2).float() * ((high - low) / 255) + low
 
 
 def keep_narrow_layers_float32(network: nn.Module, channels: int = 16) -> None:

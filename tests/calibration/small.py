@@ -1,7 +1,12 @@
-"""A small network of the kinds of layers there are."""
+"""A small network of the kinds of layers there are, and a small set of labelled pictures."""
 
 from __future__ import annotations
 
+import io
+import tarfile
+from pathlib import Path
+
+import cv2
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -67,3 +72,31 @@ SPEC = ModelSpec(
     precision="fp32",
     onnx_sha256="",
 )
+
+
+def smooth_picture(generator: np.random.Generator, side: int = 80) -> np.ndarray:
+    """(side, side, 3) uint8 BGR of blobs."""
+    return cv2.resize(generator.integers(0, 256, (6, 6, 3), np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
+
+
+def write_face_set(folder: Path, count: int = 24, name: str = "faces", **arrays) -> Path:
+    """Pictures in a tar with their arrays, which ``arrays`` replace or, None, take away; every fourth row is for validation. Returns the stem."""
+    generator = np.random.default_rng(2)
+    names = np.array([f"{index:03}.png" for index in range(count)])
+    with tarfile.open(folder / f"{name}.tar", "w") as archive:
+        for member in names:
+            content = cv2.imencode(".png", smooth_picture(generator))[1].tobytes()
+            entry = tarfile.TarInfo(member)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    points = generator.uniform(20, 60, (count, 68, 3)).astype(np.float32)
+    points[:, 0, :2], points[:, 1, :2] = 20, 60
+    given = {
+        "names": names,
+        "box": np.concatenate([points[..., :2].min(axis=1), points[..., :2].max(axis=1)], axis=1),
+        "yaw_deg": np.linspace(-85, 85, count, dtype=np.float32),
+        "is_val": np.arange(count) % 4 == 3,
+        "pts68": points,
+    }
+    np.savez(folder / f"{name}.npz", **{key: value for key, value in (given | arrays).items() if value is not None})
+    return folder / name

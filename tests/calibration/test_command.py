@@ -210,3 +210,16 @@ def test_outputs_that_cannot_be(run, write_network, write_faces, tmp_path):
     code, _, err = run(tmp_path / "none.onnx", "--crops", faces, "-o", tmp_path / "int8.onnx")
     assert code == 1
     assert "none.onnx: no model file there" in err
+
+
+def test_export_in_one_go(write_network, write_faces, tmp_path, capsys):
+    """``export onnx --precision int8`` folds the normalisation first."""
+    from export.__main__ import main as export
+
+    model, output = write_network(with_normalisation()), tmp_path / "int8.onnx"
+    options = ["onnx", "--weights", str(model), "-o", str(output), "--precision", "int8"]
+    assert export([*options, "--crops", str(write_faces()), "--max-nme-increase", "10"]) == 0
+    assert "7 of 7 layers in INT8" in capsys.readouterr().out
+    assert ModelSpec.load(ModelSpec.path_for(output)).precision == "int8"
+    assert export(options) == 1
+    assert "--precision int8 and --crops, the faces to calibrate on, belong together" in capsys.readouterr().err

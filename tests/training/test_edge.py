@@ -48,6 +48,31 @@ def test_expansion_spans_the_maps_it_was_fitted_to(network):
     torch.testing.assert_close(used.square().mean(1), torch.ones(len(used)), atol=0.05, rtol=0)  # unit variance
 
 
+def test_a_shrunk_network_computes_the_same_where_maps_span_few_dimensions(network):
+    """Weights of rank 20: 20 numbers are enough; 5 are not."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        network.expand.weight.copy_(torch.randn(12288, 20, generator=generator) @ torch.randn(20, 128, generator=generator))
+    images = torch.randn(160, 3, 128, 128, generator=generator)
+    with torch.no_grad():  # a fresh network hardly looks at its input: fit its normalisation to these images
+        for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+            norm.momentum = None
+        network.train()(images)
+    expected = network.eval()(images[:8])
+    assert expected.std(0).max() > 1e-3
+    small = network.shrunk(images, 20)
+    assert small.squeeze.out_channels == 20
+    torch.testing.assert_close(small(images[:8]), expected, atol=1e-3 * expected.std().item(), rtol=0)
+    assert (network.shrunk(images, 5)(images[:8]) - expected).std() > 0.1 * expected.std()
+
+
+def test_adapts_to_the_latent_size_of_a_checkpoint(network):
+    state = EdgeNet(48).state_dict()
+    network.adapt_to(state)
+    network.load_state_dict(state)
+    assert network(torch.zeros(1, 3, 128, 128)).shape == (1, 3, 64, 64)
+
+
 def test_residual_blocks_begin_as_identities():
     x = torch.rand(2, 16, 4, 4)
     torch.testing.assert_close(ResidualSeparable(16).eval()(x), x)

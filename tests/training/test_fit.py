@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from export.checkpoint import load_checkpoint
 from tests.training.toy import dot_pictures, toy_face_model, toy_labels
 from training.__main__ import main
 from training.fit import parse_source_weights
+from training.networks import create_network
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,17 @@ def test_a_run_is_resumed_with_a_longer_schedule(data, tmp_path, capsys):
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
     state = torch.load(tmp_path / "last.pt", weights_only=True)
     assert state["epoch"] == 2
+
+
+def test_a_trained_network_is_shrunk(data, tmp_path, capsys):
+    torch.manual_seed(0)
+    torch.save({"network": create_network("edge").state_dict()}, tmp_path / "best.pt")
+    command = ["shrink", "--weights", str(tmp_path / "best.pt"), "--data", str(data), "--samples", "192", "-o", str(tmp_path / "small.pt")]
+    assert main([*command, "--latent", "48"]) == 0
+    assert "latent 128 -> 48" in capsys.readouterr().out
+    assert load_checkpoint("edge", tmp_path / "small.pt").squeeze.out_channels == 48
+    assert main([*command, "--latent", "200"]) == 1
+    assert "cannot be shrunk" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

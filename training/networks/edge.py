@@ -108,8 +108,17 @@ class EdgeNet(nn.Module):
     def __init__(self, latent: int = 128) -> None:
         super().__init__()
         self.encoder = MobileEncoder()
+        self._make_head(latent)
+
+    def _make_head(self, latent: int) -> None:
         self.squeeze = nn.Conv2d(512, latent, self.input_size // 32)
         self.expand = nn.Linear(latent, 3 * self.output_size**2)
+
+    def adapt_to(self, state: dict[str, Tensor]) -> None:
+        """Take over the size of the latent vector of a state dict that is about to be loaded (`shrunk` makes networks of any size)."""
+        weight = state.get("squeeze.weight")
+        if weight is not None and weight.ndim == 4 and len(weight) != self.squeeze.out_channels:
+            self._make_head(len(weight))
 
     def forward(self, image: Tensor) -> Tensor:
         latent = self.squeeze(self.encoder(image)).flatten(1)
@@ -137,3 +146,24 @@ class EdgeNet(nn.Module):
         self.expand.bias.copy_(mean)
         self.squeeze.weight.mul_(0.1)
         self.squeeze.bias.zero_()
+
+    @torch.no_grad()
+    def shrunk(self, images: Tensor, latent: int) -> EdgeNet:
+        """A copy with ``latent`` numbers in the middle that loses the least, in the mean square over all map pixels, on ``images``.
+
+        ``images`` (N, 3, 128, 128) in the network's value range, N well above the latent size. The copy keeps the principal components of
+        the maps of this network, so an exact copy results where they span no more than ``latent`` dimensions.
+        """
+        codes = self.squeeze(self.eval().encoder(images)).flatten(1).double()
+        mean = codes.mean(0)
+        # codes = mean + whitened @ root.T: the singular values below are then those of the maps, not of an arbitrary basis.
+        root = torch.linalg.cholesky(torch.cov(codes.T) + 1e-9 * codes.var(0).mean() * torch.eye(len(mean)))
+        components, strength, turn = torch.linalg.svd(self.expand.weight.double() @ root, full_matrices=False)
+        to_new = turn[:latent] @ torch.linalg.inv(root)
+        network = EdgeNet(latent)
+        network.encoder.load_state_dict(self.encoder.state_dict())
+        network.squeeze.weight.copy_(torch.einsum("nk,kchw->nchw", to_new, self.squeeze.weight.double()))
+        network.squeeze.bias.copy_(to_new @ (self.squeeze.bias.double() - mean))
+        network.expand.weight.copy_(components[:, :latent] * strength[:latent])
+        network.expand.bias.copy_(self.expand.weight.double() @ mean + self.expand.bias.double())
+        return network.eval()

@@ -1,0 +1,52 @@
+"""Making trained networks smaller without training them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from runtime.errors import FaceMeshError
+from runtime.files import whole_file
+from training.augment import Augmentation
+from training.dataset import FaceCrops
+from training.labels import FaceLabels
+from training.loop import image_tensor, read_checkpoint
+from training.networks.edge import EdgeNet
+
+BATCH = 64
+FRESH_BATCHES = 2  # for the comparison
+
+
+def shrink_checkpoint(
+    weights: Path, labels: FaceLabels, pictures: Sequence[NDArray[np.uint8]], latent: int, samples: int, output: Path
+) -> tuple[int, float, float]:
+    """`EdgeNet.shrunk` from file to file, on ``samples`` training crops that are perturbed as in training.
+
+    Returns the latent size before, and the mean and largest shift of map points in crop px on crops that were not used.
+    Raises `FaceMeshError` for weights of another network and numbers that do not fit together.
+    """
+    network = EdgeNet()
+    state = read_checkpoint(weights).get("network", {})
+    try:
+        network.adapt_to(state)
+        network.load_state_dict(state)
+    except (AttributeError, RuntimeError) as error:
+        raise FaceMeshError(f"{weights}: not an edge network ({' '.join(str(error).split())[:200]}); give best.pt of its run") from None
+    before = network.squeeze.out_channels
+    if not 1 <= latent < before < samples:
+        raise FaceMeshError(f"{weights}: cannot be shrunk from {before} to {latent} with {samples} samples; give --latent < {before} < --samples")
+    rows, depth_ignored = np.flatnonzero(~labels.is_val), np.zeros(len(labels), np.float32)
+    crops = FaceCrops(labels, pictures, depth_ignored, rows, network.input_size, network.crop_scale, BATCH, Augmentation())
+    batches = -(-samples // BATCH) + FRESH_BATCHES
+    images = torch.cat([image_tensor(network, torch.from_numpy(crops[index].images)) for index in range(batches)])
+    known, fresh = images[: -FRESH_BATCHES * BATCH], images[-FRESH_BATCHES * BATCH :]
+    small = network.shrunk(known, latent)
+    with torch.no_grad():
+        shift_px = ((small(fresh) - network(fresh)) * network.output_scale).norm(dim=1)
+    with whole_file(output) as file:
+        torch.save({"network": small.state_dict()}, file)
+    return before, shift_px.mean().item(), shift_px.max().item()
