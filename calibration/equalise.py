@@ -36,15 +36,16 @@ def linked_tensors(model: onnx.ModelProto) -> list[str]:
     return [link.tensor for link in _links(Graph(model))]
 
 
-def channel_peaks(model: onnx.ModelProto, tensors: list[str], images: Iterable[NDArray[np.float32]]) -> Factors:
+def channel_peaks(model: onnx.ModelProto, tensors: list[str], images: Iterable[NDArray[np.float32]], total: int) -> Factors:
     """Largest magnitude of each channel (C,) of the tensors over the images (1, …)."""
     from calibration.model_file import with_outputs
     from calibration.sessions import Session
+    from runtime.progress import progress_bar
 
     if not tensors:
         return {}
     session, peaks = Session(with_outputs(model, tensors).SerializeToString(), tensors), {}
-    for image in images:
+    for image in progress_bar(images, total, "crop"):
         for name, values in zip(tensors, session(image), strict=True):
             largest = np.abs(values[0]).reshape(values.shape[1], -1).max(axis=1)
             peaks[name] = np.maximum(peaks.get(name, 0), largest)

@@ -14,7 +14,7 @@ from runtime.errors import FaceMeshError
 if TYPE_CHECKING:
     import onnx
 
-MOST_FLOAT = 0.5  # share of the layers; beyond it the model would be INT8 by name only
+MOST_FLOAT = 0.2  # share of the layers; beyond it the model would be INT8 by name only
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,11 +79,7 @@ class _Writer:
             scale = weight_scale(weights, axis)
             spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
             rounded = np.clip(np.rint(weights / spread), -STEPS, STEPS).astype(np.int8)
-            inputs = [
-                self._constant(f"{name}_int8", rounded),
-                self._constant(f"{name}_scale", scale),
-                self._constant(f"{name}_zero", np.zeros(scale.shape, np.int8)),
-            ]
+            inputs = [self._constant(f"{name}_int8", rounded), self._constant(f"{name}_scale", scale)]  # a zero point left out is 0
             axes = {} if axis is None else {"axis": axis}
             self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantised"], f"{name}_DQ", **axes))
         return f"{name}_dequantised"

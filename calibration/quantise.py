@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from calibration.gate import Passed
 
 DEFAULT_METHOD = "mse"
-EQUALISATION_CROPS = 100
 SENSITIVITY_FACES = 48  # of all classes of yaw; the order of the layers needs no more
 
 
@@ -111,8 +110,7 @@ def measure_activations(model: onnx.ModelProto, spec: ModelSpec, faces: Faces, s
     if not len(training):
         raise FaceMeshError(f"{faces.origin}: all of its rows are for validation; calibrate on others")
     crops = read_crops(sample(training, samples), spec)
-    some = read_crops(sample(crops.faces, EQUALISATION_CROPS), spec)
-    factors = choose_factors(model, channel_peaks(model, linked_tensors(model), (image for image, _ in some)))
+    factors = choose_factors(model, channel_peaks(model, linked_tensors(model), (image for image, _ in crops), len(crops)))
     lines = tuple(ChannelFactors(name, " ".join(f"{value:.4g}" for value in values)) for name, values in factors.items())
     tensors = calibrated_tensors(Graph(model), target)
     histograms = collect(equalised(model, lines), tensors, (image for image, _ in crops), len(crops))

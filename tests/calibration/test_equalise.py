@@ -29,9 +29,9 @@ def test_only_tensors_between_two_layers_are_linked():
 def test_outputs_stay_and_depthwise_inputs_become_even():
     model = small_network()
     tensors = linked_tensors(model)
-    before = channel_peaks(model, tensors, images())
+    before = channel_peaks(model, tensors, images(), 4)
     changed = equalise(model, choose_factors(model, before))
-    after = channel_peaks(changed, tensors, images())
+    after = channel_peaks(changed, tensors, images(), 4)
     np.testing.assert_allclose(output(changed, images(1)[0]), output(model, images(1)[0]), atol=1e-5)
     live = before["stem_relu_y"] > LEAST * before["stem_relu_y"].max()
     assert np.ptp(before["stem_relu_y"][live]) > 0.1
@@ -65,7 +65,7 @@ def test_gemm_after_a_reshape(transposed):
     ends = [helper.make_tensor_value_info(name, 1, shape) for name, shape in (("image", ["N", 3, SIZE, SIZE]), ("position_map", ["N", 6]))]
     model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors), ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     assert linked_tensors(model) == ["c_y"]
-    changed = equalise(model, choose_factors(model, channel_peaks(model, ["c_y"], images())))
+    changed = equalise(model, choose_factors(model, channel_peaks(model, ["c_y"], images(), 4)))
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in changed.graph.initializer}
     assert np.abs(weights["m"] - matrix).max() > 0.1
     np.testing.assert_allclose(output(changed, images(1)[0]), output(model, images(1)[0]), rtol=1e-4, atol=1e-3)
