@@ -28,6 +28,12 @@ __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "_native":
+        try:
+            return import_module("runtime._native")
+        except ModuleNotFoundError:  # a source folder hides a package that was installed without -e
+            where = __path__[0]
+            raise ImportError(f"{where}: the compiled module is not installed for this folder; run pip install -e '.[cpu]' beside it") from None
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)

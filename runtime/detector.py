@@ -44,10 +44,13 @@ class YuNetDetector:
         """Keep faces that score at least ``score_threshold``, at most the best ``max_faces``."""
         if not YUNET.is_file():
             raise FaceMeshError(f"{YUNET}: the detector's model is missing; install the package again")
+        verbosity = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of what does not concern us
         try:
             self._network = cv2.FaceDetectorYN.create(str(YUNET), "", (CLOSE_UP_SIDE, CLOSE_UP_SIDE), score_threshold, NMS_THRESHOLD, MOST_CANDIDATES)
         except (cv2.error, AttributeError) as error:
             raise FaceMeshError(f"{YUNET}: OpenCV {cv2.__version__} cannot run the detector; install opencv-python-headless 4.8 or newer") from error
+        finally:
+            cv2.utils.logging.setLogLevel(verbosity)
         self._max_faces = max_faces
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:

@@ -24,7 +24,7 @@ class OnnxRunner:
     def __init__(self, path: Path, spec: ModelSpec, max_batch: int = 8, threads: int | None = None) -> None:
         """Load the model at ``path`` and run it once. Raises `FaceMeshError` when it cannot be loaded or does not fit ``spec``."""
         self.spec = spec
-        self._session = _load(path, threads or 1)
+        self._session = _load(path, min(threads or 1, usable_cores()))
         self._fixed_batch = self._check_interface(path)
         self.max_batch = self._fixed_batch or max_batch
         self.input = np.zeros(_shape(spec.input.layout, self.max_batch, spec.input.size), np.float32)

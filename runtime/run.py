@@ -25,7 +25,7 @@ from runtime.types import FaceMesh, Frame
 
 EPILOG = """\
 A box is the tight box of the 68 landmarks, in pixels of the picture the way a person sees it (EXIF rotation applied).
-Output: results.jsonl with one line per picture, NAME_overlay.jpg or one NAME_overlay.mp4, NAME_face0.obj and so on.
+Output: results.jsonl (of this run alone) with one line per picture, NAME_overlay.jpg or one NAME_overlay.mp4, NAME_face0.obj and so on.
 Exit code: 0 all done, 1 something failed (each failure is named, the rest is done), 2 wrong usage, 130 stopped by Ctrl-C."""
 
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    tally = _Tally()
+    tally = _Tally(", detection included" if args.boxes is None and args.detector == "yunet" else "")
     if args.threads:
         cv2.setNumThreads(args.threads)
     with FrameSource(args.source, on_error=tally.failed) as source, open_runner(args.engine, threads=args.threads) as runner:
@@ -68,7 +68,8 @@ def _given_faces(pipeline: FaceMeshPipeline, args: argparse.Namespace, source: F
 class _Tally:
     """Counts what was done and says what was not."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: str) -> None:
+        self._note = note  # to the time per face
         self.pictures = self.faces = self.failures = 0
         self.seconds = 0.0  # in which faces were found
 
@@ -96,7 +97,7 @@ class _Tally:
             return
         parts = [_count(self.pictures, "picture"), _count(self.faces, "face")]
         if self.faces:
-            parts.append(f"{1000 * self.seconds / self.faces:.1f} ms per face, detection included")
+            parts.append(f"{1000 * self.seconds / self.faces:.1f} ms per face{self._note}")
         if self.failures:
             parts.append(_count(self.failures, "failure"))
         print(f"{', '.join(parts)}; results in {output}")
@@ -162,12 +163,22 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m runtime.run", description=__doc__.partition(": ")[2], epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--engine", metavar="MODEL.onnx", help="model, with its spec MODEL.onnx.json beside it; default: the shipped one")
-    parser.add_argument("--source", required=True, metavar="PHOTO|FOLDER|VIDEO|camera:0", help="a folder's photos in the order of their names")
-    parser.add_argument("--output", type=Path, default=Path("out"), metavar="DIR", help="folder for what is written, made if needed; default: out")
+    parser.add_argument(
+        "--source", required=True, type=_not_empty, metavar="PHOTO|FOLDER|VIDEO|camera:0", help="a folder's photos in the order of their names"
+    )
+    parser.add_argument(
+        "--output",
+        type=lambda text: Path(_not_empty(text)),
+        default=Path("out"),
+        metavar="DIR",
+        help="folder for what is written, made if needed; default: out",
+    )
     parser.add_argument(
         "--save", type=_formats, default=["overlay", "json"], metavar="LIST", help=f"some of {','.join(FORMATS)}; default: overlay,json"
     )
-    parser.add_argument("--boxes", type=Path, metavar="FILE.csv", help="known faces instead of detection: lines path,x1,y1,x2,y2 under that header")
+    parser.add_argument(
+        "--boxes", type=Path, metavar="FILE.csv", help="known faces instead of detection: lines path,x1,y1,x2,y2 under that header, all of them sound"
+    )
     parser.add_argument(
         "--detector", choices=("yunet", "none"), default="yunet", help="none: every picture is already the square cut round one face, margin included"
     )
@@ -194,6 +205,12 @@ def _formats(text: str) -> list[str]:
     if unknown := [name for name in names if name not in FORMATS]:
         raise argparse.ArgumentTypeError(f"unknown format {', '.join(map(repr, unknown))}; choose from {','.join(FORMATS)}")
     return names
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; an unset variable?")
+    return text
 
 
 def _positive_int(text: str) -> int:

@@ -45,7 +45,7 @@ def open_runner(model: str | os.PathLike[str] | None = None, max_batch: int = 8,
     if not path.is_file():
         raise FaceMeshError(f"{path}: no model file there; check the path, or leave it out for the shipped model")
     if path.suffix.lower() != ".onnx":
-        raise FaceMeshError(f"{path}: no runner for {path.suffix or 'files without a suffix'}; give an .onnx model")
+        raise FaceMeshError(f"{path}: no runner for {path.suffix or 'files without a suffix'}; give an .onnx model (engines cannot be run yet)")
     spec = load_spec(path)
     try:
         from runtime.onnx_runner import OnnxRunner

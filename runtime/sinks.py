@@ -197,7 +197,10 @@ class JsonSink:
 
     def close(self) -> None:
         self._file.close()
-        _rename(self._temporary, self._path)
+        if self._length == 0 and self._path.exists():  # nothing was done: what an earlier run found is worth more
+            self._temporary.unlink(missing_ok=True)
+        else:
+            _rename(self._temporary, self._path)
 
     def _document(self, frame: Frame, faces: Sequence[FaceMesh]) -> dict[str, Any]:
         height, width = frame.image.shape[:2]

@@ -319,6 +319,8 @@ def test_full_disk_in_the_middle_keeps_what_was_finished(run, results, tmp_path,
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["--source", ""],
+        ["--source", "photo.jpg", "--output", ""],
         [],
         ["--source", "camera:front"],
         ["--source", "x.jpg", "--save", "overlay,mp3"],

@@ -71,6 +71,13 @@ def test_other_suffix(tmp_path):
         open_runner(path)
 
 
+def test_engine_is_told_what_runs_today(tmp_path):
+    path = tmp_path / "m.engine"
+    path.write_bytes(b"x")
+    with pytest.raises(FaceMeshError, match=r"m\.engine: no runner for \.engine; give an \.onnx model \(engines cannot be run yet\)"):
+        open_runner(path)
+
+
 def test_missing_spec(live_model, tmp_path):
     path = tmp_path / "m.onnx"
     shutil.copy(live_model, path)

@@ -309,3 +309,13 @@ def test_whole_file_after_an_interruption(tmp_path):
         interrupted_write(path)
     assert path.read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["f.txt"]
+
+
+def test_a_run_that_did_nothing_keeps_the_results_of_an_earlier_one(tmp_path, topology, face, image):
+    with open_sinks(tmp_path, ["json"], topology, None) as sinks:
+        sinks.write(Frame(image, 0, 0.0, "a.jpg"), [face])
+    before = (tmp_path / "results.jsonl").read_bytes()
+    with open_sinks(tmp_path, ["json"], topology, None):
+        pass
+    assert os.listdir(tmp_path) == ["results.jsonl"]
+    assert (tmp_path / "results.jsonl").read_bytes() == before
