@@ -1,1 +1,1 @@
-"""The slow road: checkpoint to ONNX and its spec."""
+"""The slow road: checkpoint to ONNX and its spec, and from there to engines for one kind of device."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import shlex
+import tempfile
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from runtime.cli import EXTRA_OF
 from runtime.documents import document_bytes
 from runtime.errors import FaceMeshError
-from runtime.files import whole_file
+from runtime.files import whole_file, write_error
 from runtime.manifest import LIBRARIES, EngineManifest
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "engine",
         help="build an engine and its manifest",
-        description="ONNX and its spec -> a TensorRT engine for this device, its manifest beside it. Engines are not portable: build on the target.",
+        description="ONNX and its spec -> an engine, its manifest beside it. TensorRT's engines run on the kind of device that built them: build on "
+        "the target. Those of TensorRT-RTX are built with a GPU or without, and run on GPUs from Ampere on.",
     )
     parser.add_argument("model", type=Path, help="model.onnx, its spec model.onnx.json beside it; the precision is in the model")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model.engine; the manifest becomes model.engine.json")
@@ -48,6 +50,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check, build, write, tell."""
     _check_output(args.output)
+    if args.timing_cache is not None:
+        _check_timing_cache(args.timing_cache, args.output)
     build = _load_builder(args.backend)
     from export.engine_build import EngineOptions
     from export.engine_source import open_source
@@ -127,13 +131,34 @@ def _check_output(path: Path) -> None:
         raise FaceMeshError(f"{path}: not a name for an engine; give one like model.engine")
     if not path.parent.is_dir():
         raise FaceMeshError(f"{path.parent}: no such folder; make it first or choose another place with -o")
+    _check_folder(path)
+
+
+def _check_timing_cache(path: Path, output: Path) -> None:
+    """The same of the timing cache, which is written after the build and before the engine."""
+    if path.resolve() in (output.resolve(), EngineManifest.path_for(output).resolve()):
+        raise FaceMeshError(f"{path}: --timing-cache and -o would write the same file; give the cache a name of its own, like timing.cache")
+    if not path.parent.is_dir():
+        raise FaceMeshError(f"{path.parent}: no such folder; make it first or choose another place with --timing-cache")
+    _check_folder(path)
+
+
+def _check_folder(path: Path) -> None:
+    """Whether a file can be made there is only known by making one."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def _write(path: Path, engine: Engine, manifest: EngineManifest) -> None:
     """Both files or none. The manifest gets its name first: an engine without one would look complete, a manifest without its engine does not."""
-    with whole_file(path) as engine_file, whole_file(manifest.path_for(path)) as manifest_file:
+    with whole_file(path) as engine_file:
         engine_file.write(engine.plan)
-        manifest_file.write(document_bytes(manifest))
+        engine_file.flush()  # a full disk shows before the manifest gets its name
+        with whole_file(manifest.path_for(path)) as manifest_file:
+            manifest_file.write(document_bytes(manifest))
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:

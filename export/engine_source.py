@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from export.model_file import check_interface
+from export.model_file import all_tensors, check_interface, precision_of
 from runtime.errors import FaceMeshError
 from runtime.runner import load_spec
 from runtime.spec import ModelSpec
@@ -35,7 +34,7 @@ def open_source(path: Path) -> EngineSource:
     check_interface(model, spec, path)
     if (held := precision_of(model)) != spec.precision:
         raise FaceMeshError(f"{path}: its spec says {spec.precision}, the network is {held}; export the model again")
-    if any(tensor.data_type == TensorProto.UINT8 for tensor in _weights(model.graph)):
+    if any(tensor.data_type == TensorProto.UINT8 for tensor in all_tensors(model.graph)):
         raise FaceMeshError(f"{path}: its activations are uint8, a form for CPUs that TensorRT would read as int8; quantise with --target tensorrt")
     batch = next(value for value in model.graph.input if value.name == spec.input.name).type.tensor_type.shape.dim[0]
     return EngineSource(path, data, model, spec, batch.dim_value if batch.HasField("dim_value") else None)
@@ -55,24 +54,15 @@ def read_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
         raise FaceMeshError(f"{path}: cannot be read as an ONNX model ({' '.join(str(error).split())}); export it again") from None
     if not model.graph.node:
         raise FaceMeshError(f"{path}: not an ONNX model, or an empty one; export it again")
-    for tensor in _weights(model.graph):
+    for tensor in all_tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
             _refuse_external(path, tensor)
     return data, model
 
 
-def precision_of(model: onnx.ModelProto) -> str:
-    """``int8`` with quantised tensors, else ``fp16`` with any half precision, else ``fp32``: a strongly typed engine has the types of its graph."""
-    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        return "int8"
-    casts = {attribute.i for node in model.graph.node if node.op_type == "Cast" for attribute in node.attribute if attribute.name == "to"}
-    halves = TensorProto.FLOAT16 in casts or any(tensor.data_type == TensorProto.FLOAT16 for tensor in _weights(model.graph))
-    return "fp16" if halves else "fp32"
-
-
 def weight_types(model: onnx.ModelProto) -> Counter[str]:
     """How many tensors of weights and constants are of each type: {"FLOAT": 40, "INT64": 2}."""
-    return Counter(TensorProto.DataType.Name(tensor.data_type) for tensor in _weights(model.graph) if tensor.data_type)
+    return Counter(TensorProto.DataType.Name(tensor.data_type) for tensor in all_tensors(model.graph) if tensor.data_type)
 
 
 def float_types(model: onnx.ModelProto) -> dict[str, str]:
@@ -81,16 +71,6 @@ def float_types(model: onnx.ModelProto) -> dict[str, str]:
     names = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16"}
     types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
     return {name: names[kind] for name, kind in types.items() if kind in names}
-
-
-def _weights(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """All tensors that the graph and the branches inside it hold."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for branch in (attribute.g, *attribute.graphs):
-                yield from _weights(branch)
 
 
 def _refuse_external(path: Path, tensor: TensorProto) -> None:

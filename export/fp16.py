@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from export.model_file import precision_of
 from export.passes.fold_batch_norm import affine_of
 from export.passes.graph import constant, new_constant, replace_node
 from runtime.errors import FaceMeshError
@@ -34,7 +35,8 @@ LARGEST, SMALLEST_NORMAL = float(np.finfo(np.float16).max), float(np.finfo(np.fl
 def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.ModelProto, list[str]]:
     """A copy in half precision, its inputs and outputs still float32, and a warning for each layer that half precision cannot hold.
 
-    ``keep`` names nodes that stay in float32. Raises `FaceMeshError` when there is no such node, or the model is not float32.
+    ``keep`` names nodes that stay in float32. Raises `FaceMeshError` when there is no such node, or the model is quantised or holds half
+    precision already.
     """
     graph = ir.from_proto(onnx.shape_inference.infer_shapes(model))
     names = {node.name for node in graph.graph}
@@ -42,6 +44,8 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.Mo
         raise FaceMeshError(f"no node is called {', '.join(missing)}; 'python -m export inspect' lists the names of the rewritten model")
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.graph):
         raise FaceMeshError("the model is quantised already; give the FP32 model")
+    if precision_of(model) == "fp16":
+        raise FaceMeshError("the model is in half precision already; give the FP32 model, or leave --precision fp16 out to take it as it is")
     last = _last_layers(graph)
     for node in last:
         _move_bias_out(graph, node)

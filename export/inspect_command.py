@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtime.device import Device, find_device
@@ -18,7 +18,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "inspect",
         help="tell what a model or an engine is",
-        description="ONNX: spec, layers, types, GFLOP, bytes. Engine: its manifest, and whether this machine can run it. Neither is run or loaded.",
+        description="ONNX: spec, GFLOP, bytes, and every layer with weights: name, operator, shape, type. "
+        "Engine: its manifest, and whether this machine can run it. Neither is run or loaded.",
     )
     parser.add_argument("file", type=Path, help="model.onnx or model.engine")
     parser.set_defaults(func=run)
@@ -54,22 +55,31 @@ def _engine_lines(path: Path) -> list[str]:
 def _onnx_lines(path: Path) -> list[str]:
     """The graph, and the spec if one belongs to it."""
     from export.engine_source import precision_of, read_onnx, weight_types
-    from export.summary import summarise
+    from export.summary import summarise, weighted_layers
 
     data, model = read_onnx(path)
     summary = summarise(model)
+    gflop = "–" if summary.gflop is None else f"{summary.gflop:.3g}"
     try:
         spec = [*_spec_lines(load_spec(path)), "  spec        belongs to this file"]
     except FaceMeshError as error:
         spec = [f"  spec        {error}"]
     return [
         f"{path}: {len(data):,} bytes, {precision_of(model)} model",
-        f"  network     {summary.nodes} nodes, {summary.parameters:,} parameters, {summary.gflop:.3g} GFLOP for one face",
+        f"  network     {summary.nodes} nodes, {summary.parameters:,} parameters, {gflop} GFLOP for one face",
         f"  layers      {_counts(summary.operators)}",
         f"  weights     {_counts(weight_types(model))}",
         *spec,
         f"  SHA-256     {hashlib.sha256(data).hexdigest()}",
+        *_layer_lines(weighted_layers(model)),
     ]
+
+
+def _layer_lines(layers: Sequence[tuple[str, ...]]) -> list[str]:
+    """One line per layer, in columns."""
+    widths = [max(map(len, column)) for column in zip(*layers, strict=True)]
+    rows = ("  ".join(map(str.ljust, layer, widths)).rstrip() for layer in layers)
+    return [f"  {'' if index else 'weighted':12}{row}" for index, row in enumerate(rows)]
 
 
 def _counts(found: Mapping[str, int]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -40,7 +42,27 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # the checker and shape inference raise types of their own
         raise FaceMeshError(f"{path}: not a valid ONNX model ({_one_line(error)}); export it again") from None
-    return at_opset(model)
+    return at_opset(with_unique_names(model))
+
+
+def with_unique_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which every node has a name of its own: passes derive names of new nodes from those of the old ones,
+    and ONNX Runtime refuses a model with two nodes of the same name.
+    """
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    taken, given = {node.name for node in named.graph.node}, {""}
+    for index, node in enumerate(named.graph.node):
+        if node.name in given:
+            stem = name = node.name or f"{node.op_type}_{index}"
+            count = 0
+            while name in taken:
+                count += 1
+                name = f"{stem}_{count}"
+            node.name = name
+            taken.add(name)
+        given.add(node.name)
+    return named
 
 
 def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
@@ -66,10 +88,13 @@ def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
 def derive_spec(model: onnx.ModelProto, path: Path, like: ModelSpec | None) -> ModelSpec:
     """The spec of a model that came as ONNX: the one beside it, or the graph's names and sizes with the rest from ``like``.
 
-    Raises `FaceMeshError` when there is neither, or the graph is no network from a square picture to a square map of fixed sizes.
+    The precision is the graph's. Raises `FaceMeshError` when there is neither, the two contradict each other, or the
+    graph is no network from a square picture to a square map of fixed sizes.
     """
     if ModelSpec.path_for(path).is_file():
         spec = load_spec(path)
+        if like is not None:
+            _refuse_contradiction(spec, like, path)
     elif like is None:
         raise FaceMeshError(f"{path}: no spec beside it; add --arch to say which network it is, or write {ModelSpec.path_for(path).name}")
     else:
@@ -85,7 +110,7 @@ def derive_spec(model: onnx.ModelProto, path: Path, like: ModelSpec | None) -> M
         wanted = dataclasses.replace(like.output, name=model.graph.output[0].name, size=output_size)
         spec = dataclasses.replace(like, input=given, output=wanted)
     check_interface(model, spec, path)
-    return spec
+    return dataclasses.replace(spec, precision=precision_of(model))
 
 
 def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> ModelSpec:
@@ -99,6 +124,25 @@ def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> ModelSpe
     return spec
 
 
+def precision_of(model: onnx.ModelProto) -> str:
+    """``int8`` with quantised tensors, else ``fp16`` with any half precision, else ``fp32``: a strongly typed engine has the types of its graph."""
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        return "int8"
+    casts = {attribute.i for node in model.graph.node if node.op_type == "Cast" for attribute in node.attribute if attribute.name == "to"}
+    halves = onnx.TensorProto.FLOAT16 in casts or any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in all_tensors(model.graph))
+    return "fp16" if halves else "fp32"
+
+
+def all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """All tensors that the graph and the branches inside it hold."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for branch in (attribute.g, *attribute.graphs):
+                yield from all_tensors(branch)
+
+
 def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
     """Read tensors kept in other files, which must lie in the model's folder."""
     folder = path.parent.resolve()
@@ -110,6 +154,20 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
         onnx.load_external_data_for_model(model, str(folder))
     except (OSError, onnx.checker.ValidationError) as error:
         raise FaceMeshError(f"{path}: its external data cannot be read ({_one_line(error)}); copy all files of the model") from None
+
+
+def _refuse_contradiction(spec: ModelSpec, like: ModelSpec, path: Path) -> None:
+    """The spec beside ``path`` against that of the network it is said to be."""
+    figures = {
+        "input size": (spec.input.size, like.input.size),
+        "output size": (spec.output.size, like.output.size),
+        "output scale": (spec.output.scale, like.output.scale),
+        "crop scale": (spec.crop_scale, like.crop_scale),
+    }
+    if faults := [f"{name} {held:g} instead of {wanted:g}" for name, (held, wanted) in figures.items() if not math.isclose(held, wanted)]:
+        raise FaceMeshError(
+            f"{path}: the spec beside it is not that of --arch {like.name} ({', '.join(faults)}); leave --arch out, or give the right one"
+        )
 
 
 def _is_standard(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:

@@ -1,6 +1,6 @@
-"""``python -m export onnx``: a checkpoint, or a model that is ONNX already, becomes the ONNX file and spec that the runtime takes.
+"""``python -m export onnx``: from a checkpoint, or a model that is ONNX already, to what the runtime takes.
 
-    load_checkpoint ─ to_onnx ─ rewrite ─ (to_fp16 | quantise) ─ compare ─ write_model ─ table
+    load_checkpoint ─ to_onnx ─ rewrite ─ (to_fp16 | quantise) ─ compare ─ write_model
 
 A precision is a property of the graph: what is built from it later need not be told.
 """
@@ -24,11 +24,18 @@ if TYPE_CHECKING:
     from export.rewrite import Step
     from runtime.spec import ModelSpec
 
+DESCRIPTION = "A checkpoint, or a model that is ONNX already, becomes the ONNX file and spec that the runtime takes."
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """``python -m export onnx``."""
-    parser = subparsers.add_parser("onnx", help="write ONNX and its spec", description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, required=True, help="a PyTorch or TensorFlow checkpoint, or an .onnx file as it is")
+    parser = subparsers.add_parser("onnx", help="write ONNX and its spec", description=DESCRIPTION)
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        help="a PyTorch or TensorFlow checkpoint, or an .onnx file whose only output is one position map (N,3,S,S) or (N,S,S,3)",
+    )
     parser.add_argument("--arch", choices=NETWORK_NAMES, help="the network; needed for a checkpoint, and for an .onnx file without a spec beside it")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model.onnx; the spec becomes model.onnx.json")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of weights and layers; input and output stay FP32")
@@ -48,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         raise FaceMeshError(f"{args.output}: the model must become an .onnx file in a folder that exists; choose another name with -o")
     from export.fp16 import to_fp16
     from export.half_rounding import with_rounding
-    from export.model_file import write_model
+    from export.model_file import precision_of, write_model
     from export.rewrite import rewrite
     from export.summary import summarise, table
     from export.verify import compare, require_live, run_model, verification_images
@@ -64,15 +71,16 @@ def run(args: argparse.Namespace) -> None:
         model, warnings = to_fp16(model, args.keep)
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        measured, spec = with_rounding(model), dataclasses.replace(spec, precision="fp16")
+        measured = with_rounding(model)
     elif args.precision == "int8":
         measured = model = _quantise(args, model, spec)
-        spec = dataclasses.replace(spec, precision="int8")
     outputs = run_model(measured, images, spec.output.name)
     require_live(outputs, spec, f"{args.weights} in {args.precision}")
-    write_model(model, spec, args.output)
-    print(table({"before": summarise(reference), "after": summarise(model)}))
-    print(f"{args.output}: differs from the model before by {compare(expected, outputs, spec)}")
+    figures = table({"before": summarise(reference), "after": summarise(model)})
+    difference = compare(expected, outputs, spec)
+    write_model(model, dataclasses.replace(spec, precision=precision_of(model)), args.output)  # last of what can fail: an error leaves no files
+    print(figures)
+    print(f"{args.output}: differs from the model before by {difference}")
 
 
 def _onnx_of_checkpoint(args: argparse.Namespace) -> tuple[onnx.ModelProto, ModelSpec]:
@@ -112,6 +120,12 @@ def _quantise(args: argparse.Namespace, model: onnx.ModelProto, spec: ModelSpec)
 
 
 def _print_steps(steps: list[Step]) -> None:
+    from export.rewrite import TOLERANCE
+
+    if steps and steps[0].allowed > TOLERANCE:  # one tolerance for all
+        print(
+            f"rewrites may differ by {steps[0].allowed:.2g} here instead of {TOLERANCE:.2g}: outputs beyond 1, or a network that amplifies rounding"
+        )
     for step in steps:
         if step.dropped is None:
             print(f"{step.name}: largest difference {step.difference:.2g}")

@@ -13,6 +13,7 @@ import onnxsim
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from export.model_file import with_unique_names
 from export.passes import (
     absorb_crop,
     absorb_padding,
@@ -38,6 +39,7 @@ class Step:
 
     name: str
     difference: float  # largest, output units, against the model before any step; NaN where it does not run
+    allowed: float  # what the difference may reach
     dropped: str | None = None  # why it was left out
 
 
@@ -49,11 +51,11 @@ def rewrite(
     Returns the new model and the steps that changed something, those dropped among them. Raises `FaceMeshError` when ``model`` itself
     does not run.
     """
-    expected = run_model(model, images, output)
-    rounding = float(np.abs(run_model(model, images, output, optimised=False) - expected).max())
+    current = with_unique_names(model)
+    expected = run_model(current, images, output)
+    rounding = float(np.abs(run_model(current, images, output, optimised=False) - expected).max())
     tolerance = max(TOLERANCE * max(1.0, float(np.abs(expected).max())), ROUNDING_FACTOR * rounding)
     steps: list[Step] = []
-    current = model
     todo: list[tuple[str, Callable[[onnx.ModelProto], onnx.ModelProto | None]]]
     todo = [(module.__name__.rpartition(".")[2], lambda before, module=module: _apply(module, before)) for module in passes]
     for name, change in [*todo, ("onnxsim", _simplify)]:
@@ -79,17 +81,17 @@ def _attempt(
         onnx.checker.check_model(candidate, full_check=True)
         difference = float(distance(candidate))
     except FaceMeshError as error:
-        return Step(name, float("nan"), str(error)), current
+        return Step(name, float("nan"), tolerance, str(error)), current
     except Exception as error:  # a rewrite is an offer: whatever goes wrong in it, the model without it is good
         reason = " ".join(str(error).split())[:300]
-        return Step(name, float("nan"), f"{type(error).__name__}: {reason}"), current
+        return Step(name, float("nan"), tolerance, f"{type(error).__name__}: {reason}"), current
     if not difference <= tolerance:
-        return Step(name, difference, f"outputs differ by {difference:.2g}, allowed are {tolerance:.2g}"), current
-    return Step(name, difference), candidate
+        return Step(name, difference, tolerance, f"outputs differ by {difference:.2g}, allowed are {tolerance:.2g}"), current
+    return Step(name, difference, tolerance), candidate
 
 
 def _apply(module: ModuleType, before: onnx.ModelProto) -> onnx.ModelProto | None:
-    """The model after one pass, without nodes and constants that nothing reads any more; None where the pass found nothing."""
+    """The model after one pass, without nodes and constants that nothing reads; None where the pass found nothing and there were none such."""
     model = ir.from_proto(onnx.shape_inference.infer_shapes(before))
     changed = module.run(model)
     removed = RemoveUnusedNodesPass()(model).modified

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+RETYPES = ("Cast", "Identity", "QuantizeLinear", "DequantizeLinear")  # stand between a layer and its weights and leave their shape alone
 PARAMETER_TYPES = {getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8")}
 
 
@@ -36,6 +37,28 @@ def summarise(model: onnx.ModelProto) -> ModelSummary:
         megabytes=model.ByteSize() / 1e6,
         operators=dict(sorted(Counter(node.op_type for node in graph.node).items())),
     )
+
+
+def weighted_layers(model: onnx.ModelProto) -> list[tuple[str, str, str, str]]:
+    """Name, operator, shape and type of the weights of every layer that has some: ("conv1", "Conv", "16x3x3x3", "FLOAT"); – for what is unknown."""
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    held |= {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    for node in model.graph.node:
+        if node.op_type in RETYPES and node.input and node.input[0] in held:
+            held[node.output[0]] = held[node.input[0]]
+    layers = []
+    for node in model.graph.node:
+        if node.op_type in WEIGHTED:
+            tensor = next((held[name] for name in reversed(node.input[:2]) if name in held), None)
+            shape, kind = ("–", "–") if tensor is None else ("x".join(map(str, tensor.dims)), onnx.TensorProto.DataType.Name(tensor.data_type))
+            layers.append((node.name or "–", node.op_type, shape, kind))
+    return layers
 
 
 def table(columns: dict[str, ModelSummary]) -> str:

@@ -10,17 +10,22 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def prnet_road():
-    """PRNet with 13.4 M live random parameters: ``network``, its ``spec``, ``plain``, ``rewritten`` and ``half`` models, the rewrites' ``steps``,
-    the ``images`` they were checked on and what ``plain`` makes of them (``expected``)."""
+def prnet_road(tmp_path_factory):
+    """PRNet with 13.4 M live random parameters, read from a checkpoint file: ``network``, its ``spec``, ``plain``, ``rewritten`` and
+    ``half`` models, the rewrites' ``steps``, the ``images`` they were checked on and what ``plain`` makes of them (``expected``)."""
     pytest.importorskip("onnxsim")
+    import torch
+
+    from export.checkpoint import load_checkpoint
     from export.fp16 import to_fp16
     from export.rewrite import rewrite
     from export.to_onnx import network_spec, to_onnx
     from export.verify import run_model, verification_images
     from tests.networks import live_prnet
 
-    network = live_prnet()
+    checkpoint = tmp_path_factory.mktemp("prnet_checkpoint") / "last.pt"
+    torch.save({"network": live_prnet().state_dict()}, checkpoint)
+    network = load_checkpoint("prnet", checkpoint)
     spec, plain = network_spec(network, "prnet"), to_onnx(network, "prnet")
     images = verification_images(spec.input, spec.crop_scale)
     expected = run_model(plain, images, spec.output.name)

@@ -54,6 +54,15 @@ def test_errors_are_whole_and_of_this_step_alone():
     assert str(Messages().failure("m.onnx: it failed")) == "m.onnx: it failed: the library gives no reason"
 
 
+@pytest.mark.parametrize("command", [[], ["onnx"], ["engine"], ["inspect"]])
+def test_help_is_plain_and_true_of_both_libraries(capsys, command):
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "`" not in text
+    assert "for this device" not in text
+
+
 @pytest.mark.parametrize("backend", LIBRARIES)
 def test_library_that_is_there_but_does_not_load(tmp_path, capsys, monkeypatch, backend):
     name = backend.replace("-", "_")

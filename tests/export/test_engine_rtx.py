@@ -254,7 +254,7 @@ def test_disk_full(build, tmp_path, monkeypatch, full):
     code, stderr, _ = build(model, "--batch", "1", "1", "2")
     monkeypatch.undo()
     assert code == 1
-    assert os.strerror(errno.ENOSPC) in stderr
+    assert f"error: {engine.with_name(full.removesuffix('.part'))}: cannot be written ({os.strerror(errno.ENOSPC)})" in stderr
     assert {path.name: path.read_bytes() for path in engine.parent.iterdir()} == before
 
 

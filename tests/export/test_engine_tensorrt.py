@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -143,6 +144,54 @@ def test_options_that_cannot_be(install, build, options, message):
     code, stderr, path = build(*options)
     assert (code, left_behind(path)) == (1, [])
     assert message in stderr
+
+
+@pytest.mark.parametrize(
+    ("cache", "message"),
+    [
+        ("out/m.engine", "m.engine: --timing-cache and -o would write the same file"),
+        ("out/../out/m.engine.json", "m.engine.json: --timing-cache and -o would write the same file"),
+        ("gone/timing.cache", "gone: no such folder; make it first or choose another place with --timing-cache"),
+        ("/proc/timing.cache", "/proc"),
+    ],
+)
+def test_timing_cache_that_could_not_be_written_stops_before_the_build(install, tmp_path, capsys, cache, message):
+    trt = install("tensorrt-10.3")
+    engine = tmp_path / "out" / "m.engine"
+    engine.parent.mkdir()
+    model = write_small_model(tmp_path / "m.onnx")
+    assert main(["engine", str(model), "-o", str(engine), "--timing-cache", str(tmp_path / cache)]) == 1
+    assert message in capsys.readouterr().err
+    assert (left_behind(engine), trt.calls) == ([], [])
+
+
+def test_folder_that_takes_no_engine_stops_before_the_build(install, tmp_path, capsys):
+    trt = install("tensorrt-10.3")
+    assert main(["engine", str(write_small_model(tmp_path / "m.onnx")), "-o", "/proc/m.engine"]) == 1
+    assert "error: /proc" in capsys.readouterr().err
+    assert trt.calls == []
+
+
+def test_full_disk_that_shows_at_the_last_moment(install, build, monkeypatch):
+    """A plan smaller than the buffer of its file does not fail before it is flushed; the earlier pair of files stays as it was."""
+    install("tensorrt-10.3")
+    _, _, engine = build()
+    before = {path.name: path.read_bytes() for path in engine.parent.iterdir()}
+    real_open = open
+
+    def open_full(path, *arguments, **keywords):
+        file = real_open(path, *arguments, **keywords)
+        if os.path.basename(path) == "m.engine.part":
+            file.close()
+            file = real_open("/dev/full", "wb")
+        return file
+
+    monkeypatch.setattr("builtins.open", open_full)
+    code, stderr, _ = build("--batch", "1", "1", "2")
+    monkeypatch.undo()
+    assert code == 1
+    assert f"error: {engine}: cannot be written ({os.strerror(errno.ENOSPC)})" in stderr
+    assert {path.name: path.read_bytes() for path in engine.parent.iterdir()} == before
 
 
 def test_timing_cache_of_another_version(install, build, tmp_path):

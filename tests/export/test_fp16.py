@@ -114,6 +114,12 @@ def test_quantised_model_is_refused():
         to_fp16(conv_graph(nodes, scale))
 
 
+def test_half_precision_model_is_refused():
+    half, _ = to_fp16(network())
+    with pytest.raises(FaceMeshError, match="in half precision already"):
+        to_fp16(half)
+
+
 def test_rounding_is_that_of_numpy():
     half, _ = to_fp16(network())
     rounded = with_rounding(half)

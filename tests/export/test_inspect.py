@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import onnx
 import pytest
 
@@ -74,6 +75,49 @@ def test_onnx(inspect, tmp_path, precision):
     assert lines["input"] == "image: 32 px, NCHW, RGB, 0 to 1"
     assert lines["spec"] == "belongs to this file"
     assert lines["SHA-256"] == file_sha256(path)
+
+
+@pytest.mark.parametrize(("precision", "kinds"), [("fp32", ["FLOAT"] * 2), ("fp16", ["FLOAT16"] * 2), ("int8", ["FLOAT", "INT8"])])
+def test_every_layer_with_weights_is_named(tmp_path, capsys, precision, kinds):
+    """The names are what ``export onnx --keep`` takes."""
+    path = write_small_model(tmp_path / "m.onnx", precision=precision)
+    if precision == "int8":
+        quantise_w2(path)
+    assert main(["inspect", str(path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert lines == [["weighted", "c1", "Conv", "4x3x3x3", kinds[0]], ["c2", "Conv", "3x4x3x3", kinds[1]]]
+
+
+def quantise_w2(path):
+    """The weights of the second layer as int8 with a DequantizeLinear, as the calibration writes them."""
+    model = onnx.load(path)
+    model.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(np.ones((3, 4, 3, 3), np.int8), "w2_int8"))
+    model.graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", ["w2_int8", "scale"], ["w2"]))
+    onnx.save(model, path)
+
+
+def test_two_computed_factors_have_no_weights(tmp_path, capsys):
+    path = write_small_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.graph.node.append(onnx.helper.make_node("MatMul", ["a", "b"], ["product"], "attention"))
+    onnx.save(model, path)
+    assert main(["inspect", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["attention", "MatMul", "–", "–"]
+
+
+@pytest.mark.parametrize("unknown", ["sides", "operator"])
+def test_arithmetic_that_is_unknown(inspect, tmp_path, unknown):
+    path = write_small_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    if unknown == "sides":
+        for dim, name in zip(model.graph.input[0].type.tensor_type.shape.dim[2:], "HW", strict=True):
+            dim.dim_param = name
+    else:
+        model.graph.node[1].op_type = "Unheard"
+    onnx.save(model, path)
+    code, lines = inspect(path)
+    assert code == 0
+    assert "216 parameters, – GFLOP for one face" in lines["network"]
 
 
 def test_onnx_without_its_spec(inspect, tmp_path):

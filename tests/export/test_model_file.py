@@ -65,6 +65,46 @@ def test_operators_outside_the_standard_are_named(tmp_path, op, domain):
         load_onnx(saved(tmp_path, toy(op=op, domain=domain)))
 
 
+@pytest.mark.parametrize("name", ["", "same"])
+def test_nodes_get_names_of_their_own(tmp_path, name):
+    model = toy()
+    for node in model.graph.node:
+        node.name = name
+    names = [node.name for node in load_onnx(saved(tmp_path, model)).graph.node]
+    assert all(names)
+    assert len({*names}) == 2
+
+
+@pytest.mark.parametrize("held", ["fp32", "fp16"])
+def test_precision_is_that_of_the_graph_whatever_the_spec_says(tmp_path, held):
+    model = toy()
+    if held == "fp16":
+        weight = model.graph.initializer[0]
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), "w_half"))
+        model.graph.node.insert(0, helper.make_node("Cast", ["w_half"], ["w"], "cast", to=TensorProto.FLOAT))
+    path = saved(tmp_path, model)
+    other = dataclasses.replace(SPEC, precision="fp16" if held == "fp32" else "fp32")
+    assert derive_spec(load_onnx(path), path, other).precision == held
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"input": dataclasses.replace(SPEC.input, size=32)}, "input size 16 instead of 32"),
+        ({"output": dataclasses.replace(SPEC.output, size=32)}, "output size 16 instead of 32"),
+        ({"output": dataclasses.replace(SPEC.output, scale=16.0)}, "output scale 17.6 instead of 16"),
+        ({"crop_scale": 1.5}, "crop scale 1.6 instead of 1.5"),
+    ],
+    ids=["input", "output", "scale", "crop"],
+)
+def test_spec_and_architecture_that_contradict_each_other_are_refused(tmp_path, change, words):
+    path = tmp_path / "model.onnx"
+    spec = write_model(toy(), SPEC, path)
+    assert derive_spec(toy(), path, SPEC) == spec
+    with pytest.raises(FaceMeshError, match=words):
+        derive_spec(toy(), path, dataclasses.replace(SPEC, **change))
+
+
 def test_invalid_graph_is_refused(tmp_path):
     model = toy()
     model.graph.node[1].input[0] = "nowhere"

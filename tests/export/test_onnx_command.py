@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 pytest.importorskip("onnxsim")
@@ -10,6 +12,7 @@ import numpy as np
 import onnx
 import torch
 
+import export.onnx_command
 import export.rewrite
 from export.__main__ import main
 from export.verify import run_model, verification_images
@@ -73,6 +76,58 @@ def test_onnx_without_spec_takes_the_rest_from_the_architecture(exported, tmp_pa
     assert "no spec beside it; add --arch" in capsys.readouterr().err
     assert run_cli("--weights", bare, "--arch", "edge", "-o", tmp_path / "out.onnx") == 0
     assert ModelSpec.load(tmp_path / "out.onnx.json").crop_scale == live_edge().crop_scale
+
+
+def test_half_precision_model_without_spec_is_called_that(exported, tmp_path, capsys):
+    from export.engine_source import open_source
+
+    half, bare, out = tmp_path / "half.onnx", tmp_path / "bare.onnx", tmp_path / "out.onnx"
+    assert run_cli("--weights", exported, "-o", half, "--precision", "fp16") == 0
+    bare.write_bytes(half.read_bytes())
+    assert run_cli("--weights", bare, "--arch", "edge", "-o", out) == 0
+    assert open_source(out).spec.precision == "fp16"
+    capsys.readouterr()
+    assert run_cli("--weights", half, "--precision", "fp16", "-o", tmp_path / "again.onnx") == 1
+    assert "in half precision already" in capsys.readouterr().err
+    assert not list(tmp_path.glob("again*"))
+
+
+def test_architecture_must_fit_the_spec_beside_the_model(exported, tmp_path, capsys):
+    out = tmp_path / "out.onnx"
+    assert run_cli("--weights", exported, "--arch", "prnet", "-o", out) == 1
+    error = capsys.readouterr().err
+    assert "not that of --arch prnet (input size 128 instead of 256, output size 64 instead of 256, output scale 140.8 instead of 281.6" in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    assert run_cli("--weights", exported, "--arch", "edge", "-o", out) == 0
+
+
+def test_error_in_the_last_comparison_leaves_nothing(exported, tmp_path, capsys):
+    given = tmp_path / "given.onnx"
+    given.write_bytes(exported.read_bytes())
+    spec = ModelSpec.load(ModelSpec.path_for(exported))
+    dataclasses.replace(spec, topology="nope.npz").save(ModelSpec.path_for(given))
+    assert run_cli("--weights", given, "-o", tmp_path / "out.onnx") == 1
+    assert "nope.npz" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(("allowed", "said"), [(1e-5, ""), (3e-5, "rewrites may differ by 3e-05 here instead of 1e-05")])
+def test_wider_tolerance_is_said(capsys, allowed, said):
+    export.onnx_command._print_steps([export.rewrite.Step("fold_constants", 2e-6, allowed)])
+    out = capsys.readouterr().out
+    assert "fold_constants: largest difference 2e-06" in out
+    assert ("may differ" in out) == bool(said)
+    assert said in out
+
+
+def test_help_is_plain_text(capsys):
+    with pytest.raises(SystemExit):
+        run_cli("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "A checkpoint, or a model that is ONNX already, becomes" in text
+    assert "one position map (N,3,S,S) or (N,S,S,3)" in text
+    assert "``" not in text
 
 
 def test_dropped_rewrite_is_a_warning(exported, tmp_path, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""PRNet from PyTorch to FP16: what each step costs."""
+"""PRNet from a checkpoint file to FP16: what each step costs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def operators(model):
     return Counter(node.op_type for node in model.graph.node)
 
 
-def test_plain_export_computes_what_pytorch_computes(prnet_road):
+def test_checkpoint_and_plain_export_compute_what_the_network_computes(prnet_road):
     require_live(prnet_road.expected, prnet_road.spec, "plain")
     assert prnet_road.expected.std(0).mean() * prnet_road.spec.output.scale > 5  # px between pictures, over the whole map
     with torch.no_grad():
-        expected = prnet_road.network(torch.from_numpy(prnet_road.images)).numpy()
+        expected = live_prnet()(torch.from_numpy(prnet_road.images)).numpy()
     np.testing.assert_allclose(prnet_road.expected, expected, atol=1e-5)
     assert operators(prnet_road.plain)["ConvTranspose"] == 17
     assert prnet_road.plain.opset_import[0].version == 17
@@ -63,10 +63,12 @@ def test_half_precision_costs_a_fraction_of_a_pixel(prnet_road):
 
 
 def test_files_run_in_the_runtime(prnet_road, prnet_files):
-    for path in prnet_files.values():
+    """Scaled to the largest output; the batch of two and the runtime's own settings may add up in another order."""
+    tolerances = {"fp32": 1e-5 * max(1.0, float(np.abs(prnet_road.expected).max())), "fp16": 0.02}
+    for precision, path in prnet_files.items():
         with open_runner(path, max_batch=2) as runner:
             runner.input[:] = prnet_road.images[:2]
-            assert np.abs(runner.infer(2) - prnet_road.expected[:2]).max() < 0.05
+            assert np.abs(runner.infer(2) - prnet_road.expected[:2]).max() < tolerances[precision]
 
 
 def test_graph_without_the_exporters_own_optimiser_ends_the_same(prnet_road):
@@ -84,6 +86,8 @@ def test_graph_without_the_exporters_own_optimiser_ends_the_same(prnet_road):
     raw = program.model_proto
     assert operators(raw)["BatchNormalization"] == 48
     assert operators(raw)["Pad"] == 11
+    for node in raw.graph.node:
+        node.name = ""  # as other exporters leave them
     model, steps = rewrite(raw, prnet_road.images, "position_map")
     assert operators(model) == operators(prnet_road.rewritten)
     assert not [step for step in steps if step.dropped]

@@ -13,8 +13,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 import export.rewrite
-from export.passes import fold_batch_norm
-from export.rewrite import rewrite
+from export.passes import fold_batch_norm, subpixel_transposed
+from export.rewrite import ROUNDING_FACTOR, TOLERANCE, rewrite
 from export.verify import run_model
 from runtime.errors import FaceMeshError
 from tests.export.graphs import conv_graph, norm_node, normalisation, weights
@@ -84,6 +84,36 @@ def test_nothing_to_do_is_no_step(model):
     twice, steps = rewrite(once, IMAGES, "position_map")
     assert not steps
     assert twice.SerializeToString() == once.SerializeToString()
+
+
+@pytest.mark.parametrize("name", ["", "same", "ConvTranspose_1"], ids=["unnamed", "all the same", "a name that is given out"])
+def test_names_that_are_missing_or_shared_cost_no_rewrite(name):
+    """The names of new nodes come from those of the old ones."""
+    nodes = [
+        helper.make_node("ConvTranspose", ["image", "w"], ["a"], name, strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("ConvTranspose", ["a", "w"], ["b"], "" if name.endswith("_1") else name, strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["b"], ["position_map"], name),
+    ]
+    model = conv_graph(nodes, {"w": weights(4, 4, 4, 4)})
+    before = model.SerializeToString()
+    result, steps = rewrite(model, IMAGES, "position_map", [subpixel_transposed])
+    assert [(step.name, step.dropped) for step in steps if step.name != "onnxsim"] == [("subpixel_transposed", None)]
+    assert "ConvTranspose" not in [node.op_type for node in result.graph.node]
+    assert model.SerializeToString() == before
+
+
+def test_step_says_what_it_was_allowed(model, monkeypatch):
+    """1e-5 of the largest output, or four times what another order of the same sums makes."""
+    largest = float(np.abs(run_model(model, IMAGES, "position_map")).max())
+    _, steps = rewrite(model, IMAGES, "position_map")
+    assert steps[0].allowed == pytest.approx(TOLERANCE * max(1, largest))
+
+    def run_rounding(*arguments, optimised=True):
+        return run_model(*arguments) + np.float32(0 if optimised else 0.01)
+
+    monkeypatch.setattr(export.rewrite, "run_model", run_rounding)
+    _, steps = rewrite(model, IMAGES, "position_map")
+    assert steps[0].allowed == pytest.approx(ROUNDING_FACTOR * 0.01, rel=1e-3)
 
 
 def test_model_that_does_not_run_is_refused(model):
