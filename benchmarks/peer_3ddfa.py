@@ -24,30 +24,21 @@ from runtime import onnx_runner
 from runtime.errors import FaceMeshError
 from runtime.npz_files import read_npz
 from training.face_model import FaceModel
-from training.networks.edge import BLOCKS, DepthwiseSeparable
+from training.networks.edge import MobileEncoder
 
 SIZE = 120  # px, side of the network's input
 NO_NECK_VERTICES = 38_365  # how many its face model without neck and ears has (bfm_noneck_v3)
 
 
-class Mb05(nn.Module):
+class Mb05(MobileEncoder):
     """(B, 3, 120, 120) float32 BGR in (x - 127.5) / 128 -> (B, 62) normalised parameters."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        channels = 16
-        for name, channels_out, stride in BLOCKS:
-            self.add_module(name, DepthwiseSeparable(channels, channels_out, stride))
-            channels = channels_out
-        self.fc_param = nn.Linear(channels, 62)
+        super().__init__(residual={})
+        self.fc_param = nn.Linear(512, 62)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = torch.relu(self.bn1(self.conv1(image)))
-        for name, _, _ in BLOCKS:
-            x = self.get_submodule(name)(x)
-        return self.fc_param(x.mean((2, 3)))
+        return self.fc_param(super().forward(image).mean((2, 3)))
 
 
 class Mb05Steps:

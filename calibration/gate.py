@@ -42,7 +42,7 @@ def pass_gate(
     """Quantise ``layers``; while the NME grows by more than the share ``limit``, return the most sensitive ones to float.
 
     ``find_losses`` is asked for the order, the most sensitive first, only where it is needed. The number of float layers is doubled until
-    the limit is met and then reduced by bisection. Raises `FaceMeshError` with the best figure when half of the layers do not suffice.
+    the limit is met and then reduced by bisection. Raises `FaceMeshError` with the best figure when `MOST_FLOAT` of the layers do not suffice.
     """
     from calibration.qdq import insert_qdq
 

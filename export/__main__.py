@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from export import engine_command, inspect_command, onnx_command
-from runtime.cli import run_guarded
+from runtime.cli import run_subcommands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m export", description="From a trained checkpoint to a model that the runtime takes.")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (onnx_command, engine_command, inspect_command):
-        module.add_parser(subparsers)
-    args = parser.parse_args(argv)
-    return run_guarded(lambda: args.func(args))
+    return run_subcommands(
+        "export", "From a trained checkpoint to a model that the runtime takes.", (onnx_command, engine_command, inspect_command), argv
+    )
 
 
 if __name__ == "__main__":

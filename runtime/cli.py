@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from runtime.errors import FaceMeshError
 
@@ -25,6 +27,16 @@ EXTRA_OF = {
     "cuda": "trt",
     "tensorrt_rtx": "rtx",
 }
+
+
+def run_subcommands(package: str, description: str, modules: Sequence[ModuleType], argv: Sequence[str] | None) -> int:
+    """``python -m PACKAGE COMMAND …``: each module has ``add_parser(subparsers)``, which sets ``func``. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog=f"python -m {package}", description=description)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in modules:
+        module.add_parser(subparsers)
+    args = parser.parse_args(argv)
+    return run_guarded(lambda: args.func(args))
 
 
 def run_guarded(command: Callable[[], int | None]) -> int:

@@ -51,7 +51,7 @@ class OnnxRunner:
     def close(self) -> None:
         """Free the model; the runner cannot be used afterwards."""
         self._bindings.clear()
-        del self._session
+        self._session = None
 
     def __enter__(self) -> OnnxRunner:
         return self

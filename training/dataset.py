@@ -71,8 +71,7 @@ class FaceCrops:
 
     def _crop(self, row: int, generator: np.random.Generator) -> tuple:
         labels, augmentation = self.labels, self.augmentation
-        mirrored, border = False, None
-        turn = np.eye(3)
+        turn, mirrored, border = np.eye(3), False, None
         if augmentation is not None:
             mirrored = bool(generator.random() < 0.5)
             turn = augmentation.draw_turn(generator, labels.box[row], mirrored)
@@ -81,17 +80,16 @@ class FaceCrops:
         box = np.concatenate([low, high])
         if augmentation is not None:
             box = augmentation.jitter_box(generator, box)
-        matrix = crop_matrix(box, self.crop_scale, self.size) @ turn
-        if augmentation is not None:
             border = augmentation.draw_border(generator, self.size)
-        picture = self.images[row]
+        crop = crop_matrix(box, self.crop_scale, self.size)
+        matrix, picture = crop @ turn, self.images[row]
         image = warp_crop(picture, matrix, self.size)
         if border is not None:
             inside = cv2.warpAffine(np.ones(picture.shape[:2], np.uint8), matrix, (self.size, self.size), flags=cv2.INTER_NEAREST)
             image = np.where(inside[..., None] > 0, image, border)
         if augmentation is not None:
             image = occlude(generator, photometric(generator, image, augmentation), augmentation)
-        box_size = np.sqrt(np.prod(high - low)) * np.sqrt(abs(np.linalg.det(matrix[:, :2]))) / np.sqrt(abs(np.linalg.det(turn[:2, :2])))
+        box_size = crop[0, 0] * np.sqrt(np.prod(high - low))  # neither turning nor mirroring changes sizes
         return image, self._pose(row, matrix), mirrored, np.float32(box_size)
 
     def _pose(self, row: int, matrix: NDArray[np.float64]) -> NDArray[np.float32]:

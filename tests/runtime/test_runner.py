@@ -133,3 +133,8 @@ def test_missing_library_names_the_extra(live_model, monkeypatch):
     monkeypatch.delitem(sys.modules, "runtime.onnx_runner", raising=False)
     with pytest.raises(FaceMeshError, match=r"onnxruntime, which is not installed; pip install 'facemesh-edge\[cpu\]'"):
         open_runner(live_model)
+
+
+def test_closing_twice_is_harmless(live_model):
+    with open_runner(live_model) as runner:
+        runner.close()

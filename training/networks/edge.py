@@ -14,6 +14,8 @@ matrix product are all the operators there are. 0.16 GFLOP.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -73,22 +75,24 @@ class ResidualSeparable(nn.Module):
 class MobileEncoder(nn.Module):
     """(B, 3, S, S) -> (B, 512, S/32, S/32) float32."""
 
-    def __init__(self) -> None:
+    def __init__(self, residual: Mapping[str, int] = RESIDUAL) -> None:
+        """``residual``: how many residual blocks follow which block; none make it the plain MobileNetV1 × 0.5."""
         super().__init__()
+        self.residual = residual
         self.conv1 = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         channels = 16
         for name, channels_out, stride in BLOCKS:
             self.add_module(name, DepthwiseSeparable(channels, channels_out, stride))
             channels = channels_out
-            if name in RESIDUAL:
-                self.add_module(f"{name}_residual", nn.Sequential(*(ResidualSeparable(channels) for _ in range(RESIDUAL[name]))))
+            if name in residual:
+                self.add_module(f"{name}_residual", nn.Sequential(*(ResidualSeparable(channels) for _ in range(residual[name]))))
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.bn1(self.conv1(x)))
         for name, _, _ in BLOCKS:
             x = self.get_submodule(name)(x)
-            if name in RESIDUAL:
+            if name in self.residual:
                 x = self.get_submodule(f"{name}_residual")(x)
         return x
 
