@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "simd.h"
@@ -46,12 +47,17 @@ void transform_points(const float *points, int count, const Affine &a, float *ou
     }
 }
 
+typedef float Lanes __attribute__((vector_size(16))); // GCC and Clang, every platform: a point and an unused fourth
+
+// Points of a map row -> points of a grid row, by linear interpolation. Writes one float beyond the last point.
 FACEMESH_MULTIVERSION
 void widen(const float *row, const int32_t *left, const float *weight, int count, float *out) {
-#pragma omp simd
     for (int i = 0; i < count; ++i) {
-        const float value = row[left[i]];
-        out[i] = value + weight[i] * (row[left[i] + 3] - value);
+        Lanes a, b;
+        std::memcpy(&a, row + left[i], sizeof a);
+        std::memcpy(&b, row + left[i] + 3, sizeof b);
+        a += weight[i] * (b - a);
+        std::memcpy(out + 3 * i, &a, sizeof a);
     }
 }
 
@@ -81,10 +87,8 @@ Decoder::Decoder(const int32_t *face_indices, size_t face_count, std::vector<int
         const int32_t left = int32_t(position);
         const float weight = float(position - left);
         row_taps_.push_back({left, weight});
-        for (int channel = 0; channel < 3; ++channel) {
-            column_left_.push_back(3 * left + channel);
-            column_weight_.push_back(weight);
-        }
+        column_left_.push_back(3 * left);
+        column_weight_.push_back(weight);
     }
 }
 
@@ -114,7 +118,7 @@ void Decoder::decode_sampled(const float *map, const Affine &affine, float *vert
     const size_t plane = size_t(map_size_) * map_size_, width = 3 * size_t(resolution_);
     Affine linear = affine;
     linear.tx = linear.ty = 0;
-    std::vector<float> offset(width), map_row(3 * (size_t(map_size_) + 1)), buffers[2] = {std::vector<float>(width), std::vector<float>(width)};
+    std::vector<float> offset(width), map_row(3 * (size_t(map_size_) + 1) + 1), buffers[2] = {std::vector<float>(width + 1), std::vector<float>(width + 1)};
     for (size_t i = 0; i < width; i += 3) {
         offset[i] = affine.tx;
         offset[i + 1] = affine.ty;
@@ -127,7 +131,7 @@ void Decoder::decode_sampled(const float *map, const Affine &affine, float *vert
             transform_points(map + 3 * pixel, map_size_, linear, map_row.data());
         else
             transform_planes(map + pixel, map + plane + pixel, map + 2 * plane + pixel, map_size_, linear, map_row.data());
-        widen(map_row.data(), column_left_.data(), column_weight_.data(), int(width), buffers[slot].data());
+        widen(map_row.data(), column_left_.data(), column_weight_.data(), resolution_, buffers[slot].data());
         held[slot] = row;
     };
     for (const Run &run : runs_) {

@@ -46,8 +46,8 @@ class Decoder {
     std::vector<int32_t> landmark_vertices_;
     std::vector<Run> runs_;
     std::vector<Tap> row_taps_;          // (resolution,)
-    std::vector<int32_t> column_left_;   // (resolution * 3,) offsets into an interleaved map row
-    std::vector<float> column_weight_;   // (resolution * 3,)
+    std::vector<int32_t> column_left_;   // (resolution,) offsets into an interleaved map row
+    std::vector<float> column_weight_;   // (resolution,)
 };
 
 } // namespace facemesh

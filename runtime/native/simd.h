@@ -9,3 +9,6 @@
 #else
 #define FACEMESH_MULTIVERSION
 #endif
+
+// What a multiversioned function is made of: compiled anew into each version.
+#define FACEMESH_INLINE inline __attribute__((always_inline))
