@@ -9,59 +9,51 @@
 #include "simd.h"
 
 #ifdef __SSE2__
+#include <xmmintrin.h>
 #include <emmintrin.h>
 #endif
 
 namespace facemesh {
 namespace {
 
-// Per output coordinate `count` source coordinates with weights that sum to 1; unused ones, and those outside the frame, have weight 0.
-struct Taps {
-    int count;
-    std::vector<int32_t> index; // (size, count)
-    std::vector<float> weight;  // (size, count)
-    std::vector<int32_t> used;  // (size,): how many of them come first that are used
+constexpr float NOTHING = 1.0f / 131072; // weights are rounded to 1/65536 in the end
+
+// Per output coordinate a window of `count` neighbouring source coordinates from `start` on, all inside the frame, with weights that sum
+// to 1, or less at the frame's border: black lies outside.
+struct Filter {
+    int capacity; // the largest count
+    std::vector<int32_t> start, count; // (size,)
+    std::vector<float> weight;         // (size, capacity), 0 beyond count
 };
 
-// The bilinear samples of `samples` equal parts of every output pixel, neighbours that fall on the same source coordinate joined.
-Taps make_taps(int size, int samples, double s, double t, int extent) {
-    const int capacity = 2 * samples;
-    Taps all{capacity, std::vector<int32_t>(size_t(size) * capacity), std::vector<float>(size_t(size) * capacity), std::vector<int32_t>(size)};
-    const double part = 1.0 / samples;
-    int longest = 2;
-    int32_t inside = 0; // any coordinate in use: what has weight 0 points there, so that it does not widen the range that is read
+// The bilinear samples of `samples` equal parts of every output pixel; output coordinate = s * source coordinate + t.
+Filter make_filter(int size, int samples, double s, double t, int extent) {
+    const double step = 1 / (samples * s), last_sample = (samples - 1) * step;
+    const int reach = int(last_sample) + 3;
+    Filter filter{std::min(reach, extent), std::vector<int32_t>(size), std::vector<int32_t>(size), {}};
+    filter.weight.resize(size_t(size) * filter.capacity);
+    std::vector<float> weights(reach);
+    const float part = 1.0f / samples;
     for (int output = 0; output < size; ++output) {
-        int32_t *indices = all.index.data() + output * capacity;
-        float *weights = all.weight.data() + output * capacity;
-        int used = 0;
-        const auto add = [&](int32_t coordinate, float weight) {
-            if (coordinate < 0 || coordinate >= extent) return; // black outside the frame
-            int tap = used; // source coordinates rise from sample to sample: an equal one is the last or the last but one
-            for (int back = 1; back <= 2 && back <= used; ++back)
-                if (indices[used - back] == coordinate) tap = used - back;
-            if (tap == used) {
-                indices[used] = inside = coordinate;
-                weights[used++] = 0;
-            }
-            weights[tap] += weight;
-        };
+        const double first = (output - t) / s - last_sample / 2, left = std::floor(first);
+        if (!(left > -1 - reach && left < extent)) continue;
+        std::fill(weights.begin(), weights.end(), 0.0f);
         for (int sample = 0; sample < samples; ++sample) {
-            const double position = (output + (sample - (samples - 1) / 2.0) * part - t) / s;
-            if (!(position > -1 && position < extent)) continue;
-            const int32_t left = int32_t(position + 1) - 1; // rounded down, as it is above -1
-            const double fraction = position - left;
-            add(left, float((1 - fraction) * part));
-            add(left + 1, float(fraction * part));
+            const double position = first - left + sample * step;
+            const int place = int(position);
+            const float fraction = float(position - place);
+            weights[place] += (1 - fraction) * part;
+            weights[place + 1] += fraction * part;
         }
-        all.used[output] = used;
-        longest = std::max(longest, used);
+        int begin = std::max(0, -int(left)), end = std::min(reach, extent - int(left));
+        while (begin < end && weights[end - 1] < NOTHING) --end;
+        while (begin < end && weights[begin] < NOTHING) ++begin;
+        if (begin >= end) continue;
+        filter.start[output] = int32_t(left) + begin;
+        filter.count[output] = end - begin;
+        std::copy(weights.begin() + begin, weights.begin() + end, filter.weight.begin() + output * filter.capacity);
     }
-    Taps taps{longest, std::vector<int32_t>(size_t(size) * longest, inside), std::vector<float>(size_t(size) * longest), std::move(all.used)};
-    for (int output = 0; output < size; ++output) {
-        std::copy_n(all.index.data() + output * capacity, taps.used[output], taps.index.data() + output * longest);
-        std::copy_n(all.weight.data() + output * capacity, taps.used[output], taps.weight.data() + output * longest);
-    }
-    return taps;
+    return filter;
 }
 
 // 0..1 in 1/65536; 1 itself is one part less.
@@ -98,32 +90,29 @@ void weigh_rows(const uint8_t *const *rows, const uint16_t *weights, int count, 
     for (int done = 5; done < count; ++done) weigh_rows<1, true>(rows + done, weights + done, length, out);
 }
 
-// The taps of a column as a window of neighbouring pixels, two at a time: eight lanes are the channels of a pixel, those of the next one
-// and two unused ones.
+// The filter of the columns, two neighbouring pixels at a time: eight lanes are the channels of a pixel, those of the next one and two
+// unused ones.
 typedef uint16_t Lanes __attribute__((vector_size(16))); // GCC and Clang, every platform
 
-struct Windows {
+struct PairedFilter {
     int pairs;
-    std::vector<int32_t> start;  // (size,): offset of the first pixel in a row
-    std::vector<Lanes> weights;  // (size, pairs), in 1/65536
+    std::vector<int32_t> start; // (size,): offset of the first pixel in a row
+    std::vector<Lanes> weights; // (size, pairs), in 1/65536
 };
 
-Windows make_windows(const Taps &taps, int size, int32_t first_column) {
-    int32_t widest = 1;
-    for (int x = 0; x < size; ++x)
-        if (taps.used[x]) widest = std::max(widest, taps.index[x * taps.count + taps.used[x] - 1] - taps.index[x * taps.count] + 1);
-    const int pairs = (widest + 1) / 2;
-    Windows windows{pairs, std::vector<int32_t>(size), std::vector<Lanes>(size_t(size) * pairs)};
+PairedFilter pair_up(const Filter &filter, int size, int32_t first_column) {
+    const int pairs = (*std::max_element(filter.count.begin(), filter.count.end()) + 1) / 2;
+    PairedFilter paired{pairs, std::vector<int32_t>(size), std::vector<Lanes>(size_t(size) * pairs)};
     for (int x = 0; x < size; ++x) {
-        const int32_t *index = taps.index.data() + x * taps.count;
-        windows.start[x] = 3 * (index[0] - first_column);
-        for (int tap = 0; tap < taps.used[x]; ++tap) {
-            const int32_t place = index[tap] - index[0];
-            const uint16_t weight = fixed_point(taps.weight[x * taps.count + tap]);
-            for (int channel = 0; channel < 3; ++channel) windows.weights[x * pairs + place / 2][3 * (place % 2) + channel] = weight;
+        if (filter.count[x] == 0) continue;
+        paired.start[x] = 3 * (filter.start[x] - first_column);
+        for (int tap = 0; tap < filter.count[x]; ++tap) {
+            const uint16_t weight = fixed_point(filter.weight[x * filter.capacity + tap]);
+            Lanes &lanes = paired.weights[x * pairs + tap / 2];
+            for (int channel = 0; channel < 3; ++channel) lanes[3 * (tap % 2) + channel] = weight;
         }
     }
-    return windows;
+    return paired;
 }
 
 typedef float Point __attribute__((vector_size(16)));
@@ -134,60 +123,69 @@ FACEMESH_INLINE Point joined(Lanes sum) { // the two pixels added
     const __m128i both = _mm_add_epi16(__m128i(sum), _mm_srli_si128(__m128i(sum), 6));
     return Point(_mm_cvtepi32_ps(_mm_unpacklo_epi16(both, _mm_setzero_si128())));
 }
+FACEMESH_INLINE void transpose(Point &a, Point &b, Point &c, Point &d) {
+    __m128 rows[4] = {__m128(a), __m128(b), __m128(c), __m128(d)};
+    _MM_TRANSPOSE4_PS(rows[0], rows[1], rows[2], rows[3]);
+    a = Point(rows[0]), b = Point(rows[1]), c = Point(rows[2]), d = Point(rows[3]);
+}
 #else
 FACEMESH_INLINE Lanes high_product(Lanes a, Lanes b) {
     typedef uint32_t Wide __attribute__((vector_size(32)));
     return __builtin_convertvector((__builtin_convertvector(a, Wide) * __builtin_convertvector(b, Wide)) >> 16, Lanes);
 }
-FACEMESH_INLINE Point joined(Lanes sum) {
-    return Point{float(sum[0] + sum[3]), float(sum[1] + sum[4]), float(sum[2] + sum[5]), 0};
+FACEMESH_INLINE Point joined(Lanes sum) { return Point{float(sum[0] + sum[3]), float(sum[1] + sum[4]), float(sum[2] + sum[5]), 0}; }
+FACEMESH_INLINE void transpose(Point &a, Point &b, Point &c, Point &d) {
+    const Point first = {a[0], b[0], c[0], d[0]}, second = {a[1], b[1], c[1], d[1]}, third = {a[2], b[2], c[2], d[2]};
+    a = first, b = second, c = third;
 }
 #endif
 
-// Weighted sums of the pixels of one row, times gain, plus low; out: (size, 4), the fourth unused. PAIRS 0: any number.
+// One row of the network's input: three targets with `step` from pixel to pixel.
+struct Target {
+    float *first, *second, *third;
+    int step;
+};
+
+// Weighted sums of the pixels of one row, times gain, plus low. PAIRS 0: any number.
 template <int PAIRS>
-FACEMESH_INLINE void weigh_columns(const uint16_t *row, const Windows &windows, int size, float low, float gain, float *out) {
-    const int pairs = PAIRS ? PAIRS : windows.pairs;
-    const int32_t *start = windows.start.data();
-    const Lanes *weights = windows.weights.data();
-    for (int x = 0; x < size; ++x, weights += pairs) {
+FACEMESH_INLINE void weigh_columns(const uint16_t *row, const PairedFilter &filter, int size, float low, float gain, const Target &target) {
+    const int pairs = PAIRS ? PAIRS : filter.pairs;
+    const int32_t *start = filter.start.data();
+    const Lanes *weights = filter.weights.data();
+    const auto pixel = [&](int x) __attribute__((always_inline)) {
         Lanes sum{};
         for (int pair = 0; pair < pairs; ++pair) {
-            Lanes pixels;
-            std::memcpy(&pixels, row + start[x] + 6 * pair, sizeof pixels);
-            sum += high_product(pixels, weights[pair]);
+            Lanes colours;
+            std::memcpy(&colours, row + start[x] + 6 * pair, sizeof colours);
+            sum += high_product(colours, weights[x * pairs + pair]);
         }
-        const Point point = low + gain * joined(sum);
-        std::memcpy(out + 4 * x, &point, sizeof point);
+        return low + gain * joined(sum);
+    };
+    int x = 0;
+    if (target.step == 1) {
+        for (; x + 4 <= size; x += 4) {
+            Point a = pixel(x), b = pixel(x + 1), c = pixel(x + 2), d = pixel(x + 3);
+            transpose(a, b, c, d);
+            std::memcpy(target.first + x, &a, sizeof a);
+            std::memcpy(target.second + x, &b, sizeof b);
+            std::memcpy(target.third + x, &c, sizeof c);
+        }
+    }
+    for (; x < size; ++x) {
+        const Point point = pixel(x);
+        target.first[x * target.step] = point[0];
+        target.second[x * target.step] = point[1];
+        target.third[x * target.step] = point[2];
     }
 }
 
 FACEMESH_MULTIVERSION
-void weigh_columns(const uint16_t *row, const Windows &windows, int size, float low, float gain, float *out) {
-    switch (windows.pairs) {
-    case 1: weigh_columns<1>(row, windows, size, low, gain, out); return;
-    case 2: weigh_columns<2>(row, windows, size, low, gain, out); return;
-    case 3: weigh_columns<3>(row, windows, size, low, gain, out); return;
-    default: weigh_columns<0>(row, windows, size, low, gain, out); return;
-    }
-}
-
-// (count, 4) -> three targets with `step` from pixel to pixel.
-FACEMESH_MULTIVERSION
-void split_channels(const float *pixels, int count, float *first, float *second, float *third, int step) {
-    if (step == 1) {
-#pragma omp simd
-        for (int i = 0; i < count; ++i) {
-            first[i] = pixels[4 * i];
-            second[i] = pixels[4 * i + 1];
-            third[i] = pixels[4 * i + 2];
-        }
-    } else {
-        for (int i = 0; i < count; ++i) {
-            first[i * step] = pixels[4 * i];
-            second[i * step] = pixels[4 * i + 1];
-            third[i * step] = pixels[4 * i + 2];
-        }
+void weigh_columns(const uint16_t *row, const PairedFilter &filter, int size, float low, float gain, const Target &target) {
+    switch (filter.pairs) {
+    case 1: weigh_columns<1>(row, filter, size, low, gain, target); return;
+    case 2: weigh_columns<2>(row, filter, size, low, gain, target); return;
+    case 3: weigh_columns<3>(row, filter, size, low, gain, target); return;
+    default: weigh_columns<0>(row, filter, size, low, gain, target); return;
     }
 }
 
@@ -215,25 +213,35 @@ void finish_crop(const uint8_t *crop, const InputFormat &format, float *out) {
 void crop_axis_aligned(const uint8_t *image, int height, int width, int64_t row_stride, double s, double tx, double ty, int samples,
                        const InputFormat &format, float *out) {
     const int size = format.size, step = format.channels_last ? 3 : 1;
-    const Taps columns = make_taps(size, samples, s, tx, width), rows = make_taps(size, samples, s, ty, height);
-    std::vector<uint16_t> row_weights(rows.weight.size());
-    for (size_t i = 0; i < row_weights.size(); ++i) row_weights[i] = fixed_point(rows.weight[i]);
-    const auto [first, last] = std::minmax_element(columns.index.begin(), columns.index.end());
-    const int32_t first_column = *first, length = 3 * (*last - first_column + 1);
-    const Windows windows = make_windows(columns, size, first_column);
+    const Filter columns = make_filter(size, samples, s, tx, width), rows = make_filter(size, samples, s, ty, height);
+    int32_t first_column = width, end_column = 0;
+    for (int x = 0; x < size; ++x) {
+        if (columns.count[x] == 0) continue;
+        first_column = std::min(first_column, columns.start[x]);
+        end_column = std::max(end_column, columns.start[x] + columns.count[x]);
+    }
+    const int length = 3 * std::max(0, end_column - first_column);
+    const PairedFilter paired = pair_up(columns, size, first_column);
 
     // Channel c of the frame goes to plane c, or to plane 2 - c where colours are swapped.
     const ptrdiff_t plane = format.channels_last ? 1 : ptrdiff_t(size) * size;
-    std::vector<float> pixels(4 * size_t(size));
-    std::vector<uint16_t> blended(length + 6 * windows.pairs + 2); // windows may reach beyond the last pixel
-    std::vector<const uint8_t *> sources(rows.count);
+    std::vector<uint16_t> blended(length + 6 * paired.pairs + 2); // pairs may reach beyond the last pixel
+    std::vector<const uint8_t *> sources(rows.capacity);
+    std::vector<uint16_t> weights(rows.capacity);
     for (int y = 0; y < size; ++y) {
-        for (int tap = 0; tap < rows.count; ++tap) sources[tap] = image + rows.index[y * rows.count + tap] * row_stride + 3 * first_column;
-        weigh_rows(sources.data(), row_weights.data() + y * rows.count, rows.used[y], length, blended.data());
-        weigh_columns(blended.data(), windows, size, format.low, format.gain / 256, pixels.data());
-        float *first_plane = out + ptrdiff_t(y) * size * step, *second_plane = first_plane + plane, *third_plane = second_plane + plane;
-        if (format.swap_colours) std::swap(first_plane, third_plane);
-        split_channels(pixels.data(), size, first_plane, second_plane, third_plane, step);
+        int used = 0;
+        for (int tap = 0; tap < rows.count[y]; ++tap) {
+            const uint16_t weight = fixed_point(rows.weight[y * rows.capacity + tap]);
+            if (weight == 0) continue;
+            weights[used] = weight;
+            sources[used++] = image + (rows.start[y] + tap) * row_stride + 3 * ptrdiff_t(first_column);
+        }
+        weigh_rows(sources.data(), weights.data(), used, length, blended.data());
+        Target target{out + ptrdiff_t(y) * size * step, nullptr, nullptr, step};
+        target.second = target.first + plane;
+        target.third = target.second + plane;
+        if (format.swap_colours) std::swap(target.first, target.third);
+        weigh_columns(blended.data(), paired, size, format.low, format.gain / 256, target);
     }
 }
 
