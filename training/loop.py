@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from runtime.errors import FaceMeshError
@@ -27,6 +28,7 @@ from training.schedule import Schedule
 from training.targets import PositionMapLoss, PositionMapTargets
 
 YAW_BINS_DEG = (0, 30, 60, 180)
+STATISTICS_BATCHES = 100
 
 
 def create_seeded(name: str, seed: int) -> nn.Module:
@@ -61,6 +63,7 @@ class Trainer:
             training.epoch = self.epoch
             started = time.monotonic()
             train_loss = self._train_epoch(training, workers)
+            self._measure_statistics(training)
             scores = self.validate(validation, workers)
             self.epoch += 1
             row = {
@@ -130,12 +133,25 @@ class Trainer:
             else:
                 mean.copy_(new)
 
+    def _measure_statistics(self, crops: FaceCrops) -> None:
+        """Give the averaged weights normalisation statistics of their own, as in stochastic weight averaging (Izmailov et al., UAI 2018, 3.2).
+
+        Those of the training weights lag behind: PRNet's normalisation moves them by a thousandth per step.
+        """
+        with self._autocast():
+            update_bn((self._images(crops[index]) for index in range(min(STATISTICS_BATCHES, len(crops)))), self.averaged)
+
     def _predict(self, network: nn.Module, batch: CropBatch) -> Tensor:
         """Position maps in crop px, float32."""
-        image = image_tensor(self.network, torch.from_numpy(batch.images).to(self.device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.bfloat16):
-            maps = network(image)
+        with self._autocast():
+            maps = network(self._images(batch))
         return maps.float() * self.network.output_scale
+
+    def _images(self, batch: CropBatch) -> Tensor:
+        return image_tensor(self.network, torch.from_numpy(batch.images).to(self.device)).contiguous(memory_format=torch.channels_last)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.bfloat16)
 
     def _target(self, batch: CropBatch) -> tuple[Tensor, Tensor]:
         coefficients = self.coefficients[torch.from_numpy(batch.rows).to(self.device)]

@@ -90,6 +90,15 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(toy, tmp_path):
         torch.testing.assert_close(second.averaged.state_dict()[name], value, msg=name)
 
 
+def test_statistics_of_the_averaged_weights_are_those_of_the_data(toy, tmp_path):
+    trainer, training, validation = start(toy, tmp_path, 1)
+    trainer.network.trunk[1].momentum = trainer.averaged.trunk[1].momentum = 1e-3  # PRNet's: far behind after so few steps
+    trainer.fit(training, validation, workers=0)
+    images = torch.cat([trainer._images(training[index]) for index in range(len(training))])
+    expected = trainer.averaged.trunk[0](images).mean((0, 2, 3))
+    torch.testing.assert_close(trainer.averaged.trunk[1].running_mean, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_a_diverging_run_stops_and_keeps_its_last_checkpoint(toy, tmp_path):
     trainer, training, validation = start(toy, tmp_path, 2)
     with torch.no_grad():
