@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "bind_kernels.h"
 #include "crop.h"
 #include "decode.h"
 #include "rasterise.h"
@@ -128,4 +129,5 @@ NB_MODULE(_native, module) {
                "vertices. Pixels are sampled at their centres, which are the integers. Where nothing was drawn the image is 0 and the depth -inf; triangles\n"
                "with non-finite corners are left out. For a face in a large picture draw its bounding box alone: subtract its corner from the vertices.\n"
                "Raises TypeError for a wrong dtype, shape or layout, ValueError for triangle indices out of range or an empty size.");
+    bind_kernels(module);
 }

@@ -1,0 +1,68 @@
+#include <cuda_runtime.h>
+
+#include "cuda_status.h"
+#include "kernels.h"
+
+namespace facemesh::cuda {
+namespace {
+
+constexpr int THREADS = 256;
+
+// The triples of a block's threads, stored one after another: neighbouring threads write neighbouring addresses. `total` triples in all.
+template <typename Store> __device__ void store_staged(const Triple &triple, int total, Store store) {
+    __shared__ float staged[3 * THREADS];
+    for (int i = 0; i < 3; ++i) staged[3 * threadIdx.x + i] = triple.values[i];
+    __syncthreads();
+    const int first = 3 * THREADS * blockIdx.x;
+    for (int i = threadIdx.x; i < 3 * THREADS && first + i < 3 * total; i += THREADS) store(first + i, staged[i]);
+}
+
+// grid: (pixels / THREADS, faces)
+__global__ void __launch_bounds__(THREADS) crop_kernel(const CropTask task) {
+    __shared__ CropTransform transform;
+    const int face = blockIdx.y, pixels = task.size * task.size, pixel = THREADS * blockIdx.x + threadIdx.x;
+    if (threadIdx.x == 0) transform = crop_transform(task.matrices + 6 * face, task.size);
+    __syncthreads();
+    Triple colour = {};
+    if (pixel < pixels) colour = crop_pixel(task, transform, pixel % task.size, pixel / task.size);
+    const size_t offset = 3 * size_t(pixels) * face;
+    if (task.channels_last) {
+        store_staged(colour, pixels, [&](int index, float value) { store_value(task.out, offset + index, value, task.half); });
+    } else if (pixel < pixels) {
+        for (int channel = 0; channel < 3; ++channel)
+            store_value(task.out, offset + size_t(pixels) * channel + pixel, colour.values[channel], task.half);
+    }
+}
+
+// grid: (count / THREADS, faces)
+__global__ void __launch_bounds__(THREADS) decode_kernel(const DecodeTask task) {
+    __shared__ DecodeTransform transform;
+    const int face = blockIdx.y, i = THREADS * blockIdx.x + threadIdx.x;
+    if (threadIdx.x == 0) transform = decode_transform(task.matrices + 6 * face, task.scale);
+    __syncthreads();
+    Triple point = {};
+    if (i < task.count) point = decode_point(task, transform, face, i);
+    float *points = task.out + 3 * size_t(task.count) * face;
+    store_staged(point, task.count, [&](int index, float value) { points[index] = value; });
+}
+
+template <typename Task> void launch(void (*kernel)(Task), const Task &task, int threads, uintptr_t stream, const char *name) {
+    void *arguments[] = {const_cast<Task *>(&task)};
+    const dim3 grid(unsigned(threads + THREADS - 1) / THREADS, unsigned(task.faces));
+    check(cudaLaunchKernel(reinterpret_cast<const void *>(kernel), grid, dim3(THREADS), arguments, 0, reinterpret_cast<cudaStream_t>(stream)), name);
+}
+
+} // namespace
+
+void crop(const CropTask &task, uintptr_t stream) { launch(crop_kernel, task, task.size * task.size, stream, "crop"); }
+
+void decode(const DecodeTask &task, uintptr_t stream) { launch(decode_kernel, task, task.count, stream, "decode"); }
+
+void check_device() {
+    for (const void *kernel : {reinterpret_cast<const void *>(&crop_kernel), reinterpret_cast<const void *>(&decode_kernel)}) {
+        cudaFuncAttributes attributes;
+        check(cudaFuncGetAttributes(&attributes, kernel), "check_device");
+    }
+}
+
+} // namespace facemesh::cuda
