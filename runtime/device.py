@@ -5,30 +5,67 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
+from runtime.cuda_errors import CudaError
+
 # https://docs.nvidia.com/cuda/cuda-driver-api: CUdevice_attribute
-CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
+INTEGRATED, CAPABILITY_MAJOR, CAPABILITY_MINOR = 18, 75, 76
 
 
 @dataclass(frozen=True)
 class Device:
     name: str  # "Orin", "NVIDIA GeForce RTX 4090"
     compute_capability: str  # "8.7"
+    integrated: bool = False  # shares its memory with the host, as a Jetson's does
 
 
 def find_device() -> Device | None:
     """The first CUDA device, which is the one that engines are built for and run on; None without a driver or a device."""
     try:
-        cuda = ctypes.CDLL("libcuda.so.1")
+        return query_device()
+    except CudaError:
+        return None
+
+
+def query_device() -> Device:
+    """`find_device`, or CudaError that says why there is none."""
+    driver, device, name = _load_driver(), ctypes.c_int(), ctypes.create_string_buffer(256)
+
+    def check(call: str, *arguments: object) -> None:
+        status = getattr(driver, call)(*arguments)
+        if status != 0:
+            raise CudaError(call, _describe(driver.cuGetErrorName, status))
+
+    def attribute(number: int) -> int:
+        value = ctypes.c_int()
+        check("cuDeviceGetAttribute", ctypes.byref(value), number, device)
+        return value.value
+
+    check("cuInit", 0)
+    check("cuDeviceGet", ctypes.byref(device), 0)
+    check("cuDeviceGetName", name, len(name), device)
+    capability = f"{attribute(CAPABILITY_MAJOR)}.{attribute(CAPABILITY_MINOR)}"
+    return Device(name.value.decode(errors="replace"), capability, bool(attribute(INTEGRATED)))
+
+
+def status_name(text: str) -> str:
+    """The name of the status that the driver describes so: "out of memory" -> "CUDA_ERROR_OUT_OF_MEMORY"; "" where it is of none."""
+    driver = _load_driver()
+    for status in range(1, 1000):
+        if _describe(driver.cuGetErrorString, status) == text:
+            return _describe(driver.cuGetErrorName, status)
+    return ""
+
+
+def _load_driver() -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return None
-    device, name, numbers = ctypes.c_int(), ctypes.create_string_buffer(256), (ctypes.c_int(), ctypes.c_int())
-    calls = (
-        lambda: cuda.cuInit(0),
-        lambda: cuda.cuDeviceGet(ctypes.byref(device), 0),
-        lambda: cuda.cuDeviceGetName(name, len(name), device),
-        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(numbers[0]), CAPABILITY_MAJOR, device),
-        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(numbers[1]), CAPABILITY_MINOR, device),
-    )
-    if any(call() != 0 for call in calls):  # the first that fails ends it
-        return None
-    return Device(name.value.decode(errors="replace"), f"{numbers[0].value}.{numbers[1].value}")
+        remedy = "install the NVIDIA driver; in a container, start that with --gpus all or --runtime nvidia"
+        raise CudaError("loading libcuda.so.1", "", remedy) from None
+
+
+def _describe(describe: ctypes._NamedFuncPointer, status: int) -> str:
+    """By cuGetErrorName or cuGetErrorString."""
+    text = ctypes.c_char_p()
+    describe(status, ctypes.byref(text))
+    return (text.value or f"status {status}".encode()).decode(errors="replace")

@@ -9,11 +9,12 @@ import subprocess
 import pytest
 
 from runtime import device
-from runtime.device import Device, find_device
+from runtime.cuda_errors import CudaError
+from runtime.device import Device, find_device, query_device
 
 
 class FakeDriver:
-    """The five calls that `find_device` makes of ``libcuda``; the one in ``failing`` returns an error."""
+    """What `find_device` calls of ``libcuda``; the function in ``failing`` returns an error."""
 
     def __init__(self, failing: str = "") -> None:
         self._failing = failing
@@ -33,19 +34,25 @@ class FakeDriver:
         return self._done("cuDeviceGetName")
 
     def cuDeviceGetAttribute(self, place, attribute, handle):
-        place._obj.value = {75: 8, 76: 7}[attribute]
+        place._obj.value = {18: 1, 75: 8, 76: 7}[attribute]
         return self._done("cuDeviceGetAttribute")
+
+    def cuGetErrorName(self, status, place):
+        place._obj.value = {100: b"CUDA_ERROR_NO_DEVICE"}[status]
+        return 0
 
 
 def test_device_is_found(monkeypatch):
     monkeypatch.setattr(device.ctypes, "CDLL", lambda name: FakeDriver())
-    assert find_device() == Device("Orin", "8.7")
+    assert find_device() == Device("Orin", "8.7", integrated=True)
 
 
 @pytest.mark.parametrize("failing", ["cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute"])
 def test_driver_without_a_device(monkeypatch, failing):
     monkeypatch.setattr(device.ctypes, "CDLL", lambda name: FakeDriver(failing))
     assert find_device() is None
+    with pytest.raises(CudaError, match=f"^{failing} failed with CUDA_ERROR_NO_DEVICE: no CUDA device can be seen; check nvidia-smi"):
+        query_device()
 
 
 def test_machine_without_a_driver(monkeypatch):
@@ -61,4 +68,5 @@ def test_machine_without_a_driver(monkeypatch):
 def test_this_machine():
     query = ["nvidia-smi", "--id=0", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
     name, capability = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().split(", ")
-    assert find_device() == Device(name, capability)
+    found = find_device()
+    assert (found.name, found.compute_capability) == (name, capability)
