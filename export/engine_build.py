@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import FaceMeshError
+from runtime.trt_messages import Messages
 
 if TYPE_CHECKING:
     from export.engine_source import EngineSource
@@ -38,35 +39,6 @@ class Engine:
     version: str
     compute_capabilities: tuple[str, ...]
     device: str | None
-
-
-class Messages:
-    """What the library's logger says: errors for when a step fails, warnings for the end. Called from several threads."""
-
-    def __init__(self) -> None:
-        self._errors: list[str] = []
-        self._warnings: dict[str, None] = {}  # in order, each once
-
-    def add(self, severity: str, text: str) -> None:
-        text = " ".join(text.split())
-        if severity in ("ERROR", "INTERNAL_ERROR"):
-            self._errors.append(text)
-        elif severity == "WARNING":
-            self._warnings[text] = None
-
-    def forget(self) -> None:
-        """What was said before a step that has worked is no error of the next one."""
-        self._errors.clear()
-
-    def failure(self, what: str) -> FaceMeshError:
-        """The error of a step that failed, with all that the library said of it."""
-        return FaceMeshError(f"{what}: {'; '.join(dict.fromkeys(self._errors)) or 'the library gives no reason'}")
-
-    def print_warnings(self, library: str) -> None:
-        from runtime.progress import print_above_bar
-
-        for text in self._warnings:
-            print_above_bar(f"warning: {library}: {text}")
 
 
 class Progress:
@@ -100,17 +72,12 @@ class Progress:
             self._bar = None
 
 
-def new_logger(trt: ModuleType, messages: Messages) -> Any:
-    """An ``ILogger`` that passes everything on to ``messages``."""
+def print_warnings(messages: Messages, library: str) -> None:
+    """What the library warned of, at the end of a build."""
+    from runtime.progress import print_above_bar
 
-    class Logger(trt.ILogger):  # type: ignore[name-defined]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, text: str) -> None:
-            messages.add(severity.name, text)
-
-    return Logger()
+    for text in messages.warnings():
+        print_above_bar(f"warning: {library}: {text}")
 
 
 def new_monitor(trt: ModuleType, progress: Progress) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtime.device import Device, find_device
+from runtime.engine_library import choose
 from runtime.errors import FaceMeshError
 from runtime.manifest import EngineManifest
 from runtime.runner import load_spec
@@ -34,9 +35,9 @@ def run(args: argparse.Namespace) -> None:
 def _engine_lines(path: Path) -> list[str]:
     """The manifest, once it is sure that it is that of the engine."""
     manifest = EngineManifest.load_for(path)
-    version, device = installed_version(manifest.library), find_device()
-    reason = manifest.why_not(version, device)
-    machine = f"{manifest.library} {version or 'not installed'}, {_device_text(device)}"
+    device = find_device()
+    library, reason = choose(manifest, device)
+    found = f"{manifest.library} not installed" if library is None else f"{library.__name__.replace('_', '-')} {library.__version__}"
     return [
         f"{path}: {path.stat().st_size:,} bytes, {manifest.spec.precision} engine",
         f"  built       {manifest.created} {f'on {manifest.device}' if manifest.device else 'without a device'}",
@@ -47,7 +48,7 @@ def _engine_lines(path: Path) -> list[str]:
         f"  SHA-256     {manifest.engine_sha256} engine",
         f"              {manifest.spec.onnx_sha256} ONNX",
         f"  command     {manifest.command}",
-        f"  here        {machine}",
+        f"  here        {found}, {_device_text(device)}",
         "  verdict     runs on this machine" if reason is None else f"  verdict     does not run on this machine: {reason}",
     ]
 
@@ -94,18 +95,6 @@ def _spec_lines(spec: ModelSpec) -> list[str]:
         f"  input       {spec.input.name}: {spec.input.size} px, {spec.input.layout}, {spec.input.colour_order}, {low:g} to {high:g}",
         f"  output      {spec.output.name}: {spec.output.size} px, x {spec.output.scale:g} = px of the crop",
     ]
-
-
-def installed_version(library: str) -> str | None:
-    """Version of an inference library here; None where it is not installed or does not load."""
-    try:
-        if library == "tensorrt":
-            from export.tensorrt_builder import VERSION
-        else:
-            from export.rtx_builder import VERSION
-    except (ImportError, OSError):
-        return None
-    return VERSION
 
 
 def _device_text(device: Device | None) -> str:

@@ -7,17 +7,17 @@ import tensorrt_rtx as trt
 from export.engine_build import (
     Engine,
     EngineOptions,
-    Messages,
     Progress,
     add_profile,
     guarded_builder,
-    new_logger,
     new_monitor,
     parse,
+    print_warnings,
     run_build,
 )
 from export.engine_source import EngineSource
 from runtime.errors import FaceMeshError
+from runtime.trt_messages import Messages, new_logger
 
 VERSION = str(trt.__version__)
 # Turing is not among the targets unless it is the only one, and then FP32 matrix products do not compile.
@@ -40,7 +40,7 @@ def build(source: EngineSource, options: EngineOptions) -> Engine:
     monitor = new_monitor(trt, progress)
     config.progress_monitor = monitor
     plan = run_build(source, builder, network, config, messages, progress)
-    messages.print_warnings("TensorRT-RTX")
+    print_warnings(messages, "TensorRT-RTX")
     return Engine(plan=plan, version=VERSION, compute_capabilities=_default_targets(), device=None)
 
 

@@ -14,19 +14,19 @@ import tensorrt as trt
 from export.engine_build import (
     Engine,
     EngineOptions,
-    Messages,
     Progress,
     add_profile,
     guarded_builder,
-    new_logger,
     new_monitor,
     parse,
+    print_warnings,
     run_build,
 )
 from export.engine_source import EngineSource, float_types
 from runtime.device import find_device
 from runtime.errors import FaceMeshError
 from runtime.files import whole_file
+from runtime.trt_messages import Messages, new_logger
 
 VERSION = str(trt.__version__)
 OLDEST = (8, 6)
@@ -47,6 +47,8 @@ def build(source: EngineSource, options: EngineOptions) -> Engine:
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32, not 10 bits of mantissa; who wants less takes an FP16 model
     if found[0] == 8:
         _type_weak_network(config, network, source)
+        # The runtime has several contexts of an engine, which from 10 on may always share a profile.
+        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
     if source.batch is None:
         add_profile(builder, config, source, options.batch, messages)
     cache = _configure(config, builder, options, messages)
@@ -57,7 +59,7 @@ def build(source: EngineSource, options: EngineOptions) -> Engine:
     if options.timing_cache is not None:
         with whole_file(options.timing_cache) as file:
             file.write(memoryview(cache.serialize()))
-    messages.print_warnings("TensorRT")
+    print_warnings(messages, "TensorRT")
     return Engine(
         plan=plan,
         version=VERSION + "+" * options.version_compatible,

@@ -17,6 +17,7 @@ from runtime.errors import FaceMeshError
 from runtime.spec import ModelSpec, file_sha256
 
 LIBRARIES = ("tensorrt", "tensorrt-rtx")
+EXTRA_OF = dict(zip(LIBRARIES, ("trt", "rtx"), strict=True))  # of this distribution
 # Version-compatible engines go forward, across these major versions alone (TensorRT 11.4.1, support matrix, engine portability).
 NEXT_MAJOR = {8: 10, 10: 11}
 
@@ -42,22 +43,35 @@ class EngineManifest:
         return Path(f"{os.fspath(engine)}.json")
 
     @classmethod
-    def load_for(cls, engine: str | os.PathLike[str]) -> EngineManifest:
-        """The manifest beside an engine, once it is sure that they belong together; raises `FaceMeshError`."""
+    def load(cls, path: str | os.PathLike[str]) -> EngineManifest:
+        """Read and check the JSON file ``path``; raises `FaceMeshError` that names the field at fault."""
+        return load_document(cls, path, "engine manifest", "python -m export engine")
+
+    @classmethod
+    def load_for(cls, engine: str | os.PathLike[str], sha256: str | None = None) -> EngineManifest:
+        """The manifest beside an engine, once it is sure that they belong together; raises `FaceMeshError`.
+
+        ``sha256`` is the hash of what was read from the file, for who goes on with just that.
+        """
         if not Path(engine).is_file():
             raise FaceMeshError(f"{engine}: no engine file there; 'python -m export engine' makes one from an ONNX file")
-        manifest = load_document(cls, cls.path_for(engine), "engine manifest", "python -m export engine")
-        if (found := file_sha256(engine)) != manifest.engine_sha256:
+        manifest = cls.load(cls.path_for(engine))
+        if (found := sha256 or file_sha256(engine)) != manifest.engine_sha256:
             raise FaceMeshError(
                 f"{engine}: its SHA-256 {found[:12]}… is not the {manifest.engine_sha256[:12]}… of {cls.path_for(engine).name}; "
                 f"it is damaged or another engine, build it again with '{manifest.command}'"
             )
         return manifest
 
+    @property
+    def version_compatible(self) -> bool:
+        """Whether newer versions of the library run it too; such an engine brings host code along."""
+        return self.version.endswith("+")
+
     def why_not(self, version: str | None, device: Device | None) -> str | None:
         """One line on what keeps a machine with this version of the library (None: not installed) and this device from running it.
 
-        None where nothing does. Says what was built where, what the machine has and, if it has a device, the command that builds it there.
+        None where nothing does. Says what was built where, what the machine has and, if it has a device, what to do there.
         """
         reasons = []
         if version is None:
@@ -72,8 +86,8 @@ class EngineManifest:
             return None
         wanted = f"{self.library} {self.version}, compute capability {', '.join(self.compute_capabilities)}"
         built = f"on {self.device}" if self.device else "without a device"
-        remedy = f"; build it here with '{self.command}'" if device is not None else ""
-        return f"built {built} for {wanted}; {' and '.join(reasons)}{remedy}"
+        remedy = f"; build it here with '{self.command}'" if version else f"; pip install 'facemesh-edge[{EXTRA_OF[self.library]}]'"
+        return f"built {built} for {wanted}; {' and '.join(reasons)}{remedy if device else ''}"
 
     def _takes_version(self, version: str) -> bool:
         built, here = (int(text.split(".")[0]) for text in (self.version, version))

@@ -11,7 +11,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
+from runtime.mesher import HostMesher
 from runtime.spec import ModelSpec
+from runtime.topology import UVTopology
 
 MOST_THREADS = 4
 # Runs shorter than this stay on one core: waking and waiting for another one, operator by operator, costs what it gains.
@@ -47,6 +49,10 @@ class OnnxRunner:
             self._bindings[batch] = self._bind(batch)
         self._session.run_with_iobinding(self._bindings[batch])
         return self._output[:n]
+
+    def mesher(self, topology: UVTopology, dense: bool = True) -> HostMesher:
+        """Crop and decode on the CPU."""
+        return HostMesher(self, topology, dense)
 
     def close(self) -> None:
         """Free the model; the runner cannot be used afterwards."""

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.crop import crop_into, crop_matrix
-from runtime.decode import Decoder
+from runtime.crop import crop_matrix
+from runtime.cuda_errors import CudaError
 from runtime.detector import Detector
 from runtime.errors import FaceMeshError
 from runtime.pose import PoseEstimator
 from runtime.runner import Runner
 from runtime.topology import UVTopology, load_topology
-from runtime.types import FaceMesh, Frame
+from runtime.types import Detections, FaceMesh, Frame
+
+ErrorHandler = Callable[[FaceMeshError], None]
 
 
 class FaceMeshPipeline:
     """Detect, crop, run the network and decode, all faces of a picture at once.
 
     ``runner`` comes from `runtime.open_runner` and stays the caller's to close; ``detector`` may be left out where boxes are
-    given; ``topology`` None is the one that the model's spec names. One pipeline serves one thread.
+    given; ``topology`` None is the one that the model's spec names; ``dense`` False leaves the vertices out of the faces, which
+    are (0, 3) then. One pipeline serves one thread.
     """
 
-    def __init__(self, runner: Runner, detector: Detector | None = None, topology: UVTopology | None = None) -> None:
+    def __init__(self, runner: Runner, detector: Detector | None = None, topology: UVTopology | None = None, *, dense: bool = True) -> None:
         self.topology = load_topology(runner.spec.topology) if topology is None else topology
-        self._runner, self._detector = runner, detector
-        self._decode = Decoder(self.topology, runner.spec)
+        self._spec, self._detector = runner.spec, detector
+        self._mesher = runner.mesher(self.topology, dense)
+        self.overlaps = self._mesher.depth > 1  # `stream` reads and detects while the device computes
         self._pose = PoseEstimator(self.topology)
+        self._in_flight: deque[Sequence[float]] = deque()  # the scores of every frame that the mesher has
 
     def __call__(self, frame: Frame | NDArray[np.uint8]) -> list[FaceMesh]:
         """The faces of a frame or (H, W, 3) uint8 BGR picture, best first, in its pixels."""
-        if self._detector is None:
-            raise FaceMeshError("this pipeline has no detector: make it with YuNetDetector(), or call from_boxes()")
+        self._need_detector()
         image = _picture(frame)
-        found = self._detector(image)
-        return self._meshes(image, found.boxes_xyxy, found.scores)
+        return self._one(image, self._detector(image))
 
     def from_boxes(self, image: Frame | NDArray[np.uint8], boxes_xyxy: ArrayLike, scores: ArrayLike | None = None) -> list[FaceMesh]:
         """The faces inside known boxes: ``boxes_xyxy`` (N, 4) px, tight boxes of the 68 landmarks; ``scores`` (N,), 1 if left out.
@@ -42,28 +49,98 @@ class FaceMeshPipeline:
         Raises `FaceMeshError` for a box that is not finite, is reversed, or lies outside the picture.
         """
         image = _picture(image)
-        boxes = _checked_boxes(boxes_xyxy, image)
-        confidences = np.ones(len(boxes)) if scores is None else np.asarray(scores, np.float64)
-        if confidences.shape != (len(boxes),):
-            raise FaceMeshError(f"scores must be ({len(boxes)},), one per box, are {confidences.shape}")
-        return self._meshes(image, boxes, confidences)
+        return self._one(image, _given(image, boxes_xyxy, scores))
 
-    def _meshes(self, image: NDArray[np.uint8], boxes_xyxy: NDArray, scores: NDArray) -> list[FaceMesh]:
-        runner, spec = self._runner, self._runner.spec
-        matrices = [crop_matrix(box, spec.crop_scale, spec.input.size) for box in boxes_xyxy]
-        faces = []
-        for start in range(0, len(matrices), runner.max_batch):
-            batch = matrices[start : start + runner.max_batch]
-            for slot, matrix in zip(runner.input, batch, strict=False):
-                crop_into(image, matrix, spec.input, slot)
-            position_maps = runner.infer(len(batch))
-            faces += [self._face(*face) for face in zip(position_maps, batch, scores[start:], strict=False)]
-        return faces
+    def stream(
+        self,
+        frames: Iterable[Frame],
+        boxes_of: Callable[[Frame], ArrayLike] | None = None,
+        on_error: ErrorHandler | None = None,
+    ) -> Iterator[tuple[Frame, list[FaceMesh]]]:
+        """Every frame with its faces, in order, while one frame is on the GPU and the next one is read and its faces are detected.
 
-    def _face(self, position_map: NDArray[np.float32], matrix: NDArray[np.float64], score: float) -> FaceMesh:
-        vertices, landmarks = self._decode(position_map, matrix)
+        So a frame comes out when the next one has gone in (on the CPU at once); for the least delay of a live picture call the
+        pipeline itself. ``boxes_of`` gives known boxes (N, 4) of a frame instead of detection. A frame that fails raises; with ``on_error``
+        it is handed the error and the next frame follows. Errors of the device always raise.
+        """
+        self._refuse_two_at_once()
+        if boxes_of is None:
+            self._need_detector()
+        waiting: deque[Frame] = deque()
+        try:
+            for frame in frames:
+                with _reported(frame, on_error):
+                    image = _picture(frame)
+                    self._submit(image, self._detector(image) if boxes_of is None else _given(image, boxes_of(frame)))
+                    waiting.append(frame)
+                while len(waiting) >= self._mesher.depth:
+                    yield from self._finished(waiting.popleft(), on_error)
+            while waiting:
+                yield from self._finished(waiting.popleft(), on_error)
+        finally:
+            self._forget()
+
+    def frame_buffer(self, height: int, width: int) -> NDArray[np.uint8] | None:
+        """An array (H, W, 3) for the pixels of the next frame, which saves a copy of them where a GPU runs the model; None elsewhere.
+
+        Two of them take turns: what is in one lasts until the buffer of the frame after the next is asked for.
+        """
+        return self._mesher.frame_buffer(height, width)
+
+    def _one(self, image: NDArray[np.uint8], found: Detections) -> list[FaceMesh]:
+        self._refuse_two_at_once()
+        try:
+            self._submit(image, found)
+            return self._collect()
+        finally:
+            self._forget()
+
+    def _finished(self, frame: Frame, on_error: ErrorHandler | None) -> Iterator[tuple[Frame, list[FaceMesh]]]:
+        """The frame submitted first, nothing where it failed."""
+        faces = None
+        with _reported(frame, on_error):
+            faces = self._collect()
+        if faces is not None:
+            yield frame, faces
+
+    def _submit(self, image: NDArray[np.uint8], found: Detections) -> None:
+        crop_scale, size = self._spec.crop_scale, self._spec.input.size
+        self._mesher.submit(image, [crop_matrix(box, crop_scale, size) for box in found.boxes_xyxy])
+        self._in_flight.append(found.scores.tolist())
+
+    def _collect(self) -> list[FaceMesh]:
+        scores = self._in_flight.popleft()
+        return [self._face(*mesh, score) for mesh, score in zip(self._mesher.collect(), scores, strict=True)]
+
+    def _face(self, vertices: NDArray[np.float32], landmarks: NDArray[np.float32], score: float) -> FaceMesh:
         box = np.concatenate([landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)])
-        return FaceMesh(vertices, landmarks, box, float(score), self._pose(landmarks))
+        return FaceMesh(vertices, landmarks, box, score, self._pose(landmarks))
+
+    def _need_detector(self) -> None:
+        if self._detector is None:
+            raise FaceMeshError("this pipeline has no detector: make it with YuNetDetector(), or call from_boxes()")
+
+    def _refuse_two_at_once(self) -> None:
+        if self._in_flight:
+            raise FaceMeshError("a stream() of this pipeline is under way: finish or close it before the next call, or make another pipeline")
+
+    def _forget(self) -> None:
+        """Whatever ended a call, the next one starts afresh."""
+        self._in_flight.clear()
+        self._mesher.discard()
+
+
+@contextmanager
+def _reported(frame: Frame, on_error: ErrorHandler | None) -> Iterator[None]:
+    """What fails within is handed to ``on_error``, unless the device is at fault, with which no other frame would succeed."""
+    try:
+        yield
+    except CudaError:
+        raise
+    except FaceMeshError as error:
+        if on_error is None:
+            raise
+        on_error(FaceMeshError(f"{frame.source}: {error}"))
 
 
 def _picture(frame: Frame | NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -72,6 +149,15 @@ def _picture(frame: Frame | NDArray[np.uint8]) -> NDArray[np.uint8]:
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise FaceMeshError(f"a picture must be a uint8 array (H, W, 3) in BGR order, is {found}: runtime.sources.read_photo reads files so")
     return image
+
+
+def _given(image: NDArray[np.uint8], boxes_xyxy: ArrayLike, scores: ArrayLike | None = None) -> Detections:
+    """Known boxes as if they had been detected; raises `FaceMeshError` where they cannot be boxes of this picture."""
+    boxes = _checked_boxes(boxes_xyxy, image)
+    confidences = np.ones(len(boxes)) if scores is None else np.asarray(scores, np.float64)
+    if confidences.shape != (len(boxes),):
+        raise FaceMeshError(f"scores must be ({len(boxes)},), one per box, are {confidences.shape}")
+    return Detections(boxes, confidences)
 
 
 def _checked_boxes(boxes_xyxy: ArrayLike, image: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,8 +34,8 @@ class PoseEstimator:
             raise ValueError(f"landmarks must have shape ({LANDMARK_COUNT}, 3), have {landmarks.shape}")
         if not np.isfinite(landmarks).all() or (landmarks == landmarks[0]).all():
             raise FaceMeshError("the landmarks are not finite or all the same: the model's output is unusable; check the engine with another picture")
-        left, _, right = np.linalg.svd(landmarks.T.astype(np.float64) @ self._weighted)
-        if np.linalg.det(left) * np.linalg.det(right) < 0:  # a rotation, no reflection
+        _, left, right = cv2.SVDecomp(landmarks.T.astype(np.float64) @ self._weighted)  # in a quarter of the time that NumPy's takes
+        if _determinant(left) * _determinant(right) < 0:  # a rotation, no reflection
             left[:, 2] = -left[:, 2]
         return rotation_to_pose(left @ right)
 
@@ -43,11 +46,17 @@ def rotation_to_pose(rotation: NDArray[np.float64]) -> Pose:
     Yaw and pitch say where the nose points; roll is what is left. The order rotation = yaw @ pitch @ roll has its singularity where one looks
     straight up or down; the order of 300W-LP (pitch @ yaw @ roll) has it at the profile, where its pitch and roll become meaningless.
     """
-    nose_x, nose_y, nose_z = rotation[:, 2]
-    yaw = np.arctan2(nose_x, nose_z)
-    pitch = np.arcsin(np.clip(-nose_y, -1.0, 1.0))
-    roll = np.arctan2(rotation[1, 0], rotation[1, 1])
-    return Pose(*(float(angle) for angle in np.degrees([yaw, pitch, roll])))
+    (_, _, nose_x), (side_y, up_y, nose_y), (_, _, nose_z) = rotation.tolist()
+    yaw = math.atan2(nose_x, nose_z)
+    pitch = math.asin(min(1.0, max(-1.0, -nose_y)))
+    roll = math.atan2(side_y, up_y)
+    return Pose(math.degrees(yaw), math.degrees(pitch), math.degrees(roll))
+
+
+def _determinant(matrix: NDArray[np.float64]) -> float:
+    """Of a (3, 3) matrix; NumPy's needs more time for the call than for the work."""
+    (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
 def pose_to_rotation(pose: Pose) -> NDArray[np.float64]:

@@ -7,22 +7,25 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TypeVar
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from runtime.boxes import read_boxes
 from runtime.cli import run_guarded
 from runtime.detector import Detector, WholePicture, YuNetDetector
 from runtime.errors import FaceMeshError
 from runtime.pipeline import FaceMeshPipeline
-from runtime.runner import open_runner
+from runtime.runner import Runner, open_runner
 from runtime.sinks import FORMATS, open_sinks
 from runtime.sources import CAMERA_PREFIX, VIDEO_SUFFIXES, FrameSource
+from runtime.terminal import print_line, quiet_libraries
 from runtime.types import FaceMesh, Frame
 
+T = TypeVar("T")
 EPILOG = """\
 A box is the tight box of the 68 landmarks, in pixels of the picture the way a person sees it (EXIF rotation applied).
 Output: results.jsonl (of this run alone) with one line per picture, NAME_overlay.jpg or one NAME_overlay.mp4, NAME_face0.obj and so on.
@@ -35,24 +38,27 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if problem := _usage_problem(args):
         parser.error(problem)
-    with _quiet_libraries():
+    with quiet_libraries():
         return run_guarded(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:
-    tally = _Tally(", detection included" if args.boxes is None and args.detector == "yunet" else "")
+    tally = _Tally()
     if args.threads:
         cv2.setNumThreads(args.threads)
-    with FrameSource(args.source, on_error=tally.failed) as source, open_runner(args.engine, threads=args.threads) as runner:
+    with FrameSource(args.source, on_error=tally.failed) as source, _open_runner(args) as runner:
         detector: Detector = WholePicture(runner.spec.crop_scale) if args.detector == "none" else YuNetDetector(max_faces=args.max_faces)
-        pipeline = FaceMeshPipeline(runner, detector)
-        find_faces = pipeline if args.boxes is None else _given_faces(pipeline, args, source)
+        pipeline = FaceMeshPipeline(runner, detector, dense=args.save != ["json"])
+        boxes_of = None if args.boxes is None else _given_boxes(args, source)
+        detects = args.boxes is None and args.detector == "yunet"
+        tally.note = ", detection included" * detects + ", GPU work overlapped" * pipeline.overlaps
+        source.frame_buffer = pipeline.frame_buffer  # the sinks are done with a frame before the next one is asked for
         try:
             with open_sinks(args.output, args.save, pipeline.topology, None if source.photos else source.fps) as sinks:
-                for frame in _with_bar(source):
-                    if (faces := tally.timed(find_faces, frame)) is not None:
-                        sinks.write(frame, faces)
-                        tally.written(faces)
+                found = pipeline.stream(tally.outside(_with_bar(source)), boxes_of, tally.failed)
+                for frame, faces in tally.inside(found):
+                    sinks.write(frame, faces)
+                    tally.written(faces)
             if not source.photos and (done := tally.pictures + tally.failures) < (source.frame_count or 0):
                 print(f"note: {source.uri}: only {done} of the {source.frame_count} frames that the file promises could be read", file=sys.stderr)
         finally:
@@ -60,29 +66,40 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if tally.failures else 0
 
 
-def _given_faces(pipeline: FaceMeshPipeline, args: argparse.Namespace, source: FrameSource) -> Callable[[Frame], list[FaceMesh]]:
+def _open_runner(args: argparse.Namespace) -> Runner:
+    return open_runner(args.engine, threads=args.threads, sync=args.sync, trust_engine=args.trust_engine)
+
+
+def _given_boxes(args: argparse.Namespace, source: FrameSource) -> Callable[[Frame], NDArray[np.float32]]:
     boxes = read_boxes(args.boxes, source.photos)
-    return lambda frame: pipeline.from_boxes(frame, boxes[frame.source][: args.max_faces])
+    return lambda frame: boxes[frame.source][: args.max_faces]
 
 
 class _Tally:
     """Counts what was done and says what was not."""
 
-    def __init__(self, note: str) -> None:
-        self._note = note  # to the time per face
+    def __init__(self) -> None:
         self.pictures = self.faces = self.failures = 0
-        self.seconds = 0.0  # in which faces were found
+        self.note = ""  # to the time per face
+        self._seconds = 0.0  # in which this program was busy finding faces, or waited for them
 
-    def timed(self, find_faces: Callable[[Frame], list[FaceMesh]], frame: Frame) -> list[FaceMesh] | None:
-        """The faces of ``frame``; None when that failed, which is counted and said."""
-        start = time.perf_counter()
-        try:
-            faces = find_faces(frame)
-        except FaceMeshError as error:
-            self.failed(FaceMeshError(f"{frame.source}: {error}"))
-            return None
-        self.seconds += time.perf_counter() - start
-        return faces
+    def inside(self, items: Iterable[T]) -> Iterator[T]:
+        """``items``; the time that it takes to get them counts."""
+        return self._timed(items, 1)
+
+    def outside(self, items: Iterable[T]) -> Iterator[T]:
+        """``items``; the time that it takes to get them, as a part of what `inside` counts, does not."""
+        return self._timed(items, -1)
+
+    def _timed(self, items: Iterable[T], sign: int) -> Iterator[T]:
+        iterator = iter(items)
+        while True:
+            start = time.perf_counter()
+            item = next(iterator, None)
+            self._seconds += sign * (time.perf_counter() - start)
+            if item is None:
+                return
+            yield item
 
     def written(self, faces: list[FaceMesh]) -> None:
         self.pictures += 1
@@ -90,14 +107,14 @@ class _Tally:
 
     def failed(self, error: FaceMeshError) -> None:
         self.failures += 1
-        _print_line(f"error: {error}")
+        print_line(f"error: {error}")
 
     def print_summary(self, output: Path) -> None:
         if not self.pictures:
             return
         parts = [_count(self.pictures, "picture"), _count(self.faces, "face")]
         if self.faces:
-            parts.append(f"{1000 * self.seconds / self.faces:.1f} ms per face{self._note}")
+            parts.append(f"{1000 * self._seconds / self.faces:.1f} ms per face{self.note}")
         if self.failures:
             parts.append(_count(self.failures, "failure"))
         print(f"{', '.join(parts)}; results in {output}")
@@ -118,51 +135,13 @@ def _with_bar(source: FrameSource) -> Iterable[Frame]:
     return progress_bar(source, source.frame_count, unit="picture")
 
 
-def _print_line(line: str) -> None:
-    """On stderr, above the bar if there is one."""
-    try:
-        from runtime.progress import print_above_bar
-    except ModuleNotFoundError:
-        print(line, file=sys.stderr)
-    else:
-        print_above_bar(line)
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Image and video libraries write remarks of their own to file descriptor 2; only this program's lines get through."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no descriptor 2
-        yield
-        return
-    stderr = sys.stderr
-    if _is_descriptor_2(stderr):
-        sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=stderr.encoding, errors=stderr.errors, closefd=False)
-    try:
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        if sys.stderr is not stderr:
-            sys.stderr.flush()
-            sys.stderr = stderr
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _is_descriptor_2(stream: TextIO | None) -> bool:
-    try:
-        return stream is not None and stream.fileno() == 2
-    except (OSError, ValueError):  # replaced by something that is no file, or closed
-        return False
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m runtime.run", description=__doc__.partition(": ")[2], epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--engine", metavar="MODEL.onnx", help="model, with its spec MODEL.onnx.json beside it; default: the shipped one")
+    parser.add_argument(
+        "--engine", metavar="MODEL", help="model.onnx or model.engine, with model.onnx.json or model.engine.json beside it; default: the shipped one"
+    )
     parser.add_argument(
         "--source", required=True, type=_not_empty, metavar="PHOTO|FOLDER|VIDEO|camera:0", help="a folder's photos in the order of their names"
     )
@@ -185,6 +164,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-faces", type=_positive_int, metavar="N", help="at most the N best faces of a picture, or its first N boxes")
     parser.add_argument(
         "--threads", type=_positive_int, metavar="N", help="CPU threads; default: one for a model that runs in 5 ms, up to four for others"
+    )
+    parser.add_argument(
+        "--sync", choices=("spin", "block"), default="spin", help="wait for the GPU with the least delay, or leave the core to others (spin)"
+    )
+    parser.add_argument(
+        "--trust-engine", action="store_true", help="load an engine without a fitting manifest, though the code in it will run; only what you built"
     )
     return parser
 

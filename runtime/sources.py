@@ -32,6 +32,8 @@ class FrameSource:
         self.photos: list[Path] = []  # empty for a video or a camera
         self.frame_count: int | None = None  # what is to come: a promise for a video, None for a camera
         self.fps = 0.0  # of a video or a camera, 0 where unknown
+        # Of a video or a camera: memory for the next frame (height, width, 3), such as `FaceMeshPipeline.frame_buffer` gives. None: new memory.
+        self.frame_buffer: Callable[[int, int], NDArray[np.uint8] | None] = lambda height, width: None
         self._on_error = on_error
         self._capture: cv2.VideoCapture | None = None
         if self.uri.startswith(CAMERA_PREFIX):
@@ -83,16 +85,15 @@ class FrameSource:
     def _read_video(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
         is_camera = self.uri.startswith(CAMERA_PREFIX)
         start, index = time.monotonic(), 0
-        while True:
-            read, image = capture.read()
-            if not read:
-                break
+        read, image = capture.read()
+        while read:
             if is_camera:
                 timestamp_s = time.monotonic() - start
             else:
                 timestamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 or (index / self.fps if self.fps else 0.0)
             yield Frame(image, index, timestamp_s, self.uri)
             index += 1
+            read, image = capture.read(self.frame_buffer(*image.shape[:2]))
         if is_camera:
             raise FaceMeshError(f"{self.uri}: the camera stopped delivering pictures after {index}; check its cable and start again")
         if index == 0:

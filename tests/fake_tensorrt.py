@@ -137,6 +137,9 @@ def make(label: str, version: str) -> Any:
         def set_flag(self, flag: Any) -> None:
             calls.append(("set_flag", flag.name))
 
+        def set_preview_feature(self, feature: Any, enable: bool) -> None:
+            calls.append(("set_preview_feature", (feature.name, enable)))
+
         def clear_flag(self, flag: Any) -> None:
             calls.append(("clear_flag", flag.name))
 
@@ -190,6 +193,7 @@ def make(label: str, version: str) -> Any:
             setattr(trt, cls.__name__, cls)
     for name in (
         "BuilderFlag",
+        "PreviewFeature",
         "NetworkDefinitionCreationFlag",
         "MemoryPoolType",
         "DeviceType",
@@ -201,4 +205,5 @@ def make(label: str, version: str) -> Any:
         setattr(trt, name, enum.IntEnum(name, members, start=0))
     trt.__version__, trt.calls, trt.failing = version, calls, ""
     trt.asked = lambda call: [value for name, value in calls if name == call]
+    trt.Strict, trt.names = Strict, names  # for the half that runs engines, in tests/fake_engine.py
     return trt

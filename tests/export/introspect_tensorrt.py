@@ -32,9 +32,9 @@ PACKAGES = {
 }
 # What export and runtime may need; other classes are left out of the table.
 BUILDING = """Builder IBuilderConfig INetworkDefinition ILayer ITensor OnnxParser ParserError IOptimizationProfile IProgressMonitor ITimingCache
-    BuilderFlag NetworkDefinitionCreationFlag MemoryPoolType DeviceType LayerType HardwareCompatibilityLevel ComputeCapability"""
+    BuilderFlag PreviewFeature NetworkDefinitionCreationFlag MemoryPoolType DeviceType LayerType HardwareCompatibilityLevel ComputeCapability"""
 RUNNING = """ILogger IHostMemory DataType Dims Runtime ICudaEngine IExecutionContext IRuntimeConfig IRuntimeCache TensorIOMode TensorLocation
-    ExecutionContextAllocationStrategy CudaGraphStrategy EngineValidity"""
+    ExecutionContextAllocationStrategy CudaGraphStrategy DynamicShapesKernelSpecializationStrategy EngineValidity"""
 SYMBOLS = """createInferBuilder_INTERNAL createInferRefitter_INTERNAL createInferRuntime_INTERNAL createNvOnnxParser_INTERNAL
     createNvOnnxParserRefitter_INTERNAL getBuilderPluginRegistry getNvOnnxParserVersion getPluginRegistry initLibNvInferPlugins
     _ZN11nvuffparser15createUffParserEv _ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi _ZN14nvcaffeparser117createCaffeParserEv

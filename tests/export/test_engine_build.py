@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from export.__main__ import main
-from export.engine_build import Messages, Progress
+from export.engine_build import Progress
 from runtime.manifest import LIBRARIES
+from runtime.trt_messages import Messages
 
 
 def phases(progress):

@@ -88,6 +88,14 @@ def test_layers_of_8_6_are_held_to_the_types_of_the_file(install, build):
     assert [kind.name for kind in trt.asked("ILayer.precision")] == ["HALF", "HALF", "HALF", "FLOAT"]
 
 
+@pytest.mark.parametrize("label", VERSIONS)
+def test_contexts_of_an_engine_may_share_its_profile(install, build, label):
+    """8.6 has to be asked for that."""
+    trt = install(label)
+    assert build()[0] == 0
+    assert trt.asked("set_preview_feature") == ([("PROFILE_SHARING_0806", True)] if label == "tensorrt-8.6" else [])
+
+
 def test_8_6_without_half_precision(install, build):
     trt = install("tensorrt-8.6")
     assert build()[0] == 0

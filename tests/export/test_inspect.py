@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -56,7 +57,9 @@ def machine(monkeypatch):
     """``machine(version, device)``: what `inspect` finds here."""
 
     def machine(version, device):
-        monkeypatch.setattr("export.inspect_command.installed_version", lambda library: version)
+        library = ModuleType("tensorrt_rtx")
+        library.__version__ = version
+        monkeypatch.setattr("runtime.engine_library.installed", lambda name: [library] if version else [])
         monkeypatch.setattr("export.inspect_command.find_device", lambda: device)
 
     return machine
@@ -157,7 +160,7 @@ def test_engine_that_runs_here(inspect, engine, machine):
     [
         ("1.2.4", Device("NVIDIA GeForce RTX 4090", "8.9"), "this is tensorrt-rtx 1.2.4; build it here with 'python -m export engine edge.onnx"),
         ("1.2.3", Device("NVIDIA H200", "9.0"), "this is NVIDIA H200 of compute capability 9.0; build it here with"),
-        (None, Device("NVIDIA H200", "8.9"), "tensorrt-rtx is not installed here"),
+        (None, Device("NVIDIA H200", "8.9"), "tensorrt-rtx is not installed here; pip install 'facemesh-edge[rtx]'"),
         ("1.2.3", None, "no CUDA device is found here"),
     ],
 )

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import gc
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import pytest
 
+from runtime.device import Device
+from runtime.engine_library import HOMES
 from runtime.spec import ModelSpec, file_sha256
 from runtime.topology import UVTopology
 
 CROP_SIZE, MAP_SIZE, CROP_SCALE = 128, 64, 1.6
+ORIN = Device("Orin", "8.7")
+
+
+class GpuMachine(NamedTuple):
+    library: Any  # of tests.fake_engine
+    cuda: Any  # a tests.fake_cuda.FakeCuda
 
 
 def canonical_map(topology: UVTopology) -> np.ndarray:
@@ -82,3 +93,42 @@ def live_model(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPa
 def portrait(repository: Path) -> Path:
     """The bundled photograph: one face, 512 x 512."""
     return repository / "runtime" / "assets" / "astronaut.jpg"
+
+
+@pytest.fixture
+def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., GpuMachine]]:
+    """``gpu_machine(label="tensorrt-10.3", device=Orin, **FakeCuda's arguments)``: from then on this is a machine with that library and that device.
+
+    Both are stand-ins. What the library allocated must be released before the device is closed.
+    """
+    machines = []
+
+    def install(label: str = "tensorrt-10.3", device: Device | None = ORIN, **cuda_arguments) -> GpuMachine:
+        pytest.importorskip("onnxruntime", reason="needs ONNX Runtime, which the stand-in runs engines with")
+        from tests import fake_engine
+        from tests.fake_cuda import FakeCuda
+
+        cuda = FakeCuda(**cuda_arguments)
+        library = fake_engine.make(label, cuda)
+        for home in (home for homes in HOMES.values() for home in homes):
+            monkeypatch.delitem(sys.modules, home, raising=False)
+        for name in fake_engine.MODULES.values():
+            monkeypatch.setitem(sys.modules, name, library if name == library.__name__ else None)
+        monkeypatch.setattr("runtime.engine_file.find_device", lambda: device)
+        monkeypatch.setattr("runtime.tensorrt_runner.open_cuda", lambda: cuda)
+        machines.append(GpuMachine(library, cuda))
+        return machines[-1]
+
+    yield install
+    for home in (home for homes in HOMES.values() for home in homes):
+        sys.modules.pop(home, None)  # the one that holds the stand-in
+    gc.collect()
+    assert not any(machine.library.late for machine in machines)
+
+
+@pytest.fixture
+def engine(live_model: Path, tmp_path: Path) -> Path:
+    """An engine of the live model for `gpu_machine`, batches 1 to 8, with its manifest."""
+    from tests.fake_engine import write_engine
+
+    return write_engine(tmp_path / "live.engine", live_model)

@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime.cuda_errors import CudaError
 from runtime.detector import YuNetDetector
 from runtime.errors import FaceMeshError
 from runtime.pipeline import FaceMeshPipeline
 from runtime.runner import SHIPPED_MODEL, open_runner
-from runtime.sources import read_photo
+from runtime.sources import FrameSource, read_photo
 from runtime.types import Detections, Frame
 
 BOXES = np.array([[100, 120, 190, 220], [300, 80, 345, 130], [60, 330, 120, 390], [200, 200, 500, 520]], np.float32)
@@ -152,3 +153,143 @@ def test_shipped_model_on_the_portrait(portrait):
     assert np.mean(errors) < 0.06 * 90  # of the size of the face
     assert face.pose.yaw_deg == pytest.approx(-mirrored.pose.yaw_deg, abs=6)
     assert 511 - mirrored.landmarks[30, 0] == pytest.approx(face.landmarks[30, 0], abs=4)
+
+
+# Streams
+
+
+def numbered(count, image, log=None):
+    for index in range(count):
+        if log is not None:
+            log.append(f"read {index}")
+        yield Frame(np.roll(image, 7 * index, axis=1), index, 0.1 * index, f"picture {index}")
+
+
+@pytest.fixture
+def varied():
+    return np.random.default_rng(0).integers(0, 256, (600, 640, 3), np.uint8)
+
+
+@pytest.fixture
+def open_pipeline(gpu_machine, live_model, engine):
+    """``open_pipeline("cpu" or "gpu", …)``: a pipeline whose detector finds `BOXES`, on ONNX Runtime or on the stand-in of a GPU."""
+    runners = []
+
+    def open_pipeline(where, detector=None, **keywords):
+        if where == "gpu":
+            open_pipeline.machine = gpu_machine()
+        runners.append(open_runner(live_model if where == "cpu" else engine))
+        return FaceMeshPipeline(runners[-1], detector or (lambda image: Detections(BOXES, np.linspace(0.9, 0.6, 4))), **keywords)
+
+    yield open_pipeline
+    for runner in runners:
+        runner.close()
+
+
+@pytest.mark.parametrize("where", ["cpu", "gpu"])
+def test_a_stream_gives_what_single_calls_give_in_order(open_pipeline, varied, where):
+    pipeline = open_pipeline(where)
+    expected = [pipeline(frame) for frame in numbered(5, varied)]
+    found = list(pipeline.stream(numbered(5, varied)))
+    assert [frame.index for frame, _ in found] == [0, 1, 2, 3, 4]
+    for (_, faces), others in zip(found, expected, strict=True):
+        assert [face.score for face in faces] == [face.score for face in others] == pytest.approx([0.9, 0.8, 0.7, 0.6])
+        for face, other in zip(faces, others, strict=True):
+            np.testing.assert_array_equal(face.vertices, other.vertices)
+    assert [len(faces) for _, faces in pipeline.stream(numbered(2, varied), boxes_of=lambda frame: BOXES[: frame.index])] == [0, 1]
+
+
+def test_a_stream_reads_one_frame_ahead_where_a_gpu_computes(open_pipeline, varied):
+    for where, overlaps, expected in (
+        ("cpu", False, ["read 0", "faces 0", "read 1", "faces 1", "read 2", "faces 2"]),
+        ("gpu", True, ["read 0", "read 1", "faces 0", "read 2", "faces 1", "faces 2"]),
+    ):
+        log, pipeline = [], open_pipeline(where)
+        for frame, _ in pipeline.stream(numbered(3, varied, log)):
+            log.append(f"faces {frame.index}")
+        assert (pipeline.overlaps, log) == (overlaps, expected)
+
+
+@pytest.mark.parametrize("where", ["cpu", "gpu"])
+def test_a_frame_that_fails_is_reported_and_the_others_follow(open_pipeline, varied, where):
+    """By its boxes, which are found wrong when it is submitted, or by its landmarks, which are when it is collected."""
+    pipeline, errors = open_pipeline(where), []
+    boxes = {1: [[900, 0, 950, 50]], 3: [[100, 100, 100, 200]]}
+    found = pipeline.stream(numbered(5, varied), lambda frame: boxes.get(frame.index, BOXES), errors.append)
+    assert [(frame.index, len(faces)) for frame, faces in found] == [(0, 4), (2, 4), (4, 4)]
+    assert [str(error).partition(":")[0] for error in errors] == ["picture 1", "picture 3"]
+    assert "lies outside the picture" in str(errors[0])
+    with pytest.raises(FaceMeshError, match="lies outside"):
+        list(pipeline.stream(numbered(5, varied), lambda frame: boxes.get(frame.index, BOXES)))
+    pose, pipeline._pose = pipeline._pose, lambda landmarks: pose(landmarks * np.nan if len(errors) == 2 else landmarks)
+    assert [frame.index for frame, _ in pipeline.stream(numbered(3, varied), on_error=errors.append)] == [1, 2]
+    assert "picture 0: the landmarks are not finite" in str(errors[2])
+
+
+def test_a_fault_of_the_device_ends_a_stream(open_pipeline, varied):
+    pipeline, errors = open_pipeline("gpu"), []
+    found = pipeline.stream(numbered(5, varied), on_error=errors.append)
+    next(found)
+    open_pipeline.machine.cuda.fail("synchronize", status="CUDA_ERROR_LAUNCH_FAILED")
+    with pytest.raises(CudaError, match="CUDA_ERROR_LAUNCH_FAILED"):
+        list(found)
+    assert not errors
+
+
+@pytest.mark.parametrize("where", ["cpu", "gpu"])
+def test_one_stream_at_a_time(open_pipeline, varied, where):
+    pipeline = open_pipeline(where)
+    expected, found = pipeline(varied), pipeline.stream(numbered(5, varied))
+    next(found)
+    if where == "gpu":
+        for call in (lambda: pipeline(varied), lambda: pipeline.from_boxes(varied, BOXES), lambda: next(pipeline.stream(numbered(2, varied)))):
+            with pytest.raises(FaceMeshError, match=r"a stream\(\) of this pipeline is under way"):
+                call()
+    found.close()
+    for _ in range(2):
+        for face, other in zip(pipeline(varied), expected, strict=True):
+            np.testing.assert_array_equal(face.vertices, other.vertices)
+
+
+def test_a_call_that_was_interrupted_leaves_nothing_behind(open_pipeline, varied, monkeypatch):
+    pipeline = open_pipeline("gpu")
+    expected = pipeline(varied)
+    with monkeypatch.context() as patch:
+        patch.setattr("runtime.lane.Lane.wait", lambda lane: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline(255 - varied)
+    for face, other in zip(pipeline(varied), expected, strict=True):
+        np.testing.assert_array_equal(face.vertices, other.vertices)
+
+
+@pytest.mark.parametrize("where", ["cpu", "gpu"])
+def test_landmarks_alone(open_pipeline, varied, where):
+    for face, other in zip(open_pipeline(where, dense=False)(varied), open_pipeline(where)(varied), strict=True):
+        np.testing.assert_array_equal(face.landmarks, other.landmarks)
+        assert (face.vertices.shape, other.vertices.shape, face.pose) == ((0, 3), (43867, 3), other.pose)
+
+
+def test_a_stream_needs_a_detector_or_boxes(live_model, image):
+    with open_runner(live_model) as runner, pytest.raises(FaceMeshError, match="no detector"):
+        next(FaceMeshPipeline(runner).stream(numbered(1, image), on_error=print))
+
+
+def test_a_video_is_decoded_into_the_memory_that_the_gpu_reads(open_pipeline, varied, tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "v.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (640, 600))
+    for frame in numbered(6, varied):
+        writer.write(frame.image)
+    writer.release()
+    pipeline = open_pipeline("gpu")
+    with FrameSource(tmp_path / "v.mp4") as source:
+        expected = [(frame.image, faces) for frame, faces in pipeline.stream(source)]
+    places = []
+    with FrameSource(tmp_path / "v.mp4") as source:
+        source.frame_buffer = pipeline.frame_buffer
+        for (frame, faces), (image, others) in zip(pipeline.stream(source), expected, strict=True):
+            np.testing.assert_array_equal(frame.image, image)
+            np.testing.assert_array_equal([face.vertices for face in faces], [face.vertices for face in others])
+            places.append(frame.image.__array_interface__["data"][0])
+    buffers = {buffer.pointer for buffer in open_pipeline.machine.cuda.live if getattr(buffer, "kind", "") == "host_buffer"}
+    assert set(places[1:]) <= buffers
+    assert len(set(places[1:])) == 2
+    assert open_pipeline("cpu").frame_buffer(600, 640) is None

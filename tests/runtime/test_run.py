@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 
+from runtime.lane import Lane
 from runtime.run import main
 from runtime.runner import SHIPPED_MODEL
 from runtime.sources import read_photo
@@ -392,3 +394,132 @@ def test_without_tqdm_there_is_no_bar_and_no_complaint(run, tmp_path, portrait, 
 def test_threads(run, portrait):
     assert run("--source", portrait, "--threads", 1)[0] == 0
     cv2.setNumThreads(-1)
+
+
+# Engines, on the stand-in of a GPU
+
+
+@pytest.fixture
+def clip(tmp_path, portrait):
+    return make_video(tmp_path / "clip.mp4", read_photo(portrait), 8)
+
+
+def frames_of(video):
+    capture, count = cv2.VideoCapture(str(video)), 0
+    while capture.read()[0]:
+        count += 1
+    return count
+
+
+def test_engine_gives_what_the_model_gives(run, results, gpu_machine, engine, clip):
+    assert run("--source", clip)[0] == 0
+    expected = results()
+    machine = gpu_machine()
+    code, out, err = run("--source", clip, "--engine", engine, engine=False)
+    assert (code, err) == (0, "")
+    assert re.match(r"8 pictures, 8 faces, \d+\.\d ms per face, detection included, GPU work overlapped; results in", out)
+    assert len(results()) == 8
+    for line, other in zip(results(), expected, strict=True):
+        assert (line["frame"], line["timestamp_s"], len(line["faces"])) == (other["frame"], other["timestamp_s"], 1)
+        np.testing.assert_allclose(line["faces"][0]["landmarks"], other["faces"][0]["landmarks"], atol=0.02)
+    assert not machine.cuda.live
+    assert len(machine.cuda.calls("launch")) == 4  # of 8 frames in two slots the third and later ones
+
+
+def test_engine_on_photos_with_known_boxes(run, results, tmp_path, gpu_machine, engine, portrait):
+    folder = make_folder(tmp_path / "photos", portrait, 3)
+    boxes = write_boxes(tmp_path, "000.png,10,10,60,60", "001.png,500,10,600,90", "002.png,5,5,45,50", "002.png,50,60,90,100")
+    gpu_machine()
+    code, out, err = run("--source", folder, "--boxes", boxes, "--engine", engine, "--sync", "block", engine=False)
+    assert code == 1
+    assert "001.png: box 500,10,600,90: lies outside the picture" in error_line(err)
+    assert [(line["source"][-7:], len(line["faces"])) for line in results()] == [("000.png", 1), ("002.png", 2)]
+    assert re.search(r"ms per face, GPU work overlapped, 1 failure; results", out)
+
+
+def test_json_alone_needs_no_vertices(run, results, gpu_machine, engine, portrait):
+    assert run("--source", portrait)[0] == 0
+    expected = results()
+    assert run("--source", portrait, "--save", "json")[0] == 0
+    assert results() == expected
+    machine = gpu_machine(integrated=False)
+    assert run("--source", portrait, "--save", "json", "--engine", engine, engine=False)[0] == 0
+    assert [details["nbytes"] for _, details in machine.cuda.calls("download")] == [816]
+    np.testing.assert_allclose(results()[0]["faces"][0]["landmarks"], expected[0]["faces"][0]["landmarks"], atol=0.02)
+
+
+def test_engine_on_a_machine_without_a_gpu(run, tmp_path, engine, portrait, monkeypatch):
+    monkeypatch.setattr("runtime.engine_file.find_device", lambda: None)
+    monkeypatch.setattr("runtime.engine_library.installed", lambda library: [])
+    code, out, err = run("--source", portrait, "--engine", engine, engine=False)
+    assert (code, out) == (1, "")
+    reason = "built on Orin for tensorrt 10.3.0, compute capability 8.7; tensorrt is not installed here and no CUDA device is found here"
+    assert error_line(err) == f"error: {engine}: {reason}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_engine_without_its_manifest_has_to_be_trusted(run, gpu_machine, engine, portrait, live_model):
+    gpu_machine()
+    os.remove(f"{engine}.json")
+    shutil.copy(ModelSpec.path_for(live_model), engine.with_suffix(".onnx.json"))
+    code, _, err = run("--source", portrait, "--engine", engine, engine=False)
+    assert code == 1
+    assert "live.engine.json: no engine manifest there" in error_line(err)
+    assert "--trust-engine" in err
+    assert run("--source", portrait, "--engine", engine, "--trust-engine", engine=False)[0] == 0
+
+
+def test_warnings_are_lines_of_their_own(run, gpu_machine, engine, clip):
+    gpu_machine().library.failing = "capture"
+    code, out, err = run("--source", clip, "--engine", engine, engine=False)
+    assert code == 0
+    assert out.startswith("8 pictures, 8 faces")
+    assert re.fullmatch(r"warning: no CUDA graph can be made \(execute_async_v3 failed: .*\); every step is launched by itself, which takes longer\n", err)
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "message"),
+    [
+        ("synchronize", "CUDA_ERROR_LAUNCH_FAILED", "the device is lost"),
+        ("launch", "CUDA_ERROR_OUT_OF_MEMORY", "the GPU's memory is full"),
+        ("enqueue", "CUDA_ERROR_ILLEGAL_ADDRESS", "execute_async_v3 failed"),
+        ("host_buffer", "CUDA_ERROR_OUT_OF_MEMORY", "the GPU's memory is full"),
+    ],
+)
+def test_fault_of_the_device_in_the_middle_keeps_what_is_finished(run, results, tmp_path, gpu_machine, engine, clip, call, status, message):
+    machine = gpu_machine()
+    assert run("--source", clip, "--engine", engine, engine=False)[0] == 0
+    total = len(machine.cuda.calls(call))
+    shutil.rmtree(tmp_path / "out")
+    machine = gpu_machine()
+    machine.cuda.fail(call, total - 1, status)
+    code, out, err = run("--source", clip, "--engine", engine, engine=False)
+    assert code == 1
+    assert message in error_line(err)
+    assert status in err
+    written = results()
+    assert len(written) < 8
+    assert [line["frame"] for line in written] == list(range(len(written)))
+    assert outputs(tmp_path) == ({"results.jsonl", "clip_overlay.mp4"} if written else {"results.jsonl"})
+    if written:
+        assert frames_of(tmp_path / "out" / "clip_overlay.mp4") == len(written)
+        assert out.startswith(f"{len(written)} picture")
+    assert not machine.cuda.live
+
+
+def test_ctrl_c_while_waiting_for_the_device_keeps_what_is_finished(run, results, tmp_path, gpu_machine, engine, clip, monkeypatch):
+    machine, waits, wait = gpu_machine(), [], Lane.wait
+
+    def interrupted(lane):
+        waits.append(lane)
+        if len(waits) == 5:
+            raise KeyboardInterrupt
+        wait(lane)
+
+    monkeypatch.setattr(Lane, "wait", interrupted)
+    code, out, err = run("--source", clip, "--engine", engine, engine=False)
+    assert (code, err) == (130, "stopped; what was finished is kept\n")
+    assert out.startswith("4 pictures, 4 faces")
+    assert [line["frame"] for line in results()] == [0, 1, 2, 3]
+    assert frames_of(tmp_path / "out" / "clip_overlay.mp4") == 4
+    assert not machine.cuda.live
