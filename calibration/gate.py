@@ -44,13 +44,13 @@ def pass_gate(
     ``find_losses`` is asked for the order, the most sensitive first, only where it is needed. The number of float layers is doubled until
     the limit is met and then reduced by bisection. Raises `FaceMeshError` with the best figure when `MOST_FLOAT` of the layers do not suffice.
     """
-    from calibration.qdq import insert_qdq
+    from calibration.qdq import to_int8
 
     fp32 = judge.nme(judge.landmarks(model))
 
     def attempt(kept: Sequence[LayerLoss]) -> Passed:
         floats = {loss.layer for loss in kept}
-        candidate = insert_qdq(model, [layer for layer in layers if layer not in floats], table)
+        candidate = to_int8(model, [layer for layer in layers if layer not in floats], table)
         return Passed(candidate, fp32, judge.nme(judge.landmarks(candidate)), tuple(kept))
 
     result = attempt(())

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from calibration.gate import Passed
 
 
+FLOAT_OF = {"tensorrt": "FP16", "cpu": "FP32"}  # what layers outside INT8 compute in, see calibration.qdq.to_int8
+
+
 def add_calibration_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:
     """What decides the INT8 model; `request_of` reads it."""
     crops_help = "pictures, or the common stem of .npz and .tar, whose training rows are used"
@@ -37,7 +40,7 @@ def report(quantiser: Quantiser, passed: Passed, size: int) -> None:
     table, count = quantiser.table, len(quantiser.layers)
     print(f"{count - len(passed.float_layers)} of {count} layers in INT8 besides the tail; ranges by {table.method} from {table.samples} crops")
     for loss in passed.float_layers:
-        print(f"  stays in FP32: {loss.layer}, which alone moves the landmarks by {loss.shift_px:.3f} px of the crop")
+        print(f"  stays in {FLOAT_OF[table.target]}: {loss.layer}, which alone moves the landmarks by {loss.shift_px:.3f} px of the crop")
     print(
         f"NME on {quantiser.judged} faces: {passed.fp32_nme:.3f} % in FP32, {passed.int8_nme:.3f} % in INT8 ({100 * passed.increase:+.2f} %); "
         f"file {passed.model.ByteSize() / size:.3f} of FP32"

@@ -6,7 +6,8 @@ it wants the branch that does not come straight from a layer quantised, and the 
     relu ─┬─ Q/DQ ── Conv ── relu ── Q/DQ ── Conv ──┐
           └─ Q/DQ ─────────────────────────────── Add ── relu ── Q/DQ ── …
 
-ONNX Runtime on CPUs fuses pairs on both sides of each layer and of each addition, without them it computes in float32.
+ONNX Runtime on CPUs fuses pairs on both sides of each layer and of each addition, without them it computes in float32. A layer between two
+pairs whose weights are float it quantises by itself, with one scale for all, so that a layer which is to stay in float must not read DQ.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ def quantised_reads(graph: Graph, layers: set[str], target: str) -> Reads:
     if target == "cpu":
         for node in chosen:
             _read_by_all(graph, reads, graph.activated(node))
+        for node in graph.nodes:
+            if graph.is_layer(node) and layer_name(node) not in layers and _is_read(graph, reads, graph.activated(node)):
+                reads.pop((node.output[0], 0), None)
     return reads
 
 
@@ -78,6 +82,11 @@ def _read_by_all(graph: Graph, reads: Reads, tensor: str) -> None:
         return
     for reader, index in readers:
         reads.setdefault((reader.output[0], index), graph.root(tensor))
+
+
+def _is_read(graph: Graph, reads: Reads, tensor: str) -> bool:
+    """Whether anybody reads ``tensor`` quantised."""
+    return any((reader.output[0], index) in reads for reader, index in graph.readers.get(tensor, []))
 
 
 def _tail(graph: Graph) -> set[str]:

@@ -17,14 +17,22 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from calibration.graph import Graph, attribute, layer_name
+from calibration.half import float_layers_to_half
 from calibration.placement import quantised_reads
 from calibration.ranges import STEPS, UNSIGNED_STEPS
 from calibration.table import CalibrationTable, TensorRange, is_unsigned
 from runtime.errors import FaceMeshError
 
 
+def to_int8(model: onnx.ModelProto, layers: Collection[str], table: CalibrationTable) -> onnx.ModelProto:
+    """A copy of ``model`` with ``layers`` in INT8, and all other layers in FP16 for the target "tensorrt", in FP32 for "cpu", where half precision
+    is slow. Raises `FaceMeshError` when the table lacks a tensor."""
+    quantised = insert_qdq(model, layers, table)
+    return float_layers_to_half(quantised) if table.target == "tensorrt" else quantised
+
+
 def insert_qdq(model: onnx.ModelProto, layers: Collection[str], table: CalibrationTable) -> onnx.ModelProto:
-    """A copy of ``model`` in which ``layers`` compute in INT8.
+    """A copy of ``model`` in which ``layers`` compute in INT8 and all else stays as it is.
 
     For the target "tensorrt" that is int8 with zero point 0 throughout; for "cpu", tensors that are never negative become uint8 with zero
     point 0, which ONNX Runtime needs to fuse a ReLU. Raises `FaceMeshError` when the table lacks a tensor.

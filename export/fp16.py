@@ -14,11 +14,12 @@ from collections.abc import Collection
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
 
+from calibration.half import move_last_bias_out, to_half, unfit
 from export.model_file import precision_of
 from export.passes.fold_batch_norm import affine_of
-from export.passes.graph import constant, new_constant, replace_node
+from export.passes.graph import constant, new_constant
 from runtime.errors import FaceMeshError
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -29,7 +30,6 @@ HALF_OPERATORS = {
     *("Add", "Sub", "Mul", "Relu", "LeakyRelu", "PRelu", "Clip", "BatchNormalization", "MaxPool", "AveragePool", "GlobalAveragePool"),
     *("Concat", "Split", "Pad", *MOVES),
 }
-LARGEST, SMALLEST_NORMAL = float(np.finfo(np.float16).max), float(np.finfo(np.float16).tiny)
 
 
 def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.ModelProto, list[str]]:
@@ -38,7 +38,8 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.Mo
     ``keep`` names nodes that stay in float32. Raises `FaceMeshError` when there is no such node, or the model is quantised or holds half
     precision already.
     """
-    graph = ir.from_proto(onnx.shape_inference.infer_shapes(model))
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(move_last_bias_out(model)))
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     names = {node.name for node in graph.graph}
     if missing := sorted(set(keep) - names):
         raise FaceMeshError(f"no node is called {', '.join(missing)}; 'python -m export inspect' lists the names of the rewritten model")
@@ -46,9 +47,6 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.Mo
         raise FaceMeshError("the model is quantised already; give the FP32 model")
     if precision_of(model) == "fp16":
         raise FaceMeshError("the model is in half precision already; give the FP32 model, or leave --precision fp16 out to take it as it is")
-    last = _last_layers(graph)
-    for node in last:
-        _move_bias_out(graph, node)
     for node in list(graph.graph):
         _plain_batch_norm(graph, node)
     tail = _tail(graph)
@@ -59,51 +57,9 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.Mo
             if reason:
                 warnings.append(f"{node.name} ({node.op_type}) stays in FP32: {reason}")
             else:
-                half.add(node)
-    _convert(graph, half)
+                half.add(node.outputs[0].name)
     RemoveUnusedNodesPass()(graph)
-    converted = ir.to_proto(graph)
-    onnx.checker.check_model(converted, full_check=True)
-    return converted, warnings
-
-
-def _convert(model: ir.Model, half: set[ir.Node]) -> None:
-    """Type the values of the nodes ``half`` float16 and put a Cast wherever a value crosses to other nodes, one per value and direction."""
-    casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
-    order = list(model.graph)
-    produced = {output for node in half for output in node.outputs if _is_float(output)}
-    for node in order:
-        for index, value in enumerate(node.inputs):
-            wanted = ir.DataType.FLOAT16 if node in half else ir.DataType.FLOAT
-            have = ir.DataType.FLOAT16 if value in produced else ir.DataType.FLOAT
-            if value is None or wanted == have or not _is_float(value):
-                continue
-            if (value, wanted) not in casts:
-                casts[value, wanted] = _cast(model, value, wanted, node)
-            node.replace_input_with(index, casts[value, wanted])
-    for index, value in enumerate(model.graph.outputs):
-        if value in produced:
-            name, value.name = value.name, f"{value.name}_half"
-            model.graph.outputs[index] = _cast(model, value, ir.DataType.FLOAT, order[-1], name)
-    for value in produced:
-        value.type = ir.TensorType(ir.DataType.FLOAT16)  # types may be shared between values
-
-
-def _cast(model: ir.Model, value: ir.Value, kind: ir.DataType, reader: ir.Node, name: str | None = None) -> ir.Value:
-    """``value`` as another type: a new constant, or a Cast placed where ``value`` appears (before ``reader`` for inputs of the graph)."""
-    suffix = "half" if kind == ir.DataType.FLOAT16 else "float"
-    array = constant(value)
-    if array is not None:
-        return new_constant(model, f"{value.name}_{suffix}", array.astype(np.float16))
-    cast = ir.node("Cast", [value], {"to": int(kind)}, name=f"{value.name}_to_{suffix}")
-    cast.outputs[0].name = name or f"{value.name}_{suffix}"
-    cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(kind), value.shape
-    producer = value.producer()
-    if producer is not None:
-        model.graph.insert_after(producer, [cast])
-    else:
-        model.graph.insert_before(reader, [cast])
-    return cast.outputs[0]
+    return to_half(ir.to_proto(graph), half), warnings
 
 
 def _last_layers(model: ir.Model) -> list[ir.Node]:
@@ -133,17 +89,6 @@ def _tail(model: ir.Model) -> set[ir.Node]:
     return tail
 
 
-def _move_bias_out(model: ir.Model, node: ir.Node) -> None:
-    """Gemm(x, W, b) -> Gemm(x, W) + b."""
-    if node.op_type != "Gemm" or len(node.inputs) < 3 or node.attributes.get_float("beta", 1.0) != 1 or constant(node.inputs[2]) is None:
-        return
-    product = ir.Node("", "Gemm", node.inputs[:2], node.attributes.values(), name=node.name)
-    add = ir.node("Add", [product.outputs[0], node.inputs[2]], name=f"{node.name}_bias")
-    product.outputs[0].type, product.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
-    product.outputs[0].name = f"{node.outputs[0].name}_product"
-    replace_node(model, node, [product, add])
-
-
 def _plain_batch_norm(model: ir.Model, node: ir.Node) -> None:
     """Give a normalisation mean 0 and variance 1: its scale and shift fit half precision better than a variance of 1e-6 does."""
     affine = affine_of(node)
@@ -157,16 +102,9 @@ def _plain_batch_norm(model: ir.Model, node: ir.Node) -> None:
 
 def _unfit(node: ir.Node) -> str | None:
     """Why half precision cannot hold the node's constants, None where it can."""
-    for value in node.inputs:
-        array = constant(value)
-        if array is None or not _is_float(value) or not array.size:
-            continue
-        largest = float(np.abs(array).max())
-        if largest > LARGEST:
-            return f"{value.name} reaches {largest:.3g}, half precision ends at {LARGEST:g}"
-        if 0 < largest < SMALLEST_NORMAL:
-            return f"{value.name} reaches {largest:.3g} only, below the normal numbers of half precision"
-    return None
+    constants = [(value.name, constant(value)) for value in node.inputs if value is not None and _is_float(value)]
+    reasons = [unfit(name, array) for name, array in constants if array is not None]
+    return next((reason for reason in reasons if reason), None)
 
 
 def _is_float(value: ir.Value) -> bool:

@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> None:
         raise FaceMeshError("--precision int8 and --crops, the faces to calibrate on, belong together; give both or none")
     if args.output.suffix.lower() != ".onnx" or not args.output.parent.is_dir():
         raise FaceMeshError(f"{args.output}: the model must become an .onnx file in a folder that exists; choose another name with -o")
+    from calibration.half_rounding import with_rounding
     from export.fp16 import to_fp16
-    from export.half_rounding import with_rounding
     from export.model_file import precision_of, write_model
     from export.rewrite import rewrite
     from export.summary import summarise, table
@@ -66,15 +66,13 @@ def run(args: argparse.Namespace) -> None:
     require_live(expected, spec, str(args.weights))
     model, steps = (reference, []) if args.no_rewrite else rewrite(reference, images, spec.output.name)
     _print_steps(steps)
-    measured = model
     if args.precision == "fp16":
         model, warnings = to_fp16(model, args.keep)
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        measured = with_rounding(model)
     elif args.precision == "int8":
-        measured = model = _quantise(args, model, spec)
-    outputs = run_model(measured, images, spec.output.name)
+        model = _quantise(args, model, spec)
+    outputs = run_model(with_rounding(model), images, spec.output.name)
     require_live(outputs, spec, f"{args.weights} in {args.precision}")
     figures = table({"before": summarise(reference), "after": summarise(model)})
     difference = compare(expected, outputs, spec)

@@ -27,7 +27,7 @@ class ModelSummary:
 def summarise(model: onnx.ModelProto) -> ModelSummary:
     """Count nodes, numbers and arithmetic of ``model``."""
     graph = model.graph
-    shapes = _shapes(model)
+    shapes = tensor_shapes(model)
     multiply_adds = [_multiply_adds(node, shapes) for node in graph.node if node.op_type in WEIGHTED]
     parameters = sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type in PARAMETER_TYPES)
     return ModelSummary(
@@ -78,7 +78,7 @@ def table(columns: dict[str, ModelSummary]) -> str:
     return "\n".join("  ".join(line) for line in lines)
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+def tensor_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
     """Name -> shape of every tensor whose shape follows from an input of one picture."""
     single = onnx.ModelProto()
     single.CopyFrom(model)

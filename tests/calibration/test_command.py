@@ -84,29 +84,24 @@ def fragile_network() -> onnx.ModelProto:
     return model
 
 
-def gate_limit(run, model, faces, tmp_path) -> float:
-    """A limit that quantising everything misses and leaving ``inner`` out meets, with truth at the FP32 model's own landmarks."""
-    _, out, _ = run(model, "--crops", faces, "--max-nme-increase", 1000, "-o", tmp_path / "any.onnx")
-    return float(out.split("(")[1].split(" %")[0]) / 100
-
-
-def test_gate_returns_the_most_sensitive_layer_and_says_so(run, write_network, write_faces, tmp_path):
+@pytest.mark.parametrize(("target", "precision", "weights"), [("tensorrt", "FP16", "inner_half"), ("cpu", "FP32", "inner")])
+def test_gate_returns_the_most_sensitive_layer_and_says_so(run, write_network, write_faces, tmp_path, target, precision, weights):
+    """The limit is half of what quantising everything costs, with truth at the FP32 model's own landmarks."""
     faces, model = write_faces(), write_network(fragile_network())
     label_with(model, faces)
-    everything = gate_limit(run, model, faces, tmp_path)
-    code, out, err = run(
-        *(model, "--crops", faces, "--max-nme-increase", everything / 2, "--sensitivity", tmp_path / "s.json"),
-        *("-o", tmp_path / "int8.onnx"),
-    )
+    common = (model, "--crops", faces, "--target", target)
+    _, out, _ = run(*common, "--max-nme-increase", 1000, "-o", tmp_path / "any.onnx")
+    everything = float(out.split("(")[1].split(" %")[0]) / 100
+    code, out, err = run(*common, "--max-nme-increase", everything / 2, "--sensitivity", tmp_path / "s.json", "-o", tmp_path / "int8.onnx")
     assert (code, err) == (0, "")
     assert "6 of 7 layers in INT8" in out
-    assert "stays in FP32: inner, which alone moves the landmarks by" in out
+    assert f"stays in {precision}: inner, which alone moves the landmarks by" in out
     document = json.loads((tmp_path / "s.json").read_text())
     assert document["layers"][0]["layer"] == "inner"
     assert {entry["layer"] for entry in document["layers"]} == set(quantisable_layers(Graph(small_network())))
     assert cv2.imread(str(tmp_path / "s.png")) is not None
     kept = {tensor.name for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer}
-    assert "inner" in kept
+    assert weights in kept
     assert "outer_int8" in kept
 
 

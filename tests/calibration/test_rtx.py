@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 
 from calibration.__main__ import main as calibrate
+from calibration.model_file import write_int8
+from calibration.qdq import to_int8
 from export.__main__ import main as export
 from export.model_file import write_model
 from export.rewrite import rewrite
 from export.to_onnx import network_spec, to_onnx
 from export.verify import verification_images
+from runtime.runner import load_spec
+from tests.calibration.small import small_network
+from tests.calibration.test_qdq import LAYERS, table_for
 from tests.networks import live_edge
 
 pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows")
@@ -19,6 +24,15 @@ def test_small_network_becomes_an_engine(write_network, write_faces, tmp_path):
     """Residual addition, depthwise layer, subpixel layer and all."""
     model, engine = tmp_path / "int8.onnx", tmp_path / "int8.engine"
     assert calibrate([str(write_network()), "--crops", str(write_faces()), "--max-nme-increase", "10", "-o", str(model)]) == 0
+    assert export(["engine", str(model), "-o", str(engine), "--backend", "tensorrt-rtx"]) == 0
+    assert engine.stat().st_size > 10_000
+
+
+def test_layers_that_left_int8_become_an_engine_too(write_network, tmp_path):
+    """FP16 islands: a residual branch with its addition, a layer behind a DepthToSpace, and the tail."""
+    network, model, engine = small_network(), tmp_path / "mixed.onnx", tmp_path / "mixed.engine"
+    layers = [layer for layer in LAYERS if layer not in ("inner", "outer", "wide")]
+    write_int8(to_int8(network, layers, table_for(network, "tensorrt")), load_spec(write_network()), model)
     assert export(["engine", str(model), "-o", str(engine), "--backend", "tensorrt-rtx"]) == 0
     assert engine.stat().st_size > 10_000
 

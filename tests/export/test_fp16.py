@@ -9,8 +9,8 @@ pytest.importorskip("onnx_ir")
 
 from onnx import TensorProto, helper, numpy_helper
 
+from calibration.half_rounding import with_rounding
 from export.fp16 import to_fp16
-from export.half_rounding import with_rounding
 from export.verify import run_model
 from runtime.errors import FaceMeshError
 from tests.export.graphs import conv_graph, norm_node, normalisation, weights

@@ -12,7 +12,7 @@ from collections import Counter
 
 import torch
 
-from export.half_rounding import with_rounding
+from calibration.half_rounding import with_rounding
 from export.rewrite import rewrite
 from export.summary import summarise
 from export.verify import compare, require_live, run_model

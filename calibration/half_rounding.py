@@ -16,8 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 def with_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
     """A float32 model in which every float16 tensor of ``model`` is rounded to half precision explicitly."""
-    result = onnx.ModelProto()
-    result.CopyFrom(onnx.shape_inference.infer_shapes(model))
+    result = onnx.shape_inference.infer_shapes(model)
     graph = result.graph
     half = {value.name for value in graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT16}
     for tensor in graph.initializer:
