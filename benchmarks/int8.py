@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 def model_rows(path: Path, crops: Path, labels: Path | None, samples: int) -> list[dict[str, Any]]:
     """One line per target and method."""
     from calibration.model_file import load_plain
-    from calibration.qdq import insert_qdq
+    from calibration.qdq import to_int8
 
     spec, model = load_spec(path), load_plain(path)
     faces = load_faces(crops)
@@ -61,7 +61,7 @@ def model_rows(path: Path, crops: Path, labels: Path | None, samples: int) -> li
         activations = measure_activations(model, spec, faces, samples, target)
         prepared = equalised(model, activations.equalisation)
         for method in METHODS:
-            quantised = insert_qdq(prepared, layers, activations.table(method))
+            quantised = to_int8(prepared, layers, activations.table(method))
             landmarks = judge.landmarks(quantised)
             rows.append(
                 {

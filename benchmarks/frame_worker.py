@@ -1,0 +1,89 @@
+"""Stand-alone: measures one revision of ``runtime`` in a process of its own, block by block, as it is told on stdin.
+
+The first line is a JSON object: ``root`` (folder that holds the revision's ``runtime``), ``paths`` (where libraries are), ``cores``, ``engine``,
+``threads``, ``picture`` (.npy, (H, W, 3) uint8 BGR) and ``box`` (4 numbers). The answer is ``{"ready": [stages]}`` or ``{"error": why}``. Every
+further line is a number of frames; the answer is the microseconds of each by stage. Only what every revision of ``runtime`` has had from
+the start is used, so run it with ``python -I -S``: then nothing but ``root`` and ``paths`` decides what is imported.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+from typing import Any
+
+UNCOUNTED = 3  # frames at the start of a block, in which the caches forget the other process
+
+
+def main() -> None:
+    """Answer on the stdout that it was started with; what libraries print goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    try:
+        measure = open_revision(json.loads(sys.stdin.readline()))
+    except Exception as error:  # an old revision may fail in any way; the other side says that it did
+        reason = (str(error).splitlines() or [""])[0]
+        print(json.dumps({"error": f"{type(error).__name__}: {reason}" if reason else type(error).__name__}), file=answers)
+        return
+    print(json.dumps({"ready": list(measure(1))}), file=answers)
+    for line in sys.stdin:
+        print(json.dumps(measure(int(line))), file=answers)
+
+
+def open_revision(settings: dict[str, Any]):
+    """``measure(frames)`` for the revision, with everything opened and warmed up."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, settings["cores"])  # before libraries count cores and start threads
+    sys.path += settings["paths"]
+    sys.path.insert(0, settings["root"])
+    import cv2
+    import numpy as np
+
+    import runtime
+
+    if not os.path.abspath(runtime.__path__[0]).startswith(os.path.abspath(settings["root"])):
+        raise ImportError(f"runtime was imported from {runtime.__path__[0]}")
+    from runtime import Decoder, FaceMeshPipeline, load_topology, open_runner
+    from runtime.crop import crop_into, crop_matrix
+
+    cv2.setNumThreads(len(settings["cores"]))
+    image, box = np.load(settings["picture"]), np.array(settings["box"], np.float32)
+    runner = open_runner(settings["engine"], max_batch=1, threads=settings["threads"])
+    spec, clock = runner.spec, time.perf_counter_ns
+    decode, pipeline = Decoder(load_topology(spec.topology), spec), FaceMeshPipeline(runner)
+
+    def frame() -> tuple[int, int, int, int, int]:
+        start = clock()
+        matrix = crop_matrix(box, spec.crop_scale, spec.input.size)
+        crop_into(image, matrix, spec.input, runner.input[0])
+        cropped = clock()
+        output = runner.infer(1)
+        inferred = clock()
+        decode(output[0], matrix)
+        decoded = clock()
+        pipeline.from_boxes(image, box[None])
+        return start, cropped, inferred, decoded, clock()
+
+    def measure(frames: int) -> dict[str, list[float]]:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(UNCOUNTED):
+                frame()
+            times = np.array([frame() for _ in range(frames)])
+        finally:
+            gc.enable()
+        microseconds = np.diff(times, axis=1) / 1000
+        return {name: column.tolist() for name, column in zip(("crop", "network", "decode", "frame"), microseconds.T, strict=True)}
+
+    until = time.perf_counter() + 0.5
+    while time.perf_counter() < until:
+        frame()
+    return measure
+
+
+if __name__ == "__main__":
+    main()

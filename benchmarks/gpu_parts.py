@@ -1,0 +1,89 @@
+"""Parts of `benchmarks.gpu_report`: what the device is, building engines, and copies.
+
+Each part returns ``rows`` (see `benchmarks.gpu_clocks.row`) and ``facts``, opens what it needs and closes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.gpu_bench import Bench, LeftOut, frame_720p
+from benchmarks.gpu_clocks import Effort, Found, row, series, wall
+from benchmarks.gpu_kernels import BATCHES
+from runtime.cuda import open_cuda
+from runtime.device import find_device
+from runtime.engine_library import choose, installed
+from runtime.manifest import LIBRARIES, EngineManifest
+from runtime.topology import load_topology
+
+
+def describe_device() -> Found:
+    """The device, its binding, the libraries that can run engines on it, and what the native module was built for."""
+    from runtime import _native
+
+    libraries = {name: [f"{module.__name__} {module.__version__}" for module in installed(name)] for name in LIBRARIES}
+    with open_cuda() as cuda:
+        free, total = cuda.memory_info()
+        facts = {
+            "name": cuda.name,
+            "compute_capability": cuda.compute_capability,
+            "shares_memory_with_host": cuda.integrated,
+            "memory_mib": total >> 20,
+            "free_mib": free >> 20,
+            "binding": type(cuda).__module__.rpartition(".")[2],
+            "kernels": cuda.kernels is not None,
+            "libraries": libraries,
+        }
+    if _native.has_cuda:
+        facts |= {"kernels_built_with_cuda": _native.cuda.toolkit_version, "kernels_built_for": _native.cuda.architectures}
+    return {"facts": facts}
+
+
+def build(model: str, library: str, output: str) -> Found:
+    """An engine by ``python -m export engine``, for one to 16 faces where the model leaves that free."""
+    from export.engine_command import add_parser
+    from export.engine_source import open_source
+
+    words = ["engine", model, "-o", output, "--backend", library]
+    if open_source(Path(model)).batch is None:
+        words += ["--batch", "1", "1", str(BATCHES[-1])]
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    args = parser.parse_args(words)
+    started = time.monotonic()
+    args.func(args)
+    seconds = time.monotonic() - started
+    manifest = EngineManifest.load_for(output)
+    if reason := choose(manifest, find_device())[1]:
+        raise LeftOut(reason)
+    facts = {"model": Path(model).name, "model_sha256": manifest.spec.onnx_sha256, "precision": manifest.spec.precision, "library": library}
+    facts |= {"version": manifest.version, "batch": list(manifest.batch), "megabytes": round(Path(output).stat().st_size / 1e6, 2)}
+    return {"facts": facts | {"build_s": round(seconds, 1)}}
+
+
+def copies(effort: Effort) -> Found:
+    """What a frame costs to upload and its results to download: times of the device, but for the copy within the host's memory."""
+    count, picture = len(load_topology().face_indices), frame_720p().ravel()
+    with Bench() as bench:
+        cuda, stream, nbytes = bench.cuda, bench.stream, picture.nbytes
+        pinned, device = cuda.host_buffer(nbytes), cuda.device_buffer(nbytes)
+        rows = [_rated("720p frame into pinned memory, by the host", series(wall(lambda: np.copyto(pinned.array, picture)), effort), nbytes)]
+        for name, pointer in (("720p frame up, pinned", pinned.pointer), ("720p frame up, pageable", picture.ctypes.data)):
+            upload = partial(cuda.upload, device.pointer, pointer, nbytes, stream)
+            rows.append(_rated(name, series(bench.timed(upload), effort), nbytes))
+        for name, points in ((f"{count:,} vertices and 68 landmarks down", count + 68), ("68 landmarks down", 68)):
+            download = partial(cuda.download, pinned.pointer, device.pointer, 12 * points, stream)
+            rows.append(_rated(name, series(bench.timed(download), effort), 12 * points))
+    return {"rows": rows}
+
+
+def _rated(name: str, milliseconds: NDArray[np.float64], nbytes: int) -> dict[str, Any]:
+    rate = nbytes / max(float(np.median(milliseconds)), 1e-6) / 1e6
+    return row(name, milliseconds, kilobytes=round(nbytes / 1e3, 1), gigabytes_per_s=round(rate, 2))

@@ -1,0 +1,117 @@
+"""The records that a report can be made of: how each kind is recognised, what it must hold, and the command that writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import FaceMeshError
+
+NUMBER = (int, float, type(None))  # numbers that were not finite are null
+STAGE = {"p50_ms": NUMBER, "p90_ms": NUMBER, "p99_ms": NUMBER, "max_ms": NUMBER, "cv": NUMBER, "samples_us": [NUMBER]}
+PEER = {"name": str, "note": str, "vertices": int, "faces": int, "stages": {"*": {"median_ms": NUMBER, "p90_ms": NUMBER, "vertices_per_ms": NUMBER}}}
+ROOF = {
+    "network": str,
+    "device_name": str,
+    "family": str,
+    "precision": str,
+    "least_ms": NUMBER,
+    "expected_low_ms": NUMBER,
+    "expected_high_ms": NUMBER,
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of record."""
+
+    name: str
+    command: str  # that writes it, after ``python -m benchmarks``
+    fits: Callable[[dict[str, Any]], bool]
+    shape: dict[str, Any]  # see `mismatch`
+
+
+@dataclass(frozen=True)
+class Record:
+    """One file."""
+
+    name: str  # of the file, without its folder
+    kind: str
+    document: dict[str, Any]
+
+    @property
+    def machine(self) -> str:
+        """Board, GPU and CPU in words, as far as they are known."""
+        machine = self.document.get("machine")
+        if not isinstance(machine, dict):
+            return "unknown machine"
+        words = [str(machine[key]) for key in ("board", "gpu", "cpu") if machine.get(key)]
+        return ", ".join([*words, *([f"{machine['cores']} cores"] if machine.get("cores") else [])]) or "unknown machine"
+
+
+KINDS = (
+    Kind("latency", "run", lambda d: d.get("kind") == "latency", {"engine": {}, "stages": {"*": STAGE}}),
+    Kind("peers", "peers", lambda d: "peers" in d, {"peers": [PEER], "threads": int, "interval_ms": NUMBER}),
+    Kind(
+        "accuracy",
+        "accuracy",
+        lambda d: "subject" in d and "table" in d,
+        {"subject": {}, "table": [{"boxes": str, "measure": str, "faces": int, "mean": NUMBER, "bins": [NUMBER], "balanced": NUMBER}]},
+    ),
+    Kind(
+        "int8",
+        "int8",
+        lambda d: "table" in d and "subject" not in d,
+        {"table": [{"model": str, "target": str, "method": str, "fp32_nme": NUMBER, "int8_nme": NUMBER, "shift_px": NUMBER, "size": NUMBER}]},
+    ),
+    Kind("rewrites", "rewrites", lambda d: "rewritten" in d, {"plain": {"times_ms": [NUMBER]}, "rewritten": {"times_ms": [NUMBER]}, "threads": int}),
+    Kind("roofline", "roofline --json", lambda d: d.get("kind") == "roofline", {"rows": [ROOF], "batch": int}),
+)
+
+
+def read_records(paths: Sequence[Path]) -> list[Record]:
+    """Every file with its kind. Raises `FaceMeshError` for what is no record, or lacks something that its kind has."""
+    return [read_record(path) for path in paths]
+
+
+def read_record(path: Path) -> Record:
+    """One file; see `read_records`."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FaceMeshError(f"{path}: no such file; 'python -m benchmarks run --json FILE' writes one") from None
+    except (OSError, ValueError) as error:
+        raise FaceMeshError(f"{path}: cannot be read as JSON ({error}); measure again") from None
+    kind = next((kind for kind in KINDS if isinstance(document, dict) and kind.fits(document)), None)
+    if kind is None:
+        named = f" {document['kind']!r}" if isinstance(document, dict) and isinstance(document.get("kind"), str) else ""
+        raise FaceMeshError(f"{path}: a report cannot be made of this kind of file{named}; it takes {', '.join(kind.name for kind in KINDS)}")
+    if fault := mismatch(document, kind.shape):
+        raise FaceMeshError(f"{path}: not a sound {kind.name} record: {fault}; write it again with 'python -m benchmarks {kind.command}'")
+    return Record(path.name, kind.name, document)
+
+
+def mismatch(value: Any, shape: Any, where: str = "") -> str | None:
+    """Where ``value`` differs from ``shape``, in words; None where it fits.
+
+    A shape is a type or several, a list with the shape of every item, or a dict of keys that must be there; the key ``*`` stands for all.
+    """
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return f"{where or 'the file'} is not an object"
+        wanted = dict.fromkeys(value, shape["*"]) if "*" in shape else shape
+        if missing := [key for key in wanted if key not in value]:
+            return f"{where + '.' if where else ''}{missing[0]} is missing"
+        if "*" in shape and not value:
+            return f"{where} is empty"
+        faults = (mismatch(value[key], inner, f"{where + '.' if where else ''}{key}") for key, inner in wanted.items())
+    elif isinstance(shape, list):
+        if not isinstance(value, list) or not value:
+            return f"{where} is not a list with something in it"
+        faults = (mismatch(item, shape[0], f"{where}[{i}]") for i, item in enumerate(value))
+    else:
+        return None if isinstance(value, shape) and not isinstance(value, bool) else f"{where} is {value!r}"
+    return next((fault for fault in faults if fault), None)
