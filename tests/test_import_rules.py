@@ -30,21 +30,24 @@ PASSES = {f"export.passes.{name}" for name in ("absorb_crop", "absorb_padding", 
 PASSES |= {f"export.passes.{name}" for name in ("fold_constants", "graph", "split_batch_norm", "subpixel_transposed")}
 # Library -> its home modules. PyTorch has several: modules whose business it is.
 HOMES = {
+    "cuda": {"runtime.cuda_python"},
     "google": {"export.engine_source", "export.model_file"},  # protobuf, for the error of a damaged ONNX file
     "matplotlib": {"calibration.chart", "training.curve"},
     "mediapipe": {"benchmarks.mediapipe_worker"},
     "onnx": {
-        *("export.engine_source", "export.fp16", "export.half_rounding", "export.model_file", "export.passes.fold_constants"),
+        *("export.engine_source", "export.fp16", "export.model_file", "export.passes.fold_constants"),
         *("export.rewrite", "export.summary", "export.to_onnx", "export.verify"),
-        *("calibration.equalise", "calibration.model_file", "calibration.qdq"),
+        *("calibration.equalise", "calibration.half", "calibration.half_rounding", "calibration.model_file", "calibration.qdq"),
     },
     "onnx_ir": {*PASSES, "export.fp16", "export.rewrite"},
     "onnxruntime": {"calibration.sessions", "export.verify", "runtime.onnx_runner"},
     "onnxsim": {"export.rewrite"},
+    "pycuda": {"runtime.cuda_pycuda"},
     "scipy": {"training.mat_files"},
     "skimage": {"benchmarks.peer_prnet"},
-    "tensorrt": {"export.tensorrt_builder"},
-    "tensorrt_rtx": {"export.rtx_builder"},
+    "tensorrt": {"export.tensorrt_builder", "runtime.home_tensorrt"},
+    "tensorrt_lean": {"runtime.home_tensorrt_lean"},
+    "tensorrt_rtx": {"export.rtx_builder", "runtime.home_tensorrt_rtx"},
     "torch": {
         *("training.networks.edge", "training.networks.prnet", "training.targets", "training.loop", "training.compression"),
         *("export.checkpoint", "export.to_onnx", "benchmarks.live_network", "benchmarks.peer_3ddfa"),
