@@ -1,9 +1,9 @@
 """Stand-alone: measures one revision of ``runtime`` in a process of its own, block by block, as it is told on stdin.
 
 The first line is a JSON object: ``root`` (folder that holds the revision's ``runtime``), ``paths`` (where libraries are), ``cores``, ``engine``,
-``threads``, ``picture`` (.npy, (H, W, 3) uint8 BGR) and ``box`` (4 numbers). The answer is ``{"ready": [stages]}`` or ``{"error": why}``. Every
-further line is a number of frames; the answer is the microseconds of each by stage. Only what every revision of ``runtime`` has had from
-the start is used, so run it with ``python -I -S``: then nothing but ``root`` and ``paths`` decides what is imported.
+``threads``, ``picture`` (.npy, (H, W, 3) uint8 BGR) and ``box`` (4 numbers). The answer is ``{"ready": first times}`` or ``{"error": why}``. Every
+further line is a number of frames; the answer is the microseconds of each by stage. Run it with ``python -I -S``: then nothing but ``root`` and
+``paths`` decides what is imported. Only what every revision of ``runtime`` has had from early on is used.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
+WARM_UP_S = 0.3
 UNCOUNTED = 3  # frames at the start of a block, in which the caches forget the other process
 
 
@@ -23,18 +25,19 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     try:
-        measure = open_revision(json.loads(sys.stdin.readline()))
+        runner, measure = open_revision(json.loads(sys.stdin.readline()))
     except Exception as error:  # an old revision may fail in any way; the other side says that it did
         reason = (str(error).splitlines() or [""])[0]
         print(json.dumps({"error": f"{type(error).__name__}: {reason}" if reason else type(error).__name__}), file=answers)
         return
-    print(json.dumps({"ready": list(measure(1))}), file=answers)
-    for line in sys.stdin:
-        print(json.dumps(measure(int(line))), file=answers)
+    with runner:
+        print(json.dumps({"ready": measure(5)}), file=answers)
+        for line in sys.stdin:
+            print(json.dumps(measure(int(line))), file=answers)
 
 
-def open_revision(settings: dict[str, Any]):
-    """``measure(frames)`` for the revision, with everything opened and warmed up."""
+def open_revision(settings: dict[str, Any]) -> tuple[Any, Callable[[int], dict[str, list[float]]]]:
+    """The revision's runner, and ``measure(frames)`` with everything opened and warmed up."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, settings["cores"])  # before libraries count cores and start threads
     sys.path += settings["paths"]
@@ -79,10 +82,10 @@ def open_revision(settings: dict[str, Any]):
         microseconds = np.diff(times, axis=1) / 1000
         return {name: column.tolist() for name, column in zip(("crop", "network", "decode", "frame"), microseconds.T, strict=True)}
 
-    until = time.perf_counter() + 0.5
+    until = time.perf_counter() + WARM_UP_S
     while time.perf_counter() < until:
         frame()
-    return measure
+    return runner, measure
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from runtime.cuda import Cuda, CudaError, Event, Stream
 MOST_SAMPLES = 250  # kept of every series, evenly spread
 LEAST_WARM_UP = 8  # calls: the runtime captures its graphs at the third and fourth frame
 clock = time.perf_counter_ns
-Found = dict[str, Any]  # what a part found: rows and facts
+Row = dict[str, Any]  # what `row` makes
+Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def series(sample: Callable[[], float], effort: Effort) -> NDArray[np.float64]:
     return np.array(times, np.float64)
 
 
-def row(name: str, milliseconds: NDArray[np.float64], **more: Any) -> dict[str, Any]:
+def row(name: str, milliseconds: NDArray[np.float64], **more: Any) -> Row:
     """A series as a line of the report."""
     figures = {key: round(value, 5) for key, value in summarise(milliseconds).items()}
     samples = (1000 * thin(milliseconds, MOST_SAMPLES)).round(2).tolist()
@@ -131,8 +132,9 @@ class StageClock(WithoutGraphs):
         self._streams: dict[int, Stream] = {}
         self._pool: list[Event] = []
         self._marks: list[str] = []  # of this frame; the events are the first of the pool
-        kernels = cuda.kernels
-        self.kernels = kernels and SimpleNamespace(crop=partial(self._kernel, "crop", kernels.crop), decode=partial(self._kernel, "decode", kernels.decode))
+        self.kernels = cuda.kernels and SimpleNamespace(
+            crop=partial(self._kernel, "crop", cuda.kernels.crop), decode=partial(self._kernel, "decode", cuda.kernels.decode)
+        )
 
     def begin(self) -> None:
         """The next frame starts."""

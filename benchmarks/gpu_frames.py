@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.gpu_bench import NO_KERNELS, LeftOut, face_map, face_matrices, frame_720p
-from benchmarks.gpu_clocks import Effort, Found, StageClock, WaitClock, WithoutGraphs, WithoutTransfers, clock, row, series, wall
+from benchmarks.gpu_clocks import Effort, Facts, Row, StageClock, WaitClock, WithoutGraphs, WithoutTransfers, clock, row, series, wall
 from runtime.cuda import Cuda, Stream, open_cuda
 from runtime.decode import Decoder
 from runtime.engine import Engine
@@ -29,7 +29,7 @@ from runtime.spec import ModelSpec
 from runtime.tensorrt_runner import TensorRTRunner
 from runtime.topology import UVTopology, load_topology
 
-MOST_DIFFERENCE_PX = {"map": 1e-2, "fp32": 0.1, "fp16": 0.5, "int8": math.inf}  # of a face of 200 px; INT8 is judged by NME elsewhere
+MOST_DIFFERENCE_PX = {"map": 0.01, "fp32": 0.5, "fp16": 1.0, "int8": math.inf}  # in crops of about 300 px; INT8 is judged by its NME, elsewhere
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ SETTINGS = {
     "whole frame": Setting(),
     "without graph": Setting(graph=False),
     "without transfers": Setting(memory="copy", transfers=False),
-    "frame in pinned memory already": Setting(in_place=True),
+    "frame in place": Setting(in_place=True),
     "copied memory": Setting(memory="copy"),
     "mapped memory": Setting(memory="mapped"),
-    "mapped memory, frame there already": Setting(memory="mapped", in_place=True),
+    "mapped memory, frame in place": Setting(memory="mapped", in_place=True),
     "blocking wait": Setting(sync="block"),
     "68 landmarks alone": Setting(dense=False),
     "4 faces": Setting(faces=4),
@@ -60,7 +60,7 @@ SETTINGS = {
 }
 
 
-def frames(road: str | None, setting: str, effort: Effort) -> Found:
+def frames(road: str | None, setting: str, effort: Effort) -> Iterator[Row]:
     """One frame at a time by one of SETTINGS: from the call to the points."""
     chosen = SETTINGS[setting]
     wrap: Callable[[Cuda], Cuda] = (lambda cuda: cuda) if chosen.graph else WithoutGraphs
@@ -72,26 +72,24 @@ def frames(road: str | None, setting: str, effort: Effort) -> Found:
             frame.run()
         if isinstance(cuda, WithoutTransfers):
             cuda.skipping = True
-        return {"rows": [row(setting, series(wall(frame.run), effort), faces=chosen.faces)]}
+        yield row(setting, series(wall(frame.run), effort), faces=chosen.faces)
 
 
-def throughput(road: str | None, effort: Effort) -> Found:
+def throughput(road: str | None, effort: Effort) -> Iterator[Row]:
     """Time between the results of one frame and of the next, one frame at a time and two in flight."""
-    rows = []
     for name, depth in (("one frame at a time", 1), ("two frames in flight", 2)):
         with _opened(road, Setting()) as (runner, _, topology):
             mesher = runner.mesher(topology)
             if depth > mesher.depth:
-                raise LeftOut("there is one frame at a time without CUDA kernels")
+                warnings.warn("without CUDA kernels there is one frame at a time", RuntimeWarning, stacklevel=2)
+                break
             times = series(_between_results(_Frame(mesher, runner.spec, Setting()), depth), effort)
-            rows.append(row(name, times, frames_per_s=round(1000 / max(float(times.mean()), 1e-6), 1)))
-    return {"rows": rows}
+            yield row(name, times, frames_per_s=round(1000 / max(float(times.mean()), 1e-6), 1))
 
 
-def host_work(road: str | None, effort: Effort) -> Found:
+def host_work(road: str | None, effort: Effort) -> Iterator[Row]:
     """What of a frame is not waiting for the device: the host's own work, with the frame to be copied and with the frame in place."""
-    rows = []
-    for name, setting in (("host's work", Setting()), ("host's work, frame in pinned memory already", Setting(in_place=True))):
+    for name, setting in (("host's work", Setting()), ("host's work, frame in place", Setting(in_place=True))):
         with _opened(road, setting, WaitClock) as (runner, cuda, topology):
             frame = _Frame(runner.mesher(topology), runner.spec, setting)
 
@@ -100,11 +98,10 @@ def host_work(road: str | None, effort: Effort) -> Found:
                 frame.run()
                 return (clock() - start - cuda.waited_ns) / 1e6
 
-            rows.append(row(name, series(sample, effort)))
-    return {"rows": rows}
+            yield row(name, series(sample, effort))
 
 
-def stages(road: str | None, effort: Effort) -> Found:
+def stages(road: str | None, effort: Effort) -> Iterator[Row]:
     """Times of the device between events round every step of a frame, which is launched step by step for it."""
     samples: dict[str, list[float]] = {}
     setting = Setting(memory="copy", graph=False)
@@ -122,30 +119,27 @@ def stages(road: str | None, effort: Effort) -> Found:
             return sum(found.values())
 
         total = series(sample, effort)
-    rows = [row(name, np.array(times[-len(total) :])) for name, times in samples.items()]
-    return {"rows": [*rows, row("sum of the stages", total)]}
+    yield from (row(name, np.array(times[-len(total) :])) for name, times in samples.items())
+    yield row("sum of the stages", total)
 
 
-def check(road: str | None) -> Found:
-    """How far the points are from what the CPU makes of the same frame; FaceMeshError where that is too far."""
+def check(road: str | None, model: str | None) -> Facts:
+    """How far the points are from what the CPU makes of the same frame and the same ONNX file; FaceMeshError where that is too far."""
     with _opened(road, Setting()) as (runner, _, topology):
         frame, spec = _Frame(runner.mesher(topology), runner.spec, Setting(faces=2)), runner.spec
         found = [frame.run() for _ in range(4)][-1]  # by a graph where there is one
-    expected = _on_cpu(frame, spec, topology, None if road is None else Path(road))
+    expected = _on_cpu(frame, spec, topology, model)
     difference = max(float(np.abs(a - b).max()) for pair in zip(found, expected, strict=True) for a, b in zip(*pair, strict=True))
     most = MOST_DIFFERENCE_PX["map" if road is None else spec.precision]
     if not difference <= most:
         raise FaceMeshError(f"the points are up to {difference:.3g} px from the CPU's, at most {most:g} may be: the times below are worth nothing")
-    return {"facts": {"largest_difference_px": round(difference, 6)}}
+    return {"largest_difference_px": round(difference, 6)}
 
 
-def _on_cpu(frame: _Frame, spec: ModelSpec, topology: UVTopology, engine: Path | None) -> list[Mesh]:
-    if engine is None:
+def _on_cpu(frame: _Frame, spec: ModelSpec, topology: UVTopology, model: str | None) -> list[Mesh]:
+    if model is None:
         decode = Decoder(topology, spec)
         return [decode(face_map(spec), matrix) for matrix in frame.matrices]
-    model = engine.with_suffix(".onnx")
-    if not model.is_file():
-        raise LeftOut(f"{model.name} is not beside the engine, so there is nothing to hold it against")
     with open_runner(model) as runner:
         mesher = HostMesher(runner, topology)
         mesher.submit(frame.image, frame.matrices)

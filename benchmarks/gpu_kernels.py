@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from benchmarks.gpu_bench import HEIGHT, NO_KERNELS, WIDTH, Bench, LeftOut, face_map, face_matrices, frame_720p
-from benchmarks.gpu_clocks import Effort, Found, clock, row, series, wall
+from benchmarks.gpu_clocks import Effort, Row, clock, row, series, wall
 from runtime.cuda import Event
 from runtime.runner import SHIPPED_MODEL, load_spec
 from runtime.topology import load_topology
@@ -16,21 +16,19 @@ BATCHES = (1, 4, 16)
 REPEATS = 20  # of a kernel between two events, which tell no less than about half a microsecond
 
 
-def kernels(effort: Effort) -> Found:
+def kernels(effort: Effort) -> Iterator[Row]:
     """Crop and decode: the mean of REPEATS of them in a row, by a graph where one can be made."""
-    rows = []
     with Bench() as bench:
         for name, launch in _Work(bench).variants().items():
             repeat = _repeated(bench, launch)
-            rows.append(row(name, series(bench.timed(repeat), effort) / REPEATS))
-    return {"rows": rows, "facts": {"repeats": REPEATS}}
+            yield row(name, series(bench.timed(repeat), effort) / REPEATS, repeats=REPEATS)
 
 
-def launches(effort: Effort) -> Found:
+def launches(effort: Effort) -> Iterator[Row]:
     """What the host pays to hand over crop and decode, and the way there and back of the least kernel, by both ways of waiting."""
     with Bench() as bench:
         variants = _Work(bench).variants()
-        crop, decode, least = (variants[name] for name in ("crop, 1 face", "decode, all vertices, 1 face", "decode, 68 landmarks, 1 face"))
+        crop, decode, least = (variants[name] for name in ("crop, 1 face", "decode, vertices, 1 face", "decode, landmarks, 1 face"))
         graph = bench.graph(lambda: (crop(), decode()))
         blocking = bench.cuda.event(blocking=True)
 
@@ -47,12 +45,11 @@ def launches(effort: Effort) -> Found:
         def there_and_back(event: Event) -> Callable[[], float]:
             return wall(lambda: (least(), event.record(bench.stream), event.synchronize()))
 
-        rows = [row("host: crop and decode launched one by one", series(handed_over(lambda: (crop(), decode())), effort))]
+        yield row("host: launched one by one", series(handed_over(lambda: (crop(), decode())), effort))
         if graph is not None:
-            rows.append(row("host: both launched as a graph", series(handed_over(lambda: graph.launch(bench.stream)), effort)))
-        rows.append(row("least kernel there and back, spinning", series(there_and_back(bench.last), effort)))
-        rows.append(row("least kernel there and back, blocking", series(there_and_back(blocking), effort)))
-    return {"rows": rows}
+            yield row("host: launched as a graph", series(handed_over(lambda: graph.launch(bench.stream)), effort))
+        yield row("there and back, spinning", series(there_and_back(bench.last), effort))
+        yield row("there and back, blocking", series(there_and_back(blocking), effort))
 
 
 def _repeated(bench: Bench, launch: Callable[[], object]) -> Callable[[], object]:
@@ -87,10 +84,10 @@ class _Work:
         for n in BATCHES:
             faces = f"{n} face{'s' * (n > 1)}"
             found[f"crop, {faces}"] = lambda n=n: self._crop(n, half=False)
-            found[f"crop to half precision, {faces}"] = lambda n=n: self._crop(n, half=True)
-            found[f"decode, all vertices, {faces}"] = lambda n=n: self._decode(n, half=False)
-            found[f"decode from half precision, all vertices, {faces}"] = lambda n=n: self._decode(n, half=True)
-            found[f"decode, 68 landmarks, {faces}"] = lambda n=n: self._decode(n, half=False, first=self._vertices)
+            found[f"crop to half, {faces}"] = lambda n=n: self._crop(n, half=True)
+            found[f"decode, vertices, {faces}"] = lambda n=n: self._decode(n, half=False)
+            found[f"decode half, vertices, {faces}"] = lambda n=n: self._decode(n, half=True)
+            found[f"decode, landmarks, {faces}"] = lambda n=n: self._decode(n, half=False, first=self._vertices)
         return found
 
     def _crop(self, n: int, half: bool) -> None:

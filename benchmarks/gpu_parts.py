@@ -1,21 +1,21 @@
 """Parts of `benchmarks.gpu_report`: what the device is, building engines, and copies.
 
-Each part returns ``rows`` (see `benchmarks.gpu_clocks.row`) and ``facts``, opens what it needs and closes it.
+Each part opens what it needs, yields the rows that it measures or returns facts, and closes all.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.gpu_bench import Bench, LeftOut, frame_720p
-from benchmarks.gpu_clocks import Effort, Found, row, series, wall
+from benchmarks.gpu_clocks import Effort, Facts, Row, row, series, wall
 from benchmarks.gpu_kernels import BATCHES
 from runtime.cuda import open_cuda
 from runtime.device import find_device
@@ -24,7 +24,7 @@ from runtime.manifest import LIBRARIES, EngineManifest
 from runtime.topology import load_topology
 
 
-def describe_device() -> Found:
+def describe_device() -> Facts:
     """The device, its binding, the libraries that can run engines on it, and what the native module was built for."""
     from runtime import _native
 
@@ -43,10 +43,10 @@ def describe_device() -> Found:
         }
     if _native.has_cuda:
         facts |= {"kernels_built_with_cuda": _native.cuda.toolkit_version, "kernels_built_for": _native.cuda.architectures}
-    return {"facts": facts}
+    return facts
 
 
-def build(model: str, library: str, output: str) -> Found:
+def build(model: str, library: str, output: str) -> Facts:
     """An engine by ``python -m export engine``, for one to 16 faces where the model leaves that free."""
     from export.engine_command import add_parser
     from export.engine_source import open_source
@@ -65,25 +65,24 @@ def build(model: str, library: str, output: str) -> Found:
         raise LeftOut(reason)
     facts = {"model": Path(model).name, "model_sha256": manifest.spec.onnx_sha256, "precision": manifest.spec.precision, "library": library}
     facts |= {"version": manifest.version, "batch": list(manifest.batch), "megabytes": round(Path(output).stat().st_size / 1e6, 2)}
-    return {"facts": facts | {"build_s": round(seconds, 1)}}
+    return facts | {"build_s": round(seconds, 1)}
 
 
-def copies(effort: Effort) -> Found:
+def copies(effort: Effort) -> Iterator[Row]:
     """What a frame costs to upload and its results to download: times of the device, but for the copy within the host's memory."""
     count, picture = len(load_topology().face_indices), frame_720p().ravel()
     with Bench() as bench:
         cuda, stream, nbytes = bench.cuda, bench.stream, picture.nbytes
         pinned, device = cuda.host_buffer(nbytes), cuda.device_buffer(nbytes)
-        rows = [_rated("720p frame into pinned memory, by the host", series(wall(lambda: np.copyto(pinned.array, picture)), effort), nbytes)]
-        for name, pointer in (("720p frame up, pinned", pinned.pointer), ("720p frame up, pageable", picture.ctypes.data)):
-            upload = partial(cuda.upload, device.pointer, pointer, nbytes, stream)
-            rows.append(_rated(name, series(bench.timed(upload), effort), nbytes))
-        for name, points in ((f"{count:,} vertices and 68 landmarks down", count + 68), ("68 landmarks down", 68)):
+        yield _rated("host copies the frame", series(wall(lambda: np.copyto(pinned.array, picture)), effort), nbytes)
+        for name, points in ((f"{count:,} vertices down", count + 68), ("68 landmarks down", 68)):
             download = partial(cuda.download, pinned.pointer, device.pointer, 12 * points, stream)
-            rows.append(_rated(name, series(bench.timed(download), effort), 12 * points))
-    return {"rows": rows}
+            yield _rated(name, series(bench.timed(download), effort), 12 * points)
+        for name, pointer in (("frame up, pinned", pinned.pointer), ("frame up, pageable", picture.ctypes.data)):
+            upload = partial(cuda.upload, device.pointer, pointer, nbytes, stream)
+            yield _rated(name, series(bench.timed(upload), effort), nbytes)
 
 
-def _rated(name: str, milliseconds: NDArray[np.float64], nbytes: int) -> dict[str, Any]:
+def _rated(name: str, milliseconds: NDArray[np.float64], nbytes: int) -> Row:
     rate = nbytes / max(float(np.median(milliseconds)), 1e-6) / 1e6
     return row(name, milliseconds, kilobytes=round(nbytes / 1e3, 1), gigabytes_per_s=round(rate, 2))

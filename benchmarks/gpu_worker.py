@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from benchmarks.gpu_bench import LeftOut
 from benchmarks.gpu_clocks import Effort
@@ -36,16 +36,18 @@ from runtime.cuda_errors import CudaError
 from runtime.errors import FaceMeshError
 
 PARTS = {part.__name__: part for part in (describe_device, build, copies, kernels, launches, check, stages, host_work, frames, throughput)}
+COMMAND = [sys.executable, "-m", "benchmarks.gpu_worker"]
 END_S = 10  # to close the device
 MOST_LINES = 20  # kept of what a process said that did not end well
-Result = dict[str, Any]  # name, outcome ("measured", "left out", "failed"), reason, notes, rows, facts, seconds, last
+Result = dict[str, Any]  # group, name, outcome ("measured", "left out", "failed"), reason, notes, rows, facts, seconds, last
 
 
 @dataclass(frozen=True)
 class Task:
     """One part, to be done within ``limit_s`` seconds."""
 
-    name: str  # in the report
+    group: str  # in the report
+    name: str
     part: str  # of PARTS
     arguments: dict[str, Any]
     limit_s: float
@@ -55,7 +57,7 @@ def run_apart(tasks: Sequence[Task]) -> Iterator[Result]:
     """The result of every task, in order. Where the process ends or hangs its task has failed, and another process does the rest."""
     waiting = list(tasks)
     while waiting:
-        with _Worker(waiting) as worker:
+        with tempfile.TemporaryFile() as errors, _Worker(waiting, errors) as worker:
             is_over = False
             while waiting and not is_over:
                 result = worker.answer(waiting.pop(0))
@@ -74,21 +76,27 @@ def work(tasks: Sequence[Task]) -> Iterator[Result]:
 
 def _attempt(task: Task) -> Result:
     arguments = {key: Effort(**value) if key == "effort" else value for key, value in task.arguments.items()}
-    started = time.monotonic()
+    started, facts, rows = time.monotonic(), {}, []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            result = {"outcome": "measured", **PARTS[task.part](**arguments)}
+            found = PARTS[task.part](**arguments)
+            if isinstance(found, dict):
+                facts = found
+            else:
+                for row in found:  # what comes before an error stays
+                    rows.append(row)
+            result = {"outcome": "measured"}
         except LeftOut as error:
             result = {"outcome": "left out", "reason": str(error)}
         except Exception as error:  # whatever it is, it costs this part alone
             result = {"outcome": "failed", "reason": _in_words(error), "last": isinstance(error, CudaError) and error.lost}
     notes = dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, (RuntimeWarning, UserWarning)))
-    return {**_nothing(task), **result, "notes": list(notes), "seconds": round(time.monotonic() - started, 2)}
+    return {**_nothing(task), **result, "facts": facts, "rows": rows, "notes": list(notes), "seconds": round(time.monotonic() - started, 2)}
 
 
 def _nothing(task: Task) -> Result:
-    return {"name": task.name, "reason": "", "notes": [], "rows": [], "facts": {}, "seconds": 0.0, "last": False}
+    return {"group": task.group, "name": task.name, "reason": "", "notes": [], "rows": [], "facts": {}, "seconds": 0.0, "last": False}
 
 
 def _in_words(error: Exception) -> str:
@@ -104,10 +112,9 @@ def _in_words(error: Exception) -> str:
 class _Worker:
     """The process, from the side of the report."""
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self._errors = tempfile.TemporaryFile()
-        command = [sys.executable, "-m", "benchmarks.gpu_worker"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+    def __init__(self, tasks: Sequence[Task], errors: BinaryIO) -> None:
+        self._errors = errors  # what it says on stderr
+        self._process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()  # None: it has ended
         threading.Thread(target=self._read, daemon=True).start()
         with suppress(BrokenPipeError), self._process.stdin as stdin:
@@ -133,7 +140,7 @@ class _Worker:
         self._errors.seek(0)
         said = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return {"outcome": "failed", "reason": f"its process {how}{': ' if said else ''}{''.join(said[-1:])}", "notes": said[-MOST_LINES:-1], "last": True}
+        return {"outcome": "failed", "reason": ": ".join([f"its process {how}", *said[-1:]]), "notes": said[-MOST_LINES:-1], "last": True}
 
     def __enter__(self) -> _Worker:
         return self
@@ -143,7 +150,6 @@ class _Worker:
             self._process.wait(0 if kind else END_S)
         self._process.kill()
         self._process.wait()
-        self._errors.close()
 
 
 def main() -> None:

@@ -50,8 +50,9 @@ svg .axis { fill: var(--soft); font-size: 12px } svg .small { font-size: 11px; f
 .c0 { fill: var(--c0); background: var(--c0) } .c1 { fill: var(--c1); background: var(--c1) } .c2 { fill: var(--c2); background: var(--c2) }
 .c3 { fill: var(--c3); background: var(--c3) } .c4 { fill: var(--c4); background: var(--c4) } .c5 { fill: var(--c5); background: var(--c5) }
 .legend { margin: .4rem 0 0; font-size: .82rem } .legend span { margin-right: 1rem; white-space: nowrap }
-.legend i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border-radius: 2px } 
-.mark.m1 { stroke-dasharray: 6 3 } .mark.m2 { stroke-dasharray: 2 3 } .legend i[class^=m] { width: 0; height: 1em; vertical-align: -.15em; border-radius: 0 }
+.legend i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border-radius: 2px }
+.mark.m1 { stroke-dasharray: 6 3 } .mark.m2 { stroke-dasharray: 2 3 }
+.legend i[class^=m] { width: 0; height: 1em; vertical-align: -.15em; border-radius: 0 }
 .legend .m0 { border-left: 2px solid } .legend .m1 { border-left: 2px dashed } .legend .m2 { border-left: 2px dotted } .warning { color: var(--warn) }
 @media print { @page { margin: 12mm } body { max-width: none; padding: 0; font-size: 9.5pt } nav { display: none }
   h2, h3, .source, .note { break-after: avoid } figure, table, p { break-inside: avoid }

@@ -80,9 +80,9 @@ def measure(groups: list[Group], faces: list[Face], enough: Enough, warm_up_s: f
     while pending:
         for place in pending:
             most = int(min(BLOCK, enough.frames - len(times[place])))
-            started = time.monotonic()
-            times[place] += _run_block(groups[place], list(islice(pictures, most)))
-            seconds[place] += time.monotonic() - started
+            rows, taken = _run_block(groups[place], list(islice(pictures, most)))
+            times[place] += rows
+            seconds[place] += taken
         pending = [place for place in pending if len(times[place]) < enough.frames and seconds[place] < enough.seconds]
     columns = {}
     for group, rows in zip(groups, times, strict=True):
@@ -125,11 +125,13 @@ def allocations(group: Group, faces: list[Face]) -> dict[str, Any]:
     return {"frames": count, "blocks_left": left / count, "bytes_left": (after - before) / count, "peak_bytes": float(peaks.max())}
 
 
-def _run_block(group: Group, pictures: list[Face]) -> list[Sequence[int]]:
+def _run_block(group: Group, pictures: list[Face]) -> tuple[list[Sequence[int]], float]:
+    """The times of every picture, and the seconds that all of them took."""
     gc.collect()
     gc.disable()
+    started = time.monotonic()
     try:
-        return [group.run(face) for face in pictures]
+        return [group.run(face) for face in pictures], time.monotonic() - started
     finally:
         gc.enable()
 

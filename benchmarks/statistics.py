@@ -85,7 +85,7 @@ def block_length(series: NDArray[np.float64]) -> int:
         if pair <= 2 / math.sqrt(count):
             break
         total += pair
-    return max(1, min(math.ceil(3 * total * 2), count // 10))
+    return max(1, min(math.ceil(10 * total), count // 10))
 
 
 def sen_slope(times: ArrayLike, values: ArrayLike, error: float) -> Interval:

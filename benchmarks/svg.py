@@ -1,7 +1,7 @@
 """Plots as SVG inside HTML. Widths are in percent and texts in pixels, so a plot fills a phone or a page without its letters shrinking.
 
-Colours and fonts come from the page (classes ``c0`` … ``c5``, ``m0`` … ``m2``, ``grid``, ``axis``, ``value``, ``mark``). Labels stand above what they name and not
-beside it, and letters are taken as 7 px wide on the narrowest plot of 300 px where it has to be decided whether two would meet.
+Colours, dashes and fonts come from the page (classes ``c0`` … ``c5``, ``m0`` … ``m2``, ``grid``, ``axis``, ``value``, ``mark``). Labels stand above
+what they name and not beside it. Where it has to be decided whether two texts would meet, letters are taken as 7 px wide on a plot of 300 px.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ _HOMES = {
     "FaceMeshError": "runtime.errors",
     "FaceMeshPipeline": "runtime.pipeline",
     "Frame": "runtime.types",
+    "FrameSource": "runtime.sources",
     "ModelSpec": "runtime.spec",
     "Pose": "runtime.types",
     "PoseEstimator": "runtime.pose",

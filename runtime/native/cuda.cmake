@@ -23,7 +23,6 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   choose_architectures()
 endif()
 enable_language(CUDA)
-find_package(CUDAToolkit REQUIRED)
 
 # A library of its own, without the module's link-time optimisation, which nvcc's objects take no part in.
 add_library(facemesh_cuda STATIC runtime/native/cuda_graph.cpp runtime/native/cuda_kernels.cu)
@@ -38,8 +37,10 @@ set_target_properties(facemesh_cuda PROPERTIES
 target_compile_features(facemesh_cuda PRIVATE cxx_std_17)
 target_compile_options(facemesh_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--threads=0>") # as many architectures at once as there are cores
 
+target_include_directories(facemesh_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES}) # for the .cpp
+
 # The static runtime looks for the driver at the first call, not when the module is loaded.
-target_link_libraries(facemesh_cuda PUBLIC CUDA::cudart_static)
+set_target_properties(facemesh_cuda _native PROPERTIES CUDA_RUNTIME_LIBRARY Static)
 list(JOIN CMAKE_CUDA_ARCHITECTURES " " facemesh_architectures)
 target_compile_definitions(facemesh_cuda PUBLIC FACEMESH_CUDA FACEMESH_CUDA_VERSION="${CMAKE_CUDA_COMPILER_VERSION}"
   FACEMESH_CUDA_ARCHITECTURES="${facemesh_architectures}")

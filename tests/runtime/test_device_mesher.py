@@ -20,6 +20,7 @@ from runtime.sources import read_photo
 from runtime.spec import InputSpec
 from tests.fake_cuda import CALLS
 from tests.fake_engine import write_engine
+from tests.host_work import measure, unavoidable
 
 ALLOCATIONS = ("stream", "event", "host_buffer", "device_buffer", "capture")
 
@@ -377,6 +378,12 @@ def test_how_to_wait(runners, topology, sync):
     machine.cuda.log.clear()
     gpu.mesher(topology)
     assert [details["blocking"] for _, details in machine.cuda.calls("event")] == [sync == "block"] * 2
+
+
+def test_the_host_does_little_beside_what_it_cannot_leave_out(live_model):
+    """1.8 times that where it was written; ``python -m tests.host_work`` gives the figure of a machine."""
+    ratios = [np.median(measure(live_model, 200)) / unavoidable(200) for _ in range(3)]
+    assert min(ratios) < 3, ratios
 
 
 # Faults

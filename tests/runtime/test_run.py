@@ -423,7 +423,7 @@ def test_engine_gives_what_the_model_gives(run, results, gpu_machine, engine, cl
         assert (line["frame"], line["timestamp_s"], len(line["faces"])) == (other["frame"], other["timestamp_s"], 1)
         np.testing.assert_allclose(line["faces"][0]["landmarks"], other["faces"][0]["landmarks"], atol=0.02)
     assert not machine.cuda.live
-    assert len(machine.cuda.calls("launch")) == 4  # of 8 frames in two slots the third and later ones
+    assert len(machine.cuda.calls("launch")) == 6  # the first frame in each of two slots comes without a graph
 
 
 def test_engine_on_photos_with_known_boxes(run, results, tmp_path, gpu_machine, engine, portrait):
@@ -474,25 +474,26 @@ def test_warnings_are_lines_of_their_own(run, gpu_machine, engine, clip):
     code, out, err = run("--source", clip, "--engine", engine, engine=False)
     assert code == 0
     assert out.startswith("8 pictures, 8 faces")
-    assert re.fullmatch(r"warning: no CUDA graph can be made \(execute_async_v3 failed: .*\); every step is launched by itself, which takes longer\n", err)
+    assert re.fullmatch(r"warning: no CUDA graph can be made \(execute_async_v3 failed: .*\); every step is launched by itself, .*\n", err)
 
 
 @pytest.mark.parametrize(
-    ("call", "status", "message"),
+    ("call", "after", "status", "message"),
     [
-        ("synchronize", "CUDA_ERROR_LAUNCH_FAILED", "the device is lost"),
-        ("launch", "CUDA_ERROR_OUT_OF_MEMORY", "the GPU's memory is full"),
-        ("enqueue", "CUDA_ERROR_ILLEGAL_ADDRESS", "execute_async_v3 failed"),
-        ("host_buffer", "CUDA_ERROR_OUT_OF_MEMORY", "the GPU's memory is full"),
+        ("synchronize", 4, "CUDA_ERROR_LAUNCH_FAILED", "the device is lost"),  # the last two are those of closing
+        ("launch", 1, "CUDA_ERROR_OUT_OF_MEMORY", "the GPU's memory is full"),
+        ("enqueue", 2, "CUDA_ERROR_ILLEGAL_ADDRESS", "execute_async_v3 failed"),  # the last two are those of capturing
+        ("host_buffer", 1, "CUDA_ERROR_OUT_OF_MEMORY", "the GPU's memory is full"),
     ],
 )
-def test_fault_of_the_device_in_the_middle_keeps_what_is_finished(run, results, tmp_path, gpu_machine, engine, clip, call, status, message):
+def test_fault_of_the_device_in_the_middle_keeps_what_is_finished(run, results, tmp_path, gpu_machine, engine, clip, call, after, status, message):
+    """At the call that ``after`` others of its name follow in a run without faults."""
     machine = gpu_machine()
     assert run("--source", clip, "--engine", engine, engine=False)[0] == 0
     total = len(machine.cuda.calls(call))
     shutil.rmtree(tmp_path / "out")
     machine = gpu_machine()
-    machine.cuda.fail(call, total - 1, status)
+    machine.cuda.fail(call, total - after, status)
     code, out, err = run("--source", clip, "--engine", engine, engine=False)
     assert code == 1
     assert message in error_line(err)

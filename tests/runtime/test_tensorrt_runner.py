@@ -11,6 +11,8 @@ import pytest
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime, which the stand-in runs engines with")
 
 from runtime.device import Device
+from runtime.engine import Engine
+from runtime.engine_file import EngineFile
 from runtime.errors import FaceMeshError
 from runtime.manifest import EngineManifest
 from runtime.mesher import HostMesher
@@ -371,3 +373,10 @@ def test_closing_twice_is_harmless(gpu_machine, engine):
         runner.infer(1)
         runner.close()
     assert_released(machine)
+
+
+def test_the_real_library_says_why_it_cannot_load_a_file(make_spec, tmp_path):
+    """TensorRT-RTX starts without a GPU, so that its logger and its answer can be had anywhere."""
+    library = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows")
+    with pytest.raises(FaceMeshError, match=r"m\.engine: tensorrt_rtx \S+ cannot load this engine: (?!the library gives no reason)"):
+        Engine(EngineFile(tmp_path / "m.engine", b"junk" * 100, make_spec(), library, host_code=False))
