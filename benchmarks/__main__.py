@@ -11,7 +11,8 @@ from runtime.cli import run_subcommands
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
-    return run_subcommands("benchmarks", "Measure accuracy and latency.", (run, compare, accuracy, int8, peers, report, rewrites, roofline, gpu_report), argv)
+    commands = (run, compare, accuracy, int8, peers, report, rewrites, roofline, gpu_report)
+    return run_subcommands("benchmarks", "Measure accuracy and latency.", commands, argv)
 
 
 if __name__ == "__main__":

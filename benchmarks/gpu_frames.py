@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,8 @@ def _on_cpu(frame: _Frame, spec: ModelSpec, topology: UVTopology, model: str | N
     if model is None:
         decode = Decoder(topology, spec)
         return [decode(face_map(spec), matrix) for matrix in frame.matrices]
+    if find_spec("onnxruntime") is None:
+        raise LeftOut("ONNX Runtime is not installed, so there is nothing to hold the points against")
     with open_runner(model) as runner:
         mesher = HostMesher(runner, topology)
         mesher.submit(frame.image, frame.matrices)

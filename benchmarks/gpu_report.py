@@ -22,7 +22,7 @@ from benchmarks.face_data import positive
 from benchmarks.gpu_clocks import Effort
 from benchmarks.gpu_frames import SETTINGS
 from benchmarks.gpu_page import TESTS, WITHOUT_NETWORK, page, text
-from benchmarks.gpu_worker import Result, Task, run_apart
+from benchmarks.gpu_worker import Result, Task, new_result, run_apart
 from benchmarks.machine import Watch, doubts
 from benchmarks.record import REPOSITORY, provenance, write_json
 from runtime.device import query_device
@@ -34,7 +34,7 @@ FORMAT = 1
 KIND = "gpu-report"
 FRAMES, QUICK_FRAMES, QUICK_SECONDS = 1000, 200, 1.0
 WARM_UP_S, QUICK_WARM_UP_S = 0.5, 0.1
-PART_S, QUICK_PART_S = 180, 30  # one part may last so long, its process's start included
+PART_S, QUICK_PART_S = 180, 45  # one part may last so long, its process's start included
 BUILD_S, QUICK_BUILD_S = 600, 90
 TESTS_S, QUICK_TESTS_S = 600, 60
 MOST_LINES = 20  # of what the tests say
@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 class _Report:
-    """The document as it grows, and its two files: each written whole after every part, so that nothing measured is lost."""
+    """The document as it grows, and its two files: the JSON is written after every part, so that nothing measured is lost."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.json, self.html = args.output / "gpu-report.json", args.output / "gpu-report.html"
@@ -90,10 +90,10 @@ class _Report:
             self.document["device"] = result["facts"]
         print(f"{result['group']}, {result['name']}: {said}", flush=True)
         self.document["parts"].append({key: value for key, value in result.items() if key != "last"})
-        self._write()
+        write_json(self.json, self.document)
 
     def finish(self) -> None:
-        """Add what the machine did meanwhile."""
+        """Add what the machine did meanwhile, and write both."""
         if not self.document["parts"]:
             return
         conditions = self._watch.finish()
@@ -101,9 +101,6 @@ class _Report:
             conditions[when] |= {f"nvidia-smi {name}": value for name, value in smi.items()}
         driver = conditions["after"].get("driver") or self._before.get("driver_version")
         self.document |= {"conditions": conditions, "driver": driver, "warnings": doubts(conditions)}
-        self._write()
-
-    def _write(self) -> None:
         write_json(self.json, self.document)
         with whole_file(self.html) as file:
             file.write(page(self.document).encode())
@@ -117,14 +114,15 @@ def _results(args: argparse.Namespace, folder: Path) -> Iterator[Result]:
     for result in run_apart([first]):
         libraries = result["facts"].get("libraries", {})
         yield result
+    builders = [name for name, modules in libraries.items() if any(not module.startswith("tensorrt_lean") for module in modules)]
     yield gpu_tests(QUICK_TESTS_S if args.quick else TESTS_S)
     alone = [Task(part.capitalize(), "all", part, {"effort": effort}, limit_s) for part in ("copies", "kernels", "launches")]
     yield from run_apart([*alone, *_frame_tasks(WITHOUT_NETWORK, None, None, effort, limit_s)])
-    if not any(libraries.values()):
+    if not builders:
         reason = "neither TensorRT nor TensorRT-RTX is installed: pip install 'facemesh-edge[trt]', or '[rtx]', for frames with a network"
-        yield _own_result("Engines", "build", "left out", reason)
+        yield new_result("Engines", "build", "left out", reason)
     for model in _models(args):
-        for library in (name for name, modules in libraries.items() if modules):
+        for library in builders:
             yield from _engine_results(model, library, folder, effort, limit_s, QUICK_BUILD_S if args.quick else BUILD_S)
 
 
@@ -157,24 +155,19 @@ def gpu_tests(limit_s: float) -> Result:
     files = [str(path) for path in sorted((REPOSITORY / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text(encoding="utf-8")]
     if not files or find_spec("pytest") is None:
         missing = "pytest is not installed" if files else "there is no folder tests beside benchmarks"
-        return _own_result("Tests", TESTS, "left out", f"{missing}; run this in a checkout with the extra dev")
+        return new_result("Tests", TESTS, "left out", f"{missing}; run this in a checkout with the extra dev")
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--color=no", "-p", "no:cacheprovider", *files]
     print("running the tests marked gpu", flush=True)
     try:
         done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit_s)
     except subprocess.TimeoutExpired:
-        return _own_result("Tests", TESTS, "failed", f"not done within {limit_s:g} s, so they were stopped; without --quick they have {TESTS_S} s")
+        return new_result("Tests", TESTS, "failed", f"not done within {limit_s:g} s, so they were stopped; without --quick they have {TESTS_S} s")
     lines = done.stdout.decode(errors="replace").strip().splitlines() or ["pytest said nothing"]
     counts = {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|skipped|errors?)\b", lines[-1])}
     notes = [line for line in lines if line.startswith(("FAILED", "ERROR", "SKIPPED"))][:MOST_LINES]
     outcome = "measured" if done.returncode == 0 else "failed"
-    result = _own_result("Tests", TESTS, outcome, "" if outcome == "measured" else f"pytest ended with {done.returncode}: {lines[-1].strip('= ')}")
-    return {**result, "facts": counts, "notes": notes}
-
-
-def _own_result(group: str, name: str, outcome: str, reason: str) -> Result:
-    nothing = {"notes": [], "rows": [], "facts": {}, "seconds": 0.0, "last": False}
-    return {"group": group, "name": name, "outcome": outcome, "reason": reason, **nothing}
+    reason = "" if outcome == "measured" else f"pytest ended with {done.returncode}: {lines[-1].strip('= ')}"
+    return new_result("Tests", TESTS, outcome, reason, facts=counts, notes=notes)
 
 
 def _without_folders(result: Result, folders: list[Path]) -> Result:
@@ -190,7 +183,7 @@ def _without_folders(result: Result, folders: list[Path]) -> Result:
 
 def _models(args: argparse.Namespace) -> list[Path]:
     half = SHIPPED_MODEL.with_name("edge-fp16.onnx")
-    return [half, *([] if args.quick else [SHIPPED_MODEL]), *args.models]
+    return list(dict.fromkeys(path.resolve() for path in (half, *([] if args.quick else [SHIPPED_MODEL]), *args.models)))
 
 
 def _effort(args: argparse.Namespace) -> Effort:
@@ -206,7 +199,8 @@ def _smi() -> dict[str, str]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return {}
-    return dict(zip(SMI, (value.strip() for value in done.stdout.partition("\n")[0].split(",")), strict=False))
+    values = (value.strip() for value in done.stdout.partition("\n")[0].split(","))
+    return {name: value for name, value in zip(SMI, values, strict=False) if not value.startswith("[")}  # "[N/A]"
 
 
 def _make_folder(folder: Path) -> None:

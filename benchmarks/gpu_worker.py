@@ -86,17 +86,20 @@ def _attempt(task: Task) -> Result:
             else:
                 for row in found:  # what comes before an error stays
                     rows.append(row)
-            result = {"outcome": "measured"}
+            outcome, reason, is_lost = "measured", "", False
         except LeftOut as error:
-            result = {"outcome": "left out", "reason": str(error)}
+            outcome, reason, is_lost = "left out", str(error), False
         except Exception as error:  # whatever it is, it costs this part alone
-            result = {"outcome": "failed", "reason": _in_words(error), "last": isinstance(error, CudaError) and error.lost}
+            outcome, reason, is_lost = "failed", _in_words(error), isinstance(error, CudaError) and error.lost
     notes = dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, (RuntimeWarning, UserWarning)))
-    return {**_nothing(task), **result, "facts": facts, "rows": rows, "notes": list(notes), "seconds": round(time.monotonic() - started, 2)}
+    found = {"facts": facts, "rows": rows, "notes": list(notes), "seconds": round(time.monotonic() - started, 2), "last": is_lost}
+    return new_result(task.group, task.name, outcome, reason, **found)
 
 
-def _nothing(task: Task) -> Result:
-    return {"group": task.group, "name": task.name, "reason": "", "notes": [], "rows": [], "facts": {}, "seconds": 0.0, "last": False}
+def new_result(group: str, name: str, outcome: str, reason: str = "", **more: Any) -> Result:
+    """One with nothing in it but this."""
+    nothing = {"notes": [], "rows": [], "facts": {}, "seconds": 0.0, "last": False}
+    return {"group": group, "name": name, "outcome": outcome, "reason": reason, **nothing, **more}
 
 
 def _in_words(error: Exception) -> str:
@@ -126,21 +129,21 @@ class _Worker:
             line = self._lines.get(timeout=task.limit_s)
         except queue.Empty:
             self._process.kill()
-            return {**_nothing(task), "outcome": "failed", "reason": f"no result within {task.limit_s:g} s, so it was stopped", "last": True}
-        return {**_nothing(task), **self._end()} if line is None else json.loads(line)
+            return new_result(task.group, task.name, "failed", f"no result within {task.limit_s:g} s, so it was stopped", last=True)
+        return self._end(task) if line is None else json.loads(line)
 
     def _read(self) -> None:
         for line in self._process.stdout:
             self._lines.put(line)
         self._lines.put(None)
 
-    def _end(self) -> Result:
+    def _end(self, task: Task) -> Result:
         """How it ended, with what it said last."""
         code = self._process.wait()
         self._errors.seek(0)
         said = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return {"outcome": "failed", "reason": ": ".join([f"its process {how}", *said[-1:]]), "notes": said[-MOST_LINES:-1], "last": True}
+        return new_result(task.group, task.name, "failed", ": ".join([f"its process {how}", *said[-1:]]), notes=said[-MOST_LINES:-1], last=True)
 
     def __enter__(self) -> _Worker:
         return self

@@ -80,8 +80,8 @@ class Worker:
 
 
 def library_paths() -> list[str]:
-    """Where this interpreter finds libraries, without folders that have a ``runtime`` of their own."""
-    return [path for path in sys.path if path and Path(path).is_dir() and not (Path(path) / "runtime").is_dir()]
+    """Where this interpreter finds libraries. A folder among them may have a ``runtime`` too: the worker puts its own before all."""
+    return [path for path in sys.path if path and Path(path).is_dir()]
 
 
 @dataclass(frozen=True)

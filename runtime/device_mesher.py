@@ -115,6 +115,8 @@ class _Slot:
         pixels = self.frame(height, width)
         if _address(image) == _address(pixels) and image.strides == pixels.strides:
             return
+        if np.may_share_memory(image, pixels):  # a part of it, which copying would change on the way
+            image = image.copy()
         for matrix in matrices:
             region = crop_region(matrix, self._work.engine.spec.input.size, height, width)
             pixels[region] = image[region]
@@ -124,6 +126,7 @@ class _Slot:
         batch = self._work.engine.padded(len(matrices), self._work.max_batch)
         for row in range(batch):
             self._matrices[row] = matrices[min(row, len(matrices) - 1)]
+        self._lane.context(batch)  # made where it is not there yet, which must not happen while capturing
         self._busy = True
         graph = self._graphs.get(batch) or self._capture(batch)
         if graph is None:

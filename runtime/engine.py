@@ -43,7 +43,11 @@ class Engine:
         """What runs ``batch`` inputs at these device addresses. Raises `FaceMeshError`."""
         self._messages.forget()
         self._contexts.append(Context(self, self._engine.create_execution_context() if self._rtx is None else self._rtx.create()))
-        self._contexts[-1].prepare(batch, input_pointer, output_pointer, stream)
+        try:
+            self._contexts[-1].prepare(batch, input_pointer, output_pointer, stream)
+        except BaseException:
+            self._contexts.pop().close()
+            raise
         if self._rtx is not None:
             self._rtx.save()
         return self._contexts[-1]

@@ -292,7 +292,7 @@ def test_folder_that_goes_away(machine, tmp_path, capsys, monkeypatch):
         for path in (tmp_path / "out").iterdir():
             path.unlink()
         (tmp_path / "out").rmdir()
-        return gpu_report._own_result("Tests", "gpu", "left out", "gone")
+        return gpu_report.new_result("Tests", "gpu", "left out", "gone")
 
     monkeypatch.setattr(gpu_report, "gpu_tests", tests_that_remove_it)
     assert main(["gpu-report", "-o", str(tmp_path / "out"), *QUICK]) == 1

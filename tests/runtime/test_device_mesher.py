@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from runtime.crop import crop_into, crop_matrix
 from runtime.cuda_errors import CudaError
 from runtime.detector import YuNetDetector
 from runtime.device_mesher import DeviceMesher, crop_region
+from runtime.errors import FaceMeshError
 from runtime.runner import SHIPPED_MODEL, open_runner
 from runtime.sources import read_photo
 from runtime.spec import InputSpec
@@ -37,8 +39,9 @@ MATRICES = [turned(100, 80, 200), turned(300, 200, 90), turned(300, 100, 150, 23
 
 @pytest.fixture(scope="module")
 def noise():
-    """A frame in which every pixel counts."""
-    return np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    """A frame in which every pixel counts, and no two places are alike."""
+    patches = cv2.resize(np.random.default_rng(0).integers(0, 200, (12, 16, 3), np.uint8), (640, 480), interpolation=cv2.INTER_NEAREST)
+    return patches + np.random.default_rng(1).integers(0, 56, (480, 640, 3), np.uint8)
 
 
 @pytest.fixture
@@ -240,8 +243,8 @@ def test_parts_of_the_buffer_are_pictures_too(runners, topology, noise):
     mesher = gpu.mesher(topology)
     for part in (np.s_[100:400, 50:600], np.s_[0:480, 0:320], np.s_[::-1]):
         mesher.frame_buffer(480, 640)[:] = noise
-        expected = run(cpu.mesher(topology), np.ascontiguousarray(noise[part]), MATRICES[:2])
-        assert_same(run(mesher, mesher.frame_buffer(480, 640)[part], MATRICES[:2]), expected)
+        expected = run(cpu.mesher(topology), np.ascontiguousarray(noise[part]), MATRICES)
+        assert_same(run(mesher, mesher.frame_buffer(480, 640)[part], MATRICES), expected)
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
@@ -370,6 +373,25 @@ def test_a_network_that_cannot_be_captured_is_launched_step_by_step(runners, top
         assert_same(found, expected)
     assert len(caught) == len(machine.cuda.calls("capture")) == 1
     assert not machine.cuda.calls("launch")
+
+
+def test_a_size_of_batch_for_which_memory_is_short_leaves_the_others_alone(runners, topology, noise):
+    machine, cpu, gpu = runners()
+    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    run(mesher, noise, MATRICES[:1])
+    live = len(machine.cuda.live)
+    machine.library.failing = "memory"
+    for _ in range(3):
+        with pytest.raises(FaceMeshError, match="makes no execution context for 8 faces: cudaMalloc failed with CUDA_ERROR_OUT_OF_MEMORY"):
+            mesher.submit(noise, MATRICES)
+        assert_same(run(mesher, noise, MATRICES[:1]), expected[:1])
+    machine.library.failing = "shape"
+    with pytest.raises(FaceMeshError, match="refuses to run 8 faces"):
+        mesher.submit(noise, MATRICES)
+    machine.library.failing = ""
+    assert len(machine.cuda.live) <= live + 5  # the other slot's frame, and graphs
+    for _ in range(5):
+        assert_same(run(mesher, noise, MATRICES), expected)
 
 
 @pytest.mark.parametrize("sync", ["spin", "block"])
