@@ -106,7 +106,6 @@ class _Slot:
         self._pixels = np.empty((0, 0, 3), np.uint8)  # the frame's memory on the host
         self._met: set[int] = set()  # sizes of batch that this size of frame has come with
         self._graphs: dict[int, Graph] = {}
-        self._busy = False  # the device may be using any of this
 
     def load(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
         """Bring to the frame's memory what the crops touch, unless the picture lies there already."""
@@ -127,7 +126,6 @@ class _Slot:
         for row in range(batch):
             self._matrices[row] = matrices[min(row, len(matrices) - 1)]
         self._lane.context(batch)  # made where it is not there yet, which must not happen while capturing
-        self._busy = True
         graph = self._graphs.get(batch) or self._capture(batch)
         if graph is None:
             self._enqueue(batch)
@@ -138,15 +136,11 @@ class _Slot:
     def finish(self, n: int) -> list[Mesh]:
         """Wait for the first ``n`` faces of what was started."""
         self._lane.wait()
-        self._busy = False
         count = self._work.vertex_count
         return [(points[:count].copy(), points[count:].copy()) for points in self._points[:n]]
 
     def frame(self, height: int, width: int) -> NDArray[np.uint8]:
         """The frame's memory, for frames of this size."""
-        if self._busy:  # with a frame that nobody collected
-            self._lane.stream.synchronize()
-            self._busy = False
         if self._pixels.shape[:2] != (height, width):
             self._resize(height, width)
         return self._pixels
@@ -189,6 +183,7 @@ class _Slot:
 
     def _resize(self, height: int, width: int) -> None:
         """Graphs hold sizes and addresses, so they go; the memory stays for smaller frames, because locking pages anew for every photo is slow."""
+        self._lane.stream.synchronize()  # a frame that nobody collected may be at work
         self._drop_graphs()
         self._pixels = self._pixels[:0, :0]
         nbytes = 3 * height * width

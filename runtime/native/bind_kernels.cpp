@@ -95,7 +95,8 @@ void define_cuda(nb::module_ &module) {
         .def("launch", &Graph::launch, "stream"_a, nb::call_guard<nb::gil_scoped_release>(), "Enqueue all of it on a stream. Raises RuntimeError.")
         .def("close", &Graph::close, nb::call_guard<nb::gil_scoped_release>(), "Release it; a second call does nothing.");
     module.def(
-        "end_capture", [](uintptr_t stream) { return new Graph(stream); }, nb::rv_policy::take_ownership, "stream"_a,
+        "end_capture", [](uintptr_t stream) { return new Graph(stream); }, nb::rv_policy::take_ownership, nb::call_guard<nb::gil_scoped_release>(),
+        "stream"_a,
         "End the capture that begin_capture began, on the same thread. Raises RuntimeError where something was enqueued that cannot be recorded;\n"
         "the stream can be used again in either case.");
 }

@@ -4,10 +4,11 @@
 // Positions are relative to a point of the face, so that float holds them to 1e-4 px wherever the face is in the frame.
 #pragma once
 
-#include <cmath>
+#include <math.h> // of C: on the device its functions have no namespace either
+#include <stdlib.h>
+
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 
 #include "half.h"

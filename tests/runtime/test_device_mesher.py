@@ -178,6 +178,8 @@ def test_a_frame_may_change_once_it_is_submitted(runners, topology, noise):
 def test_the_streams_of_two_frames_differ_so_that_they_overlap(runners, topology, noise):
     machine, _, gpu = runners()
     mesher = gpu.mesher(topology)
+    for _ in range(2):
+        run(mesher, noise, MATRICES[:1])
     machine.cuda.log.clear()
     mesher.submit(noise, MATRICES[:1])
     mesher.submit(noise, MATRICES[:1])
@@ -196,6 +198,22 @@ def test_discarded_frames_leave_nothing_behind(runners, topology, noise):
         mesher.submit(noise // 2, MATRICES[:1])
         mesher.discard()
         assert_same(run(mesher, noise, MATRICES), expected)
+
+
+def test_memory_is_not_released_before_the_device_has_left_it(runners, topology, noise):
+    machine, _, gpu = runners()
+    mesher = gpu.mesher(topology)
+    mesher.submit(noise[:100], MATRICES)
+    mesher.submit(noise[:100], MATRICES)
+    mesher.discard()
+    machine.cuda.log.clear()
+    mesher.submit(noise, MATRICES)
+    names = [name for name, _ in machine.cuda.log]
+    assert names.index("synchronize") < names.index("close") < names.index("crop")
+    machine.cuda.log.clear()
+    gpu.close()
+    names = [name for name, _ in machine.cuda.log]
+    assert names[:2] == ["synchronize"] * 2
 
 
 # The frame's memory
@@ -308,7 +326,7 @@ def test_the_road_is_captured_when_a_size_comes_again_and_replayed_from_then_on(
         machine.cuda.log.clear()
         run(mesher, noise, MATRICES[:1])
         calls.append([name for name, _ in machine.cuda.log])
-    assert calls[0] == calls[1] == ["host_buffer", "device_buffer", *road, "record", "synchronize"]
+    assert calls[0] == calls[1] == ["synchronize", "host_buffer", "device_buffer", *road, "record", "synchronize"]
     assert calls[2] == calls[3] == ["capture", *road, "launch", "record", "synchronize"]
     assert calls[4] == calls[5] == calls[6] == calls[7] == ["launch", "record", "synchronize"]
 

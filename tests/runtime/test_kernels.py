@@ -2,81 +2,24 @@
 
 Both run the same tests. With a GPU, run the memory checker over the real ones too (`compute-sanitizer` comes with the CUDA toolkit):
 
-    compute-sanitizer --tool memcheck --error-exitcode 1 python -m pytest -m gpu -p no:cacheprovider tests/runtime/test_kernels.py
+    compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 1 python -m pytest -m gpu tests/runtime/test_kernels.py
 
 and again with ``--tool racecheck`` and ``--tool initcheck``.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from runtime import _native
 from runtime.crop import crop_into, crop_matrix, warp_crop
-from runtime.cuda import open_cuda
 from runtime.decode import Decoder, decode_numpy
-from runtime.device import find_device
 from runtime.topology import ASSETS
-
-GUARD = 64  # bytes before and behind an output that must stay as they were
-
-
-class Host:
-    """The kernels' arithmetic, run by the CPU."""
-
-    def run(self, kernel: str, out: np.ndarray, arrays: dict[str, np.ndarray], **numbers) -> np.ndarray:
-        memory = np.full(out.nbytes + 2 * GUARD, 0x5A, np.uint8)
-        addresses = {name: array.ctypes.data for name, array in arrays.items()}
-        getattr(_native.host_kernels, kernel)(**addresses, **numbers, out=memory.ctypes.data + GUARD, stream=0)
-        return unguarded(memory, out)
-
-
-class Device:
-    """The kernels themselves. Every array lies in device memory of its own, so that the memory checker sees each of its ends."""
-
-    def __init__(self, cuda) -> None:
-        self.cuda = cuda
-
-    def run(self, kernel: str, out: np.ndarray, arrays: dict[str, np.ndarray], **numbers) -> np.ndarray:
-        with ExitStack() as stack:
-            stream = stack.enter_context(self.cuda.stream())
-
-            def upload(array: np.ndarray) -> int:
-                content = as_bytes(array)
-                host = stack.enter_context(self.cuda.host_buffer(content.nbytes))
-                device = stack.enter_context(self.cuda.device_buffer(content.nbytes))
-                host.array[:] = content
-                self.cuda.upload(device.pointer, host.pointer, content.nbytes, stream)
-                return device.pointer
-
-            addresses = {name: upload(array) for name, array in arrays.items()}
-            target = upload(np.full(out.nbytes + 2 * GUARD, 0x5A, np.uint8))
-            getattr(self.cuda.kernels, kernel)(**addresses, **numbers, out=target + GUARD, stream=stream.handle)
-            result = stack.enter_context(self.cuda.host_buffer(out.nbytes + 2 * GUARD))
-            self.cuda.download(result.pointer, target, out.nbytes + 2 * GUARD, stream)
-            stream.synchronize()
-            return unguarded(result.array, out)
-
-
-def as_bytes(array: np.ndarray) -> np.ndarray:
-    """From an array's first byte to its last, with what lies between its rows."""
-    count = sum((side - 1) * stride for side, stride in zip(array.shape, array.strides, strict=True)) + array.itemsize
-    return np.lib.stride_tricks.as_strided(array.view(np.uint8) if array.ndim == 1 else array[:1, ...].view(np.uint8), (count,), (1,))
-
-
-def unguarded(memory: np.ndarray, like: np.ndarray) -> np.ndarray:
-    assert np.all(memory[:GUARD] == 0x5A)
-    assert np.all(memory[-GUARD:] == 0x5A)
-    return memory[GUARD:-GUARD].view(like.dtype).reshape(like.shape).copy()
+from tests.kernel_memory import Device, Host, real_device
 
 
 @pytest.fixture(scope="module", params=["host", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -86,19 +29,6 @@ def device(request):
     else:
         with real_device() as cuda:
             yield Device(cuda)
-
-
-@pytest.fixture
-def cuda():
-    with real_device() as cuda:
-        yield cuda
-
-
-def real_device():
-    if find_device() is None:
-        pytest.skip("needs an NVIDIA GPU")
-    assert _native.has_cuda, "runtime._native was built without CUDA kernels: install again where nvcc is found"
-    return open_cuda()
 
 
 # ---- crop
@@ -207,10 +137,11 @@ def test_crop_far_from_the_origin(device, make_spec):
     """The place in the frame costs no accuracy."""
     image = np.zeros((5200, 5200, 3), np.uint8)
     image[4800:, 4700:] = np.random.default_rng(0).integers(0, 256, (400, 500, 3), np.uint8)
-    matrix = similarity((4900, 5000), 90, 64, 25)
-    (out,) = crop(device, image, matrix, levels_spec(make_spec, 64))
-    matrix[:, 2] += matrix[:, :2] @ (4700, 4800)
-    assert np.abs(out - exact_crop(image[4800:, 4700:], matrix, 64)).max() <= 0.02
+    for degrees in range(0, 360, 45):
+        matrix = similarity((4903.7, 5001.3), 90 + degrees / 7, 64, degrees)
+        (out,) = crop(device, image, matrix, levels_spec(make_spec, 64))
+        matrix[:, 2] += matrix[:, :2] @ (4700, 4800)
+        assert np.abs(out - exact_crop(image[4800:, 4700:], matrix, 64)).max() <= 0.02
 
 
 @pytest.mark.parametrize(
@@ -323,9 +254,7 @@ def test_decode_is_numpys_and_the_decoders(device, topology, make_spec, layout, 
     matrix = similarity(centre, width, spec.input.size, degrees)
     vertices, landmarks = (decode(device, maps, matrix, spec, i, topology.resolution)[0] for i in (topology.face_indices, topology.landmark_indices))
     expected = decode_numpy(maps[0].astype(np.float32), matrix, topology, spec)
-    for points, reference, native in zip(
-        (vertices, landmarks), expected, Decoder(topology, spec)(maps[0].astype(np.float32), matrix), strict=True
-    ):
+    for points, reference, native in zip((vertices, landmarks), expected, Decoder(topology, spec)(maps[0].astype(np.float32), matrix), strict=True):
         assert points.shape == reference.shape
         assert np.abs(points - reference).max() <= max(2e-4, 2 * np.spacing(np.abs(reference).max()))  # float32's own steps from 4096 px on are 5e-4
         assert np.abs(points - native).max() <= 1e-3
@@ -351,6 +280,17 @@ def test_decode_reads_every_half(device, make_spec):
     assert np.array_equal(z, halves.astype(np.float32), equal_nan=True)
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_decode_at_the_border_reads_no_further(device, make_spec, layout):
+    spec = make_spec(map_size=20, layout=layout)
+    maps = smooth_map(spec)
+    grid = maps[0] if layout == "NHWC" else maps[0].transpose(1, 2, 0)
+    grid[0] = grid[:, 0] = np.nan  # what lies behind the last column and the last row
+    points = decode(device, maps, np.eye(2, 3), spec, np.arange(1600, dtype=np.int32), 40)[0].reshape(40, 40, 3)
+    assert np.all(np.isfinite(points[3:, 3:]))
+    assert np.all(np.isnan(points[0]))
+
+
 @pytest.mark.parametrize("count", [1, 255, 256, 257])
 def test_decode_of_any_number_in_any_order(device, make_spec, count):
     spec = make_spec(map_size=20)
@@ -358,135 +298,3 @@ def test_decode_of_any_number_in_any_order(device, make_spec, count):
     maps, matrix = smooth_map(spec), similarity((300, 200), 90, 128, 15)
     every = decode(device, maps, matrix, spec, np.arange(1600, dtype=np.int32), 40)[0]
     assert np.array_equal(decode(device, maps, matrix, spec, indices, 40)[0], every[indices])
-
-
-# ---- arguments, builds, and what only a GPU can show
-
-CROP = {"frame": 4096, "height": 8, "width": 8, "row_stride": 24, "matrices": 4096, "n": 1, "out": 4096, "size": 8, "channels_last": False}
-CROP |= {"swap_colours": False, "low": 0.0, "high": 1.0, "half": False, "stream": 0}
-DECODE = {"map": 4096, "half": False, "map_size": 8, "channels_last": False, "scale": 1.0, "matrices": 4096, "n": 1, "indices": 4096, "count": 5}
-DECODE |= {"resolution": 8, "out": 4096, "stream": 0}
-
-
-@pytest.mark.parametrize("module", ["host_kernels", "cuda"])
-@pytest.mark.parametrize(
-    ("kernel", "change", "message"),
-    [
-        *(("crop", {name: 0}, f"{name} is a null pointer") for name in ("frame", "matrices", "out")),
-        *(("decode", {name: 0}, f"{name} is a null pointer") for name in ("map", "matrices", "indices", "out")),
-        *(("crop", {name: value}, f"{name} must be 1..") for name in ("height", "width", "n", "size") for value in (0, -1, 2**30)),
-        *(("decode", {name: value}, f"{name} must be 1..") for name in ("map_size", "n", "count", "resolution") for value in (0, -1, 2**30)),
-        *(("crop", change, "byte boundary") for change in ({"frame": 4097}, {"matrices": 4100}, {"out": 4098}, {"out": 4097, "half": True})),
-        *(("decode", change, "byte boundary") for change in ({"map": 4098}, {"map": 4097, "half": True}, {"indices": 4098}, {"out": 4098})),
-        *(("crop", {"row_stride": value}, "row_stride must be at least") for value in (23, 0, -24)),
-        ("crop", {"row_stride": 2**28}, "smaller than 2 GiB"),
-        ("crop", {"low": float("nan")}, "low must be finite"),
-        ("crop", {"high": float("inf")}, "high must be finite"),
-        ("decode", {"scale": float("nan")}, "scale must be finite"),
-    ],
-)
-def test_impossible_arguments_are_refused(module, kernel, change, message):
-    """Before anything is asked of a device, so that this holds without one."""
-    if module == "cuda" and not _native.has_cuda:
-        pytest.skip("runtime._native was built without CUDA kernels")
-    with pytest.raises(ValueError, match=message):
-        getattr(getattr(_native, module), kernel)(**(CROP if kernel == "crop" else DECODE) | change)
-
-
-def test_importing_needs_no_driver():
-    source = "from runtime import _native; _native.host_kernels.check_device(); print('libcuda' in open('/proc/self/maps').read())"
-    assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout.strip() == "False"
-
-
-def test_without_a_driver_the_kernels_say_so():
-    if not _native.has_cuda:
-        pytest.skip("runtime._native was built without CUDA kernels")
-    if find_device() is not None:
-        pytest.skip("there is a GPU")
-    calls = [_native.cuda.check_device, lambda: _native.cuda.begin_capture(0), lambda: _native.cuda.end_capture(0)]
-    calls += [lambda: _native.cuda.crop(**CROP), lambda: _native.cuda.decode(**DECODE)]
-    for call in calls:
-        with pytest.raises(RuntimeError, match=r"^\w+: cudaError\w+: "):
-            call()
-
-
-def test_kernels_are_built_for_all_devices_that_the_compiler_knows():
-    nvcc = os.environ.get("CUDACXX") or shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
-    if nvcc is None:
-        pytest.skip("needs nvcc")
-    known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout.split()
-    wanted = [name for name in ("72", "75", "86", "87", "89", "90", "110", "120") if f"compute_{name}" in known]
-    assert _native.has_cuda, f"{nvcc} works, but runtime._native was built without CUDA kernels: install again"
-    built = _native.cuda.architectures.split()
-    assert built == [*(f"{name}-real" for name in wanted), f"{wanted[0]}-virtual", f"{wanted[-1]}-virtual"]
-    cuobjdump = shutil.which("cuobjdump") or shutil.which("cuobjdump", path=Path(nvcc).resolve().parent)
-    if cuobjdump is not None:
-        objects = subprocess.run([cuobjdump, "--list-elf", _native.__file__], capture_output=True, text=True, check=True).stdout
-        assert all(f".sm_{name}.cubin" in objects for name in wanted), objects
-
-
-@pytest.mark.gpu
-class TestGraph:
-    @pytest.fixture
-    def stream(self, cuda):
-        with cuda.stream() as stream:
-            yield stream
-
-    @pytest.fixture
-    def decode_once(self, cuda, stream):
-        """(the map's z as a writable number, enqueue, result): one point, upload to download."""
-        with cuda.host_buffer(256) as host, cuda.device_buffer(256) as device:
-            numbers = host.array.view(np.float32)
-            numbers[:] = 0
-            host.array[64:112].view(np.float64)[:] = np.eye(2, 3).ravel()
-
-            def enqueue() -> None:
-                cuda.upload(device.pointer, host.pointer, 128, stream)
-                at = {"map": 0, "matrices": 64, "indices": 112, "out": 128}
-                arguments = DECODE | {name: device.pointer + offset for name, offset in at.items()}
-                _native.cuda.decode(**arguments | {"map_size": 1, "resolution": 1, "count": 1, "stream": stream.handle})
-                cuda.download(host.pointer + 128, device.pointer + 128, 12, stream)
-
-            yield numbers[2:3], enqueue, numbers[34:35]
-
-    def test_a_graph_does_again_what_was_captured(self, stream, decode_once):
-        z, enqueue, result = decode_once
-        _native.cuda.begin_capture(stream.handle)
-        z[:] = 3
-        enqueue()
-        graph = _native.cuda.end_capture(stream.handle)
-        stream.synchronize()
-        assert result == 0  # recorded, not done
-        for value in (5, 7):
-            z[:] = value
-            graph.launch(stream.handle)
-            stream.synchronize()
-            assert result == value
-        graph.close()
-        graph.close()
-        with pytest.raises(RuntimeError, match="launch: the graph is closed"):
-            graph.launch(stream.handle)
-
-    def test_after_a_failed_capture_the_stream_works(self, stream, decode_once):
-        z, enqueue, result = decode_once
-        _native.cuda.begin_capture(stream.handle)
-        enqueue()
-        with pytest.raises(Exception, match="CAPTURE"):
-            stream.synchronize()  # what a capture forbids
-        with pytest.raises(RuntimeError, match="end_capture: cudaErrorStreamCapture"):
-            _native.cuda.end_capture(stream.handle)
-        z[:] = 9
-        enqueue()
-        stream.synchronize()
-        assert result == 9
-
-    def test_misuse_is_refused(self, stream):
-        with pytest.raises(RuntimeError, match="begin_capture: cudaError"):
-            _native.cuda.begin_capture(0)  # the default stream
-        with pytest.raises(RuntimeError, match="end_capture: cudaError"):
-            _native.cuda.end_capture(stream.handle)
-        _native.cuda.begin_capture(stream.handle)
-        with pytest.raises(RuntimeError, match="begin_capture: cudaError"):
-            _native.cuda.begin_capture(stream.handle)
-        _native.cuda.end_capture(stream.handle).close()
-        stream.synchronize()

@@ -10,15 +10,36 @@ import sys
 import numpy as np
 import pytest
 
+from runtime.crop import crop_into, crop_matrix
+from runtime.decode import Decoder
 from runtime.errors import FaceMeshError
 from runtime.runner import SHIPPED_MODEL, open_runner
 from runtime.spec import ModelSpec, file_sha256
 
+# What every runner must do
+
+
+@pytest.fixture(params=["onnx", "engine"])
+def open_any(request, tmp_path):
+    """``open_any(model, max_batch)``: a runner of the model itself, or of an engine of it on the stand-in of a GPU."""
+
+    def open_any(model, max_batch=8):
+        if request.param == "onnx":
+            return open_runner(model, max_batch)
+        request.getfixturevalue("gpu_machine")()
+        from tests.fake_engine import write_engine
+
+        onnx = pytest.importorskip("onnx", reason="needs onnx to look at a model")
+        batch = onnx.load(model).graph.input[0].type.tensor_type.shape.dim[0].dim_value
+        return open_runner(write_engine(tmp_path / "contract.engine", model, batch=(batch,) * 3 if batch else (1, 1, 8)), max_batch)
+
+    return open_any
+
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("batch", ["N", 4])
-def test_rows_of_a_batch_are_independent_and_depend_on_their_input(write_model, tmp_path, layout, batch):
-    with open_runner(write_model(tmp_path / "m.onnx", batch=batch, layout=layout), max_batch=4) as runner:
+def test_rows_of_a_batch_are_independent_and_depend_on_their_input(open_any, write_model, tmp_path, layout, batch):
+    with open_any(write_model(tmp_path / "m.onnx", batch=batch, layout=layout), max_batch=4) as runner:
         assert runner.max_batch == 4
         runner.input[:] = np.linspace(-1, 1, 4)[:, None, None, None]
         four = runner.infer(4).copy()
@@ -29,8 +50,8 @@ def test_rows_of_a_batch_are_independent_and_depend_on_their_input(write_model, 
         np.testing.assert_allclose((x - x[0]).mean(axis=(1, 2)) * runner.spec.output.scale, 10 * np.linspace(0, 2, 4), atol=1e-3)
 
 
-def test_input_and_output_are_the_same_memory_every_time(live_model):
-    with open_runner(live_model) as runner:
+def test_input_and_output_are_the_same_memory_every_time(open_any, live_model):
+    with open_any(live_model) as runner:
         address, first = runner.input.ctypes.data, runner.infer(1)
         runner.input[:] = 0.5
         second = runner.infer(1)
@@ -40,9 +61,37 @@ def test_input_and_output_are_the_same_memory_every_time(live_model):
 
 
 @pytest.mark.parametrize("n", [0, 9])
-def test_batch_size_out_of_range(live_model, n):
-    with open_runner(live_model, max_batch=8) as runner, pytest.raises(ValueError, match=r"must be 1\.\.8, is"):
+def test_batch_size_out_of_range(open_any, live_model, n):
+    with open_any(live_model, max_batch=8) as runner, pytest.raises(ValueError, match=r"must be 1\.\.8, is"):
         runner.infer(n)
+
+
+def test_a_mesher_crops_runs_and_decodes(open_any, live_model, topology):
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    matrices = [crop_matrix(box, 1.6, 128) for box in ((50, 60, 120, 140), (200, 20, 260, 90), (10, 10, 290, 190))]
+    with open_any(live_model, max_batch=2) as runner:
+        decode, mesher = Decoder(topology, runner.spec), runner.mesher(topology)
+        for _ in range(5):
+            mesher.submit(image, matrices)
+            meshes = mesher.collect()
+        for (vertices, landmarks), matrix in zip(meshes, matrices, strict=True):
+            crop_into(image, matrix, runner.spec.input, runner.input[0])
+            wanted_vertices, wanted_landmarks = decode(np.ascontiguousarray(runner.infer(1)[0]), matrix)
+            np.testing.assert_allclose(vertices, wanted_vertices, atol=0.01)
+            np.testing.assert_allclose(landmarks, wanted_landmarks, atol=0.01)
+        mesher.submit(image, matrices)
+        mesher.discard()
+        mesher.submit(image, [])
+        assert mesher.collect() == []
+
+
+def test_closing_twice_is_harmless(open_any, live_model):
+    with open_any(live_model) as runner:
+        runner.infer(1)
+        runner.close()
+
+
+# Opening
 
 
 @pytest.mark.parametrize(("max_batch", "threads"), [(0, None), (8, 0)])
@@ -67,14 +116,7 @@ def test_missing_file(tmp_path):
 def test_other_suffix(tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"x")
-    with pytest.raises(FaceMeshError, match=r"photo\.jpg: no runner for \.jpg; give an \.onnx"):
-        open_runner(path)
-
-
-def test_engine_is_told_what_runs_today(tmp_path):
-    path = tmp_path / "m.engine"
-    path.write_bytes(b"x")
-    with pytest.raises(FaceMeshError, match=r"m\.engine: no runner for \.engine; give an \.onnx model \(engines cannot be run yet\)"):
+    with pytest.raises(FaceMeshError, match=r"photo\.jpg: no runner for \.jpg; give an \.onnx model or an \.engine"):
         open_runner(path)
 
 
@@ -133,8 +175,3 @@ def test_missing_library_names_the_extra(live_model, monkeypatch):
     monkeypatch.delitem(sys.modules, "runtime.onnx_runner", raising=False)
     with pytest.raises(FaceMeshError, match=r"onnxruntime, which is not installed; pip install 'facemesh-edge\[cpu\]'"):
         open_runner(live_model)
-
-
-def test_closing_twice_is_harmless(live_model):
-    with open_runner(live_model) as runner:
-        runner.close()

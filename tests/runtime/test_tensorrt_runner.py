@@ -57,15 +57,6 @@ def test_every_library_computes_what_the_model_does(gpu_machine, live_model, tmp
     assert_released(machine)
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_layouts(gpu_machine, write_model, tmp_path, layout):
-    gpu_machine()
-    model = write_model(tmp_path / "m.onnx", layout=layout)
-    with open_runner(model, max_batch=2) as onnx, open_runner(write_engine(tmp_path / "m.engine", model), max_batch=2) as runner:
-        onnx.input[:] = runner.input[:] = np.linspace(-1, 1, onnx.input.size).reshape(onnx.input.shape)
-        np.testing.assert_array_equal(runner.infer(2), onnx.infer(2))
-
-
 @pytest.mark.parametrize(
     ("batch", "max_batch", "taken", "sizes"),
     [
@@ -85,14 +76,6 @@ def test_batches_are_padded_to_powers_of_two_within_what_the_engine_takes(gpu_ma
             assert machine.library.contexts[-1][0] == size
         with pytest.raises(ValueError, match=rf"n must be 1\.\.{taken}"):
             runner.infer(taken + 1)
-
-
-def test_fixed_batch(gpu_machine, write_model, tmp_path):
-    gpu_machine()
-    model = write_model(tmp_path / "m.onnx", batch=4)
-    with open_runner(write_engine(tmp_path / "m.engine", model, batch=(4, 4, 4))) as runner:
-        assert runner.max_batch == 4
-        assert len(runner.infer(2)) == 2
 
 
 def test_input_and_output_are_the_same_page_locked_memory_every_time(gpu_machine, engine):
@@ -365,14 +348,6 @@ def test_warnings_of_the_library_are_passed_on(gpu_machine, engine):
     gpu_machine().library.failing = "warn"
     with pytest.warns(RuntimeWarning, match=r"live\.engine: Using an engine plan file across different models of devices is not recommended"):
         open_runner(engine).close()
-
-
-def test_closing_twice_is_harmless(gpu_machine, engine):
-    machine = gpu_machine()
-    with open_runner(engine) as runner:
-        runner.infer(1)
-        runner.close()
-    assert_released(machine)
 
 
 def test_the_real_library_says_why_it_cannot_load_a_file(make_spec, tmp_path):
