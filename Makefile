@@ -9,7 +9,11 @@ BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard runtime/native/*)
 # Plain `torch` would bring gigabytes of CUDA libraries on Linux; the tests need the CPU alone.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint clean
+# What `make gate` compares with, and the slowdown that it tolerates.
+BASE ?= HEAD~1
+MAX_REGRESSION ?= 10%
+
+.PHONY: demo test gate lint clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m runtime.run --source runtime/assets/astronaut.jpg --output out/demo --save overlay,json,obj,ply
@@ -18,6 +22,10 @@ demo: $(VENV)/demo.stamp
 
 test: lint
 	$(BIN)/python -m pytest --durations=10
+
+# Is the runtime slower than it was? Both revisions are built and run by turns; skipped, and said so, where there is no such revision.
+gate: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks compare --against $(BASE) --max-regression $(MAX_REGRESSION) --seconds 90 --gate
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

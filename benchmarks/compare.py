@@ -121,8 +121,8 @@ def compare_revision(args: argparse.Namespace, rng: np.random.Generator) -> tupl
         folders = [Path(scratch) / name for name in ("new", "baseline")]
         for folder in folders:
             folder.mkdir()
-        export_working_tree(REPOSITORY, folders[0])
         export_revision(REPOSITORY, args.against, folders[1])
+        export_working_tree(REPOSITORY, folders[0])
         if args.gate and len({source_key(folder, with_cuda) for folder in folders}) == 1:
             return None
         names = WORKING_TREE, args.against

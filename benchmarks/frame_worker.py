@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 WARM_UP_S = 0.3
-UNCOUNTED = 3  # frames at the start of a block, in which the caches forget the other process
+UNCOUNTED = 2  # frames at the start of a block, in which the caches forget the other process
 
 
 def main() -> None:
@@ -36,19 +36,24 @@ def main() -> None:
             print(json.dumps(measure(int(line))), file=answers)
 
 
-def open_revision(settings: dict[str, Any]) -> tuple[Any, Callable[[int], dict[str, list[float]]]]:
-    """The revision's runner, and ``measure(frames)`` with everything opened and warmed up."""
+def import_revision(settings: dict[str, Any]) -> None:
+    """Make ``runtime`` mean the revision's."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, settings["cores"])  # before libraries count cores and start threads
     sys.path += settings["paths"]
     sys.path.insert(0, settings["root"])
+    import runtime
+
+    if os.path.dirname(os.path.abspath(runtime.__path__[0])) != os.path.abspath(settings["root"]):
+        raise ImportError(f"runtime was imported from {runtime.__path__[0]}")
+
+
+def open_revision(settings: dict[str, Any]) -> tuple[Any, Callable[[int], dict[str, list[float]]]]:
+    """The revision's runner, and ``measure(frames)`` with everything opened and warmed up."""
+    import_revision(settings)
     import cv2
     import numpy as np
 
-    import runtime
-
-    if not os.path.abspath(runtime.__path__[0]).startswith(os.path.abspath(settings["root"])):
-        raise ImportError(f"runtime was imported from {runtime.__path__[0]}")
     from runtime import Decoder, FaceMeshPipeline, load_topology, open_runner
     from runtime.crop import crop_into, crop_matrix
 

@@ -1,6 +1,6 @@
 """Two revisions by turns, block by block, on the same cores: what disturbs the machine disturbs both, and their ratio stays what it is.
 
-Each revision runs in a process of its own (`benchmarks.frame_worker`). A block is a few frames; the lower quartile stands for it, because what
+Each revision runs in a process of its own (`benchmarks.frame_worker`). A block is a few frames; its fastest tenth stands for it, because what
 else runs on the machine can only add time. Two blocks, one of each, make a pair, and the order within pairs alternates. Every few dozen pairs both
 processes are started anew, because where a process happens to lie in memory can make it a few percent faster or slower for its whole life.
 """
@@ -26,12 +26,12 @@ from benchmarks.statistics import Interval, paired_ratio
 from runtime.errors import FaceMeshError
 
 WORKER = Path(__file__).with_name("frame_worker.py")
-BLOCK_S, BLOCK_FRAMES = 0.05, (3, 20)  # how long a block should take, and how many frames it has at least and at most
-PAIRS = 40  # of one start of the processes; even, so that both orders are as frequent
+BLOCK_S, BLOCK_FRAMES = 0.03, (3, 10)  # how long a block should take, and how many frames it has at least and at most
+PAIRS = 60  # of one start of the processes; even, so that both orders are as frequent
 STARTS = 4  # at least
 NARROW = 1.06  # an interval whose ends differ by this factor needs no more pairs
 FAMILY_ERROR = 0.01  # chance of any false alarm in one comparison where every stage is slower by exactly the limit
-QUARTILE = 25
+FAST = 10  # percentile; with three or four busy processes per core half as noisy as the lower quartile, a tenth as noisy as the median
 
 Pairs = dict[str, NDArray[np.float64]]  # by stage: microseconds (pairs, 2), new and baseline
 
@@ -138,7 +138,7 @@ def _one_start(openers: Sequence[Callable[[], Worker]]) -> Pairs:
             for place in (0, 1) if turn % 2 else (1, 0):
                 blocks[place] = workers[place].run(frames)
             for stage, rows in pairs.items():
-                rows.append([float(np.percentile(block[stage], QUARTILE)) for block in blocks])
+                rows.append([float(np.percentile(block[stage], FAST)) for block in blocks])
     return {stage: np.array(rows) for stage, rows in pairs.items()}
 
 

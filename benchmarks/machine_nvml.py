@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pynvml
@@ -21,7 +22,7 @@ def read_gpu() -> dict[str, Any]:
         gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
         milliwatts = _asked(lambda: pynvml.nvmlDeviceGetPowerUsage(gpu))
         degrees = _asked(lambda: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU))
-        reasons = _asked(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)) or 0
+        reasons = _slowed_by(gpu)
         return {
             "gpu_mhz": _asked(lambda: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
             "gpu_max_mhz": _asked(lambda: pynvml.nvmlDeviceGetMaxClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
@@ -36,6 +37,14 @@ def read_gpu() -> dict[str, Any]:
         return {}
     finally:
         pynvml.nvmlShutdown()
+
+
+def _slowed_by(gpu: Any) -> int:
+    """The bits of why clocks are low; the call got another name with driver 535."""
+    for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
+        if (ask := getattr(pynvml, name, None)) and (reasons := _asked(partial(ask, gpu))) is not None:
+            return reasons
+    return 0
 
 
 def _asked(question: Callable[[], Any]) -> Any:

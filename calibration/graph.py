@@ -54,6 +54,11 @@ def layer_name(node: onnx.NodeProto) -> str:
     return node.name or node.output[0]
 
 
+def is_plain(node: onnx.NodeProto) -> bool:
+    """No factors of its own, such as those of a Gemm may be."""
+    return not any(entry.name in ("alpha", "beta") and entry.f != 1 for entry in node.attribute)
+
+
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
     """An integer attribute."""
     return next((entry.i for entry in node.attribute if entry.name == name), default)

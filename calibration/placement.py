@@ -64,6 +64,12 @@ def calibrated_tensors(graph: Graph, target: str) -> list[str]:
     return [name for name in [*graph.inputs, *graph.producer] if name in wanted]
 
 
+def read_by_layers(graph: Graph) -> list[str]:
+    """The tensors that the layers of `quantisable_layers` read, in the order of the graph."""
+    layers = set(quantisable_layers(graph))
+    return list(dict.fromkeys(node.input[0] for node in graph.nodes if graph.is_layer(node) and layer_name(node) in layers))
+
+
 def _read(graph: Graph, reads: Reads, node: onnx.NodeProto, index: int) -> None:
     """``node`` reads its input quantised; so do the moves that the input went through, which then move single bytes."""
     root = graph.root(node.input[index])
@@ -90,16 +96,23 @@ def _is_read(graph: Graph, reads: Reads, tensor: str) -> bool:
 
 
 def _tail(graph: Graph) -> set[str]:
-    """First outputs of the convolutions that only write the map: the last one, and those before it that are as narrow."""
+    """First outputs of the layers that only write the map: the last one, whose rounding nothing evens out any more, and the convolutions before
+    it that are as narrow."""
     tail: set[str] = set()
-    todo = list(graph.outputs)
+    todo = [(name, True) for name in graph.outputs]
     while todo:
-        node = graph.producer.get(todo.pop())
+        tensor, is_last = todo.pop()
+        node = graph.producer.get(tensor)
         if node is None or node.output[0] in tail:
             continue
         if not graph.is_layer(node):
-            todo += [name for name in node.input if name not in graph.constants]
-        elif node.op_type == "Conv" and graph.constants[node.input[1]].dims[0] in NARROW:
+            todo += [(name, is_last) for name in node.input if name not in graph.constants]
+        elif is_last or _is_narrow(graph, node):
             tail.add(node.output[0])
-            todo.append(node.input[0])
+            todo.append((node.input[0], False))
     return tail
+
+
+def _is_narrow(graph: Graph, node: onnx.NodeProto) -> bool:
+    """A convolution to as few channels as the map has."""
+    return node.op_type in ("Conv", "ConvTranspose") and graph.constants[node.input[1]].dims[node.op_type == "ConvTranspose"] in NARROW

@@ -4,7 +4,9 @@
                                                                w int8 ─ DQ ─ Conv(b) ─ relu ─ …
 
 Scales of weights are per output channel. Transposed convolutions get one scale: TensorRT has no kernels for more (NVIDIA/TensorRT#2380).
-Biases stay float32: TensorRT takes no others, and ONNX Runtime makes its own int32 of them.
+Biases stay float32: TensorRT takes no others, and ONNX Runtime makes its own int32 of them. What rounding the weights adds to a channel's mean
+is taken off its bias: M. Nagel et al., Data-free quantization through weight equalization and bias correction, ICCV 2019, section 4.2, with the
+means of the inputs from the calibration crops.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from calibration.graph import Graph, attribute, layer_name
+from calibration.graph import Graph, attribute, is_plain, layer_name
 from calibration.half import float_layers_to_half
 from calibration.placement import quantised_reads
 from calibration.ranges import STEPS, UNSIGNED_STEPS
-from calibration.table import CalibrationTable, TensorRange, is_unsigned
+from calibration.table import CalibrationTable, is_unsigned
 from runtime.errors import FaceMeshError
 
 
@@ -41,12 +43,13 @@ def insert_qdq(model: onnx.ModelProto, layers: Collection[str], table: Calibrati
     result.CopyFrom(model)
     graph = Graph(result)
     reads = quantised_reads(graph, set(layers), table.target)
-    writer = _Writer({entry.name: entry for entry in table.ranges}, table.target)
+    writer = _Writer(table)
+    sources = {node.output[0]: node.input[0] for node in graph.nodes if node.input}
     for name in graph.inputs:
         writer.copies(name, graph, reads)
     for node in graph.nodes:
         if layer_name(node) in layers and graph.is_layer(node):
-            node.input[1] = writer.weights(node, numpy_helper.to_array(graph.constants[node.input[1]]))
+            writer.quantise_layer(node, graph, sources[node.output[0]])
         writer.nodes.append(node)
         for name in node.output:
             writer.copies(name, graph, reads)
@@ -63,10 +66,11 @@ def insert_qdq(model: onnx.ModelProto, layers: Collection[str], table: Calibrati
 class _Writer:
     """The nodes and constants of the new graph."""
 
-    def __init__(self, ranges: dict[str, TensorRange], target: str) -> None:
+    def __init__(self, table: CalibrationTable) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
-        self._ranges, self._target = ranges, target
+        self._target, self._ranges = table.target, {entry.name: entry for entry in table.ranges}
+        self._means = {entry.tensor: entry.array for entry in table.means}
 
     def copies(self, tensor: str, graph: Graph, reads: dict[tuple[str, int], str]) -> None:
         """Q and DQ behind ``tensor`` if somebody reads it quantised, and these readers led there."""
@@ -79,18 +83,24 @@ class _Writer:
         for node, index, _ in wanted:
             node.input[index] = f"{tensor}_dequantised"
 
-    def weights(self, node: onnx.NodeProto, weights: NDArray[np.float32]) -> str:
-        """INT8 weights and their DQ; layers that share weights share these too."""
-        name = node.input[1]
+    def quantise_layer(self, node: onnx.NodeProto, graph: Graph, read: str) -> None:
+        """INT8 weights and their DQ, which layers that share weights share, and a bias that makes up for them. ``read`` is the input before Q/DQ."""
+        name, means = node.input[1], self._means.get(read)
+        weights = numpy_helper.to_array(graph.constants[name])
+        axis = _channel_axis(node, weights)
+        scale = weight_scale(weights, axis)
+        spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
+        rounded = np.clip(np.rint(weights / spread), -STEPS, STEPS).astype(np.int8)
         if f"{name}_int8" not in self.constants:
-            axis = _channel_axis(node, weights)
-            scale = weight_scale(weights, axis)
-            spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
-            rounded = np.clip(np.rint(weights / spread), -STEPS, STEPS).astype(np.int8)
             inputs = [self._constant(f"{name}_int8", rounded), self._constant(f"{name}_scale", scale)]  # a zero point left out is 0
             axes = {} if axis is None else {"axis": axis}
             self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantised"], f"{name}_DQ", **axes))
-        return f"{name}_dequantised"
+        node.input[1] = f"{name}_dequantised"
+        bias = node.input[2] if len(node.input) > 2 else ""
+        if means is not None and node.op_type in ("Conv", "Gemm") and is_plain(node) and (not bias or bias in graph.constants):
+            before = numpy_helper.to_array(graph.constants[bias]) if bias else np.float32(0)
+            after = before - _mean_shift(node, rounded * spread - weights, means)
+            node.input[2:] = [self._constant(f"{node.output[0]}_bias_corrected", after.astype(np.float32))]
 
     def _activation(self, tensor: str, root: str) -> tuple[str, str]:
         """Names of scale and zero point of ``tensor``, whose numbers are those of ``root``."""
@@ -112,6 +122,16 @@ def weight_scale(weights: NDArray[np.float32], axis: int | None) -> NDArray[np.f
     others = None if axis is None else tuple(i for i in range(weights.ndim) if i != axis)
     largest = np.abs(weights).max(axis=others)
     return np.asarray(np.where(largest > 0, largest / STEPS, 1), np.float32)
+
+
+def _mean_shift(node: onnx.NodeProto, error: NDArray[np.float32], means: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What an ``error`` of the weights adds to the mean of each output (O,), for inputs of these ``means`` (I,); the zeros round a picture are
+    not taken into account."""
+    if node.op_type == "Gemm":
+        return (error if attribute(node, "transB", 0) else error.T) @ means
+    groups = attribute(node, "group", 1)
+    taps = error.reshape(groups, len(error) // groups, error.shape[1], -1).sum(axis=3)
+    return np.einsum("goi,gi->go", taps, means.reshape(groups, -1)).ravel()
 
 
 def _channel_axis(node: onnx.NodeProto, weights: NDArray) -> int | None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calibration.collect import Collected, collect
 from calibration.crops import Faces, load_faces, read_crops, sample
 from calibration.graph import Graph
-from calibration.histograms import Histogram
 from calibration.judge import Judge
-from calibration.placement import calibrated_tensors, quantisable_layers
+from calibration.placement import calibrated_tensors, quantisable_layers, read_by_layers
 from calibration.sensitivity import LayerLoss, layer_losses
-from calibration.table import CalibrationTable, ChannelFactors, choose_ranges
+from calibration.table import CalibrationTable, ChannelValues, choose_ranges
 from runtime.errors import FaceMeshError
 from runtime.spec import ModelSpec
 
@@ -92,36 +92,38 @@ class Activations:
     crops_sha256: str
     samples: int
     target: str
-    equalisation: tuple[ChannelFactors, ...]
-    histograms: dict[str, Histogram]  # of the equalised model
+    equalisation: tuple[ChannelValues, ...]
+    collected: Collected  # of the equalised model
 
     def table(self, method: str) -> CalibrationTable:
         """The calibration table by one of the four methods."""
-        ranges = choose_ranges(self.histograms, method, self.target)
-        return CalibrationTable(self.model_sha256, self.crops_sha256, self.samples, method, self.target, self.equalisation, ranges)
+        ranges = choose_ranges(self.collected.histograms, method, self.target)
+        means = tuple(ChannelValues.of(name, values) for name, values in self.collected.means.items())
+        return CalibrationTable(self.model_sha256, self.crops_sha256, self.samples, method, self.target, self.equalisation, means, ranges)
 
 
 def measure_activations(model: onnx.ModelProto, spec: ModelSpec, faces: Faces, samples: int, target: str) -> Activations:
     """Run ``model`` on a sample of the training rows of ``faces``, twice: to equalise its channels, and for the histograms."""
-    from calibration.collect import collect
-    from calibration.equalise import channel_peaks, choose_factors, linked_tensors
+    from calibration.equalise import channel_peaks, choose_factors, equalised_tensors
 
     training = faces.select(~faces.is_val)
     if not len(training):
         raise FaceMeshError(f"{faces.origin}: all of its rows are for validation; calibrate on others")
     crops = read_crops(sample(training, samples), spec)
-    factors = choose_factors(model, channel_peaks(model, linked_tensors(model), (image for image, _ in crops), len(crops)))
-    lines = tuple(ChannelFactors(name, " ".join(f"{value:.4g}" for value in values)) for name, values in factors.items())
     tensors = calibrated_tensors(Graph(model), target)
-    histograms = collect(equalised(model, lines), tensors, (image for image, _ in crops), len(crops))
-    return Activations(spec.onnx_sha256, crops.sha256(), len(crops), target, lines, histograms)
+    peaks = channel_peaks(model, equalised_tensors(model, tensors), (image for image, _ in crops), len(crops))
+    factors = choose_factors(model, peaks)
+    lines = tuple(ChannelValues.of(name, values) for name, values in factors.items())
+    averaged = read_by_layers(Graph(model))
+    collected = collect(equalised(model, lines), tensors, (image for image, _ in crops), len(crops), averaged=averaged)
+    return Activations(spec.onnx_sha256, crops.sha256(), len(crops), target, lines, collected)
 
 
-def equalised(model: onnx.ModelProto, factors: tuple[ChannelFactors, ...]) -> onnx.ModelProto:
+def equalised(model: onnx.ModelProto, factors: tuple[ChannelValues, ...]) -> onnx.ModelProto:
     """The model whose ranges a table with these factors holds."""
     from calibration.equalise import equalise
 
-    return equalise(model, {entry.tensor: entry.values for entry in factors})
+    return equalise(model, {entry.tensor: entry.array for entry in factors})
 
 
 def judged_rows(faces: Faces, labels: Path | None) -> Faces:

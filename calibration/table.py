@@ -27,15 +27,20 @@ class TensorRange:
 
 
 @dataclass(frozen=True)
-class ChannelFactors:
-    """By what the channels of a tensor are divided before it is quantised, see `calibration.equalise`."""
+class ChannelValues:
+    """A number for each channel of a tensor."""
 
     tensor: str
-    factors: str  # (C,) positive numbers, separated by spaces: a line that can be compared
+    values: str  # (C,) separated by spaces: a line that can be compared
+
+    @classmethod
+    def of(cls, tensor: str, values: NDArray[np.floating]) -> ChannelValues:
+        """Four digits of each."""
+        return cls(tensor, " ".join(f"{value:.4g}" for value in values))
 
     @property
-    def values(self) -> NDArray[np.float32]:
-        return np.array(self.factors.split(), np.float32)
+    def array(self) -> NDArray[np.float32]:
+        return np.array(self.values.split(), np.float32)
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class CalibrationTable:
     samples: int
     method: str  # one of entropy, percentile, mse, minmax
     target: str  # "tensorrt" or "cpu": what becomes uint8 there has twice the levels, which moves the best range
-    equalisation: tuple[ChannelFactors, ...]
+    equalisation: tuple[ChannelValues, ...]  # by what channels are divided before anything else, see `calibration.equalise`
+    means: tuple[ChannelValues, ...]  # of what the layers read, for the biases, see `calibration.qdq`
     ranges: tuple[TensorRange, ...]  # in the order of the graph
 
     @classmethod
@@ -70,13 +76,13 @@ class CalibrationTable:
         for entry in self.ranges:
             if not (math.isfinite(entry.amax) and entry.amax >= 0 and math.isfinite(entry.minimum)):
                 raise ValueError(f"the range of {entry.name} must be finite and not negative, is {entry.amax}")
-        for entry in self.equalisation:
+        for entry in (*self.equalisation, *self.means):
             try:
-                is_good = bool((entry.values > 0).all() and np.isfinite(entry.values).all())
+                is_good = bool(np.isfinite(entry.array).all() and (entry in self.means or (entry.array > 0).all()))
             except ValueError:
                 is_good = False
             if not is_good:
-                raise ValueError(f"the factors of {entry.tensor} must be positive numbers")
+                raise ValueError(f"the channels of {entry.tensor} must have numbers, and in equalisation positive ones")
         if len({entry.name for entry in self.ranges}) != len(self.ranges):
             raise ValueError("a tensor is named twice in ranges")
 

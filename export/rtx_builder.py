@@ -17,7 +17,7 @@ from export.engine_build import (
 )
 from export.engine_source import EngineSource
 from runtime.errors import FaceMeshError
-from runtime.trt_messages import Messages, new_logger
+from runtime.trt_messages import Messages, logger_for
 
 VERSION = str(trt.__version__)
 # Turing is not among the targets unless it is the only one, and then FP32 matrix products do not compile.
@@ -28,7 +28,7 @@ def build(source: EngineSource, options: EngineOptions) -> Engine:
     """Build for all GPUs that TensorRT-RTX targets by default: Ampere and newer. Raises `FaceMeshError`, and `KeyboardInterrupt` on Ctrl-C."""
     _refuse_foreign_options(options)
     messages, progress = Messages(), Progress()
-    logger = new_logger(trt, messages)
+    logger = logger_for(trt, messages)
     builder = guarded_builder(trt, logger, messages)
     network, _parser = parse(trt, builder, 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED), source, logger, messages)
     config = builder.create_builder_config()

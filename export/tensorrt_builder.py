@@ -26,7 +26,7 @@ from export.engine_source import EngineSource, float_types
 from runtime.device import find_device
 from runtime.errors import FaceMeshError
 from runtime.files import whole_file
-from runtime.trt_messages import Messages, new_logger
+from runtime.trt_messages import Messages, logger_for
 
 VERSION = str(trt.__version__)
 OLDEST = (8, 6)
@@ -40,7 +40,7 @@ def build(source: EngineSource, options: EngineOptions) -> Engine:
     if device is None:
         raise FaceMeshError("no CUDA device is found here; TensorRT builds an engine on the device that will run it")
     messages, progress = Messages(), Progress()
-    logger = new_logger(trt, messages)
+    logger = logger_for(trt, messages)
     builder = guarded_builder(trt, logger, messages)
     network, _parser = parse(trt, builder, _network_flags(found[0]), source, logger, messages)
     config = builder.create_builder_config()

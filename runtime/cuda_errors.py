@@ -34,6 +34,7 @@ _DRIVER_NAMES = {
     "cudaErrorLaunchFailure": "CUDA_ERROR_LAUNCH_FAILED",
     "cudaErrorDevicesUnavailable": "CUDA_ERROR_DEVICE_UNAVAILABLE",
     "cudaErrorNoKernelImageForDevice": "CUDA_ERROR_NO_BINARY_FOR_GPU",
+    "cudaErrorInvalidDeviceFunction": "CUDA_ERROR_NO_BINARY_FOR_GPU",  # the other one that the runtime API says it with
     "cudaErrorECCUncorrectable": "CUDA_ERROR_ECC_UNCORRECTABLE",
     "cudaErrorInitializationError": "CUDA_ERROR_NOT_INITIALIZED",
     "cudaErrorCudartUnloading": "CUDA_ERROR_DEINITIALIZED",

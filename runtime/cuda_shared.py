@@ -15,6 +15,7 @@ from runtime.device import Device
 Live = dict["Resource", None]  # in the order of their making
 # The native module was built for other devices, or with a newer CUDA than the driver's.
 _UNFIT = {f"CUDA_ERROR_{what}" for what in ("NO_BINARY_FOR_GPU", "INSUFFICIENT_DRIVER", "CALL_REQUIRES_NEWER_DRIVER", "UNSUPPORTED_PTX_VERSION")}
+_UNFIT |= {"CUDA_ERROR_JIT_COMPILER_NOT_FOUND", "CUDA_ERROR_JIT_COMPILATION_DISABLED"}  # there is PTX alone for it, which nothing here compiles
 
 
 class Resource:
@@ -91,7 +92,7 @@ class OpenDevice:
 
     def capture(self, stream: Any, enqueue: Callable[[], object]) -> NativeGraph:
         if self._native is None:
-            raise CudaError("capture", "", "runtime._native was built without CUDA kernels for this device")
+            raise CudaError("capture", "", "runtime._native has no CUDA kernels for this device")
         _checked(self._native.begin_capture)(stream.handle)
         try:
             enqueue()

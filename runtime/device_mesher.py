@@ -33,14 +33,14 @@ class DeviceMesher:
         self, engine: Engine, cuda: Cuda, topology: UVTopology, max_batch: int, dense: bool = True, *, blocking: bool = False, mapped: bool = False
     ) -> None:
         self._work = work = _Work(engine, cuda, topology, max_batch, dense, blocking, mapped)
-        self._slots = _Slot(work), _Slot(work)
+        self._slots: tuple[_Slot, ...] = _Slot(work), _Slot(work)
         self._max_batch = max_batch
         self._in_flight: deque[tuple[_Slot, list[Sequence[NDArray[np.float64]]]]] = deque()
 
     def submit(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
         if len(self._in_flight) == self.depth:
             raise RuntimeError(f"{self.depth} frames are in flight: collect one first")
-        slot = self._slots[0]
+        slot = self._next_slot()
         slot.load(image, matrices)
         chunks = [matrices[start : start + self._max_batch] for start in range(0, len(matrices), self._max_batch)]
         if chunks:
@@ -61,11 +61,18 @@ class DeviceMesher:
         self._in_flight.clear()
 
     def frame_buffer(self, height: int, width: int) -> NDArray[np.uint8]:
-        return self._slots[0].frame(height, width)
+        return self._next_slot().frame(height, width)
 
     def close(self) -> None:
         for slot in self._slots:
             slot.close()
+        self._slots = ()
+        self._in_flight.clear()
+
+    def _next_slot(self) -> _Slot:
+        if not self._slots:  # its memory is gone: touching it would end the process
+            raise RuntimeError("the runner is closed: open another, and make a pipeline with that")
+        return self._slots[0]
 
 
 class _Work:

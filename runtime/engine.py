@@ -15,7 +15,7 @@ from runtime.cuda import Stream
 from runtime.cuda_errors import CudaError
 from runtime.engine_file import EngineFile
 from runtime.errors import FaceMeshError
-from runtime.trt_messages import Messages, new_logger
+from runtime.trt_messages import Messages, logger_for
 
 
 class Engine:
@@ -25,7 +25,7 @@ class Engine:
         """Load it. Raises `FaceMeshError` with what the library says where it cannot be loaded or is another network than the spec says."""
         self.path, self.spec = file.path, file.spec
         self._library, self._messages = file.library, Messages()
-        self._logger = new_logger(file.library, self._messages)
+        self._logger = logger_for(file.library, self._messages)
         self._contexts: list[Context] = []
         self._runtime: Any = None
         self._engine: Any = None

@@ -15,7 +15,11 @@ class Staged:
     def __init__(self, cuda: Cuda, nbytes: int, mapped: bool) -> None:
         self._cuda, self.nbytes = cuda, nbytes
         self._host = cuda.host_buffer(nbytes, mapped=mapped)
-        self._device = None if mapped else cuda.device_buffer(nbytes)
+        try:
+            self._device = None if mapped else cuda.device_buffer(nbytes)
+        except BaseException:
+            self._host.close()
+            raise
         self.array = self._host.array  # (nbytes,) uint8, on the host
         self.pointer = self._host.device_pointer if self._device is None else self._device.pointer  # as the device addresses it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import warnings
 from contextlib import ExitStack
 from functools import cached_property
@@ -49,6 +50,8 @@ class TensorRTRunner:
         self._blocking = sync == "block"
         self._mapped = cuda.integrated if memory is None else memory == "mapped"
         self._meshers: list[DeviceMesher] = []
+        self._closed = False
+        atexit.register(self.close)  # before the device, which registered itself earlier, takes its context away
 
     @property
     def input(self) -> NDArray[np.float32]:
@@ -65,7 +68,7 @@ class TensorRTRunner:
         """All on the device where `runtime._native` was built with CUDA; crop and decode on the CPU elsewhere."""
         if self._cuda.kernels is None:
             warnings.warn(
-                "runtime._native was built without CUDA: crop and decode run on the CPU; install again where the CUDA toolkit (nvcc) is",
+                "runtime._native has no CUDA kernels for this device: crop and decode run on the CPU; install again where a CUDA toolkit (nvcc) for it is",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -76,10 +79,14 @@ class TensorRTRunner:
 
     def close(self) -> None:
         """Wait for the device and free all; neither the runner nor its meshers can be used afterwards."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
         with ExitStack() as closing:  # all of it, whatever fails; from the last to the first
             closing.callback(self._cuda.close)
             closing.callback(self._engine.close)
-            for part in (*self._meshers, *filter(None, [vars(self).get("_network")])):
+            for part in (*self._meshers, *filter(None, [vars(self).pop("_network", None)])):
                 closing.callback(part.close)
 
     def __enter__(self) -> TensorRTRunner:
@@ -91,6 +98,8 @@ class TensorRTRunner:
     @cached_property
     def _network(self) -> _Network:
         """Made when first used: frames that go through a `DeviceMesher` need none of it."""
+        if self._closed:
+            raise RuntimeError("the runner is closed: open another")
         return _Network(self._engine, self._cuda, self.max_batch, self._blocking, self._mapped)
 
 

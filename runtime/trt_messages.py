@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from types import ModuleType
 from typing import Any
 
@@ -12,13 +13,13 @@ class Messages:
     """What the library's logger says: errors for when a step fails, warnings for the end. Called from several threads."""
 
     def __init__(self) -> None:
-        self._errors: list[str] = []
-        self._warnings: dict[str, None] = {}  # in order, each once
+        self._errors: dict[str, None] = {}  # in order, each once
+        self._warnings: dict[str, None] = {}
 
     def add(self, severity: str, text: str) -> None:
         text = " ".join(text.split())
         if severity in ("ERROR", "INTERNAL_ERROR"):
-            self._errors.append(text)
+            self._errors[text] = None
         elif severity == "WARNING":
             self._warnings[text] = None
 
@@ -28,7 +29,7 @@ class Messages:
 
     def reasons(self) -> str:
         """The errors since `forget`, in one line."""
-        return "; ".join(dict.fromkeys(self._errors)) or "the library gives no reason"
+        return "; ".join(self._errors) or "the library gives no reason"
 
     def failure(self, what: str) -> FaceMeshError:
         """The error of a step that failed, with all that the library said of it."""
@@ -38,14 +39,33 @@ class Messages:
         return list(self._warnings)
 
 
-def new_logger(trt: ModuleType, messages: Messages) -> Any:
-    """An ``ILogger`` of the library ``trt`` that passes everything on to ``messages``."""
+_LOGGERS: dict[ModuleType, Any] = {}
 
+
+def logger_for(trt: ModuleType, messages: Messages) -> Any:
+    """The ``ILogger`` of the library ``trt``, which from now on passes on to ``messages`` too, as long as these live.
+
+    A process has one, never freed: as long as it has any object, a library speaks through the first logger that it was given (gone or not) and warns
+    of every other one. What it says does not tell of which object, so all that listen hear it.
+    """
+    if trt not in _LOGGERS:
+        _LOGGERS[trt] = _make_logger(trt)
+    _LOGGERS[trt].listen(messages)
+    return _LOGGERS[trt]
+
+
+def _make_logger(trt: ModuleType) -> Any:
     class Logger(trt.ILogger):  # type: ignore[name-defined]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
+            self._listeners: tuple[weakref.ref[Messages], ...] = ()  # replaced and never changed: the library's threads go through it
+
+        def listen(self, messages: Messages) -> None:
+            self._listeners = (*(each for each in self._listeners if each() is not None), weakref.ref(messages))
 
         def log(self, severity: Any, text: str) -> None:
-            messages.add(severity.name, text)
+            for listener in self._listeners:
+                if (messages := listener()) is not None:
+                    messages.add(severity.name, text)
 
     return Logger()

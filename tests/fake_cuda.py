@@ -32,6 +32,11 @@ NOT_WHILE_CAPTURING = CALLS - {"upload", "download", "crop", "decode", "enqueue"
 Work = Callable[[], object]
 
 
+def check_open(resource: Resource) -> None:
+    """No CudaError, which callers may ignore: PyCUDA's object is gone by then, and cuda-python hands a dead handle to the driver."""
+    assert resource in resource._live, f"{type(resource).__name__} is used after its close"
+
+
 class FakeStream(Resource):
     def __init__(self, cuda: FakeCuda, handle: int) -> None:
         super().__init__(cuda.live, self._destroy)
@@ -53,6 +58,7 @@ class FakeStream(Resource):
             self.queue.popleft()()
 
     def synchronize(self) -> None:
+        check_open(self)
         self._cuda.called("synchronize", stream=self.handle)
         self.run()
 
@@ -67,6 +73,8 @@ class FakeEvent(Resource):
         self.finished: float | None = None
 
     def record(self, stream: FakeStream) -> None:
+        check_open(self)
+        check_open(stream)
         self._cuda.called("record", stream=stream.handle)
         self._stream, self._mark, self._polled, self.finished = stream, lambda: self._finish(), False, None
         stream.add(self._mark)
@@ -75,6 +83,7 @@ class FakeEvent(Resource):
         self.finished = next(self._cuda.clock)
 
     def synchronize(self) -> None:
+        check_open(self)
         self._cuda.called("synchronize", stream=self._stream and self._stream.handle)
         if self._stream is not None:
             self._stream.run(self._mark)

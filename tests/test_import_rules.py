@@ -32,7 +32,8 @@ PASSES |= {f"export.passes.{name}" for name in ("fold_constants", "graph", "spli
 HOMES = {
     "cuda": {"runtime.cuda_python"},
     "google": {"export.engine_source", "export.model_file"},  # protobuf, for the error of a damaged ONNX file
-    "matplotlib": {"calibration.chart", "training.curve"},
+    "jtop": {"benchmarks.machine_jetson"},
+    "matplotlib": {"benchmarks.soak_chart", "calibration.chart", "training.curve"},
     "mediapipe": {"benchmarks.mediapipe_worker"},
     "onnx": {
         *("export.engine_source", "export.fp16", "export.model_file", "export.passes.fold_constants"),
@@ -43,6 +44,8 @@ HOMES = {
     "onnxruntime": {"calibration.sessions", "export.verify", "runtime.onnx_runner"},
     "onnxsim": {"export.rewrite"},
     "pycuda": {"runtime.cuda_pycuda"},
+    "pynvml": {"benchmarks.machine_nvml"},
+    "pytest": {"benchmarks.suites.conftest"},
     "scipy": {"training.mat_files"},
     "skimage": {"benchmarks.peer_prnet"},
     "tensorrt": {"export.tensorrt_builder", "runtime.home_tensorrt"},

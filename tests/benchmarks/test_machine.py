@@ -164,6 +164,7 @@ def fake_nvml(**functions) -> types.ModuleType:
         "nvmlDeviceGetPowerUsage": lambda gpu: 61_500,
         "nvmlDeviceGetTemperature": lambda gpu, sensor: 55,
         "nvmlDeviceGetCurrentClocksThrottleReasons": lambda gpu: 0x21,
+        "nvmlDeviceGetCurrentClocksEventReasons": unsupported,  # an older driver
         "nvmlDeviceGetClockInfo": lambda gpu, which: {1: 1400, 2: 7000}[which],
         "nvmlDeviceGetMaxClockInfo": lambda gpu, which: 2100,
         "nvmlDeviceGetUtilizationRates": unsupported,

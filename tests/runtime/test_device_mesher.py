@@ -412,6 +412,19 @@ def test_a_size_of_batch_for_which_memory_is_short_leaves_the_others_alone(runne
         assert_same(run(mesher, noise, MATRICES), expected)
 
 
+def test_a_frame_for_which_memory_is_short_leaves_none_behind(runners, topology, noise):
+    machine, cpu, gpu = runners(integrated=False)
+    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    live = len(machine.cuda.live)
+    machine.cuda.fail("device_buffer")
+    for _ in range(3):
+        with pytest.raises(CudaError, match="CUDA_ERROR_OUT_OF_MEMORY"):
+            mesher.submit(noise, MATRICES[:1])
+    assert len(machine.cuda.live) == live
+    machine.cuda.heal()
+    assert_same(run(mesher, noise, MATRICES), expected)
+
+
 @pytest.mark.parametrize("sync", ["spin", "block"])
 def test_how_to_wait(runners, topology, sync):
     machine, _, gpu = runners(sync=sync)

@@ -18,6 +18,7 @@ from runtime.manifest import EngineManifest
 from runtime.mesher import HostMesher
 from runtime.runner import open_runner
 from runtime.spec import ModelSpec
+from runtime.trt_messages import Messages, logger_for
 from tests.fake_engine import VERSIONS, make_plan, write_engine
 
 TENSORRT = [label for label in VERSIONS if label.startswith("tensorrt")]
@@ -107,7 +108,7 @@ def test_unknown_ways_to_wait(gpu_machine, engine):
 def test_without_kernels_crop_and_decode_run_on_the_cpu(gpu_machine, engine, topology):
     gpu_machine(kernels=False)
     with open_runner(engine) as runner:
-        with pytest.warns(RuntimeWarning, match="built without CUDA: crop and decode run on the CPU"):
+        with pytest.warns(RuntimeWarning, match="no CUDA kernels for this device: crop and decode run on the CPU"):
             mesher = runner.mesher(topology)
         assert isinstance(mesher, HostMesher)
 
@@ -355,3 +356,45 @@ def test_the_real_library_says_why_it_cannot_load_a_file(make_spec, tmp_path):
     library = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows")
     with pytest.raises(FaceMeshError, match=r"m\.engine: tensorrt_rtx \S+ cannot load this engine: (?!the library gives no reason)"):
         Engine(EngineFile(tmp_path / "m.engine", b"junk" * 100, make_spec(), library, host_code=False))
+
+
+def test_the_real_library_speaks_to_every_engine_that_is_open(make_spec, tmp_path):
+    """It takes the first logger that it is given, and warns of every other one."""
+    library = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows")
+    first, second = Messages(), Messages()
+    runtimes = [library.Runtime(logger_for(library, messages)) for messages in (first, second)]
+    assert first.warnings() == second.warnings() == []
+    del runtimes[0], first
+    gc.collect()
+    assert runtimes[0].deserialize_cuda_engine(b"junk" * 100) is None
+    assert "Serialization" in second.reasons()
+
+
+# The end
+
+
+def test_a_runner_that_nobody_closes_goes_before_its_device(gpu_machine, engine, topology, monkeypatch):
+    """At the exit of Python, of which the device's own close, registered when it was opened, is a later part."""
+    at_exit = []
+    monkeypatch.setattr("runtime.tensorrt_runner.atexit.register", at_exit.append)
+    machine = gpu_machine()
+    runner = open_runner(engine)
+    runner.mesher(topology)
+    runner.infer(1)
+    assert at_exit == [runner.close]
+    at_exit.pop()()
+    assert_released(machine)
+
+
+def test_a_closed_runner_is_not_run_again(gpu_machine, engine, topology):
+    """What was mapped is no memory any more."""
+    machine = gpu_machine()
+    with open_runner(engine) as runner:
+        mesher, image = runner.mesher(topology), np.zeros((60, 80, 3), np.uint8)
+        runner.infer(1)
+        mesher.submit(image, [np.eye(2, 3)])
+    for use in (lambda: runner.input, lambda: runner.infer(1), lambda: mesher.submit(image, []), lambda: mesher.frame_buffer(60, 80)):
+        with pytest.raises(RuntimeError, match="the runner is closed"):
+            use()
+    runner.close()
+    assert_released(machine)

@@ -1,0 +1,1 @@
+"""Latencies as pytest-benchmark suites: ``pytest benchmarks/suites``."""

@@ -1,0 +1,47 @@
+"""Fixtures of the suites. Home of pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.peer import Face
+from benchmarks.subjects import SHIPPED_PICTURE, load_subjects
+from runtime.runner import Runner, open_runner
+
+WARM_UP = 50  # rounds that do not count; without being asked pytest-benchmark has none
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """The host's name has no business in a file that is shared."""
+    machine_info.pop("node", None)
+
+
+@pytest.fixture
+def measured(benchmark: Any) -> Callable[..., Any]:
+    """``measured(function, *arguments)``: time single calls; p99, which pytest-benchmark does not know, goes into ``extra_info``."""
+
+    def measure(function: Callable[..., Any], *arguments: Any, rounds: int = 1000) -> Any:
+        result = benchmark.pedantic(function, arguments, rounds=rounds, warmup_rounds=WARM_UP)
+        if benchmark.stats is not None:  # --benchmark-disable
+            benchmark.extra_info["p99_ms"] = round(1000 * float(np.percentile(benchmark.stats.stats.data, 99)), 4)
+        return result
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def face() -> Face:
+    """The shipped picture and its face."""
+    return load_subjects(SHIPPED_PICTURE)[0]
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[Runner]:
+    """The shipped model, for up to four faces."""
+    with open_runner(max_batch=4) as opened:
+        yield opened

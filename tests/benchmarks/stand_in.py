@@ -1,0 +1,63 @@
+"""A ``runtime`` for workers that needs no compiler: as quick or slow as it is told, with the public parts that `benchmarks.frame_worker` uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = """
+import time
+from types import SimpleNamespace
+
+def busy(microseconds):
+    end = time.perf_counter_ns() + 1000 * microseconds
+    while time.perf_counter_ns() < end:
+        pass
+
+class Runner:
+    spec = SimpleNamespace(topology="", crop_scale=1.5, input=SimpleNamespace(size=8))
+    input = [None]
+    def infer(self, n):
+        busy(200)
+        return [None]
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        print("closed")  # what libraries print must not get into the answers
+
+def open_runner(model, max_batch, threads):
+    print("opened", model, max_batch, threads)
+    return Runner()
+
+def load_topology(name):
+    return None
+
+class Decoder:
+    def __init__(self, topology, spec):
+        pass
+    def __call__(self, position_map, matrix):
+        busy({decode})
+
+class FaceMeshPipeline:
+    def __init__(self, runner):
+        self.runner, self.decode = runner, Decoder(None, None)
+    def from_boxes(self, image, boxes):
+        assert image.shape == (4, 5, 3) and boxes.shape == (1, 4)
+        self.decode(self.runner.infer(1)[0], None)
+"""
+CROP = """
+from runtime import busy
+
+def crop_matrix(box, crop_scale, size):
+    return box
+
+def crop_into(image, matrix, spec, out):
+    busy(50)
+"""
+
+
+def write_runtime(root: Path, decode: float = 100) -> Path:
+    """A folder that holds a ``runtime`` whose decode takes ``decode`` microseconds."""
+    (root / "runtime").mkdir(parents=True)
+    (root / "runtime" / "__init__.py").write_text(PACKAGE.replace("{decode}", str(decode)))
+    (root / "runtime" / "crop.py").write_text(CROP)
+    return root
