@@ -68,7 +68,7 @@ class TensorRTRunner:
         """All on the device where `runtime._native` was built with CUDA; crop and decode on the CPU elsewhere."""
         if self._cuda.kernels is None:
             warnings.warn(
-                "runtime._native has no CUDA kernels for this device: crop and decode run on the CPU; install again where a CUDA toolkit (nvcc) for it is",
+                "runtime._native has no CUDA kernels for this device: crop and decode run on the CPU; install again where a CUDA toolkit knows it",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -17,6 +17,7 @@
 namespace facemesh {
 namespace {
 
+constexpr int ROWS_AHEAD = 2; // of the output: a row is read in pieces too short for the processor to foresee the next one
 constexpr float NOTHING = 1.0f / 131072; // weights are rounded to 1/65536 in the end
 
 // Per output coordinate a window of `count` neighbouring source coordinates from `start` on, all inside the frame, with weights that sum
@@ -248,7 +249,11 @@ void crop_axis_aligned(const uint8_t *image, int height, int width, int64_t row_
     std::vector<uint16_t> blended(length + 6 * paired.pairs + 2); // pairs may reach beyond the last pixel
     std::vector<const uint8_t *> sources(rows.capacity);
     std::vector<uint16_t> weights(rows.capacity);
+    int64_t fetched = 0; // rows of the frame below this one are on their way from memory
     for (int y = 0; y < size; ++y) {
+        const int ahead = std::min(y + ROWS_AHEAD, size - 1);
+        for (fetched = std::max(fetched, int64_t(rows.start[y])); fetched < rows.start[ahead] + rows.count[ahead]; ++fetched)
+            for (int byte = 0; byte < length; byte += 64) __builtin_prefetch(image + fetched * row_stride + 3 * ptrdiff_t(first_column) + byte);
         int used = 0;
         for (int tap = 0; tap < rows.count[y]; ++tap) {
             const uint16_t weight = fixed_point(rows.weight[y * rows.capacity + tap]);
