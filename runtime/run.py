@@ -67,7 +67,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _open_runner(args: argparse.Namespace) -> Runner:
-    return open_runner(args.engine, threads=args.threads, sync=args.sync, trust_engine=args.trust_engine)
+    return open_runner(args.engine, threads=args.threads, sync=args.sync, memory=args.memory, trust_engine=args.trust_engine)
 
 
 def _given_boxes(args: argparse.Namespace, source: FrameSource) -> Callable[[Frame], NDArray[np.float32]]:
@@ -167,6 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--sync", choices=("spin", "block"), default="spin", help="wait for the GPU with the least delay, or leave the core to others (spin)"
+    )
+    parser.add_argument(
+        "--memory", choices=("copy", "mapped"), help="of frames and points on the GPU road (default: mapped where GPU and host share it, as on a Jetson)"
     )
     parser.add_argument(
         "--trust-engine", action="store_true", help="load an engine without a fitting manifest, though the code in it will run; only what you built"

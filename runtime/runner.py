@@ -48,13 +48,14 @@ def open_runner(
     threads: int | None = None,
     *,
     sync: str = "spin",
+    memory: str | None = None,
     trust_engine: bool = False,
 ) -> Runner:
     """Open a model file with the library that its suffix asks for; None is the shipped model.
 
     ``max_batch`` faces run in one call; ``threads`` None leaves the number to the library's runner. An engine (.engine, .plan, .trt) runs on the
-    GPU where its manifest says so: ``sync`` is how to wait for it, "spin" or "block", and ``trust_engine`` takes one without a fitting manifest,
-    see `runtime.engine_file.read_engine`. Raises `FaceMeshError` when the model, its spec or manifest is missing, they do not belong together, or
+    GPU where its manifest says so: ``sync`` is how to wait for it, "spin" or "block"; ``memory`` how frames and points come there and back, "copy"
+    or "mapped", None is what suits the device; ``trust_engine`` takes one without a fitting manifest, see `runtime.engine_file.read_engine`. Raises `FaceMeshError` when the model, its spec or manifest is missing, they do not belong together, or
     the library is not installed.
     """
     path = SHIPPED_MODEL if model is None else Path(model)
@@ -65,7 +66,7 @@ def open_runner(
     if path.suffix.lower() in ENGINE_SUFFIXES:
         from runtime.tensorrt_runner import open_engine
 
-        return open_engine(path, max_batch, sync, trust_engine)
+        return open_engine(path, max_batch, sync, memory, trust_engine)
     if path.suffix.lower() != ".onnx":
         raise FaceMeshError(f"{path}: no runner for {path.suffix or 'files without a suffix'}; give an .onnx model or an .engine")
     spec = load_spec(path)

@@ -23,7 +23,7 @@ SYNC = ("spin", "block")
 MEMORY = ("copy", "mapped")
 
 
-def open_engine(path: Path, max_batch: int = 8, sync: str = "spin", trust: bool = False, memory: str | None = None) -> TensorRTRunner:
+def open_engine(path: Path, max_batch: int = 8, sync: str = "spin", memory: str | None = None, trust: bool = False) -> TensorRTRunner:
     """Judge the file by its manifest, then open the device, the engine and a runner that owns both; see `runtime.runner.open_runner`."""
     file = read_engine(path, trust)
     with ExitStack() as stack:

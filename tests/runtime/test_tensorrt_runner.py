@@ -99,6 +99,14 @@ def test_how_to_wait(gpu_machine, engine, sync):
     assert [details["blocking"] for _, details in machine.cuda.calls("event")] == [sync == "block"]
 
 
+@pytest.mark.parametrize("memory", ["copy", "mapped", None])
+def test_memory_of_the_users_choice(gpu_machine, engine, memory):
+    machine = gpu_machine(integrated=True)
+    with open_runner(engine, memory=memory) as runner:
+        runner.infer(1)
+    assert bool(machine.cuda.calls("upload", "download")) == (memory == "copy")
+
+
 def test_unknown_ways_to_wait(gpu_machine, engine):
     gpu_machine()
     with pytest.raises(ValueError, match="sync must be one of"):
