@@ -169,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sync", choices=("spin", "block"), default="spin", help="wait for the GPU with the least delay, or leave the core to others (spin)"
     )
     parser.add_argument(
-        "--memory", choices=("copy", "mapped"), help="of frames and points on the GPU road (default: mapped where GPU and host share it, as on a Jetson)"
+        "--memory", choices=("copy", "mapped"), help="of frames and points on the GPU road (default: mapped where GPU and host share it)"
     )
     parser.add_argument(
         "--trust-engine", action="store_true", help="load an engine without a fitting manifest, though the code in it will run; only what you built"

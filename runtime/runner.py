@@ -55,8 +55,8 @@ def open_runner(
 
     ``max_batch`` faces run in one call; ``threads`` None leaves the number to the library's runner. An engine (.engine, .plan, .trt) runs on the
     GPU where its manifest says so: ``sync`` is how to wait for it, "spin" or "block"; ``memory`` how frames and points come there and back, "copy"
-    or "mapped", None is what suits the device; ``trust_engine`` takes one without a fitting manifest, see `runtime.engine_file.read_engine`. Raises `FaceMeshError` when the model, its spec or manifest is missing, they do not belong together, or
-    the library is not installed.
+    or "mapped", None is what suits the device; ``trust_engine`` takes one without a fitting manifest, see `runtime.engine_file.read_engine`.
+    Raises `FaceMeshError` when the model, its spec or manifest is missing, they do not belong together, or the library is not installed.
     """
     path = SHIPPED_MODEL if model is None else Path(model)
     if max_batch < 1 or (threads is not None and threads < 1):
