@@ -4,8 +4,8 @@
 
 The network computes the same, but one INT8 scale for all channels between A and B wastes fewer levels on the small ones: M. Nagel et al.,
 Data-free quantization through weight equalization, ICCV 2019. Tensors that additions tie together have their factors in common, see
-`calibration.channel_groups`. A depthwise B has a scale per channel and one that is not quantised needs none, they take the factor up at no
-cost, so that s is the channel's largest magnitude; any other B gets a part of it: G. Xiao et al., SmoothQuant, ICML 2023.
+`calibration.channel_groups`. A depthwise B has a scale per channel, which takes the factor up at no cost, so that s is the channel's largest
+magnitude; any other B gets a part of it: G. Xiao et al., SmoothQuant, ICML 2023.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from calibration.channel_groups import ChannelGroup, channel_groups, input_axis, is_depthwise, output_axis
-from calibration.graph import Graph, layer_name
-from calibration.placement import quantisable_layers
+from calibration.graph import Graph
 
-SHARE = 0.7  # of the activations' unevenness that goes into the weights of an INT8 layer that is not depthwise
+SHARE = 0.7  # of the activations' unevenness that goes into the weights of a layer that is not depthwise
 LEAST = 2.0**-10  # the smallest factor relative to the largest: of channels that are hardly ever used
 
 Factors = dict[str, NDArray[np.float32]]  # tensor -> (C,) positive, one tensor of a group for all
@@ -53,12 +52,11 @@ def equalised_tensors(model: onnx.ModelProto, tensors: Iterable[str]) -> list[st
 def choose_factors(model: onnx.ModelProto, peaks: Factors) -> Factors:
     """Factors from the channels' largest magnitudes; tensors that hold anything but numbers are left alone, the collection will name them."""
     graph, factors = Graph(model), {}
-    layers = set(quantisable_layers(graph))
     for group in channel_groups(graph):
         measured = {name: peaks[name] for name in group.tensors if name in peaks}
         if measured and all(np.isfinite(peak).all() and peak.any() for peak in measured.values()):
             wanted = _unevenness(list(measured.values()))
-            reach = [_reach(graph, node) for node in group.readers if layer_name(node) in layers and not is_depthwise(graph, node)]
+            reach = [_reach(graph, node) for node in group.readers if node.op_type != "BatchNormalization" and not is_depthwise(graph, node)]
             if reach:
                 wanted = wanted**SHARE / _unevenness(reach) ** (1 - SHARE)
             factors[next(iter(measured))] = np.maximum(wanted / wanted.max(), LEAST).astype(np.float32)
