@@ -29,7 +29,7 @@ WORKER = Path(__file__).with_name("frame_worker.py")
 BLOCK_S, BLOCK_FRAMES = 0.03, (3, 10)  # how long a block should take, and how many frames it has at least and at most
 PAIRS = 60  # of one start of the processes; even, so that both orders are as frequent
 STARTS = 4  # at least
-NARROW = 1.06  # an interval whose ends differ by this factor needs no more pairs
+NARROW = 1.08  # an interval whose ends differ by this factor needs no more pairs
 FAMILY_ERROR = 0.01  # chance of any false alarm in one comparison where every stage is slower by exactly the limit
 FAST = 10  # percentile; with three or four busy processes per core half as noisy as the lower quartile, a tenth as noisy as the median
 

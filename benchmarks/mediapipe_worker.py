@@ -7,6 +7,9 @@ Per picture: a line "height width", then height × width × 3 bytes RGB. The ans
 from __future__ import annotations
 
 import sys
+
+sys.path.pop(0)  # this folder: its statistics.py would hide Python's from whatever MediaPipe imports
+
 import time
 
 import mediapipe

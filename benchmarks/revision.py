@@ -32,8 +32,8 @@ def export_revision(repository: Path, revision: str, folder: Path) -> None:
     """The files of a revision as it was committed."""
     try:
         git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-    except FaceMeshError as error:
-        raise RevisionError(revision, f"is no revision here (a shallow checkout, or no git repository?): {error}") from None
+    except FaceMeshError:
+        raise RevisionError(revision, "is no revision here: a shallow checkout, or no git repository at all") from None
     archive = folder.with_suffix(".tar")
     git(repository, "archive", "--format=tar", f"--output={archive}", revision)
     with tarfile.open(archive) as files:

@@ -14,6 +14,7 @@ import pytest
 
 from runtime.crop import crop_matrix
 from runtime.spec import ModelSpec, file_sha256
+from tests.runtime.conftest import engine, gpu_machine, live_model, write_model  # noqa: F401  (fixtures)
 from tests.training.toy import toy_face_model, toy_labels
 from training.face_model import FaceModel
 from training.labels import FaceLabels

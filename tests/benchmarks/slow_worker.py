@@ -47,10 +47,10 @@ def calibrate(settings: dict[str, Any]) -> dict[str, float]:
     runner, measure = frame_worker.open_revision(settings)
     with runner:
         low, high = 0, 43867
-        for _ in range(7):
+        for _ in range(6):
             middle = (low + high) // 2
-            low, high = (middle, high) if measured_share(measure, middle, 40) < settings["extra"] else (low, middle)
-        return {"again": low, "share": measured_share(measure, low, 200)}
+            low, high = (middle, high) if measured_share(measure, middle, 20) < settings["extra"] else (low, middle)
+        return {"again": low, "share": measured_share(measure, low, 100)}
 
 
 def measured_share(measure, count: int, blocks: int) -> float:

@@ -1,4 +1,4 @@
-"""The table of INT8 by method."""
+"""What INT8 costs by method, and what it gains."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import onnx
+import pytest
 
 from benchmarks.__main__ import main
 from runtime.spec import ModelSpec, file_sha256
@@ -25,3 +26,21 @@ def test_a_line_per_target_and_method(tmp_path, capsys):
     }
     assert len({row["fp32_nme"] for row in rows}) == 1
     assert all(0 < row["shift_px"] < 5 and row["faces"] == 6 for row in rows)
+
+
+def test_int8_is_timed_beside_both_exports(tmp_path, capsys):
+    pytest.importorskip("onnxsim")
+    import torch
+
+    from tests.networks import live_edge
+
+    weights, record = tmp_path / "edge.pt", tmp_path / "speed.json"
+    torch.save({"network": live_edge().state_dict()}, weights)
+    options = ["--arch", "edge", "--weights", str(weights), "--runs", "3", "--threads", "1", "--json", str(record)]
+    assert main(["rewrites", "--int8", *options]) == 0
+    out = capsys.readouterr().out
+    assert "int8: " in out
+    assert "times as fast as plain" in out
+    document = json.loads(record.read_text())
+    assert [len(document[name]["times_ms"]) for name in ("plain", "rewritten", "int8")] == [3, 3, 3]
+    assert document["int8"]["bytes"] < 0.6 * document["plain"]["bytes"]

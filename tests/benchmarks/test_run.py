@@ -181,6 +181,18 @@ def test_a_device_is_timed_from_the_handing_over_to_the_mesh():
     assert device >= 12e6
 
 
+def test_engines_on_a_gpu_have_stages_of_their_own(quick, engine, gpu_machine, monkeypatch, capsys):
+    machine = gpu_machine()
+    monkeypatch.setattr(run, "cold_starts", lambda picture, keywords, runs: [{"total": 3.0, "import": 1.0, "open": 1.0, "first_face": 1.0}])
+    assert main(["run", "--frames", "3", "--engine", str(engine), "--no-detection"]) == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(document["stages"]) == ["crop", "network", "decode", "pose", "enqueue", "device", "frame"]
+    assert document["stages"]["enqueue"]["p50_ms"] < document["stages"]["device"]["p50_ms"]
+    assert document["engine"]["file"] == "live.engine"
+    assert document["engine"]["sha256"] != document["engine"]["model_sha256"]
+    assert not machine.cuda.live
+
+
 def test_stages_of_this_engine_alone():
     groups = [Group(("crop", "network"), len), Group(("frame",), len)]
     assert chosen(groups, None) == groups

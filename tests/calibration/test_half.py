@@ -102,7 +102,7 @@ def test_bias_of_the_last_product_is_added_in_full_precision(layers):
     tensors = [numpy_helper.from_array(value.astype(np.int64 if name == "shape" else np.float32), name) for name, value in constants.items()]
     ends = [helper.make_tensor_value_info(name, 1, shape) for name, shape in (("image", ["N", 3, 2, 2]), ("position_map", ["N", 6]))]
     model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors), ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-    table = CalibrationTable("", "", 1, "minmax", "tensorrt", (), (TensorRange("image", 1.0, -1.0),))
+    table = CalibrationTable("", "", 1, "minmax", "tensorrt", (), (), (TensorRange("image", 1.0, -1.0),))
     kinds = types(to_int8(model, layers, table))
     assert kinds["expand"] == (TensorProto.FLOAT if layers else TensorProto.FLOAT16)
     assert ("expand_bias" in kinds) == (not layers)

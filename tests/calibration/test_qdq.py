@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -14,7 +16,7 @@ from calibration.graph import Graph
 from calibration.placement import TARGETS, calibrated_tensors, quantisable_layers, quantised_reads
 from calibration.qdq import insert_qdq
 from calibration.sessions import Session
-from calibration.table import CalibrationTable, choose_ranges
+from calibration.table import CalibrationTable, ChannelValues, TensorRange, choose_ranges
 from runtime.errors import FaceMeshError
 from tests.calibration.small import SIZE, small_network
 
@@ -27,9 +29,11 @@ def images(count: int = 6) -> list[np.ndarray]:
     return [generator.random((1, 3, SIZE, SIZE), np.float32) for _ in range(count)]
 
 
-def table_for(model: onnx.ModelProto, target: str) -> CalibrationTable:
-    histograms = collect(model, calibrated_tensors(Graph(model), target), images(), 6, threads=1)
-    return CalibrationTable("", "", 6, "minmax", target, (), choose_ranges(histograms, "minmax", target))
+def table_for(model: onnx.ModelProto, target: str, crops: Sequence[np.ndarray] = ()) -> CalibrationTable:
+    """Without equalisation, and without means, so that biases stay."""
+    crops = crops or images()
+    histograms = collect(model, calibrated_tensors(Graph(model), target), crops, len(crops), threads=1).histograms
+    return CalibrationTable("", "", len(crops), "minmax", target, (), (), choose_ranges(histograms, "minmax", target))
 
 
 def outputs(model: onnx.ModelProto) -> np.ndarray:
@@ -125,13 +129,14 @@ def test_zero_points_are_zero_and_unsigned_only_for_the_cpu():
 
 
 def test_other_kinds_of_layers():
-    """Gemm per column either way round, MatMul per column, transposed convolution with one scale."""
+    """Gemm per column either way round, MatMul per column, transposed convolution with one scale; the last layer is the tail."""
     generator = np.random.default_rng(0)
     constants = {
         "t": generator.normal(size=(3, 5, 2, 2)),
         "g": generator.normal(size=(7, 5 * 4)),
         "h": generator.normal(size=(7, 6)),
         "m": generator.normal(size=(6, 4)),
+        "last": generator.normal(size=(4, 4)),
         "shape": np.array([0, -1]),
     }
     nodes = [
@@ -139,7 +144,8 @@ def test_other_kinds_of_layers():
         helper.make_node("Reshape", ["t_y", "shape"], ["flat"], "flat"),
         helper.make_node("Gemm", ["flat", "g"], ["g_y"], "rows", transB=1),
         helper.make_node("Gemm", ["g_y", "h"], ["h_y"], "columns"),
-        helper.make_node("MatMul", ["h_y", "m"], ["position_map"], "product"),
+        helper.make_node("MatMul", ["h_y", "m"], ["m_y"], "product"),
+        helper.make_node("MatMul", ["m_y", "last"], ["position_map"], "last"),
     ]
     tensors = [numpy_helper.from_array(value.astype(np.int64 if name == "shape" else np.float32), name) for name, value in constants.items()]
     graph = helper.make_graph(
@@ -153,16 +159,65 @@ def test_other_kinds_of_layers():
     layers = quantisable_layers(Graph(model))
     assert layers == ["transposed", "rows", "columns", "product"]
     crops = [generator.normal(size=(1, 3, 1, 1)).astype(np.float32) for _ in range(8)]
-    histograms = collect(model, calibrated_tensors(Graph(model), "tensorrt"), crops, 8, threads=1)
-    result = insert_qdq(model, layers, CalibrationTable("", "", 8, "minmax", "tensorrt", (), choose_ranges(histograms, "minmax", "tensorrt")))
+    result = insert_qdq(model, layers, table_for(model, "tensorrt", crops))
     shapes = {tensor.name: tuple(tensor.dims) for tensor in result.graph.initializer}
     assert [shapes[f"{name}_scale"] for name in "tghm"] == [(), (7,), (6,), (4,)]
     expected, found = (np.concatenate([Session(m.SerializeToString(), ["position_map"], 1)(crop)[0] for crop in crops]) for m in (model, result))
     assert np.abs(found - expected).mean() < 0.05 * np.abs(expected).mean()
 
 
+def single_layer(kind: str, shape: tuple[int, ...], bias: bool, **attributes) -> onnx.ModelProto:
+    """image ─ layer ─ last ─▶ position_map, the layer without padding."""
+    generator = np.random.default_rng(4)
+    constants = {"w": generator.normal(size=shape)}
+    channels = shape[0] if kind == "Conv" or attributes.get("transB") else shape[1]
+    if bias:
+        constants["b"] = generator.normal(size=channels)
+    constants["last_w"] = generator.normal(size=(3, channels, 1, 1) if kind == "Conv" else (channels, 3))
+    before, after = (["N", 4, 5, 5], ["N", 3, 3, 3]) if kind == "Conv" else (["N", 6], ["N", 3])
+    graph = helper.make_graph(
+        [
+            helper.make_node(kind, ["image", "w", *["b"] * bias], ["y"], "layer", **attributes),
+            helper.make_node(kind, ["y", "last_w"], ["position_map"], "last"),
+        ],
+        "single",
+        [helper.make_tensor_value_info("image", 1, before)],
+        [helper.make_tensor_value_info("position_map", 1, after)],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "shape", "attributes"),
+    [
+        ("Conv", (6, 4, 3, 3), {}),
+        ("Conv", (6, 2, 3, 3), {"group": 2}),
+        ("Conv", (4, 1, 3, 3), {"group": 4}),
+        ("Gemm", (6, 5), {}),
+        ("Gemm", (5, 6), {"transB": 1}),
+    ],
+)
+def test_corrected_biases_keep_the_means_of_what_a_layer_puts_out(kind, shape, attributes, bias):
+    """Inputs that INT8 holds exactly, each channel of one value: all that moves the mean is the rounding of the weights."""
+    model = single_layer(kind, shape, bias, **attributes)
+    steps = np.random.default_rng(7).integers(-127, 128, (5, 6 if kind == "Gemm" else 4))
+    crops = [np.float32(row / 127)[None] for row in steps]
+    if kind == "Conv":
+        crops = [crop[:, :, None, None].repeat(5, axis=2).repeat(5, axis=3) for crop in crops]
+    exact = collect(model, [], crops, 5, averaged=["image", "y"], threads=1).means
+    table = CalibrationTable("", "", 5, "minmax", "tensorrt", (), (), (TensorRange("image", 1.0, -1.0),))
+    corrected = dataclasses.replace(table, means=(ChannelValues("image", " ".join(map(str, exact["image"]))),))
+    found = [collect(insert_qdq(model, ["layer"], used), [], crops, 5, averaged=["y"], threads=1).means["y"] for used in (table, corrected)]
+    errors = [np.abs(means - exact["y"]).max() for means in found]
+    assert errors[0] > 1e-3
+    assert errors[1] < 1e-5
+
+
 def test_table_without_a_tensor():
     model = small_network()
-    short = CalibrationTable("", "", 6, "minmax", "tensorrt", (), table_for(model, "tensorrt").ranges[1:])
+    table = table_for(model, "tensorrt")
+    short = dataclasses.replace(table, ranges=table.ranges[1:])
     with pytest.raises(FaceMeshError, match="the calibration table lacks the tensor image"):
         insert_qdq(model, LAYERS, short)

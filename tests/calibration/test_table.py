@@ -11,12 +11,15 @@ from onnx import numpy_helper
 from calibration.collect import collect
 from calibration.graph import Graph
 from calibration.placement import calibrated_tensors
-from calibration.table import CalibrationTable, ChannelFactors, TensorRange, choose_ranges
+from calibration.table import CalibrationTable, ChannelValues, TensorRange, choose_ranges
 from runtime.errors import FaceMeshError
 from tests.calibration.small import SIZE, small_network
 
 TABLE = CalibrationTable(
-    "ab" * 32, "cd" * 32, 5, "mse", "cpu", (ChannelFactors("relu", "1 0.5"),), (TensorRange("image", 1.0, 0.0), TensorRange("relu", 2.5, -0.5))
+    *("ab" * 32, "cd" * 32, 5, "mse", "cpu"),
+    equalisation=(ChannelValues("relu", "1 0.5"),),
+    means=(ChannelValues("image", "0.2 -0.1 0"),),
+    ranges=(TensorRange("image", 1.0, 0.0), TensorRange("relu", 2.5, -0.5)),
 )
 
 
@@ -38,8 +41,9 @@ def test_table_of_another_model(tmp_path):
         (lambda d: d["ranges"][1].update(name="image"), "a tensor is named twice"),
         (lambda d: d.update(method="guess"), "field method must be one of"),
         (lambda d: d["ranges"][0].pop("amax"), "lacks fields: amax"),
-        (lambda d: d["equalisation"][0].update(factors="1 0"), "the factors of relu must be positive numbers"),
-        (lambda d: d["equalisation"][0].update(factors="1 x"), "the factors of relu must be positive numbers"),
+        (lambda d: d["equalisation"][0].update(values="1 0"), "the channels of relu must have numbers, and in equalisation positive ones"),
+        (lambda d: d["equalisation"][0].update(values="1 x"), "the channels of relu must have numbers"),
+        (lambda d: d["means"][0].update(values="1 inf 2"), "the channels of image must have numbers"),
     ],
 )
 def test_edited_tables_are_checked(tmp_path, change, message):
@@ -54,12 +58,15 @@ def test_edited_tables_are_checked(tmp_path, change, message):
 def test_collected_extremes_are_those_of_the_tensors():
     model = small_network()
     crops = [np.random.default_rng(seed).random((1, 3, SIZE, SIZE), np.float32) for seed in range(3)]
-    histograms = collect(model, ["image", "stem_relu_y", "outer_y"], crops, 3, threads=1)
+    collected = collect(model, ["image", "stem_relu_y", "outer_y"], crops, 3, averaged=["image", "shuffle_y"], threads=1)
+    histograms = collected.histograms
     assert histograms["image"].maximum == max(crop.max() for crop in crops)
     assert histograms["stem_relu_y"].minimum == 0
     assert histograms["outer_y"].minimum < 0
     assert histograms["outer_y"].counts.sum() == 3 * 8 * 16 * 16
     assert [entry.name for entry in choose_ranges(histograms, "minmax", "cpu")] == ["image", "stem_relu_y", "outer_y"]
+    np.testing.assert_allclose(collected.means["image"], np.concatenate(crops).mean(axis=(0, 2, 3)), rtol=1e-6)
+    assert collected.means["shuffle_y"].shape == (8,)
 
 
 def test_all_tensors_that_the_target_reads_are_calibrated():
