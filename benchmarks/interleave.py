@@ -31,7 +31,7 @@ PAIRS = 60  # of one start of the processes; even, so that both orders are as fr
 STARTS = 4  # at least
 NARROW = 1.08  # an interval whose ends differ by this factor needs no more pairs
 FAMILY_ERROR = 0.01  # chance of any false alarm in one comparison where every stage is slower by exactly the limit
-FAST = 10  # percentile; with three or four busy processes per core half as noisy as the lower quartile, a tenth as noisy as the median
+FAST = 10  # percentile; beside nine busy processes on two cores the median was up to ten times as noisy, the quartile up to four times
 
 Pairs = dict[str, NDArray[np.float64]]  # by stage: microseconds (pairs, 2), new and baseline
 

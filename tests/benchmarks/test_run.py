@@ -123,9 +123,9 @@ def test_groups_take_turns_until_each_has_enough():
 
         return Group((name,), run_face)
 
-    times = measure([group("quick", 0), group("slow", 10)], FACES, Enough(60, 0.3), warm_up_s=0)
+    times = measure([group("quick", 0), group("slow", 20)], FACES, Enough(60, 0.9), warm_up_s=0)
     assert len(times["quick"]) == 60
-    assert 25 <= len(times["slow"]) < 60  # its time was up
+    assert len(times["slow"]) in (25, 50)  # its time was up
     assert order[:75] == ["quick"] * 25 + ["slow"] * 25 + ["quick"] * 25
     assert set(times["quick"]) == {0.001, 0.002}  # both pictures
 
@@ -177,8 +177,8 @@ def test_a_device_is_timed_from_the_handing_over_to_the_mesh():
     spec = SimpleNamespace(crop_scale=1.5, input=SimpleNamespace(size=8))
     runner = SimpleNamespace(spec=spec, mesher=lambda topology: Mesher())
     enqueue, device = _device_steps(runner, SimpleNamespace(topology=None))(FACES[0])
-    assert 2e6 <= enqueue < 9e6
-    assert device >= 12e6
+    assert enqueue >= 2e6
+    assert device >= enqueue + 10e6
 
 
 def test_engines_on_a_gpu_have_stages_of_their_own(quick, engine, gpu_machine, monkeypatch, capsys):

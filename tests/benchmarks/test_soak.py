@@ -83,7 +83,7 @@ def test_lines_while_it_runs(monkeypatch):
     monkeypatch.setattr(soak, "INTERVAL_S", 0.1)
     monkeypatch.setattr(soak, "state", lambda: {"temperatures_c": {"cpu": 40, "gpu": 48}, "gpu_c": 45, "power_w": {"total": 7.5, "VDD_SOC": 2.0}})
     lines = list(soak.soak(lambda image: time.sleep(0.005), [FACE], 0.5, None))
-    assert 3 <= len(lines) <= 6
+    assert 2 <= len(lines) <= 6
     assert all(line.p50_ms >= 5 and line.frames > 1 for line in lines)
     assert (lines[0].temperature_c, lines[0].power_w) == (48, 7.5)
     assert 0 < lines[0].time_s < lines[-1].time_s < 0.6
