@@ -44,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("new", nargs="?", type=Path, metavar="NEW.json", help="what is judged")
     parser.add_argument("baseline", nargs="?", type=Path, metavar="BASELINE.json", help="what it is compared with")
-    parser.add_argument("--max-regression", type=_share, default=0.1, metavar="SHARE", help="slowdown that is tolerated, such as 5%% or 0.05 (default: 10%%)")
+    parser.add_argument("--max-regression", type=_share, default=0.1, metavar="SHARE", help="tolerated slowdown, such as 5%% or 0.05 (default: 10%%)")
     parser.add_argument("--stages", type=stage_list, metavar="LIST", help="all (default), or some of them with commas between")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the judgement and where it comes from")
     against = parser.add_argument_group("with --against")
