@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # The installed package is editable: Python files are used where they lie, native sources trigger a new build.
-BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard runtime/native/*)
+BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard runtime/native/*/*)
 
 # Plain `torch` would bring gigabytes of CUDA libraries on Linux; the tests need the CPU alone.
 TORCH ?= torch==2.13.0

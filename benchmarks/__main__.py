@@ -5,8 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks import accuracy, compare, gpu_report, int8, peers, report, rewrites, roofline, run, soak
-from runtime.cli import run_subcommands
+from benchmarks.accuracy import accuracy, int8
+from benchmarks.gpu import gpu_report
+from benchmarks.latency import rewrites, run, soak
+from benchmarks.peers import peers
+from benchmarks.regression import compare
+from benchmarks.report import report
+from benchmarks.roofline import roofline
+from runtime.console.exit_codes import run_subcommands
 
 
 def main(argv: Sequence[str] | None = None) -> int:

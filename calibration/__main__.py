@@ -7,18 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from calibration.accuracy.loss_chart import write_losses
+from calibration.accuracy.sensitivity import loss_table
 from calibration.options import add_calibration_arguments, report, request_of
 from calibration.quantise import Quantiser
-from calibration.sensitivity import loss_table, write_losses
-from runtime.cli import run_guarded
+from runtime.console.exit_codes import exit_code_of
 from runtime.errors import FaceMeshError
-from runtime.runner import load_spec
+from runtime.models.spec import load_spec
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Calibrate, quantise, judge, write; returns the exit code."""
     args = _parser().parse_args(argv)
-    return run_guarded(lambda: run(args))
+    return exit_code_of(lambda: run(args))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
             raise FaceMeshError(f"{path}: there is no folder {path.parent}; create it or choose another place with {option}")
     if args.output.suffix.lower() != ".onnx" or args.output.resolve() == args.model.resolve():
         raise FaceMeshError(f"{args.output}: the INT8 model must become an .onnx file of its own; choose another name with -o")
-    from calibration.model_file import load_plain, write_int8
+    from calibration.precision.model_file import load_plain, write_int8
 
     if not args.model.is_file():
         raise FaceMeshError(f"{args.model}: no model file there; check the path")

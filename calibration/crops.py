@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.boxes import read_boxes
-from runtime.crop import crop_into, crop_matrix
 from runtime.errors import FaceMeshError
-from runtime.npz_files import check_shapes, read_npz
-from runtime.picture_tar import beside, read_tar
-from runtime.sources import list_photos, read_photo
-from runtime.spec import ModelSpec
+from runtime.geometry.crop import crop_into, crop_matrix
+from runtime.models.spec import ModelSpec
+from runtime.sources.boxes_csv import read_boxes
+from runtime.sources.photos import list_photos, read_photo
+from runtime.storage.npz_files import check_shapes, read_npz
+from runtime.storage.picture_tar import beside, read_tar
 
 YAW_EDGES_DEG = (15, 30, 45, 60, 75)
 
@@ -148,8 +148,8 @@ def _load_archive(path: Path) -> Faces:
 
 def _detect(photos: list[Path]) -> dict[str, NDArray[np.float32]]:
     """Picture -> boxes (N, 4) px of the faces that the detector finds."""
-    from runtime.detector import YuNetDetector
-    from runtime.progress import progress_bar
+    from runtime.console.progress import progress_bar
+    from runtime.detection.yunet import YuNetDetector
 
     detector = YuNetDetector()
     found = {str(photo): detector(read_photo(photo)).boxes_xyxy for photo in progress_bar(photos, len(photos), "picture")}

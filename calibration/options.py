@@ -6,15 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.placement import TARGETS
+from calibration.precision.placement import TARGETS
 from calibration.quantise import DEFAULT_METHOD, Quantiser, Request
-from calibration.ranges import METHODS
+from calibration.ranges.methods import METHODS
 
 if TYPE_CHECKING:
-    from calibration.gate import Passed
+    from calibration.accuracy.gate import Passed
 
 
-FLOAT_OF = {"tensorrt": "FP16", "cpu": "FP32"}  # what layers outside INT8 compute in, see calibration.qdq.to_int8
+FLOAT_OF = {"tensorrt": "FP16", "cpu": "FP32"}  # what layers outside INT8 compute in, see calibration.precision.qdq.to_int8
 
 
 def add_calibration_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:

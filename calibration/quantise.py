@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.collect import Collected, collect
+from calibration.accuracy.judge import Judge
+from calibration.accuracy.sensitivity import LayerLoss, layer_losses
 from calibration.crops import Faces, load_faces, read_crops, sample
-from calibration.graph import Graph
-from calibration.judge import Judge
-from calibration.placement import calibrated_tensors, quantisable_layers, read_by_layers
-from calibration.sensitivity import LayerLoss, layer_losses
-from calibration.table import CalibrationTable, ChannelValues, choose_ranges
+from calibration.precision.graph_view import Graph
+from calibration.precision.placement import calibrated_tensors, quantisable_layers, read_by_layers
+from calibration.ranges.collect import Collected, collect
+from calibration.ranges.table import CalibrationTable, ChannelValues, choose_ranges
 from runtime.errors import FaceMeshError
-from runtime.spec import ModelSpec
+from runtime.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import onnx
 
-    from calibration.gate import Passed
+    from calibration.accuracy.gate import Passed
 
 DEFAULT_METHOD = "mse"
 SENSITIVITY_FACES = 48  # of all classes of yaw; the order of the layers needs no more
@@ -79,7 +79,7 @@ class Quantiser:
 
     def quantise(self) -> Passed:
         """The model in INT8 that passed the gate."""
-        from calibration.gate import pass_gate
+        from calibration.accuracy.gate import pass_gate
 
         return pass_gate(self._model, self.layers, self.table, self._judge, self._request.max_nme_increase, self.losses)
 
@@ -104,7 +104,7 @@ class Activations:
 
 def measure_activations(model: onnx.ModelProto, spec: ModelSpec, faces: Faces, samples: int, target: str) -> Activations:
     """Run ``model`` on a sample of the training rows of ``faces``, twice: to equalise its channels, and for the histograms."""
-    from calibration.equalise import channel_peaks, choose_factors, equalised_tensors
+    from calibration.precision.equalise import channel_peaks, choose_factors, equalised_tensors
 
     training = faces.select(~faces.is_val)
     if not len(training):
@@ -121,7 +121,7 @@ def measure_activations(model: onnx.ModelProto, spec: ModelSpec, faces: Faces, s
 
 def equalised(model: onnx.ModelProto, factors: tuple[ChannelValues, ...]) -> onnx.ModelProto:
     """The model whose ranges a table with these factors holds."""
-    from calibration.equalise import equalise
+    from calibration.precision.equalise import equalise
 
     return equalise(model, {entry.tensor: entry.array for entry in factors})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from export import engine_command, inspect_command, onnx_command
-from runtime.cli import run_subcommands
+from export.commands import engine_command, inspect_command, onnx_command
+from runtime.console.exit_codes import run_subcommands
 
 
 def main(argv: Sequence[str] | None = None) -> int:

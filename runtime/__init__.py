@@ -9,32 +9,28 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Decoder": "runtime.decode",
+    "Decoder": "runtime.families.position_map",
     "Detections": "runtime.types",
     "FaceMesh": "runtime.types",
     "FaceMeshError": "runtime.errors",
     "FaceMeshPipeline": "runtime.pipeline",
     "Frame": "runtime.types",
-    "FrameSource": "runtime.sources",
-    "ModelSpec": "runtime.spec",
+    "FrameSource": "runtime.sources.frame_source",
+    "ModelSpec": "runtime.models.spec",
     "Pose": "runtime.types",
-    "PoseEstimator": "runtime.pose",
-    "Runner": "runtime.runner",
-    "UVTopology": "runtime.topology",
-    "YuNetDetector": "runtime.detector",
-    "load_topology": "runtime.topology",
-    "open_runner": "runtime.runner",
+    "PoseEstimator": "runtime.geometry.pose",
+    "Runner": "runtime.inference.interface",
+    "UVTopology": "runtime.families.uv_topology",
+    "YuNetDetector": "runtime.detection.yunet",
+    "crop_into": "runtime.geometry.crop",
+    "crop_matrix": "runtime.geometry.crop",
+    "load_topology": "runtime.families.uv_topology",
+    "open_runner": "runtime.inference.open_runner",
 }
 __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "_native":
-        try:
-            return import_module("runtime._native")
-        except ModuleNotFoundError:  # a source folder hides a package that was installed without -e
-            where = __path__[0]
-            raise ImportError(f"{where}: the compiled module is not installed for this folder; run pip install -e '.[cpu]' beside it") from None
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)

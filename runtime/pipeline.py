@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.crop import crop_matrix
-from runtime.cuda_errors import CudaError
-from runtime.detector import Detector
+from runtime.cuda.errors import CudaError
+from runtime.detection.interface import Detector
 from runtime.errors import FaceMeshError
-from runtime.pose import PoseEstimator
-from runtime.runner import Runner
-from runtime.topology import UVTopology, load_topology
+from runtime.families.uv_topology import UVTopology, load_topology
+from runtime.geometry.crop import crop_matrix
+from runtime.geometry.pose import PoseEstimator
+from runtime.inference.interface import Runner
 from runtime.types import Detections, FaceMesh, Frame
 
 ErrorHandler = Callable[[FaceMeshError], None]
@@ -147,7 +147,7 @@ def _picture(frame: Frame | NDArray[np.uint8]) -> NDArray[np.uint8]:
     image = frame.image if isinstance(frame, Frame) else frame
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size):
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise FaceMeshError(f"a picture must be a uint8 array (H, W, 3) in BGR order, is {found}: runtime.sources.read_photo reads files so")
+        raise FaceMeshError(f"a picture must be a uint8 array (H, W, 3) in BGR order, is {found}: runtime.sources.photos.read_photo reads files so")
     return image
 
 

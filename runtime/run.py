@@ -5,27 +5,27 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.boxes import read_boxes
-from runtime.cli import run_guarded
-from runtime.detector import Detector, WholePicture, YuNetDetector
-from runtime.errors import FaceMeshError
+from runtime.console.arguments import not_empty, positive_int
+from runtime.console.exit_codes import exit_code_of
+from runtime.console.tally import Tally
+from runtime.console.terminal import quiet_libraries
+from runtime.detection.interface import Detector, WholePicture
+from runtime.detection.yunet import YuNetDetector
+from runtime.inference.interface import Runner
+from runtime.inference.open_runner import open_runner
+from runtime.outputs.sinks import FORMATS, open_sinks
 from runtime.pipeline import FaceMeshPipeline
-from runtime.runner import Runner, open_runner
-from runtime.sinks import FORMATS, open_sinks
-from runtime.sources import CAMERA_PREFIX, VIDEO_SUFFIXES, FrameSource
-from runtime.terminal import print_line, quiet_libraries
-from runtime.types import FaceMesh, Frame
+from runtime.sources.boxes_csv import read_boxes
+from runtime.sources.frame_source import CAMERA_PREFIX, VIDEO_SUFFIXES, FrameSource
+from runtime.types import Frame
 
-T = TypeVar("T")
 EPILOG = """\
 A box is the tight box of the 68 landmarks, in pixels of the picture the way a person sees it (EXIF rotation applied).
 Output: results.jsonl (of this run alone) with one line per picture, NAME_overlay.jpg or one NAME_overlay.mp4, NAME_face0.obj and so on.
@@ -39,11 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     if problem := _usage_problem(args):
         parser.error(problem)
     with quiet_libraries():
-        return run_guarded(lambda: _run(args))
+        return exit_code_of(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:
-    tally = _Tally()
+    tally = Tally()
     if args.threads:
         cv2.setNumThreads(args.threads)
     with FrameSource(args.source, on_error=tally.failed) as source, _open_runner(args) as runner:
@@ -75,61 +75,12 @@ def _given_boxes(args: argparse.Namespace, source: FrameSource) -> Callable[[Fra
     return lambda frame: boxes[frame.source][: args.max_faces]
 
 
-class _Tally:
-    """Counts what was done and says what was not."""
-
-    def __init__(self) -> None:
-        self.pictures = self.faces = self.failures = 0
-        self.note = ""  # to the time per face
-        self._seconds = 0.0  # in which this program was busy finding faces, or waited for them
-
-    def inside(self, items: Iterable[T]) -> Iterator[T]:
-        """``items``; the time that it takes to get them counts."""
-        return self._timed(items, 1)
-
-    def outside(self, items: Iterable[T]) -> Iterator[T]:
-        """``items``; the time that it takes to get them, as a part of what `inside` counts, does not."""
-        return self._timed(items, -1)
-
-    def _timed(self, items: Iterable[T], sign: int) -> Iterator[T]:
-        iterator = iter(items)
-        while True:
-            start = time.perf_counter()
-            item = next(iterator, None)
-            self._seconds += sign * (time.perf_counter() - start)
-            if item is None:
-                return
-            yield item
-
-    def written(self, faces: list[FaceMesh]) -> None:
-        self.pictures += 1
-        self.faces += len(faces)
-
-    def failed(self, error: FaceMeshError) -> None:
-        self.failures += 1
-        print_line(f"error: {error}")
-
-    def print_summary(self, output: Path) -> None:
-        if not self.pictures:
-            return
-        parts = [_count(self.pictures, "picture"), _count(self.faces, "face")]
-        if self.faces:
-            parts.append(f"{1000 * self._seconds / self.faces:.1f} ms per face{self.note}")
-        if self.failures:
-            parts.append(_count(self.failures, "failure"))
-        print(f"{', '.join(parts)}; results in {output}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _with_bar(source: FrameSource) -> Iterable[Frame]:
     """``source`` with a progress bar, where there is something to wait for and tqdm is installed."""
     if source.frame_count is None or len(source.photos) == 1:
         return source
     try:
-        from runtime.progress import progress_bar
+        from runtime.console.progress import progress_bar
     except ModuleNotFoundError:
         return source
     return progress_bar(source, source.frame_count, unit="picture")
@@ -143,11 +94,11 @@ def _parser() -> argparse.ArgumentParser:
         "--engine", metavar="MODEL", help="model.onnx or model.engine, with model.onnx.json or model.engine.json beside it; default: the shipped one"
     )
     parser.add_argument(
-        "--source", required=True, type=_not_empty, metavar="PHOTO|FOLDER|VIDEO|camera:0", help="a folder's photos in the order of their names"
+        "--source", required=True, type=not_empty, metavar="PHOTO|FOLDER|VIDEO|camera:0", help="a folder's photos in the order of their names"
     )
     parser.add_argument(
         "--output",
-        type=lambda text: Path(_not_empty(text)),
+        type=lambda text: Path(not_empty(text)),
         default=Path("out"),
         metavar="DIR",
         help="folder for what is written, made if needed; default: out",
@@ -161,9 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--detector", choices=("yunet", "none"), default="yunet", help="none: every picture is already the square cut round one face, margin included"
     )
-    parser.add_argument("--max-faces", type=_positive_int, metavar="N", help="at most the N best faces of a picture, or its first N boxes")
+    parser.add_argument("--max-faces", type=positive_int, metavar="N", help="at most the N best faces of a picture, or its first N boxes")
     parser.add_argument(
-        "--threads", type=_positive_int, metavar="N", help="CPU threads; default: one for a model that runs in 5 ms, up to four for others"
+        "--threads", type=positive_int, metavar="N", help="CPU threads; default: one for a model that runs in 5 ms, up to four for others"
     )
     parser.add_argument(
         "--sync", choices=("spin", "block"), default="spin", help="wait for the GPU with the least delay, or leave the core to others (spin)"
@@ -193,18 +144,6 @@ def _formats(text: str) -> list[str]:
     if unknown := [name for name in names if name not in FORMATS]:
         raise argparse.ArgumentTypeError(f"unknown format {', '.join(map(repr, unknown))}; choose from {','.join(FORMATS)}")
     return names
-
-
-def _not_empty(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; an unset variable?")
-    return text
-
-
-def _positive_int(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, is {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.spec import InputSpec, ModelSpec, OutputSpec
-from runtime.topology import UVTopology, load_topology
+from runtime.families.uv_topology import UVTopology, load_topology
+from runtime.models.spec import InputSpec, ModelSpec, OutputSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

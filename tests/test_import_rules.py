@@ -30,32 +30,32 @@ PASSES = {f"export.passes.{name}" for name in ("absorb_crop", "absorb_padding", 
 PASSES |= {f"export.passes.{name}" for name in ("fold_constants", "graph", "split_batch_norm", "subpixel_transposed")}
 # Library -> its home modules. PyTorch has several: modules whose business it is.
 HOMES = {
-    "cuda": {"runtime.cuda_python"},
-    "google": {"export.engine_source", "export.model_file"},  # protobuf, for the error of a damaged ONNX file
-    "jtop": {"benchmarks.machine_jetson"},
-    "matplotlib": {"benchmarks.soak_chart", "calibration.chart", "training.curve"},
-    "mediapipe": {"benchmarks.mediapipe_worker"},
+    "cuda": {"runtime.cuda.cuda_python_binding"},
+    "google": {"export.engines.engine_source", "export.graphs.model_file"},  # protobuf, for the error of a damaged ONNX file
+    "jtop": {"benchmarks.records.jetson"},
+    "matplotlib": {"benchmarks.latency.soak_chart", "calibration.accuracy.loss_chart", "training.curve"},
+    "mediapipe": {"benchmarks.peers.mediapipe_worker"},
     "onnx": {
-        *("export.engine_source", "export.fp16", "export.model_file", "export.passes.fold_constants"),
-        *("export.rewrite", "export.summary", "export.to_onnx", "export.verify"),
-        *("calibration.equalise", "calibration.half", "calibration.half_rounding", "calibration.model_file", "calibration.qdq"),
+        *("export.engines.engine_source", "export.graphs.fp16", "export.graphs.model_file", "export.passes.fold_constants"),
+        *("export.graphs.rewrite", "export.graphs.summary", "export.graphs.to_onnx", "export.graphs.verify"),
+        *("calibration.precision.equalise", "calibration.precision.half", "calibration.precision.half_rounding", "calibration.precision.model_file", "calibration.precision.qdq"),
     },
-    "onnx_ir": {*PASSES, "export.fp16", "export.rewrite"},
-    "onnxruntime": {"calibration.sessions", "export.verify", "runtime.onnx_runner"},
-    "onnxsim": {"export.rewrite"},
-    "pycuda": {"runtime.cuda_pycuda"},
-    "pynvml": {"benchmarks.machine_nvml"},
+    "onnx_ir": {*PASSES, "export.graphs.fp16", "export.graphs.rewrite"},
+    "onnxruntime": {"calibration.ranges.sessions", "export.graphs.verify", "runtime.inference.onnx_runner"},
+    "onnxsim": {"export.graphs.rewrite"},
+    "pycuda": {"runtime.cuda.pycuda_binding"},
+    "pynvml": {"benchmarks.records.nvml"},
     "pytest": {"benchmarks.suites.conftest"},
-    "scipy": {"training.mat_files"},
-    "skimage": {"benchmarks.peer_prnet"},
-    "tensorrt": {"export.tensorrt_builder", "runtime.home_tensorrt"},
-    "tensorrt_lean": {"runtime.home_tensorrt_lean"},
-    "tensorrt_rtx": {"export.rtx_builder", "runtime.home_tensorrt_rtx"},
+    "scipy": {"training.data.mat_files"},
+    "skimage": {"benchmarks.peers.prnet"},
+    "tensorrt": {"export.engines.tensorrt_builder"},
+    "tensorrt_rtx": {"export.engines.rtx_builder"},
     "torch": {
-        *("training.networks.edge", "training.networks.prnet", "training.targets", "training.loop", "training.compression"),
-        *("export.checkpoint", "export.to_onnx", "benchmarks.live_network", "benchmarks.peer_3ddfa"),
+        *("training.networks.edge", "training.networks.prnet", "training.uv.targets", "training.loop", "training.compression"),
+        *("training.networks.mb05", "export.checkpoints.checkpoint", "export.graphs.to_onnx"),
+        *("benchmarks.latency.live_network", "benchmarks.peers.mb05"),
     },
-    "tqdm": {"runtime.progress"},
+    "tqdm": {"runtime.console.progress"},
 }
 
 
@@ -121,15 +121,15 @@ def test_home_modules_exist_and_import_plainly_at_their_top():
     ("module", "source", "faults"),
     [
         ("runtime.x", "import numpy as np, cv2\nfrom runtime.errors import FaceMeshError\nfrom pathlib import Path", 0),
-        ("runtime.x", "def f():\n    from training.labels import load_labels", 1),
-        ("training.x", "import export.to_onnx", 1),
+        ("runtime.x", "def f():\n    from training.data.labels import load_labels", 1),
+        ("training.x", "import export.graphs.to_onnx", 1),
         ("benchmarks.x", "from tests import conftest", 1),
         ("runtime.x", "from .errors import FaceMeshError", 1),
         ("runtime.x", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch", 0),
         ("runtime.x", "class A:\n    def f(self):\n        import onnxruntime", 1),
         ("runtime.x", "try:\n    import scipy.io\nexcept ImportError:\n    pass", 1),
         ("export.x", "import unheard_of", 1),
-        ("runtime.onnx_runner", "import onnxruntime", 0),
+        ("runtime.inference.onnx_runner", "import onnxruntime", 0),
     ],
 )
 def test_the_rules_find_what_breaks_them(module, source, faults):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from runtime.cli import run_subcommands
-from training import fit, fit_box_map, shrink, uv_layout
+from runtime.console.exit_codes import run_subcommands
+from training import fit, fit_box_map, shrink
+from training.uv import uv_layout
 
 
 def main(argv: Sequence[str] | None = None) -> int:

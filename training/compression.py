@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
-from runtime.files import whole_file
-from training.augment import Augmentation
-from training.dataset import FaceCrops
-from training.labels import FaceLabels
+from runtime.storage.whole_files import whole_file
+from training.data.augment import Augmentation
+from training.data.dataset import FaceCrops
+from training.data.labels import FaceLabels
 from training.loop import image_tensor, read_checkpoint
 from training.networks.edge import EdgeNet
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib import pyplot
 
-from runtime.files import whole_file
+from runtime.storage.whole_files import whole_file
 
 matplotlib.use("Agg")
 

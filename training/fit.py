@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import FaceMeshError
-from runtime.topology import load_topology
-from training.augment import Augmentation
-from training.dataset import FaceCrops
-from training.face_model import load_face_model
-from training.labels import FaceLabels, load_labels, read_images
+from runtime.families.face_model import load_face_model
+from runtime.families.uv_topology import load_topology
+from training.data.augment import Augmentation
+from training.data.dataset import FaceCrops
+from training.data.labels import FaceLabels, load_labels, read_images
 from training.networks import NETWORK_NAMES
 from training.schedule import Schedule
-from training.uv_layout import region_weights
+from training.uv.uv_layout import region_weights
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -64,7 +64,7 @@ def parse_source_weights(text: str) -> dict[str, float]:
 def run(args: argparse.Namespace) -> None:
     """Put data, network and loop together."""
     from training.loop import Trainer, create_seeded
-    from training.targets import PositionMapLoss, PositionMapTargets, lowest_z
+    from training.uv.targets import PositionMapLoss, PositionMapTargets, lowest_z
 
     model = load_face_model(args.face_model or args.data.parent / "face_model.npz")
     labels = load_labels(args.data, model)

@@ -19,11 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.detector import YuNetDetector, box_features, landmark_boxes
+from runtime.detection.box_map import box_features, landmark_boxes
+from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
-from runtime.files import whole_file
-from training.face_model import load_face_model
-from training.labels import FaceLabels, load_labels, read_images
+from runtime.families.face_model import load_face_model
+from runtime.geometry.boxes import box_iou
+from runtime.storage.whole_files import whole_file
+from training.data.labels import FaceLabels, load_labels, read_images
 
 MIN_IOU = 0.2  # between YuNet's box and the landmark box: the same face
 # Share of each source in the fit. Counted by rows, the warped pictures of 300W-LP (15 views of each of 337 faces) would decide; the
@@ -56,7 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Fit, print the residuals and write the JSON that `runtime.detector.load_box_map` reads."""
+    """Fit, print the residuals and write the JSON that `runtime.detection.box_map.load_box_map` reads."""
     labels = load_labels(args.data, load_face_model(args.face_model or args.data.parent / "face_model.npz"))
     matches = match_faces(labels, args.data)
     coefficients = fit(matches)
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
 
 def match_faces(labels: FaceLabels, path: Path) -> Matches:
     """Run YuNet over all photographs; those where no detection overlaps the labelled face are left out."""
-    from runtime.progress import progress_bar
+    from runtime.console.progress import progress_bar
 
     images, detector = read_images(path, labels), YuNetDetector()
     rows, found = [], []
@@ -137,14 +139,6 @@ def robust_least_squares(design: NDArray[np.float64], target: NDArray[np.float64
         knee = 1.345 * 1.4826 * np.median(residual)
         current = weights * np.minimum(1, knee / np.maximum(residual, 1e-12))
     return solution
-
-
-def box_iou(box_xyxy: NDArray, boxes_xyxy: NDArray) -> NDArray[np.float64]:
-    """(4,) or (N, 4) and (N, 4) -> (N,) intersection over union."""
-    low, high = np.maximum(box_xyxy[..., :2], boxes_xyxy[..., :2]), np.minimum(box_xyxy[..., 2:], boxes_xyxy[..., 2:])
-    area = np.prod(np.clip(high - low, 0, None), axis=-1)
-    union = np.prod(box_xyxy[..., 2:] - box_xyxy[..., :2], axis=-1) + np.prod(boxes_xyxy[..., 2:] - boxes_xyxy[..., :2], axis=-1) - area
-    return area / np.maximum(union, 1e-12)
 
 
 def report(matches: Matches, coefficients: NDArray[np.float64]) -> dict[str, dict[str, float]]:

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
+from runtime.console.progress import progress_bar
 from runtime.errors import FaceMeshError
-from runtime.files import whole_file
-from runtime.progress import progress_bar
+from runtime.storage.whole_files import whole_file
 from training.curve import draw_curve
-from training.dataset import CropBatch, FaceCrops
-from training.labels import FaceLabels
+from training.data.dataset import CropBatch, FaceCrops
+from training.data.labels import FaceLabels
 from training.networks import create_network
 from training.schedule import Schedule
-from training.targets import PositionMapLoss, PositionMapTargets
+from training.uv.targets import PositionMapLoss, PositionMapTargets
 
 YAW_BINS_DEG = (0, 30, 60, 180)
 STATISTICS_BATCHES = 100

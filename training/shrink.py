@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from training.face_model import load_face_model
-from training.labels import load_labels, read_images
+from runtime.families.face_model import load_face_model
+from training.data.labels import load_labels, read_images
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from runtime.crop import crop_into, crop_matrix
+from runtime.geometry.crop import crop_into, crop_matrix
 
 
 def test_crop(measured, face, runner):

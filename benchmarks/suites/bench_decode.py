@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from runtime.decode import Decoder
-from runtime.topology import load_topology
+from runtime.families.position_map import Decoder
+from runtime.families.uv_topology import load_topology
 
 MATRIX = np.array([[0.5, 0, 3], [0, 0.5, 2]])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.detector import YuNetDetector
+from runtime.detection.yunet import YuNetDetector
 from runtime.pipeline import FaceMeshPipeline
 
 

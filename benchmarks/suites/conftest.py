@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.peer import Face
-from benchmarks.subjects import SHIPPED_PICTURE, load_subjects
-from runtime.runner import Runner, open_runner
+from benchmarks.records.measured_faces import Face, load_subjects
+from runtime.inference.interface import Runner
+from runtime.inference.open_runner import open_runner
+from runtime.models.shipped import SHIPPED_PICTURE
 
 WARM_UP = 50  # rounds that do not count; without being asked pytest-benchmark has none
 

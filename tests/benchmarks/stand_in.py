@@ -1,4 +1,4 @@
-"""A ``runtime`` for workers that needs no compiler: as quick or slow as it is told, with the public parts that `benchmarks.frame_worker` uses."""
+"""A ``runtime`` for workers that needs no compiler: as quick or slow as it is told, with the public parts that `benchmarks.regression.frame_worker` uses."""
 
 from __future__ import annotations
 

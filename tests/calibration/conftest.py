@@ -10,7 +10,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from runtime.spec import ModelSpec, file_sha256
+from runtime.models.spec import ModelSpec
+from runtime.storage.whole_files import file_sha256
 from tests.calibration.small import SPEC, small_network, write_face_set
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from runtime.spec import InputSpec, ModelSpec, OutputSpec
+from runtime.models.spec import InputSpec, ModelSpec, OutputSpec
 
 SIZE = 32
 

@@ -11,10 +11,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from calibration.__main__ import main
-from calibration.graph import Graph
-from calibration.placement import quantisable_layers
-from runtime.runner import open_runner
-from runtime.spec import ModelSpec
+from calibration.precision.graph_view import Graph
+from calibration.precision.placement import quantisable_layers
+from runtime.inference.open_runner import open_runner
+from runtime.models.spec import ModelSpec
 from tests.calibration.small import small_network
 
 
@@ -118,9 +118,9 @@ def test_gate_that_nothing_satisfies_writes_no_model(run, write_network, write_f
 
 def label_with(model, stem) -> None:
     """Make the labels of the set what the model itself finds, shifted by 1 px, so that every change of the network shows in the NME."""
+    from calibration.accuracy.judge import Judge
     from calibration.crops import load_faces, read_crops
-    from calibration.judge import Judge
-    from runtime.crop import crop_matrix
+    from runtime.geometry.crop import crop_matrix
 
     spec = ModelSpec.load(ModelSpec.path_for(model))
     faces = load_faces(stem)
@@ -134,8 +134,8 @@ def label_with(model, stem) -> None:
 
 def test_judge_agrees_with_the_definition_of_nme(write_network, write_faces):
     """Landmarks found are the labels shifted by (0.01, 0.01) px of the picture: NME is 100 * 0.01 * sqrt(2) / side of the box, 40 px."""
+    from calibration.accuracy.judge import Judge
     from calibration.crops import load_faces, read_crops
-    from calibration.judge import Judge
 
     faces, model = write_faces(), write_network()
     label_with(model, faces)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from calibration.crops import Faces, load_faces, read_crops, sample
-from runtime.crop import crop_into, crop_matrix
 from runtime.errors import FaceMeshError
+from runtime.geometry.crop import crop_into, crop_matrix
 from tests.calibration.small import SPEC
 
 

@@ -16,12 +16,12 @@ def prnet_road(tmp_path_factory):
     pytest.importorskip("onnxsim")
     import torch
 
-    from export.checkpoint import load_checkpoint
-    from export.fp16 import to_fp16
-    from export.rewrite import rewrite
-    from export.to_onnx import network_spec, to_onnx
-    from export.verify import run_model, verification_images
-    from tests.networks import live_prnet
+    from export.checkpoints.checkpoint import load_checkpoint
+    from export.graphs.fp16 import to_fp16
+    from export.graphs.rewrite import rewrite
+    from export.graphs.to_onnx import network_spec, to_onnx
+    from export.graphs.verify import run_model, verification_images
+    from tests.standins.networks import live_prnet
 
     checkpoint = tmp_path_factory.mktemp("prnet_checkpoint") / "last.pt"
     torch.save({"network": live_prnet().state_dict()}, checkpoint)
@@ -38,7 +38,7 @@ def prnet_road(tmp_path_factory):
 @pytest.fixture(scope="session")
 def prnet_files(prnet_road, tmp_path_factory) -> dict[str, Path]:
     """The rewritten PRNet as files with their specs: ``fp32`` and ``fp16``."""
-    from export.model_file import write_model
+    from export.graphs.model_file import write_model
 
     folder = tmp_path_factory.mktemp("prnet")
     paths = {"fp32": folder / "prnet.onnx", "fp16": folder / "prnet-fp16.onnx"}
@@ -52,7 +52,7 @@ def edge_checkpoint(tmp_path_factory) -> Path:
     """A checkpoint of the edge network with live random weights, as training writes it."""
     import torch
 
-    from tests.networks import live_edge
+    from tests.standins.networks import live_edge
 
     path = tmp_path_factory.mktemp("edge") / "last.pt"
     torch.save({"network": live_edge().state_dict()}, path)

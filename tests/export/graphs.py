@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from export.verify import run_model
+from export.graphs.verify import run_model
 
 SIDE = 12
 

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.spec import InputSpec, ModelSpec, OutputSpec, file_sha256
+from runtime.models.spec import InputSpec, ModelSpec, OutputSpec
+from runtime.storage.whole_files import file_sha256
 
 SIZE = 32
 

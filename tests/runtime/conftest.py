@@ -13,18 +13,19 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime.device import Device
-from runtime.engine_library import HOMES
-from runtime.spec import ModelSpec, file_sha256
-from runtime.topology import UVTopology
+from runtime.cuda.driver import Device
+from runtime.families.uv_topology import UVTopology
+from runtime.inference.trt.libraries import HOMES
+from runtime.models.spec import ModelSpec
+from runtime.storage.whole_files import file_sha256
 
 CROP_SIZE, MAP_SIZE, CROP_SCALE = 128, 64, 1.6
 ORIN = Device("Orin", "8.7")
 
 
 class GpuMachine(NamedTuple):
-    library: Any  # of tests.fake_engine
-    cuda: Any  # a tests.fake_cuda.FakeCuda
+    library: Any  # of tests.standins.fake_engine
+    cuda: Any  # a tests.standins.fake_cuda.FakeCuda
 
 
 def canonical_map(topology: UVTopology) -> np.ndarray:
@@ -105,8 +106,8 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., GpuMa
 
     def install(label: str = "tensorrt-10.3", device: Device | None = ORIN, **cuda_arguments) -> GpuMachine:
         pytest.importorskip("onnxruntime", reason="needs ONNX Runtime, which the stand-in runs engines with")
-        from tests import fake_engine
-        from tests.fake_cuda import FakeCuda
+        from tests.standins import fake_engine
+        from tests.standins.fake_cuda import FakeCuda
 
         cuda = FakeCuda(**cuda_arguments)
         library = fake_engine.make(label, cuda)
@@ -114,8 +115,8 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., GpuMa
             monkeypatch.delitem(sys.modules, home, raising=False)
         for name in fake_engine.MODULES.values():
             monkeypatch.setitem(sys.modules, name, library if name == library.__name__ else None)
-        monkeypatch.setattr("runtime.engine_file.find_device", lambda: device)
-        monkeypatch.setattr("runtime.tensorrt_runner.open_cuda", lambda: cuda)
+        monkeypatch.setattr("runtime.inference.trt.engine_file.find_device", lambda: device)
+        monkeypatch.setattr("runtime.inference.trt.runner.open_cuda", lambda: cuda)
         machines.append(GpuMachine(library, cuda))
         return machines[-1]
 
@@ -129,6 +130,6 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., GpuMa
 @pytest.fixture
 def engine(live_model: Path, tmp_path: Path) -> Path:
     """An engine of the live model for `gpu_machine`, batches 1 to 8, with its manifest."""
-    from tests.fake_engine import write_engine
+    from tests.standins.fake_engine import write_engine
 
     return write_engine(tmp_path / "live.engine", live_model)

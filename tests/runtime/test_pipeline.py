@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime.cuda_errors import CudaError
-from runtime.detector import YuNetDetector
+from runtime.cuda.errors import CudaError
+from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
+from runtime.inference.open_runner import open_runner
+from runtime.models.shipped import SHIPPED_MODEL
 from runtime.pipeline import FaceMeshPipeline
-from runtime.runner import SHIPPED_MODEL, open_runner
-from runtime.sources import FrameSource, read_photo
+from runtime.sources.frame_source import FrameSource
+from runtime.sources.photos import read_photo
 from runtime.types import Detections, Frame
 
 BOXES = np.array([[100, 120, 190, 220], [300, 80, 345, 130], [60, 330, 120, 390], [200, 200, 500, 520]], np.float32)
@@ -255,7 +257,7 @@ def test_a_call_that_was_interrupted_leaves_nothing_behind(open_pipeline, varied
     pipeline = open_pipeline("gpu")
     expected = pipeline(varied)
     with monkeypatch.context() as patch:
-        patch.setattr("runtime.lane.Lane.wait", lambda lane: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("runtime.inference.trt.network_stream.NetworkStream.wait", lambda lane: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pipeline(255 - varied)
     for face, other in zip(pipeline(varied), expected, strict=True):

@@ -16,11 +16,12 @@ import numpy as np
 import onnx
 import pytest
 
-from runtime.lane import Lane
+from runtime.inference.trt.network_stream import NetworkStream
+from runtime.models.shipped import SHIPPED_MODEL
+from runtime.models.spec import ModelSpec
 from runtime.run import main
-from runtime.runner import SHIPPED_MODEL
-from runtime.sources import read_photo
-from runtime.spec import ModelSpec, file_sha256
+from runtime.sources.photos import read_photo
+from runtime.storage.whole_files import file_sha256
 
 
 @pytest.fixture
@@ -382,7 +383,7 @@ def test_ctrl_c_keeps_what_is_finished(live_model, tmp_path, portrait):
 
 def test_without_tqdm_there_is_no_bar_and_no_complaint(run, tmp_path, portrait, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.delitem(sys.modules, "runtime.progress", raising=False)
+    monkeypatch.delitem(sys.modules, "runtime.console.progress", raising=False)
     folder = make_folder(tmp_path / "photos", portrait, 3)
     (folder / "001.png").write_bytes(b"")
     code, out, err = run("--source", folder)
@@ -449,8 +450,8 @@ def test_json_alone_needs_no_vertices(run, results, gpu_machine, engine, portrai
 
 
 def test_engine_on_a_machine_without_a_gpu(run, tmp_path, engine, portrait, monkeypatch):
-    monkeypatch.setattr("runtime.engine_file.find_device", lambda: None)
-    monkeypatch.setattr("runtime.engine_library.installed", lambda library: [])
+    monkeypatch.setattr("runtime.inference.trt.engine_file.find_device", lambda: None)
+    monkeypatch.setattr("runtime.inference.trt.libraries.installed", lambda library: [])
     code, out, err = run("--source", portrait, "--engine", engine, engine=False)
     assert (code, out) == (1, "")
     reason = "built on Orin for tensorrt 10.3.0, compute capability 8.7; tensorrt is not installed here and no CUDA device is found here"
@@ -509,7 +510,7 @@ def test_fault_of_the_device_in_the_middle_keeps_what_is_finished(run, results, 
 
 
 def test_ctrl_c_while_waiting_for_the_device_keeps_what_is_finished(run, results, tmp_path, gpu_machine, engine, clip, monkeypatch):
-    machine, waits, wait = gpu_machine(), [], Lane.wait
+    machine, waits, wait = gpu_machine(), [], NetworkStream.wait
 
     def interrupted(lane):
         waits.append(lane)
@@ -517,7 +518,7 @@ def test_ctrl_c_while_waiting_for_the_device_keeps_what_is_finished(run, results
             raise KeyboardInterrupt
         wait(lane)
 
-    monkeypatch.setattr(Lane, "wait", interrupted)
+    monkeypatch.setattr(NetworkStream, "wait", interrupted)
     code, out, err = run("--source", clip, "--engine", engine, engine=False)
     assert (code, err) == (130, "stopped; what was finished is kept\n")
     assert out.startswith("4 pictures, 4 faces")

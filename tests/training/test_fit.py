@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.checkpoint import load_checkpoint
+from export.checkpoints.checkpoint import load_checkpoint
 from tests.training.toy import dot_pictures, toy_face_model, toy_labels
 from training.__main__ import main
 from training.fit import parse_source_weights

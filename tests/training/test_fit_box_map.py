@@ -8,12 +8,13 @@ import json
 import numpy as np
 import pytest
 
-from runtime.detector import box_features, landmark_boxes, load_box_map
+from runtime.detection.box_map import box_features, landmark_boxes, load_box_map
 from runtime.errors import FaceMeshError
+from runtime.families.face_model import load_face_model
+from runtime.geometry.boxes import box_iou
 from training import fit_box_map
-from training.face_model import load_face_model
-from training.fit_box_map import Matches, box_iou, box_targets, fit, match_faces, mirror_features, report, robust_least_squares, row_weights
-from training.labels import load_labels
+from training.data.labels import load_labels
+from training.fit_box_map import Matches, box_targets, fit, match_faces, mirror_features, report, robust_least_squares, row_weights
 
 
 def symmetric_coefficients() -> np.ndarray:

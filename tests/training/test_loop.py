@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from tests.training.toy import dot_pictures, toy_face_model, toy_labels
-from training.augment import Augmentation
-from training.dataset import FaceCrops
+from training.data.augment import Augmentation
+from training.data.dataset import FaceCrops
 from training.loop import Trainer, keep_narrow_layers_float32, nme_table
 from training.schedule import Schedule
-from training.targets import PositionMapLoss, PositionMapTargets, lowest_z
-from training.uv_layout import build_topology, region_weights
+from training.uv.targets import PositionMapLoss, PositionMapTargets, lowest_z
+from training.uv.uv_layout import build_topology, region_weights
 
 
 class TinyNet(nn.Module):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from training.face_model import FaceModel
-from training.labels import FaceLabels
-from training.uv_layout import FACE_LEFT_EDGE
+from runtime.families.face_model import FaceModel
+from training.data.labels import FaceLabels
+from training.uv.uv_layout import FACE_LEFT_EDGE
 
 SIDE = 17  # vertices along an edge of the sheet
 

@@ -1,0 +1,73 @@
+"""``python -m benchmarks int8``: what INT8 costs by method of calibration, with every layer besides the tail in INT8.
+
+Each model is calibrated on training rows of ``--crops`` and judged on ``--labels``, once for each target and method. NME as in
+``python -m benchmarks accuracy``: 68 points in 2D, ground-truth boxes, mean over faces.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from benchmarks.records.provenance import check_writable, provenance, text_table, write_json
+from calibration.accuracy.judge import Judge, shift_px
+from calibration.crops import load_faces, read_crops
+from calibration.precision.graph_view import Graph
+from calibration.precision.placement import TARGETS, quantisable_layers
+from calibration.quantise import equalised, judged_rows, measure_activations
+from calibration.ranges.methods import METHODS
+from runtime.console.arguments import positive
+from runtime.models.spec import load_spec
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """``python -m benchmarks int8``."""
+    parser = subparsers.add_parser(
+        "int8", help="error of INT8 by calibration method", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx", help="FP32 models of 'python -m export onnx'")
+    parser.add_argument("--crops", type=Path, required=True, metavar="STEM", help="set to calibrate on: its training rows")
+    parser.add_argument("--labels", type=Path, metavar="STEM", help="set to judge by (default: the validation rows of --crops)")
+    parser.add_argument("--samples", type=positive, default=500, metavar="N", help="crops to calibrate on (default: 500)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure and print."""
+    check_writable(args.json)
+    rows = [row for model in args.models for row in model_rows(model, args.crops, args.labels, args.samples)]
+    lines = [("model", "target", "method", "FP32 NME %", "INT8 NME %", "change %", "shift px", "file")]
+    for row in rows:
+        change = 100 * (row["int8_nme"] / row["fp32_nme"] - 1)
+        figures = (f"{row['fp32_nme']:.3f}", f"{row['int8_nme']:.3f}", f"{change:+.2f}", f"{row['shift_px']:.3f}", f"{row['size']:.3f}")
+        lines.append((row["model"], row["target"], row["method"], *figures))
+    print(text_table(lines, left=3))
+    if args.json:
+        write_json(args.json, {**provenance(), "table": rows})
+
+
+def model_rows(path: Path, crops: Path, labels: Path | None, samples: int) -> list[dict[str, Any]]:
+    """One line per target and method."""
+    from calibration.precision.model_file import load_plain
+    from calibration.precision.qdq import to_int8
+
+    spec, model = load_spec(path), load_plain(path)
+    faces = load_faces(crops)
+    judge, layers = Judge(read_crops(judged_rows(faces, labels), spec)), quantisable_layers(Graph(model))
+    reference, rows = judge.landmarks(model), []
+    for target in TARGETS:
+        activations = measure_activations(model, spec, faces, samples, target)
+        prepared = equalised(model, activations.equalisation)
+        for method in METHODS:
+            quantised = to_int8(prepared, layers, activations.table(method))
+            landmarks = judge.landmarks(quantised)
+            rows.append(
+                {
+                    **{"model": spec.name, "sha256": spec.onnx_sha256, "target": target, "method": method, "faces": len(judge)},
+                    **{"fp32_nme": judge.nme(reference), "int8_nme": judge.nme(landmarks), "shift_px": shift_px(landmarks, reference)},
+                    "size": quantised.ByteSize() / model.ByteSize(),
+                }
+            )
+    return rows

@@ -1,0 +1,76 @@
+"""Labelled photographs to measure on: a stem whose ``.npz`` holds the labels and whose ``.tar`` the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.accuracy.nme import yaw_bins
+from runtime.errors import FaceMeshError
+from runtime.families.face_model import FaceModel, load_face_model
+from runtime.families.uv_topology import UVTopology
+from runtime.storage.npz_files import read_npz
+from runtime.storage.whole_files import file_sha256
+from training.data.labels import FaceLabels, JpegImages, load_labels, read_images
+from training.uv.uv_layout import rasterise_uv
+
+
+@dataclass(frozen=True, eq=False)
+class FaceSet:
+    """N labelled faces, one per photograph."""
+
+    labels: FaceLabels
+    images: JpegImages
+    bins: NDArray[np.int64]  # (N,) yaw bin 0, 1 or 2 of the usual protocol
+    reannotated: NDArray[np.float32] | None  # (N, 68, 2) px, a second annotation of the same photographs
+    model: FaceModel
+    sha256: dict[str, str]  # of the two files
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_faces(stem: Path, face_model: Path | None = None, rows: str = "all", limit: int | None = None) -> FaceSet:
+    """``rows`` is "all", "training" or "validation"; ``limit`` takes that many of them, evenly spread over the file.
+
+    Bins are the array ``bin`` where there is one (AFLW2000-3D: the published yaw), otherwise they are made from ``yaw_deg``.
+    """
+    path, tar = (stem.with_name(stem.name + suffix) for suffix in (".npz", ".tar"))
+    if not path.is_file():
+        raise FaceMeshError(f"{path}: no such file; --data is the common stem of the labels' .npz and the pictures' .tar")
+    model = load_face_model(face_model or stem.parent / "face_model.npz")
+    labels = load_labels(stem, model)
+    extra = read_npz(path, (), ("bin", "pts68_reannotated"), what="face labels")
+    chosen = np.flatnonzero({"all": np.ones_like(labels.is_val), "training": ~labels.is_val, "validation": labels.is_val}[rows])
+    if limit is not None:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, min(limit, len(chosen))).round().astype(int)]
+    if not len(chosen):
+        raise FaceMeshError(f"{path}: it has no {rows} rows; choose others with --rows")
+    labels = labels.select(chosen)
+    return FaceSet(
+        labels=labels,
+        images=read_images(stem, labels),
+        bins=extra["bin"][chosen].astype(np.int64) if "bin" in extra else yaw_bins(labels.yaw_deg),
+        reannotated=extra["pts68_reannotated"][chosen] if "pts68_reannotated" in extra else None,
+        model=model,
+        sha256={file.name: file_sha256(file) for file in (path, tar)},
+    )
+
+
+class DenseTruth:
+    """The labelled face surface at the vertices of a topology: the face model, interpolated at the topology's pixels."""
+
+    def __init__(self, model: FaceModel, topology: UVTopology) -> None:
+        maps = rasterise_uv(model, topology.resolution)
+        triangle, barycentric = (array.reshape(topology.resolution**2, -1)[topology.face_indices] for array in maps)
+        columns = np.concatenate([model.mean[..., None], model.basis.reshape(len(model.mean), 3, -1)], axis=2)  # (vertices, 3, 1 + C)
+        corners = model.triangles[triangle[:, 0]]
+        self._basis = sum(barycentric[:, k, None, None] * columns[corners[:, k]] for k in range(3)).reshape(-1, columns.shape[2])
+
+    def __call__(self, labels: FaceLabels, row: int) -> NDArray[np.float32]:
+        """(V, 3) px of the stored picture."""
+        shape = (self._basis @ np.concatenate([[1], labels.coefficients[row]]).astype(np.float32)).reshape(-1, 3)
+        return labels.scale[row] * shape @ labels.rotation[row].T + labels.translation[row]

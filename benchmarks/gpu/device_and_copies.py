@@ -1,0 +1,88 @@
+"""Parts of `benchmarks.gpu.gpu_report`: what the device is, building engines, and copies.
+
+Each part opens what it needs, yields the rows that it measures or returns facts, and closes all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.gpu.clocks import Effort, Facts, Row, row, series, wall
+from benchmarks.gpu.kernels import BATCHES
+from benchmarks.gpu.scene import Bench, LeftOut, frame_720p
+from runtime.cuda.driver import find_device
+from runtime.cuda.open_cuda import open_cuda
+from runtime.families.uv_topology import load_topology
+from runtime.inference.trt.libraries import choose, installed
+from runtime.models.manifest import LIBRARIES, EngineManifest
+
+
+def describe_device() -> Facts:
+    """The device, its binding, the libraries that can run engines on it, and what the native module was built for."""
+    from runtime import _native
+
+    libraries = {name: [f"{module.__name__} {module.__version__}" for module in installed(name)] for name in LIBRARIES}
+    with open_cuda() as cuda:
+        free, total = cuda.memory_info()
+        facts = {
+            "name": cuda.name,
+            "compute_capability": cuda.compute_capability,
+            "shares_memory_with_host": cuda.integrated,
+            "memory_mib": total >> 20,
+            "free_mib": free >> 20,
+            "binding": type(cuda).__module__.rpartition(".")[2],
+            "kernels": cuda.kernels is not None,
+            "libraries": libraries,
+        }
+    if _native.has_cuda:
+        facts |= {"kernels_built_with_cuda": _native.cuda.toolkit_version, "kernels_built_for": _native.cuda.architectures}
+    return facts
+
+
+def build(model: str, library: str, output: str) -> Facts:
+    """An engine by ``python -m export engine``, for one to 16 faces where the model leaves that free."""
+    from export.commands.engine_command import add_parser
+    from export.engines.engine_source import open_source
+
+    words = ["engine", model, "-o", output, "--backend", library]
+    if open_source(Path(model)).batch is None:
+        words += ["--batch", "1", "1", str(BATCHES[-1])]
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    args = parser.parse_args(words)
+    started = time.monotonic()
+    args.func(args)
+    seconds = time.monotonic() - started
+    manifest = EngineManifest.load_for(output)
+    if reason := choose(manifest, find_device())[1]:
+        raise LeftOut(reason)
+    facts = {"model": Path(model).name, "model_sha256": manifest.spec.onnx_sha256, "precision": manifest.spec.precision, "library": library}
+    facts |= {"version": manifest.version, "batch": list(manifest.batch), "megabytes": round(Path(output).stat().st_size / 1e6, 2)}
+    return facts | {"build_s": round(seconds, 1)}
+
+
+def copies(effort: Effort) -> Iterator[Row]:
+    """What a frame costs to upload and its results to download: times of the device, but for the copy within the host's memory."""
+    count, picture = len(load_topology().face_indices), frame_720p().ravel()
+    with Bench() as bench:
+        cuda, stream, nbytes = bench.cuda, bench.stream, picture.nbytes
+        pinned, device = cuda.host_buffer(nbytes), cuda.device_buffer(nbytes)
+        yield _rated("host copies the frame", series(wall(lambda: np.copyto(pinned.array, picture)), effort), nbytes)
+        for name, points in ((f"{count:,} vertices down", count + 68), ("68 landmarks down", 68)):
+            download = partial(cuda.download, pinned.pointer, device.pointer, 12 * points, stream)
+            yield _rated(name, series(bench.timed(download), effort), 12 * points)
+        for name, pointer in (("frame up, pinned", pinned.pointer), ("frame up, pageable", picture.ctypes.data)):
+            upload = partial(cuda.upload, device.pointer, pointer, nbytes, stream)
+            yield _rated(name, series(bench.timed(upload), effort), nbytes)
+
+
+def _rated(name: str, milliseconds: NDArray[np.float64], nbytes: int) -> Row:
+    rate = nbytes / max(float(np.median(milliseconds)), 1e-6) / 1e6
+    return row(name, milliseconds, kilobytes=round(nbytes / 1e3, 1), gigabytes_per_s=round(rate, 2))

@@ -1,0 +1,212 @@
+"""``python -m benchmarks gpu-report``: everything that can be measured on a CUDA machine, by one command, as one JSON file and one HTML page.
+
+It says what the machine is, runs the tests marked ``gpu``, builds engines of the shipped models with the TensorRT and TensorRT-RTX that are
+installed, and measures copies, kernels, launches and whole frames. Without either library, frames are measured round a position map that was
+made on the host. Every part runs in a process that may fail: then the report says so in one line, and the rest goes on. Exit code 1: some failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.clocks import Effort
+from benchmarks.gpu.frames import SETTINGS
+from benchmarks.gpu.page import TESTS, WITHOUT_NETWORK, page, text
+from benchmarks.gpu.worker import Result, Task, new_result, run_apart
+from benchmarks.records.machine import Watch, doubts
+from benchmarks.records.provenance import REPOSITORY, provenance, write_json
+from runtime.console.arguments import positive
+from runtime.cuda.driver import query_device
+from runtime.errors import FaceMeshError
+from runtime.models.shipped import SHIPPED_MODEL
+from runtime.storage.whole_files import whole_file, write_error
+
+FORMAT = 1
+KIND = "gpu-report"
+FRAMES, QUICK_FRAMES, QUICK_SECONDS = 1000, 200, 1.0
+WARM_UP_S, QUICK_WARM_UP_S = 0.5, 0.1
+PART_S, QUICK_PART_S = 180, 45  # one part may last so long, its process's start included
+BUILD_S, QUICK_BUILD_S = 600, 90
+TESTS_S, QUICK_TESTS_S = 600, 60
+MOST_LINES = 20  # of what the tests say
+SMI = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw", "power.limit", "temperature.gpu", "utilization.gpu")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """``python -m benchmarks gpu-report``."""
+    parser = subparsers.add_parser("gpu-report", help="everything on a CUDA machine", description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="for gpu-report.json and gpu-report.html")
+    parser.add_argument("--models", type=Path, nargs="+", default=[], metavar="MODEL.onnx", help="besides the shipped ones, for instance one in INT8")
+    parser.add_argument("--frames", type=positive, metavar="N", help=f"per figure ({FRAMES}; with --quick {QUICK_FRAMES})")
+    parser.add_argument("--quick", action="store_true", help="two minutes: fewer frames, the shipped model in FP16 alone")
+    parser.set_defaults(func=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    for model in args.models:
+        if not model.is_file():
+            raise FaceMeshError(f"{model}: no model file there; check --models, or leave it out for the shipped models")
+    query_device()  # or the error that says why there is none
+    _make_folder(args.output)
+    report = _Report(args)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            hidden = [Path(folder), REPOSITORY, *(model.resolve().parent for model in args.models), *(model.parent for model in args.models)]
+            for result in _results(args, Path(folder)):
+                report.add(_without_folders(result, hidden))
+        report.document["complete"] = True
+    finally:
+        report.finish()
+    print(f"\n{text(report.document)}\n\n{report.json} {report.html}")
+    return int(any(part["outcome"] == "failed" for part in report.document["parts"]))
+
+
+class _Report:
+    """The document as it grows, and its two files: the JSON is written after every part, so that nothing measured is lost."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.json, self.html = args.output / "gpu-report.json", args.output / "gpu-report.html"
+        self._watch = Watch()
+        self._before = _smi()
+        effort = {name: value for name, value in asdict(_effort(args)).items() if value != float("inf")}
+        kind = {"kind": KIND, "format": FORMAT, "complete": False, "quick": args.quick, "effort": effort}
+        self.document: dict[str, Any] = {**provenance(), **kind, "device": {}, "driver": None, "conditions": {}, "warnings": [], "parts": []}
+
+    def add(self, result: Result) -> None:
+        """Raises `FaceMeshError` where the files cannot be written, or the device cannot be used at all."""
+        said = {"measured": f"{result['seconds']:.1f} s"}.get(result["outcome"], f"{result['outcome']}: {result['reason']}")
+        if result["name"] == "device":
+            if result["outcome"] != "measured":
+                raise FaceMeshError(result["reason"])
+            self.document["device"] = result["facts"]
+        print(f"{result['group']}, {result['name']}: {said}", flush=True)
+        self.document["parts"].append({key: value for key, value in result.items() if key != "last"})
+        write_json(self.json, self.document)
+
+    def finish(self) -> None:
+        """Add what the machine did meanwhile, and write both."""
+        if not self.document["parts"]:
+            return
+        conditions = self._watch.finish()
+        for when, smi in (("before", self._before), ("after", _smi())):
+            conditions[when] |= {f"nvidia-smi {name}": value for name, value in smi.items()}
+        driver = conditions["after"].get("driver") or self._before.get("driver_version")
+        self.document |= {"conditions": conditions, "driver": driver, "warnings": doubts(conditions)}
+        write_json(self.json, self.document)
+        with whole_file(self.html) as file:
+            file.write(page(self.document).encode())
+
+
+def _results(args: argparse.Namespace, folder: Path) -> Iterator[Result]:
+    """All parts, the most telling first."""
+    first = Task("Machine", "device", "describe_device", {}, QUICK_PART_S)
+    effort, limit_s = asdict(_effort(args)), QUICK_PART_S if args.quick else PART_S
+    libraries: dict[str, list[str]] = {}
+    for result in run_apart([first]):
+        libraries = result["facts"].get("libraries", {})
+        yield result
+    builders = [name for name, modules in libraries.items() if any(not module.startswith("tensorrt_lean") for module in modules)]
+    yield gpu_tests(QUICK_TESTS_S if args.quick else TESTS_S)
+    alone = [Task(part.capitalize(), "all", part, {"effort": effort}, limit_s) for part in ("copies", "kernels", "launches")]
+    yield from run_apart([*alone, *_frame_tasks(WITHOUT_NETWORK, None, None, effort, limit_s)])
+    if not builders:
+        reason = "neither TensorRT nor TensorRT-RTX is installed: pip install 'facemesh-edge[trt]', or '[rtx]', for frames with a network"
+        yield new_result("Engines", "build", "left out", reason)
+    for model in _models(args):
+        for library in builders:
+            yield from _engine_results(model, library, folder, effort, limit_s, QUICK_BUILD_S if args.quick else BUILD_S)
+
+
+def _engine_results(model: Path, library: str, folder: Path, effort: dict[str, Any], limit_s: float, build_s: float) -> Iterator[Result]:
+    """Of one model with one library."""
+    engine, name = folder / f"{model.stem}.{library}.engine", f"{model.stem} with {library}"
+    task = Task("Engines", name, "build", {"model": str(model), "library": library, "output": str(engine)}, build_s)
+    print(f"building {name}, which may take minutes", flush=True)
+    for result in run_apart([task]):
+        yield result
+        if result["outcome"] == "measured":
+            yield from run_apart(_frame_tasks(f"Frames: {name} {result['facts']['version']}", engine, model, effort, limit_s))
+
+
+def _frame_tasks(group: str, engine: Path | None, model: Path | None, effort: dict[str, Any], limit_s: float) -> list[Task]:
+    """All that is measured of frames on one road."""
+    road = {"road": engine and str(engine)}
+    measured = {**road, "effort": effort}
+    return [
+        Task(group, "check", "check", {**road, "model": model and str(model)}, limit_s),
+        *(Task(group, setting, "frames", {**measured, "setting": setting}, limit_s) for setting in SETTINGS),
+        Task(group, "throughput", "throughput", measured, limit_s),
+        Task(group, "host's work", "host_work", measured, limit_s),
+        Task(group, "stages", "stages", measured, limit_s),
+    ]
+
+
+def gpu_tests(limit_s: float) -> Result:
+    """The tests marked ``gpu``, where this is a checkout that has them; their counts are the facts."""
+    files = [str(path) for path in sorted((REPOSITORY / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text(encoding="utf-8")]
+    if not files or find_spec("pytest") is None:
+        missing = "pytest is not installed" if files else "there is no folder tests beside benchmarks"
+        return new_result("Tests", TESTS, "left out", f"{missing}; run this in a checkout with the extra dev")
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--color=no", "-p", "no:cacheprovider", *files]
+    print("running the tests marked gpu", flush=True)
+    try:
+        done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        return new_result("Tests", TESTS, "failed", f"not done within {limit_s:g} s, so they were stopped; without --quick they have {TESTS_S} s")
+    lines = done.stdout.decode(errors="replace").strip().splitlines() or ["pytest said nothing"]
+    counts = {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|skipped|errors?)\b", lines[-1])}
+    notes = [line for line in lines if line.startswith(("FAILED", "ERROR", "SKIPPED"))][:MOST_LINES]
+    outcome = "measured" if done.returncode == 0 else "failed"
+    reason = "" if outcome == "measured" else f"pytest ended with {done.returncode}: {lines[-1].strip('= ')}"
+    return new_result("Tests", TESTS, outcome, reason, facts=counts, notes=notes)
+
+
+def _without_folders(result: Result, folders: list[Path]) -> Result:
+    """The same, with files named without the folders, which may tell the user's name."""
+
+    def shortened(line: str) -> str:
+        for folder in (folder for folder in folders if folder.is_absolute()):
+            line = line.replace(f"{folder}/", "")
+        return line
+
+    return {**result, "reason": shortened(result["reason"]), "notes": list(map(shortened, result["notes"]))}
+
+
+def _models(args: argparse.Namespace) -> list[Path]:
+    half = SHIPPED_MODEL.with_name("edge-fp16.onnx")
+    return list(dict.fromkeys(path.resolve() for path in (half, *([] if args.quick else [SHIPPED_MODEL]), *args.models)))
+
+
+def _effort(args: argparse.Namespace) -> Effort:
+    if args.quick:
+        return Effort(args.frames or QUICK_FRAMES, QUICK_SECONDS, QUICK_WARM_UP_S)
+    return Effort(args.frames or FRAMES, warm_up_s=WARM_UP_S)
+
+
+def _smi() -> dict[str, str]:
+    """What nvidia-smi tells, where there is one: NVML's package for Python, which `benchmarks.records.machine` asks, is not always installed."""
+    try:
+        command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(SMI)}", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    values = (value.strip() for value in done.stdout.partition("\n")[0].split(","))
+    return {name: value for name, value in zip(SMI, values, strict=False) if not value.startswith("[")}  # "[N/A]"
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.parent.is_dir():
+        raise FaceMeshError(f"{folder}: there is no folder {folder.parent}; create it or choose another place with -o")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise write_error(folder, error) from error

@@ -1,0 +1,97 @@
+"""What the parts of `benchmarks.gpu.gpu_report` measure on and with: a picture, faces in it, a position map, and the device with two events."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.cuda.errors import CudaError
+from runtime.cuda.interface import Cuda, Graph, Stream
+from runtime.cuda.open_cuda import open_cuda
+from runtime.errors import FaceMeshError
+from runtime.geometry.crop import crop_matrix
+from runtime.models.shipped import SHIPPED_PICTURE
+from runtime.models.spec import ModelSpec
+
+HEIGHT, WIDTH = 720, 1280
+NO_KERNELS = "runtime._native has no CUDA kernels for this device: install again where the CUDA toolkit (nvcc) is"
+
+
+class LeftOut(FaceMeshError):
+    """This machine cannot do the part, which is no failure."""
+
+
+def frame_720p() -> NDArray[np.uint8]:
+    """(720, 1280, 3) with texture everywhere."""
+    photo = cv2.imread(str(SHIPPED_PICTURE))
+    return np.ascontiguousarray(cv2.resize(photo, (WIDTH, WIDTH), interpolation=cv2.INTER_CUBIC)[100 : 100 + HEIGHT])
+
+
+def face_matrices(count: int, spec: ModelSpec) -> list[NDArray[np.float64]]:
+    """Crops (2, 3) of faces of 150 to 250 px all over that frame."""
+    rng = np.random.default_rng(0)
+    sides, places = rng.uniform(150, 250, count), rng.uniform((0, 0), (WIDTH - 250, HEIGHT - 250), (count, 2))
+    return [crop_matrix((x, y, x + side, y + side), spec.crop_scale, spec.input.size) for side, (x, y) in zip(sides, places, strict=True)]
+
+
+def face_map(spec: ModelSpec) -> NDArray[np.float32]:
+    """A position map made on the host, (3, M, M) or (M, M, 3) by the spec's layout: a dome over the whole crop."""
+    across = (np.arange(spec.output.size) + 0.5) / spec.output.size
+    x, y = np.meshgrid(across, across)
+    planes = np.stack([x, y, np.sin(np.pi * x) * np.sin(np.pi * y)]) * spec.input.size / spec.output.scale
+    return np.ascontiguousarray(planes if spec.input.layout == "NCHW" else planes.transpose(1, 2, 0), np.float32)
+
+
+class Bench:
+    """The device with a stream and two events; a context manager that closes them and all that was made with them."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Bench:
+        self.cuda: Cuda = self._stack.enter_context(open_cuda())
+        self.stream: Stream = self.cuda.stream()
+        self.first, self.last = self.cuda.event(timing=True), self.cuda.event(timing=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def timed(self, enqueue: Callable[[], object]) -> Callable[[], float]:
+        """A sample of what the device needs for the work, in milliseconds."""
+
+        def sample() -> float:
+            self.first.record(self.stream)
+            enqueue()
+            self.last.record(self.stream)
+            self.last.synchronize()
+            return self.last.elapsed_ms(self.first)
+
+        return sample
+
+    def graph(self, enqueue: Callable[[], object]) -> Graph | None:
+        """Of the work; None and a warning where none can be made."""
+        enqueue()
+        self.stream.synchronize()  # loaded, so that it can be captured
+        try:
+            return self.cuda.capture(self.stream, enqueue)
+        except CudaError as error:
+            if error.lost:
+                raise
+            warnings.warn(f"no CUDA graph can be made ({error})", RuntimeWarning, stacklevel=2)
+            return None
+
+    def uploaded(self, array: NDArray) -> int:
+        """Address of a copy of it on the device."""
+        content = np.ascontiguousarray(array).view(np.uint8).ravel()
+        device = self.cuda.device_buffer(content.nbytes)
+        with self.cuda.host_buffer(content.nbytes) as host:
+            host.array[:] = content
+            self.cuda.upload(device.pointer, host.pointer, content.nbytes, self.stream)
+            self.stream.synchronize()
+        return device.pointer

@@ -1,0 +1,59 @@
+"""What a peer is: something that turns a photograph and a face's box into a mesh, timed stage by stage."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from benchmarks.records.measured_faces import Face
+
+
+class Peer(Protocol):
+    """One row group of the table."""
+
+    name: str
+    note: str  # what of it was run
+    vertices: int
+    stages: tuple[str, ...]
+
+    def run(self, face: Face) -> tuple[list[float], NDArray | None]:
+        """Seconds of each stage (NaN: it did not find the face) and the landmarks (68, 2 or 3) px, None where it has not these 68."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class StagedPeer:
+    """A peer inside this process: each step takes what the one before returned, the first one the `Face`."""
+
+    name: str
+    note: str
+    vertices: int
+    steps: tuple[tuple[str, Callable[[Any], Any]], ...]
+    landmarks: Callable[[Any], NDArray]  # from what the last step returned; outside the timing
+    on_close: Callable[[], None] = field(default=lambda: None)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.steps)
+
+    def run(self, face: Face) -> tuple[list[float], NDArray | None]:
+        seconds, value = [], face
+        gc.disable()
+        try:
+            for _, step in self.steps:
+                start = time.perf_counter()
+                value = step(value)
+                seconds.append(time.perf_counter() - start)
+        finally:
+            gc.enable()
+        return seconds, self.landmarks(value)
+
+    def close(self) -> None:
+        self.on_close()

@@ -1,0 +1,172 @@
+"""``python -m benchmarks peers``: this runtime beside what people would use instead, on the same pictures, boxes and cores.
+
+The peers take turns, each with a block of faces, in an order that rotates. A turn begins with a pause, in which the threads of the peer
+before stop spinning, and two runs that do not count. Garbage collection is off while the clock runs. Decoding of the picture and face
+detection are left out. ``total`` is taken per face and is therefore not the sum of the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.accuracy.arguments import add_data_arguments
+from benchmarks.accuracy.labelled_faces import FaceSet, load_faces
+from benchmarks.accuracy.nme import point_nme, summarise
+from benchmarks.peers.interface import Peer
+from benchmarks.records.measured_faces import Face
+from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
+from runtime.console.arguments import positive
+from runtime.models.shipped import SHIPPED_MODEL
+from runtime.storage.whole_files import file_sha256
+
+BLOCK = 10  # faces of a turn
+SETTLE_S = 0.05  # OpenBLAS, for one, spins for 26 ms
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """``python -m benchmarks peers``."""
+    parser = subparsers.add_parser(
+        "peers", help="latency beside other programs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_data_arguments(parser)
+    parser.add_argument("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
+    parser.add_argument("--faces", type=positive, default=300, metavar="N", help="how many, evenly spread over the data (default: 300)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="of the networks (default: the cores that may be used)")
+    parser.add_argument("--interval-ms", type=float, default=0.0, metavar="MS", help="rest before every face, 33 as with a camera (default: 0)")
+    parser.add_argument("--mb05", type=Path, metavar="FILE.pth", help="3DDFA_V2's mb05_120x120.pth (default: models/ beside the data)")
+    parser.add_argument("--mediapipe-python", type=Path, metavar="PYTHON", help="interpreter of an environment with mediapipe==0.10.21")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
+    parser.set_defaults(func=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    check_writable(args.json)
+    from runtime.inference.onnx_runner import usable_cores
+
+    faces, threads = load_faces(args.data, args.face_model, limit=args.faces), args.threads or usable_cores()
+    openers, absent = _openers(args, faces, threads)
+    with ExitStack() as stack:
+        peers = []
+        for name, open_peer in openers.items():
+            try:
+                peers.append(stack.enter_context(closing(open_peer())))
+            except ModuleNotFoundError as error:
+                absent.append(f"{name}: not measured, needs {error.name}: pip install 'facemesh-edge[peers]'")
+        results = measure(peers, faces, args.interval_ms / 1000)
+    groups = [summary(peer, seconds, nme, faces) for peer, (seconds, nme) in zip(peers, results, strict=True)]
+    print(f"{len(faces)} faces of {args.data.name}, boxes of the labels, {threads} threads, {args.interval_ms:g} ms between faces")
+    print(format_groups(groups))
+    print("\n".join([*(f"{group['name']}: {group['note']}" for group in groups), *absent]))
+    if args.json:
+        engine, data = args.engine or SHIPPED_MODEL, {"faces": len(faces), "sha256": faces.sha256}
+        engine = {"file": engine.name, "sha256": file_sha256(engine)}
+        write_json(
+            args.json,
+            {**provenance(), "threads": threads, "interval_ms": args.interval_ms, "engine": engine, "data": data, "peers": groups, "absent": absent},
+        )
+
+
+def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[dict[str, Callable[[], Peer]], list[str]]:
+    """What to measure, each of which imports its libraries when it is called, and lines about what cannot be."""
+    weights = args.mb05 or args.data.parent / "models" / "mb05_120x120.pth"
+
+    def this_runtime() -> Peer:
+        from benchmarks.peers.this_runtime import runtime_peer
+
+        return runtime_peer(args.engine, threads)
+
+    def prnet() -> Peer:
+        from benchmarks.peers.prnet import prnet_peer
+
+        return prnet_peer(args.engine, threads)
+
+    def mb05() -> Peer:
+        from benchmarks.peers.mb05 import mb05_peer
+
+        return mb05_peer(weights, faces.model, threads)
+
+    def mediapipe() -> Peer:
+        from benchmarks.peers.mediapipe_peer import MediaPipePeer
+
+        return MediaPipePeer(args.mediapipe_python)
+
+    openers, absent = {"this runtime": this_runtime, "PRNet's steps": prnet}, []
+    for name, open_peer, given, option in (
+        ("3DDFA_V2 mb05", mb05, args.mb05 or weights.exists(), "--mb05"),
+        ("MediaPipe Face Mesh", mediapipe, args.mediapipe_python, "--mediapipe-python"),
+    ):
+        if given:
+            openers[name] = open_peer
+        else:
+            absent.append(f"{name}: not measured, give {option}")
+    return openers, absent
+
+
+def measure(peers: list[Peer], faces: FaceSet, interval_s: float = 0.0) -> list[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
+    """Per peer: seconds (faces, stages), NaN rows where it found nothing, and NME % (faces,) where it has the 68 landmarks."""
+    from runtime.console.progress import progress_bar
+
+    seconds = [np.full((len(faces), len(peer.stages)), math.nan) for peer in peers]
+    landmarks: list[list[NDArray]] = [[] for _ in peers]
+    blocks = range(0, len(faces), BLOCK)
+    for turn, start in enumerate(progress_bar(blocks, len(blocks), "block")):
+        block = [Face(faces.images[row], faces.labels.box[row]) for row in range(start, min(start + BLOCK, len(faces)))]
+        for number in ((turn + place) % len(peers) for place in range(len(peers))):
+            time.sleep(SETTLE_S)
+            for _ in range(2):
+                peers[number].run(block[0])
+            for row, face in enumerate(block, start):
+                time.sleep(interval_s)
+                seconds[number][row], points = peers[number].run(face)
+                if points is not None:
+                    landmarks[number].append(points[:, :2])
+    truth = faces.labels.pts68[:, :, :2]
+    errors = [point_nme(np.array(points), truth, faces.labels.box) if points else None for points in landmarks]
+    return list(zip(seconds, errors, strict=True))
+
+
+def summary(peer: Peer, seconds: NDArray[np.float64], nme: NDArray[np.float64] | None, faces: FaceSet) -> dict[str, Any]:
+    """What goes into table and JSON for one peer; with a single stage there is no total beside it."""
+    found = seconds[np.isfinite(seconds).all(axis=1)] * 1000
+    columns = dict(zip(peer.stages, found.T, strict=True))
+    if len(columns) > 1:
+        columns["total"] = found.sum(axis=1)
+    score = None if nme is None else summarise(nme, faces.bins)
+    return {
+        "name": peer.name,
+        "note": peer.note,
+        "faces": len(found),
+        "vertices": peer.vertices,
+        "stages": {name: _statistics(milliseconds, peer.vertices) for name, milliseconds in columns.items()},
+        "nme": None if score is None else {"mean": score.mean, "balanced": score.balanced},
+    }
+
+
+def _statistics(milliseconds: NDArray[np.float64], vertices: int) -> dict[str, float]:
+    if not len(milliseconds):
+        return dict.fromkeys(("median_ms", "p90_ms", "vertices_per_ms"), math.nan)
+    median = float(np.median(milliseconds))
+    return {"median_ms": median, "p90_ms": float(np.percentile(milliseconds, 90)), "vertices_per_ms": vertices / median}
+
+
+def format_groups(groups: list[dict[str, Any]]) -> str:
+    """The table as fixed-width text: a line per stage, the peer's own figures on its last line."""
+    lines = [("peer", "stage", "median ms", "p90 ms", "vertices/ms", "vertices", "faces", "NME % mean", "balanced")]
+    for group in groups:
+        nme = group["nme"]
+        scores = ("–", "–") if nme is None else (two_digits(nme["mean"]), two_digits(nme["balanced"]))
+        *_, last = group["stages"]
+        for i, (stage, figures) in enumerate(group["stages"].items()):
+            own = (f"{group['vertices']:,}", str(group["faces"]), *scores) if stage == last else ("",) * 4
+            numbers = (f"{figures['median_ms']:.3f}", f"{figures['p90_ms']:.3f}", f"{figures['vertices_per_ms']:,.0f}")
+            lines.append((group["name"] if i == 0 else "", stage, *numbers, *own))
+    return text_table(lines, left=2)

@@ -1,0 +1,79 @@
+"""PRNet's published Python steps (Feng et al., ECCV 2018; MIT licence) around this runtime's network. Home of scikit-image.
+
+The steps are those of its ``api.PRN``: `process` for a face whose landmark box is known, `get_vertices` and `get_landmarks`. A network
+whose map is smaller than the topology's grid gets it enlarged by ``cv2.resize`` first, which PRNet's own network does not need.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from skimage.transform import SimilarityTransform, estimate_transform, warp
+
+from benchmarks.peers.interface import StagedPeer
+from benchmarks.records.measured_faces import Face
+from runtime.families.uv_topology import UVTopology, load_topology
+from runtime.inference.interface import Runner
+from runtime.inference.open_runner import open_runner
+
+
+class PRNetSteps:
+    """Crop, network and decode around an open runner."""
+
+    def __init__(self, runner: Runner, topology: UVTopology) -> None:
+        self._runner, self._topology = runner, topology
+
+    def crop(self, face: Face) -> tuple[NDArray[np.float64], SimilarityTransform]:
+        """(S, S, 3) float64 0..1 in the network's colour order, and the transform that made it."""
+        spec = self._runner.spec
+        image = face.image[:, :, ::-1] if spec.input.colour_order == "RGB" else face.image
+        left, top, right, bottom = (float(value) for value in face.box_xyxy)
+        old_size = (right - left + bottom - top) / 2
+        centre = np.array([right - (right - left) / 2.0, bottom - (bottom - top) / 2.0])
+        size = int(old_size * spec.crop_scale)
+        source = np.array([centre + (-size / 2, -size / 2), centre + (-size / 2, size / 2), centre + (size / 2, -size / 2)])
+        last = spec.input.size - 1
+        transform = estimate_transform("similarity", source, np.array([[0, 0], [0, last], [last, 0]]))
+        return warp(image / 255.0, transform.inverse, output_shape=(spec.input.size, spec.input.size)), transform
+
+    def network(self, crop: tuple[NDArray[np.float64], SimilarityTransform]) -> tuple[NDArray[np.float32], SimilarityTransform]:
+        """The position map (M, M, 3) in px of the crop."""
+        runner, (image, transform) = self._runner, crop
+        low, high = runner.spec.input.value_range
+        is_nchw = runner.spec.input.layout == "NCHW"
+        runner.input[0] = (image * (high - low) + low).transpose(2, 0, 1) if is_nchw else image * (high - low) + low
+        output = runner.infer(1)[0] * runner.spec.output.scale
+        return output.transpose(1, 2, 0) if is_nchw else output, transform
+
+    def decode(self, output: tuple[NDArray[np.float32], SimilarityTransform]) -> tuple[NDArray, NDArray]:
+        """Vertices (V, 3) and landmarks (68, 3) in px of the photograph."""
+        cropped, transform = output
+        side = self._topology.resolution
+        if cropped.shape[0] != side:
+            cropped = cv2.resize(np.ascontiguousarray(cropped), (side, side), interpolation=cv2.INTER_LINEAR)
+        points = np.reshape(cropped, [-1, 3]).T
+        z = points[2].copy() / transform.params[0, 0]
+        points[2] = 1
+        points = np.vstack((np.dot(np.linalg.inv(transform.params), points)[:2], z))
+        grid = np.reshape(points.T, [side, side, 3])
+        flat = np.reshape(grid, [side**2, -1])
+        rows, columns = np.divmod(self._topology.landmark_indices, side)
+        return flat[self._topology.face_indices], grid[rows, columns]
+
+
+def prnet_peer(engine: Path | None, threads: int) -> StagedPeer:
+    """PRNet's steps around the shipped model or ``engine``."""
+    runner = open_runner(engine, max_batch=1, threads=threads)
+    topology = load_topology(runner.spec.topology)
+    steps = PRNetSteps(runner, topology)
+    return StagedPeer(
+        name="PRNet's steps",
+        note="the same model; crop and decode as published (scikit-image, NumPy)",
+        vertices=len(topology.face_indices),
+        steps=(("crop", steps.crop), ("network", steps.network), ("decode", steps.decode)),
+        landmarks=lambda mesh: mesh[1],
+        on_close=runner.close,
+    )

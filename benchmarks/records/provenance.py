@@ -1,0 +1,112 @@
+"""What every measurement is filed with: the command, the machine and the versions; and the file it goes into."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from benchmarks.records.machine import identity
+from runtime.errors import FaceMeshError
+from runtime.storage.whole_files import whole_file
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LIBRARIES = (
+    *("numpy", "onnx", "onnxruntime", "torch", "scikit-image"),
+    *("tensorrt", "tensorrt-lean", "tensorrt-rtx", "pycuda", "cuda-python", "nvidia-ml-py", "jetson-stats"),
+)
+
+
+def provenance() -> dict[str, Any]:
+    """Command line, commit, machine and library versions; nothing that names the user or the host."""
+    machine = identity()
+    if hasattr(os, "getloadavg"):
+        machine["load_average"] = round(os.getloadavg()[0], 2)  # over the last minute; what else runs makes latencies worthless
+    versions = {"python": platform.python_version(), "opencv": cv2.__version__}
+    return {
+        "command": shlex.join(["python", "-m", "benchmarks", *map(_without_folders, sys.argv[1:])]),
+        "commit": commit(),
+        "machine": machine,
+        "versions": versions | {name: version for name in LIBRARIES if (version := _version(name))},
+    }
+
+
+def commit(repository: Path = REPOSITORY) -> dict[str, Any] | None:
+    """The revision that runs and whether files were changed since; None outside a git repository."""
+    if not (repository / ".git").exists():
+        return None
+    try:
+        revision, changes = (git(repository, *command) for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")))
+    except FaceMeshError:  # no git, no commit yet, or somebody else's repository
+        return None
+    return {"revision": revision, "dirty": bool(changes)}
+
+
+def git(repository: Path, *command: str) -> str:
+    """What git prints, without the line's end. Raises `FaceMeshError` with git's own words."""
+    try:
+        done = subprocess.run(["git", "-C", str(repository), *command], capture_output=True, text=True, check=True)
+    except OSError as error:
+        raise FaceMeshError(f"git cannot be run ({error.strerror}); install it") from None
+    except subprocess.CalledProcessError as error:
+        raise FaceMeshError(f"git {command[0]}: {(error.stderr.strip().splitlines() or ['failed'])[0]}") from None
+    return done.stdout.strip()
+
+
+def check_writable(path: Path | None) -> None:
+    """Refuse a JSON path in a folder that is not there, before the measurement instead of after it."""
+    if path is not None and not path.parent.is_dir():
+        raise FaceMeshError(f"{path}: there is no folder {path.parent}; create it or choose another --json file")
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write ``document`` whole or not at all; numbers that are not finite become null."""
+    with whole_file(path) as file:
+        file.write((json.dumps(plain(document), indent=1, allow_nan=False) + "\n").encode())
+
+
+def text_table(rows: Sequence[Sequence[str]], left: int) -> str:
+    """Fixed-width columns, two spaces apart; the first ``left`` are aligned to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def two_digits(value: float) -> str:
+    """A number of a table; – where there is none."""
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
+def plain(value: Any) -> Any:
+    """``value`` for JSON: numbers that are not finite become None."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _without_folders(argument: str) -> str:
+    """An argument of the command line without the folders of an absolute path, which may hold the user's name."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{option}{equals}{Path(value).name}" if Path(value).is_absolute() else argument
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

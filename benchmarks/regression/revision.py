@@ -1,0 +1,93 @@
+"""Revisions of this repository, built side by side: exported, compiled as a user would, and kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from benchmarks.records.provenance import REPOSITORY, git
+from runtime.errors import FaceMeshError
+
+CACHE = REPOSITORY / "build" / "revisions"  # git ignores it, 'make clean' removes it
+INPUTS = ("runtime", "CMakeLists.txt", "pyproject.toml")  # what decides how fast a revision is
+BUILD_TIMEOUT_S = 900
+
+
+class RevisionError(FaceMeshError):
+    """There is no such revision, or it cannot be built or run."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}")
+        self.name = name
+
+
+def export_revision(repository: Path, revision: str, folder: Path) -> None:
+    """The files of a revision as it was committed."""
+    try:
+        git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    except FaceMeshError:
+        raise RevisionError(revision, "is no revision here: a shallow checkout, or no git repository at all") from None
+    archive = folder.with_suffix(".tar")
+    git(repository, "archive", "--format=tar", f"--output={archive}", revision)
+    with tarfile.open(archive) as files:
+        files.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    archive.unlink()
+
+
+def export_working_tree(repository: Path, folder: Path) -> None:
+    """The files as they lie, those included that git does not know yet; not those that it ignores."""
+    names = git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, names):
+        if (source := repository / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, folder / name)
+
+
+def source_key(folder: Path, with_cuda: bool) -> str:
+    """The same for two exports whose runtime is the same, on this machine and interpreter."""
+    digest = hashlib.sha256(f"{platform.machine()} {sys.implementation.cache_tag} {with_cuda}".encode())
+    for path in sorted(path for name in INPUTS for path in _files(folder / name)):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def build(folder: Path, name: str, with_cuda: bool, cache: Path = CACHE) -> Path:
+    """Install an exported revision into a folder of its own, from which ``runtime`` can be imported; a second call finds it there.
+
+    ``name`` is what errors call it. Raises `RevisionError`.
+    """
+    target = cache / source_key(folder, with_cuda)
+    if target.is_dir():
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, suffix=".part") as part:
+        command = [sys.executable, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--target", f"{part}/new", str(folder)]
+        if not with_cuda:  # compiling the kernels takes minutes
+            command += ["--config-settings=cmake.define.FACEMESH_CUDA=OFF"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise RevisionError(name, f"cannot be built: {error}") from None
+        if done.returncode != 0:
+            raise RevisionError(name, f"cannot be built: {_reason(done.stderr)}")
+        os.replace(f"{part}/new", target)
+    return target
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file() and "__pycache__" not in item.parts]
+
+
+def _reason(errors: str) -> str:
+    """The line of pip's many that says most."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    telling = [line for line in lines if "error" in line.lower() and not line.startswith(("error: subprocess-exited", "× "))]
+    return (telling or lines or ["pip failed"])[0][:300]

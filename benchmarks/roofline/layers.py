@@ -1,0 +1,123 @@
+"""The layers of a network as a roofline sees them: how much each multiplies, and how many numbers it reads and writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime.errors import FaceMeshError
+
+if TYPE_CHECKING:
+    import onnx
+
+QUANTISED_OPERATORS = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or matrix product of one picture: ``groups`` matrices (channels_in, channels_out), each applied ``positions`` times.
+
+    Convolution: a position is an output pixel and a tap of the kernel. Transposed convolution: an input pixel and a tap. Gemm: a row.
+    """
+
+    name: str
+    operator: str
+    groups: int
+    channels_in: int  # of one group
+    channels_out: int  # of one group
+    positions: int
+    weights: int  # numbers
+    inputs: int  # numbers
+    outputs: int  # numbers
+    is_quantised: bool = False  # reads DequantizeLinear
+
+    @property
+    def multiply_adds(self) -> int:
+        """Those that count, without padding."""
+        return self.groups * self.positions * self.channels_in * self.channels_out
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Every channel for itself: no matrix for a tensor core to multiply."""
+        return self.groups > 1 and self.channels_in == 1
+
+    def multiply_adds_by_blocks(self, block: int) -> int:
+        """Those that tensor cores do, which multiply ``block`` by ``block`` channels at once; depthwise layers do not run on them."""
+        if self.is_depthwise:
+            return self.multiply_adds
+        return self.groups * self.positions * round_up(self.channels_in, block) * round_up(self.channels_out, block)
+
+
+def round_up(value: int, block: int) -> int:
+    """The next multiple of ``block``."""
+    return -(-value // block) * block
+
+
+def read_layers(path: Path) -> list[Layer]:
+    """The layers of the ONNX model in ``path``: FP32, FP16 or with Q/DQ. Raises `FaceMeshError` when it is none or sizes are unknown."""
+    from export.engines.engine_source import read_onnx
+
+    _, model = read_onnx(path)
+    return model_layers(model, str(path))
+
+
+def model_layers(model: onnx.ModelProto, where: str) -> list[Layer]:
+    """The layers of ``model``, one picture at a time; ``where`` it came from is for the errors."""
+    from export.graphs.summary import WEIGHTED, tensor_shapes
+
+    shapes, constants = tensor_shapes(model), _constants(model.graph)
+    dequantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    layers = []
+    for node in model.graph.node:
+        if node.op_type in QUANTISED_OPERATORS:
+            raise FaceMeshError(f"{where}: {node.op_type} is a form for CPUs; give a model with QuantizeLinear and DequantizeLinear")
+        if node.op_type in WEIGHTED:
+            if len(node.input) < 2:
+                raise FaceMeshError(f"{where}: the {node.op_type} {node.name} has no weights; the file is damaged, export it again")
+            if unknown := [name for name in (*node.input[:2], node.output[0]) if name not in shapes]:
+                raise FaceMeshError(f"{where}: the size of {unknown[0]} is not known before run time; export the model with fixed picture sizes")
+            layers.append(_layer(node, shapes, constants, dequantised))
+    if not layers:
+        raise FaceMeshError(f"{where}: no convolution and no matrix product in it; is it a network?")
+    return layers
+
+
+def _layer(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]], constants: set[str], dequantised: set[str]) -> Layer:
+    data, weight, output = (shapes[name] for name in (*node.input[:2], node.output[0]))
+    groups = _integer(node, "group", 1)
+    if node.op_type == "Conv":
+        channels_in, channels_out = weight[1], weight[0] // groups
+        positions = output[0] * math.prod(output[2:]) * math.prod(weight[2:])
+    elif node.op_type == "ConvTranspose":
+        channels_in, channels_out = weight[0] // groups, weight[1]
+        positions = data[0] * math.prod(data[2:]) * math.prod(weight[2:])
+    else:
+        channels_in, channels_out = data[0 if _integer(node, "transA", 0) else -1], output[-1]
+        positions = math.prod(output[:-1])
+    is_constant = node.input[1] in constants
+    return Layer(
+        **{"name": node.name or node.output[0], "operator": node.op_type, "groups": groups},
+        **{"channels_in": channels_in, "channels_out": channels_out, "positions": positions},
+        weights=math.prod(weight) if is_constant else 0,
+        inputs=math.prod(data) + (0 if is_constant else math.prod(weight)),
+        outputs=math.prod(output),
+        is_quantised=node.input[0] in dequantised and node.input[1] in dequantised,
+    )
+
+
+def _constants(graph: onnx.GraphProto) -> set[str]:
+    """Tensors that do not depend on the picture, as far as layers read them."""
+    from export.graphs.summary import RETYPES
+
+    constants = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" or (node.op_type in RETYPES and node.input[0] in constants):
+            constants.update(node.output)
+    return constants
+
+
+def _integer(node: onnx.NodeProto, name: str, default: int) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)

@@ -1,0 +1,44 @@
+"""The sensitivity of layers as a picture. Home of matplotlib."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+from matplotlib import pyplot
+
+from calibration.ranges.table import CalibrationTable
+from runtime.storage.whole_files import whole_file
+
+if TYPE_CHECKING:
+    from calibration.accuracy.sensitivity import LayerLoss
+
+matplotlib.use("Agg")
+
+
+def draw_losses(losses: Sequence[LayerLoss], picture: Path) -> None:
+    """A bar per layer, the most sensitive at the top, to a PNG."""
+    figure, axes = pyplot.subplots(figsize=(8, 1 + 0.18 * len(losses)), layout="constrained")
+    axes.barh([loss.layer for loss in losses], [loss.shift_px for loss in losses])
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=6)
+    axes.margins(y=0.01)
+    axes.set(xlabel="shift of the 68 landmarks with this layer alone in INT8 [px of the crop]")
+    axes.grid(axis="x", alpha=0.3)
+    with whole_file(picture) as file:
+        figure.savefig(file, dpi=120, format="png")
+    pyplot.close(figure)
+
+
+def write_losses(losses: Sequence[LayerLoss], table: CalibrationTable, path: Path) -> None:
+    """``path`` gets the figures as JSON, and a chart beside it the suffix .png."""
+    pass
+
+    document = {"model_sha256": table.model_sha256, "method": table.method, "layers": [dataclasses.asdict(loss) for loss in losses]}
+    with whole_file(path) as file:
+        file.write((json.dumps(document, indent=1) + "\n").encode())
+    draw_losses(losses, path.with_suffix(".png"))

@@ -1,0 +1,94 @@
+"""Which tensors of a graph can have their channels scaled together, so that the network computes the same.
+
+    A ─ relu ─┬─ B ─ … ─ C ─┐             one group: what A and C put out and all that ReLU and Add make of it;
+              └──────────── Add ─ relu ─ D   A and C make it, B and D read it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from calibration.precision.graph_view import Graph, attribute, is_plain
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Tensors with the same channels on axis 1. Scaling one of them scales all."""
+
+    tensors: list[str] = field(default_factory=list)  # in the order of the graph
+    makers: list[onnx.NodeProto] = field(default_factory=list)  # layers and normalisations with constants on the axis of their outputs
+    readers: list[onnx.NodeProto] = field(default_factory=list)
+
+
+def channel_groups(graph: Graph) -> Iterator[ChannelGroup]:
+    """The groups whose makers and readers can all take a factor per channel up; no input or output of the model is in one."""
+    parent: dict[str, str] = {}
+
+    def root(tensor: str) -> str:
+        while (above := parent.setdefault(tensor, tensor)) != tensor:
+            tensor = above
+        return tensor
+
+    def tie(*tensors: str) -> None:
+        for tensor in tensors[1:]:
+            parent[root(tensor)] = root(tensors[0])
+
+    fixed = {*graph.inputs, *graph.outputs}
+    for node in graph.nodes:
+        sources = [name for name in node.input if name not in graph.constants]
+        if node.op_type in ("Relu", "LeakyRelu") or (node.op_type == "Add" and len(sources) == 2) or _is_flattening(graph, node):
+            tie(node.output[0], *sources)
+        elif not (len(sources) == 1 and (node.op_type == "BatchNormalization" or _scales(graph, node))):
+            fixed.update(sources, node.output)
+    barred, groups = {root(name) for name in fixed}, {}
+    for name in graph.producer:
+        if root(name) not in barred:
+            groups.setdefault(root(name), ChannelGroup()).tensors.append(name)
+    for node in graph.nodes:
+        if node.op_type == "BatchNormalization" or _scales(graph, node):
+            for name, nodes in ((node.output[0], "makers"), (node.input[0], "readers")):
+                if root(name) in groups:
+                    getattr(groups[root(name)], nodes).append(node)
+    yield from (group for group in groups.values() if group.makers and group.readers)
+
+
+def is_depthwise(graph: Graph, node: onnx.NodeProto) -> bool:
+    """One filter per channel, which takes its channel's factor up at no cost."""
+    dims = graph.constants[node.input[1]].dims
+    return node.op_type == "Conv" and dims[1] == 1 and attribute(node, "group", 1) == dims[0] > 1
+
+
+def output_axis(node: onnx.NodeProto) -> int:
+    """The axis of a layer's weights that runs over what it puts out."""
+    return 1 if node.op_type == "Gemm" and not attribute(node, "transB", 0) else 0
+
+
+def input_axis(graph: Graph, node: onnx.NodeProto) -> int:
+    """The axis of a layer's weights that runs over what it reads."""
+    return 0 if is_depthwise(graph, node) else 1 - output_axis(node)
+
+
+def _scales(graph: Graph, node: onnx.NodeProto) -> bool:
+    """A Conv or Gemm of plain form with constant weights and bias."""
+    if node.op_type not in ("Conv", "Gemm") or not is_plain(node) or not all(name in graph.constants for name in node.input[1:]):
+        return False
+    if not graph.is_layer(node):
+        return False
+    return attribute(node, "group", 1) == 1 or is_depthwise(graph, node)
+
+
+def _is_flattening(graph: Graph, node: onnx.NodeProto) -> bool:
+    """A Reshape from a convolution to a Gemm that takes as many features as there are channels: each is one channel still."""
+    if node.op_type not in ("Reshape", "Flatten"):
+        return False
+    maker, reader = graph.producer.get(node.input[0]), graph.single_reader(node.output[0])
+    if maker is None or reader is None or maker.op_type != "Conv" or reader.op_type != "Gemm":
+        return False
+    if not (_scales(graph, maker) and _scales(graph, reader)):
+        return False
+    return graph.constants[maker.input[1]].dims[0] == graph.constants[reader.input[1]].dims[1 - output_axis(reader)]

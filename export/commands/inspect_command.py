@@ -1,0 +1,104 @@
+"""``python -m export inspect``: what an ONNX file or an engine is, without running either."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from runtime.cuda.driver import Device, find_device
+from runtime.errors import FaceMeshError
+from runtime.inference.trt.libraries import choose
+from runtime.models.manifest import EngineManifest
+from runtime.models.spec import ModelSpec, load_spec
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "inspect",
+        help="tell what a model or an engine is",
+        description="ONNX: spec, GFLOP, bytes, and every layer with weights: name, operator, shape, type. "
+        "Engine: its manifest, and whether this machine can run it. Neither is run or loaded.",
+    )
+    parser.add_argument("file", type=Path, help="model.onnx or model.engine")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print it."""
+    lines = _onnx_lines(args.file) if args.file.suffix.lower() == ".onnx" else _engine_lines(args.file)
+    print("\n".join(lines))
+
+
+def _engine_lines(path: Path) -> list[str]:
+    """The manifest, once it is sure that it is that of the engine."""
+    manifest = EngineManifest.load_for(path)
+    device = find_device()
+    library, reason = choose(manifest, device)
+    found = f"{manifest.library} not installed" if library is None else f"{library.__name__.replace('_', '-')} {library.__version__}"
+    return [
+        f"{path}: {path.stat().st_size:,} bytes, {manifest.spec.precision} engine",
+        f"  built       {manifest.created} {f'on {manifest.device}' if manifest.device else 'without a device'}",
+        f"  library     {manifest.library} {manifest.version}",
+        f"  runs on     compute capability {', '.join(manifest.compute_capabilities)}{_dla_text(manifest)}",
+        f"  batch       {manifest.batch[0]} to {manifest.batch[2]}, fastest at {manifest.batch[1]}",
+        *_spec_lines(manifest.spec),
+        f"  SHA-256     {manifest.engine_sha256} engine",
+        f"              {manifest.spec.onnx_sha256} ONNX",
+        f"  command     {manifest.command}",
+        f"  here        {found}, {_device_text(device)}",
+        "  verdict     runs on this machine" if reason is None else f"  verdict     does not run on this machine: {reason}",
+    ]
+
+
+def _onnx_lines(path: Path) -> list[str]:
+    """The graph, and the spec if one belongs to it."""
+    from export.engines.engine_source import precision_of, read_onnx, weight_types
+    from export.graphs.summary import summarise, weighted_layers
+
+    data, model = read_onnx(path)
+    summary = summarise(model)
+    gflop = "–" if summary.gflop is None else f"{summary.gflop:.3g}"
+    try:
+        spec = [*_spec_lines(load_spec(path)), "  spec        belongs to this file"]
+    except FaceMeshError as error:
+        spec = [f"  spec        {error}"]
+    return [
+        f"{path}: {len(data):,} bytes, {precision_of(model)} model",
+        f"  network     {summary.nodes} nodes, {summary.parameters:,} parameters, {gflop} GFLOP for one face",
+        f"  layers      {_counts(summary.operators)}",
+        f"  weights     {_counts(weight_types(model))}",
+        *spec,
+        f"  SHA-256     {hashlib.sha256(data).hexdigest()}",
+        *_layer_lines(weighted_layers(model)),
+    ]
+
+
+def _layer_lines(layers: Sequence[tuple[str, ...]]) -> list[str]:
+    """One line per layer, in columns."""
+    widths = [max(map(len, column)) for column in zip(*layers, strict=True)]
+    rows = ("  ".join(map(str.ljust, layer, widths)).rstrip() for layer in layers)
+    return [f"  {'' if index else 'weighted':12}{row}" for index, row in enumerate(rows)]
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    """{"Conv": 3, "Relu": 2} -> "3 Conv, 2 Relu", the most frequent first."""
+    return ", ".join(f"{count} {name}" for name, count in sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _spec_lines(spec: ModelSpec) -> list[str]:
+    low, high = spec.input.value_range
+    return [
+        f"  model       {spec.name}, {spec.family}, {spec.precision}, crop {spec.crop_scale:g} x box, topology {spec.topology}",
+        f"  input       {spec.input.name}: {spec.input.size} px, {spec.input.layout}, {spec.input.colour_order}, {low:g} to {high:g}",
+        f"  output      {spec.output.name}: {spec.output.size} px, x {spec.output.scale:g} = px of the crop",
+    ]
+
+
+def _device_text(device: Device | None) -> str:
+    return "no CUDA device" if device is None else f"{device.name} of compute capability {device.compute_capability}"
+
+
+def _dla_text(manifest: EngineManifest) -> str:
+    return "" if manifest.dla_core is None else f", DLA core {manifest.dla_core}"

@@ -1,0 +1,105 @@
+"""A graph as it was exported -> one that computes the same and runs faster. Every step is checked; one that fails the check is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxsim
+from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from export.graphs.model_file import with_unique_names
+from export.graphs.verify import run_model
+from export.passes import (
+    absorb_crop,
+    absorb_padding,
+    block_narrow,
+    flip_transposed,
+    fold_batch_norm,
+    fold_constants,
+    split_batch_norm,
+    subpixel_transposed,
+)
+from runtime.errors import FaceMeshError
+
+# The order matters: padding is read as numbers, crops go before normalisation can be folded, and the fold needs a layer that is still one node.
+PASSES = (fold_constants, absorb_padding, absorb_crop, flip_transposed, fold_batch_norm, split_batch_norm, subpixel_transposed, block_narrow)
+TOLERANCE = 1e-5  # output units, for outputs up to 1
+ROUNDING_FACTOR = 4  # a network that amplifies rounding may differ by so many times what another order of the same sums makes
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of one rewrite that changed the graph."""
+
+    name: str
+    difference: float  # largest, output units, against the model before any step; NaN where it does not run
+    allowed: float  # what the difference may reach
+    dropped: str | None = None  # why it was left out
+
+
+def rewrite(
+    model: onnx.ModelProto, images: NDArray[np.float32], output: str, passes: Sequence[ModuleType] = PASSES
+) -> tuple[onnx.ModelProto, list[Step]]:
+    """Run the passes and then onnxsim, comparing the tensor ``output`` on ``images`` after each.
+
+    Returns the new model and the steps that changed something, those dropped among them. Raises `FaceMeshError` when ``model`` itself
+    does not run.
+    """
+    current = with_unique_names(model)
+    expected = run_model(current, images, output)
+    rounding = float(np.abs(run_model(current, images, output, optimised=False) - expected).max())
+    tolerance = max(TOLERANCE * max(1.0, float(np.abs(expected).max())), ROUNDING_FACTOR * rounding)
+    steps: list[Step] = []
+    todo: list[tuple[str, Callable[[onnx.ModelProto], onnx.ModelProto | None]]]
+    todo = [(module.__name__.rpartition(".")[2], lambda before, module=module: _apply(module, before)) for module in passes]
+    for name, change in [*todo, ("onnxsim", _simplify)]:
+        step, candidate = _attempt(name, change, current, lambda changed: np.abs(run_model(changed, images, output) - expected).max(), tolerance)
+        if step is not None:
+            steps.append(step)
+        current = candidate
+    return current, steps
+
+
+def _attempt(
+    name: str,
+    change: Callable[[onnx.ModelProto], onnx.ModelProto | None],
+    current: onnx.ModelProto,
+    distance: Callable[[onnx.ModelProto], np.floating],
+    tolerance: float,
+) -> tuple[Step | None, onnx.ModelProto]:
+    """One step: what became of it (None: nothing to do) and the model to go on with."""
+    try:
+        candidate = change(current)
+        if candidate is None:
+            return None, current
+        onnx.checker.check_model(candidate, full_check=True)
+        difference = float(distance(candidate))
+    except FaceMeshError as error:
+        return Step(name, float("nan"), tolerance, str(error)), current
+    except Exception as error:  # a rewrite is an offer: whatever goes wrong in it, the model without it is good
+        reason = " ".join(str(error).split())[:300]
+        return Step(name, float("nan"), tolerance, f"{type(error).__name__}: {reason}"), current
+    if not difference <= tolerance:
+        return Step(name, difference, tolerance, f"outputs differ by {difference:.2g}, allowed are {tolerance:.2g}"), current
+    return Step(name, difference, tolerance), candidate
+
+
+def _apply(module: ModuleType, before: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The model after one pass, without nodes and constants that nothing reads; None where the pass found nothing and there were none such."""
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(before))
+    changed = module.run(model)
+    removed = RemoveUnusedNodesPass()(model).modified
+    return ir.to_proto(model) if changed or removed else None
+
+
+def _simplify(before: onnx.ModelProto) -> onnx.ModelProto | None:
+    """What onnxsim makes of it; None where it finds nothing to do."""
+    after, _ = onnxsim.simplify(before)
+    same = [node.op_type for node in after.graph.node] == [node.op_type for node in before.graph.node]
+    return None if same else after

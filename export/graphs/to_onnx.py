@@ -1,0 +1,96 @@
+"""A network of `training.networks` -> ONNX, as plain as the exporter writes it, and its `ModelSpec`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from export.graphs.model_file import at_opset
+from export.graphs.verify import run_model, verification_images
+from runtime.models.spec import InputSpec, ModelSpec, OutputSpec
+
+EXPORTER_OPSET = 18  # the lowest that PyTorch's exporter writes by itself
+INPUT_NAME, OUTPUT_NAME = "image", "position_map"
+
+
+def to_onnx(network: nn.Module, name: str) -> onnx.ModelProto:
+    """Export ``network``: input ``image`` (N, 3, S, S) float32, output ``position_map`` (N, 3, M, M) float32, N free.
+
+    The same weights give the same bytes: nothing of the exporting machine is left in the model.
+    """
+    network = network.eval().to(memory_format=torch.contiguous_format)
+    example = torch.zeros(2, 3, network.input_size, network.input_size)
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
+            opset_version=EXPORTER_OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    model = program.model_proto
+    model.graph.name = name
+    _forget_origin(model)
+    return at_opset(model)
+
+
+def network_spec(network: nn.Module, name: str) -> ModelSpec:
+    """What the runtime must know about an FP32 export of ``network``; the SHA-256 is filled in when the file is written."""
+    return ModelSpec(
+        name=name,
+        family="position_map",
+        input=InputSpec(INPUT_NAME, network.input_size, "NCHW", network.colour_order, tuple(network.value_range)),
+        output=OutputSpec(OUTPUT_NAME, network.output_size, network.output_scale),
+        crop_scale=network.crop_scale,
+        topology="uv_topology.npz",
+        precision="fp32",
+        onnx_sha256="",
+    )
+
+
+def check_export(network: nn.Module, model: onnx.ModelProto, spec: ModelSpec) -> float:
+    """Largest difference between ``network`` in PyTorch and its export in ONNX Runtime, output units."""
+    images = verification_images(spec.input, spec.crop_scale)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images)).numpy()
+    return float(np.abs(run_model(model, images, spec.output.name) - expected).max())
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
+    """Remove the traces of source files that the exporter leaves."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    graph = model.graph
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    for item in [*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer]:
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints progress and remarks on libraries that are not installed; what goes wrong arrives as an exception."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,98 @@
+"""Do two models compute the same? In output units and in pixels of the crop, on pictures that make the outputs vary. Runs ONNX Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from runtime.errors import FaceMeshError
+from runtime.families.position_map import Decoder
+from runtime.families.uv_topology import ASSETS, load_topology
+from runtime.geometry.crop import crop_into, crop_matrix
+from runtime.models.spec import InputSpec, ModelSpec
+
+PHOTOGRAPH = ASSETS / "astronaut.jpg"
+PHOTOGRAPH_BOX = (179.2, 88.4, 270.2, 176.2)  # tight box of the 68 landmarks, px
+VIEWS = ((1.0, 0, 0), (1.25, 9, -6), (0.85, -7, 8))  # side of the box relative to the tight one, shift right and down in px
+NOISE_CELL_PX = 16
+LEAST_SPREAD_PX = 0.1  # between the outputs of a live network; every check passes on a dead one
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the outputs of two models are apart on the same pictures."""
+
+    largest: float  # of any number of the position map, output units
+    mean_px: float  # distances of vertices in space, pixels of the crop
+    p99_px: float
+    max_px: float
+    landmarks_px: float  # mean distance of the 68 landmarks
+
+    def __str__(self) -> str:
+        vertices = f"vertices {self.mean_px:.2g} px mean, {self.p99_px:.2g} p99, {self.max_px:.2g} max; landmarks {self.landmarks_px:.2g} mean"
+        return f"{self.largest:.2g} in output units; {vertices}"
+
+
+def verification_images(spec: InputSpec, crop_scale: float) -> NDArray[np.float32]:
+    """(4, 3, S, S) or (4, S, S, 3) by the spec's layout: three views of the shipped photograph's face, and noise."""
+    photograph = cv2.imread(str(PHOTOGRAPH))
+    shape = (spec.size, spec.size, 3) if spec.layout == "NHWC" else (3, spec.size, spec.size)
+    images = np.zeros((len(VIEWS) + 1, *shape), np.float32)
+    x1, y1, x2, y2 = PHOTOGRAPH_BOX
+    for image, (factor, right, down) in zip(images, VIEWS, strict=False):
+        centre, half = np.array([(x1 + x2) / 2 + right, (y1 + y2) / 2 + down]), factor * np.array([x2 - x1, y2 - y1]) / 2
+        crop_into(photograph, crop_matrix((*(centre - half), *(centre + half)), crop_scale, spec.size), spec, image)
+    cells = -(-spec.size // NOISE_CELL_PX)
+    coarse = np.random.default_rng(0).uniform(*spec.value_range, (cells, cells, 3)).astype(np.float32)
+    noise = coarse.repeat(NOISE_CELL_PX, 0).repeat(NOISE_CELL_PX, 1)[: spec.size, : spec.size]
+    images[-1] = noise if spec.layout == "NHWC" else noise.transpose(2, 0, 1)
+    return images
+
+
+def run_model(model: onnx.ModelProto, images: NDArray[np.float32], output: str, *, optimised: bool = True) -> NDArray[np.float32]:
+    """Outputs (N, …) of ``model`` for ``images`` (N, …), in ONNX Runtime with or without its own optimisations.
+
+    A model of a fixed batch size gets the images in portions. Raises `FaceMeshError` when it does not load or run.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong arrives as an exception
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        (tensor,) = session.get_inputs()
+        portion = tensor.shape[0] if isinstance(tensor.shape[0], int) else len(images)
+        filled = np.resize(images, (-(-len(images) // portion) * portion, *images.shape[1:]))
+        outputs = [session.run([output], {tensor.name: filled[start : start + portion]})[0] for start in range(0, len(filled), portion)]
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        raise FaceMeshError(f"the model does not run in ONNX Runtime ({' '.join(str(error).split())[:300]}); export it in another way") from error
+    return np.concatenate(outputs)[: len(images)]
+
+
+def require_live(outputs: NDArray[np.float32], spec: ModelSpec, what: str) -> None:
+    """Raise `FaceMeshError` unless the outputs (N, …) are finite and vary from picture to picture by `LEAST_SPREAD_PX`."""
+    if not np.all(np.isfinite(outputs)):
+        raise FaceMeshError(f"{what}: the network puts out NaN or infinity on ordinary pictures; give other weights")
+    spread = float(outputs.std(0).max() * spec.output.scale)
+    if spread < LEAST_SPREAD_PX:
+        raise FaceMeshError(f"{what}: the output hardly depends on the picture ({spread:.2g} px), so no check would mean anything; is it trained?")
+
+
+def compare(expected: NDArray[np.float32], outputs: NDArray[np.float32], spec: ModelSpec) -> Difference:
+    """The difference between two stacks of position maps (N, 3, M, M) or (N, M, M, 3), decoded by the spec's topology."""
+    decoder = Decoder(load_topology(spec.topology), spec)
+    decoded = [[decoder(np.ascontiguousarray(output), np.eye(2, 3)) for output in stack] for stack in (expected, outputs)]
+    pairs = list(zip(*decoded, strict=True))
+    vertices, landmarks = (np.concatenate([np.linalg.norm(one[part] - other[part], axis=1) for one, other in pairs]) for part in (0, 1))
+    return Difference(
+        largest=float(np.abs(expected - outputs).max()),
+        mean_px=float(vertices.mean()),
+        p99_px=float(np.quantile(vertices, 0.99)),
+        max_px=float(vertices.max()),
+        landmarks_px=float(landmarks.mean()),
+    )

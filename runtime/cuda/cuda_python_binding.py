@@ -1,0 +1,120 @@
+"""CUDA through cuda-python. Home of cuda."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from cuda.bindings import driver
+
+from runtime.cuda.driver import Device
+from runtime.cuda.errors import CudaError
+from runtime.cuda.shared import Live, OpenDevice, Resource
+
+_SUCCESS, _NOT_READY = driver.CUresult.CUDA_SUCCESS, driver.CUresult.CUDA_ERROR_NOT_READY
+
+
+class _Stream(Resource):
+    def __init__(self, live: Live) -> None:
+        self.raw = _call(driver.cuStreamCreate, int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
+        self.handle = int(self.raw)
+        super().__init__(live, partial(_call, driver.cuStreamDestroy, self.raw))
+
+    def synchronize(self) -> None:
+        _call(driver.cuStreamSynchronize, self.raw)
+
+
+class _Event(Resource):
+    def __init__(self, live: Live, blocking: bool, timing: bool) -> None:
+        flags = driver.CUevent_flags
+        chosen = (blocking and int(flags.CU_EVENT_BLOCKING_SYNC)) | (not timing and int(flags.CU_EVENT_DISABLE_TIMING))
+        self.raw = _call(driver.cuEventCreate, chosen)
+        super().__init__(live, partial(_call, driver.cuEventDestroy, self.raw))
+
+    def record(self, stream: _Stream) -> None:
+        _call(driver.cuEventRecord, self.raw, stream.raw)
+
+    def synchronize(self) -> None:
+        _call(driver.cuEventSynchronize, self.raw)
+
+    def done(self) -> bool:
+        (status,) = driver.cuEventQuery(self.raw)
+        if status not in (_SUCCESS, _NOT_READY):
+            raise _error(driver.cuEventQuery, status)
+        return status == _SUCCESS
+
+    def elapsed_ms(self, since: _Event) -> float:
+        return _call(driver.cuEventElapsedTime, since.raw, self.raw)
+
+
+class _HostBuffer(Resource):
+    def __init__(self, live: Live, nbytes: int, mapped: bool) -> None:
+        self.pointer = int(_call(driver.cuMemHostAlloc, nbytes, driver.CU_MEMHOSTALLOC_DEVICEMAP if mapped else 0))
+        super().__init__(live, self._free)
+        self.array = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(self.pointer), np.uint8)
+        self.device_pointer = int(_call(driver.cuMemHostGetDevicePointer, self.pointer, 0)) if mapped else 0
+
+    def _free(self) -> None:
+        self.array = self.array[:0]  # an IndexError for who uses it after this, not a crash
+        _call(driver.cuMemFreeHost, self.pointer)
+
+
+class _DeviceBuffer(Resource):
+    def __init__(self, live: Live, nbytes: int) -> None:
+        self.nbytes, self.pointer = nbytes, int(_call(driver.cuMemAlloc, nbytes))
+        super().__init__(live, partial(_call, driver.cuMemFree, self.pointer))
+
+
+class _Cuda(OpenDevice):
+    def _enter_context(self) -> None:
+        _call(driver.cuInit, 0)
+        device = _call(driver.cuDeviceGet, 0)
+        context = _call(driver.cuDevicePrimaryCtxRetain, device)
+        Resource(self._live, partial(_call, driver.cuDevicePrimaryCtxRelease, device))
+        _call(driver.cuCtxPushCurrent, context)
+        Resource(self._live, partial(_call, driver.cuCtxPopCurrent))
+
+    def stream(self) -> _Stream:
+        return _Stream(self._live)
+
+    def event(self, *, blocking: bool = False, timing: bool = False) -> _Event:
+        return _Event(self._live, blocking, timing)
+
+    def host_buffer(self, nbytes: int, *, mapped: bool = False) -> _HostBuffer:
+        return _HostBuffer(self._live, nbytes, mapped)
+
+    def device_buffer(self, nbytes: int) -> _DeviceBuffer:
+        return _DeviceBuffer(self._live, nbytes)
+
+    def upload(self, device_pointer: int, host_pointer: int, nbytes: int, stream: _Stream) -> None:
+        _call(driver.cuMemcpyHtoDAsync, device_pointer, host_pointer, nbytes, stream.raw)
+
+    def download(self, host_pointer: int, device_pointer: int, nbytes: int, stream: _Stream) -> None:
+        _call(driver.cuMemcpyDtoHAsync, host_pointer, device_pointer, nbytes, stream.raw)
+
+    def memory_info(self) -> tuple[int, int]:
+        free, total = _call(driver.cuMemGetInfo)
+        return int(free), int(total)
+
+
+def open_device(device: Device) -> _Cuda:
+    return _Cuda(device)
+
+
+def _call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
+    """What the driver's function returns beside its status: None, a value or a tuple of values."""
+    try:
+        status, *values = function(*arguments)
+    except RuntimeError as error:  # the driver does not have it
+        raise CudaError(function.__name__, "CUDA_ERROR_NOT_FOUND") from error
+    if status != _SUCCESS:
+        raise _error(function, status)
+    return values[0] if len(values) == 1 else tuple(values) or None
+
+
+def _error(function: Callable[..., Any], status: Any) -> CudaError:
+    _, text = driver.cuGetErrorString(status)
+    return CudaError(function.__name__, getattr(status, "name", str(status)), (text or b"").decode(errors="replace"))

@@ -1,0 +1,97 @@
+"""Interfaces that every CUDA binding implements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Closes(Protocol):
+    """Holds something of the driver until `close`, which may be called twice, or the end of its ``with``."""
+
+    def close(self) -> None: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+class Stream(Closes, Protocol):
+    """A queue of work on the device; does not wait for the default stream."""
+
+    handle: int  # CUstream
+
+    def synchronize(self) -> None:
+        """Wait until all work queued so far is done."""
+
+
+class Event(Closes, Protocol):
+    """A mark in a stream."""
+
+    def record(self, stream: Stream) -> None: ...
+    def synchronize(self) -> None:
+        """Wait until the work queued before the last `record` is done."""
+
+    def done(self) -> bool:
+        """Whether it is, without waiting; ``while not event.done(): pass`` is the spinning wait."""
+
+    def elapsed_ms(self, since: Event) -> float:
+        """Time between two recorded, finished events made with ``timing``."""
+
+
+class HostBuffer(Closes, Protocol):
+    """Page-locked host memory. Its arrays must not be touched after `close`."""
+
+    array: np.ndarray  # (nbytes,) uint8
+    pointer: int  # host address
+    device_pointer: int  # the same memory as the device addresses it; 0 unless mapped
+
+
+class DeviceBuffer(Closes, Protocol):
+    pointer: int
+    nbytes: int
+
+
+class Graph(Closes, Protocol):
+    def launch(self, stream: Stream) -> None:
+        """Queue all the work that was captured."""
+
+
+class Kernels(Protocol):
+    """Work on the device, queued on ``stream`` (a handle). Arguments as `runtime._native.cuda` documents them; addresses are ints."""
+
+    crop: Callable[..., None]
+    decode: Callable[..., None]
+
+
+class Cuda(Closes, Protocol):
+    """One device, its primary context current on this thread; closing it closes what it made."""
+
+    name: str  # "Orin"
+    compute_capability: str  # "8.7"
+    integrated: bool  # shares its memory with the host (Jetson)
+    kernels: Kernels | None  # None where `runtime._native` was built without CUDA, or not for this device
+
+    def stream(self) -> Stream: ...
+    def event(self, *, blocking: bool = False, timing: bool = False) -> Event:
+        """``blocking``: `Event.synchronize` sleeps and frees the core instead of spinning."""
+
+    def host_buffer(self, nbytes: int, *, mapped: bool = False) -> HostBuffer:
+        """``mapped``: the device can use it without a copy."""
+
+    def device_buffer(self, nbytes: int) -> DeviceBuffer: ...
+    def upload(self, device_pointer: int, host_pointer: int, nbytes: int, stream: Stream) -> None:
+        """Queue a copy from a host buffer to the device."""
+
+    def download(self, host_pointer: int, device_pointer: int, nbytes: int, stream: Stream) -> None:
+        """Queue a copy from the device to a host buffer."""
+
+    def capture(self, stream: Stream, enqueue: Callable[[], object]) -> Graph:
+        """The work that ``enqueue`` queues on ``stream``, recorded instead of done.
+
+        ``enqueue`` must not wait or allocate. Whatever it raises ends the capture and is raised here; CudaError where a graph cannot be made
+        (`runtime._native` without CUDA, a library that refuses), after which the stream is as before.
+        """
+
+    def memory_info(self) -> tuple[int, int]:
+        """Free and total bytes of the device."""

@@ -1,0 +1,116 @@
+"""CUDA through PyCUDA. Home of pycuda.
+
+PyCUDA never raises where it releases something: on a lost device it prints a warning to stderr.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pycuda.driver as driver
+
+from runtime.cuda.driver import Device, status_name
+from runtime.cuda.errors import CudaError
+from runtime.cuda.shared import Live, OpenDevice, Resource
+
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which PyCUDA has no name for
+
+
+class _Stream(Resource):
+    def __init__(self, live: Live) -> None:
+        self.raw = _call(driver.Stream, _NON_BLOCKING)
+        self.handle = self.raw.handle
+        super().__init__(live, self._destroy)
+
+    def synchronize(self) -> None:
+        _call(self.raw.synchronize)
+
+    def _destroy(self) -> None:
+        self.raw = None  # the only reference
+
+
+class _Event(Resource):
+    def __init__(self, live: Live, blocking: bool, timing: bool) -> None:
+        flags = driver.event_flags
+        self.raw = _call(driver.Event, (blocking and int(flags.BLOCKING_SYNC)) | (not timing and int(flags.DISABLE_TIMING)))
+        super().__init__(live, self._destroy)
+
+    def record(self, stream: _Stream) -> None:
+        _call(self.raw.record, stream.raw)
+
+    def synchronize(self) -> None:
+        _call(self.raw.synchronize)
+
+    def done(self) -> bool:
+        return _call(self.raw.query)
+
+    def elapsed_ms(self, since: _Event) -> float:
+        return _call(self.raw.time_since, since.raw)
+
+    def _destroy(self) -> None:
+        self.raw = None  # the only reference
+
+
+class _HostBuffer(Resource):
+    def __init__(self, live: Live, nbytes: int, mapped: bool) -> None:
+        self.array = _call(driver.pagelocked_empty, nbytes, np.uint8, "C", driver.host_alloc_flags.DEVICEMAP if mapped else 0)
+        super().__init__(live, self._free)
+        self.pointer = self.array.ctypes.data
+        self.device_pointer = int(_call(self.array.base.get_device_pointer)) if mapped else 0
+
+    def _free(self) -> None:
+        allocation = self.array.base
+        self.array = self.array[:0]  # an IndexError for who uses it after this, not a crash
+        _call(allocation.free)
+
+
+class _DeviceBuffer(Resource):
+    def __init__(self, live: Live, nbytes: int) -> None:
+        allocation = _call(driver.mem_alloc, nbytes)
+        self.nbytes, self.pointer = nbytes, int(allocation)
+        super().__init__(live, allocation.free)
+
+
+class _Cuda(OpenDevice):
+    def _enter_context(self) -> None:
+        _call(driver.init, 0)
+        context = _call(_call(driver.Device, 0).retain_primary_context)
+        Resource(self._live, context.detach)  # still current, so that PyCUDA takes it off its own stack, without which it aborts at exit
+        _call(context.push)
+
+    def stream(self) -> _Stream:
+        return _Stream(self._live)
+
+    def event(self, *, blocking: bool = False, timing: bool = False) -> _Event:
+        return _Event(self._live, blocking, timing)
+
+    def host_buffer(self, nbytes: int, *, mapped: bool = False) -> _HostBuffer:
+        return _HostBuffer(self._live, nbytes, mapped)
+
+    def device_buffer(self, nbytes: int) -> _DeviceBuffer:
+        return _DeviceBuffer(self._live, nbytes)
+
+    def upload(self, device_pointer: int, host_pointer: int, nbytes: int, stream: _Stream) -> None:
+        _call(driver.memcpy_htod_async, device_pointer, (ctypes.c_uint8 * nbytes).from_address(host_pointer), stream.raw)
+
+    def download(self, host_pointer: int, device_pointer: int, nbytes: int, stream: _Stream) -> None:
+        _call(driver.memcpy_dtoh_async, (ctypes.c_uint8 * nbytes).from_address(host_pointer), device_pointer, stream.raw)
+
+    def memory_info(self) -> tuple[int, int]:
+        return _call(driver.mem_get_info)
+
+
+def open_device(device: Device) -> _Cuda:
+    return _Cuda(device)
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except driver.Error as error:  # "cuMemAlloc failed: out of memory"
+        call, _, text = str(error).partition(" failed: ")
+        del function, arguments  # or the traceback would keep alive a stream or event that is closed meanwhile
+        raise CudaError(call, status_name(text), text) from None

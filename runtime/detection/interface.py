@@ -1,0 +1,30 @@
+"""Interface of face detectors, and the detector that takes the whole picture as one face."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.types import Detections
+
+
+class Detector(Protocol):
+    """Finds the faces of one picture, (H, W, 3) uint8 BGR."""
+
+    def __call__(self, image: NDArray[np.uint8]) -> Detections: ...
+
+
+class WholePicture:
+    """For pictures that are already cut round one face: the face whose square crop is the picture, with score 1."""
+
+    def __init__(self, crop_scale: float) -> None:
+        self._crop_scale = crop_scale
+
+    def __call__(self, image: NDArray[np.uint8]) -> Detections:
+        height, width = image.shape[:2]
+        side = (width + height) / 2 / self._crop_scale
+        x, y = (width - 1) / 2, (height - 1) / 2
+        box = np.array([[x - side / 2, y - side / 2, x + side / 2, y + side / 2]], np.float32)
+        return Detections(box, np.ones(1, np.float32))

@@ -1,0 +1,88 @@
+"""The one crop rule: from a face's box to the network's input. Training and runtime share it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from runtime.compiled import native
+from runtime.errors import FaceMeshError
+from runtime.models.spec import InputSpec
+
+MAX_SUBSAMPLES = 8
+MAX_COORDINATE_PX = 1e6  # far beyond any picture, near enough for float32
+
+
+def crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np.float64]:
+    """PRNet's landmark crop as a (2, 3) similarity, frame px -> crop px.
+
+    ``box_xyxy`` (4,) px is the tight box of the 68 landmarks. The square has the side ``crop_scale * (width + height) / 2``, lies around the
+    centre of the box and becomes ``size`` x ``size`` px (PRNet's ``api.py``: its edges go to 0 and size - 1).
+    Raises `FaceMeshError` for a box that is not finite, is reversed or empty, or lies absurdly far off.
+    """
+    box = np.asarray(box_xyxy, dtype=np.float64)
+    if box.shape != (4,):
+        raise ValueError(f"box_xyxy must have shape (4,), has {box.shape}")
+    x1, y1, x2, y2 = box.tolist()
+    if not (x2 > x1 and y2 > y1 and max(abs(x1), abs(y1), abs(x2), abs(y2)) <= MAX_COORDINATE_PX):
+        raise FaceMeshError(f"box {x1:g},{y1:g},{x2:g},{y2:g}: not a box; give x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2")
+    side = crop_scale * (x2 - x1 + y2 - y1) / 2
+    scale = (size - 1) / side
+    return np.array([[scale, 0, scale * (side / 2 - (x1 + x2) / 2)], [0, scale, scale * (side / 2 - (y1 + y2) / 2)]])
+
+
+def warp_crop(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """Antialiased similarity crop: (H, W, 3) uint8 -> (size, size, 3) uint8, black outside the picture.
+
+    Where the crop shrinks the picture by 1/s, every crop pixel is the mean of n x n bilinear samples, n = round(1/s), at most 8.
+    """
+    _check_image(image)
+    samples = _subsamples(_scale_of(matrix))
+    if samples == 1:
+        return cv2.warpAffine(image, matrix, (size, size), dst=out, flags=cv2.INTER_LINEAR)
+    # The samples of crop pixel x are the fine pixels around n * x + (n - 1) / 2.
+    fine = samples * np.asarray(matrix, dtype=np.float64)
+    fine[:, 2] += (samples - 1) / 2
+    warped = cv2.warpAffine(image, fine, (samples * size, samples * size), flags=cv2.INTER_LINEAR)
+    return cv2.resize(warped, (size, size), dst=out, interpolation=cv2.INTER_AREA)
+
+
+def crop_into(image: NDArray[np.uint8], matrix: NDArray[np.float64], spec: InputSpec, out: NDArray[np.float32]) -> None:
+    """`warp_crop` of a BGR picture in the colour order and value range of ``spec``, written into ``out``.
+
+    ``out`` is float32, contiguous and writable, (3, size, size) or (size, size, 3) by ``spec.layout``: a slot of a runner's input.
+    A matrix without rotation takes a native path that skips the rounding to uint8 in between.
+    """
+    _check_image(image)
+    shape = (spec.size, spec.size, 3) if spec.layout == "NHWC" else (3, spec.size, spec.size)
+    if out.shape != shape or out.dtype != np.float32 or not (out.flags.c_contiguous and out.flags.writeable):
+        raise ValueError(f"out must be a contiguous writable float32 {shape}, is {out.dtype} of shape {out.shape}")
+    if image.strides[1:] != (3, 1):
+        image = np.ascontiguousarray(image)
+    low, high = spec.value_range
+    form = (spec.layout == "NHWC", spec.colour_order == "RGB", low, high)
+    scale = _scale_of(matrix)
+    if matrix[0, 1] == 0 == matrix[1, 0] and 0 < matrix[0, 0] == matrix[1, 1]:
+        native.crop_axis_aligned(image, matrix, _subsamples(scale), out, *form)
+    else:
+        native.finish_crop(warp_crop(image, matrix, spec.size), out, *form)
+
+
+def _check_image(image: NDArray[np.uint8]) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"the image must be (H, W, 3) uint8 BGR and not empty, is {image.dtype} of shape {image.shape}")
+
+
+def _scale_of(matrix: NDArray[np.float64]) -> float:
+    if matrix.shape != (2, 3) or matrix.dtype != np.float64:
+        raise ValueError(f"the crop matrix must be (2, 3) float64, is {matrix.dtype} of shape {matrix.shape}")
+    scale = float(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])) ** 0.5
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"the crop matrix is singular or not finite: {matrix.tolist()}")
+    return scale
+
+
+def _subsamples(scale: float) -> int:
+    """Samples per crop pixel and axis for a crop that scales by ``scale``."""
+    return min(MAX_SUBSAMPLES, max(1, round(1 / scale)))

@@ -1,0 +1,137 @@
+"""The runner for ONNX files on the CPU. Home module of ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from runtime.errors import FaceMeshError
+from runtime.families.uv_topology import UVTopology
+from runtime.inference.cpu_mesher import CpuMesher
+from runtime.models.spec import ModelSpec
+
+MOST_THREADS = 4
+# Runs shorter than this stay on one core: waking and waiting for another one, operator by operator, costs what it gains.
+SHORT_RUN_S = 0.005
+
+
+class OnnxRunner:
+    """`runtime.inference.interface.Runner` over ONNX Runtime. Input and output stay in two arrays of its own; nothing is copied."""
+
+    def __init__(self, path: Path, spec: ModelSpec, max_batch: int = 8, threads: int | None = None) -> None:
+        """Load the model at ``path`` and run it once. Raises `FaceMeshError` when it cannot be loaded or does not fit ``spec``."""
+        self.spec = spec
+        self._session = _load(path, min(threads or 1, usable_cores()))
+        self._fixed_batch = self._check_interface(path)
+        self.max_batch = self._fixed_batch or max_batch
+        self.input = np.zeros(_shape(spec.input.layout, self.max_batch, spec.input.size), np.float32)
+        self._output = np.zeros(_shape(spec.input.layout, self.max_batch, spec.output.size), np.float32)
+        self._bindings: dict[int, onnxruntime.IOBinding] = {}
+        try:
+            self.infer(1)
+        except Exception as error:
+            raise FaceMeshError(f"{path}: the model does not run ({_first_line(error)}); export the model again") from error
+        if threads is None and self._run_time() > SHORT_RUN_S:
+            self._bindings.clear()
+            self._session = _load(path, min(MOST_THREADS, usable_cores()))
+
+    def infer(self, n: int) -> NDArray[np.float32]:
+        """Position maps of the first ``n`` crops in ``input``; a view that the next call overwrites."""
+        if not 1 <= n <= self.max_batch:
+            raise ValueError(f"n must be 1..{self.max_batch}, is {n}")
+        batch = self._fixed_batch or n
+        if batch not in self._bindings:
+            self._bindings[batch] = self._bind(batch)
+        self._session.run_with_iobinding(self._bindings[batch])
+        return self._output[:n]
+
+    def mesher(self, topology: UVTopology, dense: bool = True) -> CpuMesher:
+        """Crop and decode on the CPU."""
+        return CpuMesher(self, topology, dense)
+
+    def close(self) -> None:
+        """Free the model; the runner cannot be used afterwards."""
+        self._bindings.clear()
+        self._session = None
+
+    def __enter__(self) -> OnnxRunner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run_time(self) -> float:
+        """Seconds of one run of one crop, the second one."""
+        start = time.perf_counter()
+        self.infer(1)
+        return time.perf_counter() - start
+
+    def _bind(self, batch: int) -> onnxruntime.IOBinding:
+        spec, binding = self.spec, self._session.io_binding()
+        binding.bind_input(spec.input.name, "cpu", 0, np.float32, (batch, *self.input.shape[1:]), self.input.ctypes.data)
+        binding.bind_output(spec.output.name, "cpu", 0, np.float32, (batch, *self._output.shape[1:]), self._output.ctypes.data)
+        return binding
+
+    def _check_interface(self, path: Path) -> int | None:
+        """The model's one input and its output must be those of the spec; returns its batch size, None where it is free."""
+        spec, inputs, outputs = self.spec, self._session.get_inputs(), self._session.get_outputs()
+        wanted_input = _shape(spec.input.layout, 1, spec.input.size)[1:]
+        wanted_output = _shape(spec.input.layout, 1, spec.output.size)[1:]
+        if not (len(inputs) == 1 and _fits(inputs[0], spec.input.name, wanted_input)):
+            raise _misfit(path, "input", spec.input.name, wanted_input, inputs)
+        if not any(_fits(tensor, spec.output.name, wanted_output) for tensor in outputs):
+            raise _misfit(path, "output", spec.output.name, wanted_output, outputs)
+        batch = inputs[0].shape[0]
+        return batch if isinstance(batch, int) else None
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """How this project runs networks on ``threads`` cores."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what goes wrong arrives as an exception
+    # A thread that spins takes the core from crop, decode and detection, and waits a whole time slice for a partner that is not scheduled.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _load(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        raise FaceMeshError(f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); export the model again") from error
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _shape(layout: str, batch: int, side: int) -> tuple[int, int, int, int]:
+    return (batch, 3, side, side) if layout == "NCHW" else (batch, side, side, 3)
+
+
+def _fits(tensor: onnxruntime.NodeArg, name: str, sides: tuple[int, ...]) -> bool:
+    """Dimensions without a number are free and fit anything."""
+    return (
+        tensor.name == name
+        and tensor.type == "tensor(float)"
+        and len(tensor.shape) == 4
+        and all(not isinstance(have, int) or have == want for have, want in zip(tensor.shape[1:], sides, strict=True))
+    )
+
+
+def _misfit(path: Path, kind: str, name: str, sides: tuple[int, ...], found: list[onnxruntime.NodeArg]) -> FaceMeshError:
+    have = ", ".join(f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in found)
+    return FaceMeshError(
+        f"{path}: its spec wants the {kind} {name} tensor(float) ['N', {', '.join(map(str, sides))}], the model has {have}; export it again"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")

@@ -1,0 +1,178 @@
+"""A loaded engine and the contexts that run it, by tensor name: one API in TensorRT 8.6, 10 and 11, its lean runtime and TensorRT-RTX.
+
+The library's own objects are held in attributes alone, never in local variables, which a traceback would keep alive beyond the device.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from runtime.cuda.errors import CudaError
+from runtime.cuda.interface import Stream
+from runtime.errors import FaceMeshError
+from runtime.inference.trt.engine_file import EngineFile
+from runtime.inference.trt.messages import Messages, logger_for
+
+
+class Engine:
+    """An engine with the one input and the one output that its spec says. Needs a current CUDA context, and goes before that does."""
+
+    def __init__(self, file: EngineFile) -> None:
+        """Load it. Raises `FaceMeshError` with what the library says where it cannot be loaded or is another network than the spec says."""
+        self.path, self.spec = file.path, file.spec
+        self._library, self._messages = file.library, Messages()
+        self._logger = logger_for(file.library, self._messages)
+        self._contexts: list[Context] = []
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._rtx: Any = None  # of TensorRT-RTX: what its contexts share
+        try:
+            self._load(file)
+            self._look_at_tensors()
+        except BaseException:
+            self.close()
+            raise
+        for text in self._messages.warnings():
+            warnings.warn(f"{self.path}: {text}", RuntimeWarning, stacklevel=2)
+
+    def context(self, batch: int, input_pointer: int, output_pointer: int, stream: Stream) -> Context:
+        """What runs ``batch`` inputs at these device addresses. Raises `FaceMeshError`."""
+        self._messages.forget()
+        self._contexts.append(Context(self, self._engine.create_execution_context() if self._rtx is None else self._rtx.create()))
+        try:
+            self._contexts[-1].prepare(batch, input_pointer, output_pointer, stream)
+        except BaseException:
+            self._contexts.pop().close()
+            raise
+        if self._rtx is not None:
+            self._rtx.save()
+        return self._contexts[-1]
+
+    def padded(self, n: int, most: int) -> int:
+        """The size of batch to run ``n`` faces in: a power of two up to ``most``, so that few sizes come about, and what the engine takes."""
+        smallest, largest = self.batches
+        return max(smallest, min(1 << (n - 1).bit_length(), most, largest))
+
+    def failure(self, what: str) -> FaceMeshError:
+        """The error of a step that failed, with the reasons that the library gave."""
+        return self._messages.failure(f"{self.path}: {self._library.__name__} {self._library.__version__} {what}")
+
+    def run_failure(self) -> CudaError:
+        return CudaError("execute_async_v3", "", f"{self.path}: {self._messages.reasons()}")
+
+    def close(self) -> None:
+        """Free it and its contexts, which must not be at work."""
+        for made in self._contexts:
+            made.close()
+        self._rtx = self._engine = self._runtime = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _load(self, file: EngineFile) -> None:
+        trt = file.library
+        try:
+            self._runtime = trt.Runtime(self._logger)
+        except (TypeError, RuntimeError) as error:  # pybind11: the factory gave nothing
+            raise self.failure(f"does not start here ({error})") from None
+        if file.host_code:
+            self._runtime.engine_host_code_allowed = True
+        if file.dla_core is not None:
+            self._runtime.DLA_core = file.dla_core
+        self._engine = self._runtime.deserialize_cuda_engine(file.data)
+        if self._engine is None:
+            raise self.failure("cannot load this engine")
+        if trt.__name__ == "tensorrt_rtx":
+            from runtime.inference.trt.rtx_contexts import RtxContexts
+
+            self._rtx = RtxContexts(trt, self._engine, file.path)
+
+    def _look_at_tensors(self) -> None:
+        layout = self.spec.input.layout
+        self.input_shape, self.output_shape = _sides(layout, self.spec.input.size), _sides(layout, self.spec.output.size)  # of one face
+        self._check_tensors()
+        self.input_dtype, self.output_dtype = (self._dtype(side.name) for side in (self.spec.input, self.spec.output))
+        self.input_nbytes = math.prod(self.input_shape) * self.input_dtype.itemsize
+        self.output_nbytes = math.prod(self.output_shape) * self.output_dtype.itemsize
+        self.dynamic, self.batches = self._batches()  # whether the batch is free; the smallest and the largest
+
+    def _check_tensors(self) -> None:
+        """Raises where input and output are not those of the spec."""
+        trt = self._library
+        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
+        wanted = {
+            self.spec.input.name: (trt.TensorIOMode.INPUT, self.input_shape),
+            self.spec.output.name: (trt.TensorIOMode.OUTPUT, self.output_shape),
+        }
+        fits = sorted(names) == sorted(wanted) and all(
+            self._engine.get_tensor_mode(name) == mode
+            and tuple(self._engine.get_tensor_shape(name))[1:] == shape
+            and self._engine.get_tensor_dtype(name) in (trt.DataType.FLOAT, trt.DataType.HALF)
+            and self._engine.get_tensor_vectorized_dim(name) == -1
+            for name, (mode, shape) in wanted.items()
+        )
+        if not fits:
+            found = ", ".join(f"{name} {self._engine.get_tensor_dtype(name).name} {list(self._engine.get_tensor_shape(name))}" for name in names)
+            need = ", ".join(f"{name} {[-1, *shape]}" for name, (_, shape) in wanted.items())
+            raise FaceMeshError(f"{self.path}: its spec wants {need}, FLOAT or HALF in plain order, the engine has {found}; build it again")
+
+    def _dtype(self, name: str) -> np.dtype:
+        trt = self._library
+        return np.dtype(np.float16 if self._engine.get_tensor_dtype(name) == trt.DataType.HALF else np.float32)
+
+    def _batches(self) -> tuple[bool, tuple[int, int]]:
+        batch, *_ = self._engine.get_tensor_shape(self.spec.input.name)
+        if batch != -1:
+            return False, (batch, batch)
+        smallest, _, largest = self._engine.get_tensor_profile_shape(self.spec.input.name, 0)
+        return True, (smallest[0], largest[0])
+
+
+class Context:
+    """One size of batch at fixed addresses."""
+
+    def __init__(self, owner: Engine, context: Any) -> None:
+        self._owner, self._context = owner, context
+
+    def prepare(self, batch: int, input_pointer: int, output_pointer: int, stream: Stream) -> None:
+        """Set sizes and addresses, once, and run once, because a library does a part of its work at the first run."""
+        owner, spec = self._owner, self._owner.spec
+        if self._context is None:
+            raise owner.failure(f"makes no execution context for {batch} faces")
+        try:
+            is_ready = (
+                (not owner.dynamic or self._takes_profile(stream))
+                and self._context.set_input_shape(spec.input.name, (batch, *owner.input_shape))
+                and self._context.set_tensor_address(spec.input.name, input_pointer)
+                and self._context.set_tensor_address(spec.output.name, output_pointer)
+                and not self._context.infer_shapes()
+            )
+        except RuntimeError:
+            is_ready = False
+        if not is_ready:
+            raise owner.failure(f"refuses to run {batch} faces")
+        self.enqueue(stream)
+        stream.synchronize()
+
+    def _takes_profile(self, stream: Stream) -> bool:
+        """No where another context has it: 8.6 lets contexts share it only in engines that were built so."""
+        return self._context.active_optimization_profile == 0 or self._context.set_optimization_profile_async(0, stream.handle)
+
+    def enqueue(self, stream: Stream) -> None:
+        """Queue one run of the network. Raises `CudaError`."""
+        if not self._context.execute_async_v3(stream.handle):
+            raise self._owner.run_failure()
+
+    def close(self) -> None:
+        self._context = None
+
+
+def _sides(layout: str, side: int) -> tuple[int, int, int]:
+    return (3, side, side) if layout == "NCHW" else (side, side, 3)

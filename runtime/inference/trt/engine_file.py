@@ -1,0 +1,71 @@
+"""An engine file, judged by its manifest before anything else of it is touched: loading an engine runs code that is in it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from runtime.cuda.driver import find_device
+from runtime.errors import FaceMeshError
+from runtime.inference.trt.libraries import choose, installed
+from runtime.models.manifest import EngineManifest
+from runtime.models.spec import ModelSpec, check_family
+
+NEEDS_TRUST = "loading an engine runs code that is in it: one without a fitting manifest is taken with --trust-engine (trust_engine=True) alone"
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """What `runtime.inference.trt.engine.Engine` loads."""
+
+    path: Path
+    data: bytes  # of the file
+    spec: ModelSpec
+    library: ModuleType  # tensorrt, tensorrt_lean or tensorrt_rtx
+    host_code: bool  # whether the engine may bring code for the CPU: version-compatible ones do
+    dla_core: int | None = None
+
+
+def read_engine(path: Path, trust: bool = False) -> EngineFile:
+    """The engine at ``path``, once its manifest says that it is what was built and that this machine runs it.
+
+    ``trust`` takes an engine without a manifest that fits. Its spec then is that of a manifest of an earlier build beside it or of the ONNX
+    file of the same name (model.engine: model.onnx.json), and its library TensorRT where that is installed, TensorRT-RTX elsewhere.
+    Raises `FaceMeshError`.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FaceMeshError(f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions") from error
+    try:
+        manifest = EngineManifest.load_for(path, hashlib.sha256(data).hexdigest())
+    except FaceMeshError as error:
+        if not trust:
+            raise FaceMeshError(f"{error}; {NEEDS_TRUST}") from None
+        return _trusted(path, data)
+    check_family(path, manifest.spec)
+    library, reason = choose(manifest, find_device())
+    if library is None or reason is not None:
+        raise FaceMeshError(f"{path}: {reason}")
+    return EngineFile(path, data, manifest.spec, library, manifest.version_compatible, manifest.dla_core)
+
+
+def _trusted(path: Path, data: bytes) -> EngineFile:
+    spec = _trusted_spec(path)
+    check_family(path, spec)
+    libraries = [*installed("tensorrt"), *installed("tensorrt-rtx")]
+    if not libraries:
+        raise FaceMeshError(f"{path}: neither TensorRT nor TensorRT-RTX is installed here; pip install 'facemesh-edge[trt]'")
+    return EngineFile(path, data, spec, libraries[0], host_code=True)
+
+
+def _trusted_spec(path: Path) -> ModelSpec:
+    manifest, onnx_spec = EngineManifest.path_for(path), ModelSpec.path_for(path.with_suffix(".onnx"))
+    try:
+        return EngineManifest.load(manifest).spec
+    except FaceMeshError:
+        if onnx_spec.is_file():
+            return ModelSpec.load(onnx_spec)
+    raise FaceMeshError(f"{path}: nothing says what this engine takes; put the spec of the ONNX file that it is from beside it, as {onnx_spec.name}")

@@ -1,0 +1,239 @@
+"""From frame to mesh on the GPU: upload, crop, network, decode and download in one CUDA graph, two frames in turn."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.cuda.errors import CudaError
+from runtime.cuda.interface import Cuda, Graph
+from runtime.cuda.staged_buffer import StagedBuffer
+from runtime.families.uv_topology import UVTopology
+from runtime.inference.interface import Mesh
+from runtime.inference.trt.engine import Engine
+from runtime.inference.trt.network_stream import NetworkStream
+
+MATRIX_NBYTES, POINT_NBYTES = 48, 12
+
+
+class GpuMesher:
+    """`runtime.inference.interface.Mesher` that needs the host for nothing but matrices in and points out.
+
+    Two slots take turns, so that a frame is uploaded while the one before is computed. Where a slot meets a frame of the same size and as many
+    faces again, the work is captured in a graph, and replayed from then on.
+    """
+
+    depth = 2
+
+    def __init__(
+        self, engine: Engine, cuda: Cuda, topology: UVTopology, max_batch: int, dense: bool = True, *, blocking: bool = False, mapped: bool = False
+    ) -> None:
+        self._work = work = _SharedBuffers(engine, cuda, topology, max_batch, dense, blocking, mapped)
+        self._slots: tuple[_FrameSlot, ...] = _FrameSlot(work), _FrameSlot(work)
+        self._max_batch = max_batch
+        self._in_flight: deque[tuple[_FrameSlot, list[Sequence[NDArray[np.float64]]]]] = deque()
+
+    def submit(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
+        if len(self._in_flight) == self.depth:
+            raise RuntimeError(f"{self.depth} frames are in flight: collect one first")
+        slot = self._next_slot()
+        slot.load(image, matrices)
+        chunks = [matrices[start : start + self._max_batch] for start in range(0, len(matrices), self._max_batch)]
+        if chunks:
+            slot.start(chunks[0])
+        self._in_flight.append((slot, chunks))
+        self._slots = self._slots[::-1]
+
+    def collect(self) -> list[Mesh]:
+        slot, chunks = self._in_flight.popleft()
+        meshes = []
+        for number, chunk in enumerate(chunks):
+            if number > 0:
+                slot.start(chunk)
+            meshes += slot.finish(len(chunk))
+        return meshes
+
+    def discard(self) -> None:
+        self._in_flight.clear()
+
+    def frame_buffer(self, height: int, width: int) -> NDArray[np.uint8]:
+        return self._next_slot().frame(height, width)
+
+    def close(self) -> None:
+        for slot in self._slots:
+            slot.close()
+        self._slots = ()
+        self._in_flight.clear()
+
+    def _next_slot(self) -> _FrameSlot:
+        if not self._slots:  # its memory is gone: touching it would end the process
+            raise RuntimeError("the runner is closed: open another, and make a pipeline with that")
+        return self._slots[0]
+
+
+class _SharedBuffers:
+    """What the slots share: the device, the engine, and which pixels of the map are points."""
+
+    def __init__(self, engine: Engine, cuda: Cuda, topology: UVTopology, max_batch: int, dense: bool, blocking: bool, mapped: bool) -> None:
+        self.engine, self.cuda, self.max_batch, self.blocking, self.mapped = engine, cuda, max_batch, blocking, mapped
+        self.capturing = True  # until a capture fails
+        self.vertex_count = len(topology.face_indices) if dense else 0
+        points = np.concatenate([topology.face_indices[: self.vertex_count], topology.landmark_indices])
+        self.point_count, self.resolution = len(points), topology.resolution
+        self.indices = StagedBuffer(cuda, points.nbytes, mapped=False)
+        self.indices.array.view(np.int32)[:] = points
+        with cuda.stream() as stream:
+            self.indices.upload(points.nbytes, stream)
+            stream.synchronize()
+
+    def stop_capturing(self, error: CudaError) -> None:
+        self.capturing = False
+        warnings.warn(f"no CUDA graph can be made ({error}); every step is launched by itself, which takes longer", RuntimeWarning, stacklevel=2)
+
+
+class _FrameSlot:
+    """All that one frame needs, from its pixels to its points."""
+
+    def __init__(self, work: _SharedBuffers) -> None:
+        engine, cuda, most = work.engine, work.cuda, work.max_batch
+        self._work = work
+        self._params = StagedBuffer(cuda, most * MATRIX_NBYTES, work.mapped)
+        self._matrices = self._params.array.view(np.float64).reshape(most, 2, 3)
+        self._input = cuda.device_buffer(most * engine.input_nbytes)
+        self._map = cuda.device_buffer(most * engine.output_nbytes)
+        self._result = StagedBuffer(cuda, most * work.point_count * POINT_NBYTES, work.mapped)
+        self._points = self._result.array.view(np.float32).reshape(most, work.point_count, 3)
+        self._lane = NetworkStream(engine, cuda, self._input.pointer, self._map.pointer, work.blocking)
+        self._lane.context(engine.padded(1, most))  # now, so that the first frame need not wait for it
+        self._frame: StagedBuffer | None = None
+        self._pixels = np.empty((0, 0, 3), np.uint8)  # the frame's memory on the host
+        self._met: set[int] = set()  # sizes of batch that this size of frame has come with
+        self._graphs: dict[int, Graph] = {}
+
+    def load(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
+        """Bring to the frame's memory what the crops touch, unless the picture lies there already."""
+        _check_image(image)
+        height, width = image.shape[:2]
+        pixels = self.frame(height, width)
+        if _address(image) == _address(pixels) and image.strides == pixels.strides:
+            return
+        if np.may_share_memory(image, pixels):  # a part of it, which copying would change on the way
+            image = image.copy()
+        for matrix in matrices:
+            region = crop_region(matrix, self._work.engine.spec.input.size, height, width)
+            pixels[region] = image[region]
+
+    def start(self, matrices: Sequence[NDArray[np.float64]]) -> None:
+        """Set the device to work on at most ``max_batch`` faces of the frame."""
+        batch = self._work.engine.padded(len(matrices), self._work.max_batch)
+        for row in range(batch):
+            self._matrices[row] = matrices[min(row, len(matrices) - 1)]
+        self._lane.context(batch)  # made where it is not there yet, which must not happen while capturing
+        graph = self._graphs.get(batch) or self._capture(batch)
+        if graph is None:
+            self._enqueue(batch)
+        else:
+            graph.launch(self._lane.stream)
+        self._lane.mark()
+
+    def finish(self, n: int) -> list[Mesh]:
+        """Wait for the first ``n`` faces of what was started."""
+        self._lane.wait()
+        count = self._work.vertex_count
+        return [(points[:count].copy(), points[count:].copy()) for points in self._points[:n]]
+
+    def frame(self, height: int, width: int) -> NDArray[np.uint8]:
+        """The frame's memory, for frames of this size."""
+        if self._pixels.shape[:2] != (height, width):
+            self._resize(height, width)
+        return self._pixels
+
+    def close(self) -> None:
+        self._lane.close()
+        self._drop_graphs()
+
+    def _enqueue(self, batch: int) -> None:
+        """The whole road, queued on the lane's stream."""
+        work, stream, kernels = self._work, self._lane.stream, self._work.cuda.kernels
+        engine, spec = work.engine, work.engine.spec
+        height, width = self._pixels.shape[:2]
+        channels_last = spec.input.layout == "NHWC"
+        self._frame.upload(self._pixels.nbytes, stream)
+        self._params.upload(batch * MATRIX_NBYTES, stream)
+        kernels.crop(
+            *(self._frame.pointer, height, width, 3 * width, self._params.pointer, batch, self._input.pointer, spec.input.size),
+            *(channels_last, spec.input.colour_order == "RGB", *spec.input.value_range, engine.input_dtype == np.float16, stream.handle),
+        )
+        self._lane.context(batch).enqueue(stream)
+        kernels.decode(
+            *(self._map.pointer, engine.output_dtype == np.float16, spec.output.size, channels_last, spec.output.scale),
+            *(self._params.pointer, batch, work.indices.pointer, work.point_count, work.resolution, self._result.pointer, stream.handle),
+        )
+        self._result.download(batch * work.point_count * POINT_NBYTES, stream)
+
+    def _capture(self, batch: int) -> Graph | None:
+        """A graph of `_enqueue`, the second time that it is wanted: a size that comes once is not worth one."""
+        if batch not in self._met or not self._work.capturing:
+            self._met.add(batch)
+            return None
+        try:
+            self._graphs[batch] = self._work.cuda.capture(self._lane.stream, lambda: self._enqueue(batch))
+        except CudaError as error:
+            if error.lost:
+                raise
+            self._work.stop_capturing(error)
+        return self._graphs.get(batch)
+
+    def _resize(self, height: int, width: int) -> None:
+        """Graphs hold sizes and addresses, so they go; the memory stays for smaller frames, because locking pages anew for every photo is slow."""
+        self._lane.stream.synchronize()  # a frame that nobody collected may be at work
+        self._drop_graphs()
+        self._pixels = self._pixels[:0, :0]
+        nbytes = 3 * height * width
+        if self._frame is None or nbytes > self._frame.nbytes:
+            if self._frame is not None:
+                self._frame.close()
+                self._frame = None
+            self._frame = StagedBuffer(self._work.cuda, nbytes, self._work.mapped)
+        self._pixels = self._frame.array[:nbytes].reshape(height, width, 3)
+
+    def _drop_graphs(self) -> None:
+        for graph in self._graphs.values():
+            graph.close()
+        self._graphs.clear()
+        self._met.clear()
+
+
+def crop_region(matrix: NDArray[np.float64], size: int, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of a (height, width) frame that hold every pixel which a crop of ``size`` px touches, a pixel to spare.
+
+    ``matrix`` is (2, 3), frame px -> crop px. Raises `ValueError` for one that is singular or not finite.
+    """
+    (a, b, x), (c, d, y) = matrix.tolist()
+    determinant = a * d - b * c
+    if not (0 < abs(determinant) < math.inf and math.isfinite(x + y)):
+        raise ValueError(f"the crop matrix is singular or not finite: {matrix.tolist()}")
+    corners = [(u - x, v - y) for u in (-0.5, size - 0.5) for v in (-0.5, size - 0.5)]
+    xs = [(d * u - b * v) / determinant for u, v in corners]
+    ys = [(a * v - c * u) / determinant for u, v in corners]
+    return _span(ys, height), _span(xs, width)
+
+
+def _span(ends: list[float], length: int) -> slice:
+    """Bilinear sampling reaches one pixel beyond its last position; the other pixel at either end is for rounding."""
+    first, last = max(0.0, min(ends) - 1), min(length - 1.0, max(ends) + 2)
+    return slice(math.floor(first), math.ceil(last) + 1) if first <= last else slice(0)
+
+
+def _check_image(image: NDArray[np.uint8]) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"the image must be (H, W, 3) uint8 BGR and not empty, is {image.dtype} of shape {image.shape}")
+
+
+def _address(array: NDArray[np.uint8]) -> int:
+    return array.__array_interface__["data"][0]

@@ -1,0 +1,138 @@
+"""The runner for engines: TensorRT, its lean runtime or TensorRT-RTX on the GPU, memory and streams through `runtime.cuda.open_cuda`."""
+
+from __future__ import annotations
+
+import atexit
+import warnings
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.cuda.interface import Cuda
+from runtime.cuda.open_cuda import open_cuda
+from runtime.cuda.staged_buffer import StagedBuffer
+from runtime.families.uv_topology import UVTopology
+from runtime.inference.cpu_mesher import CpuMesher
+from runtime.inference.interface import Mesher
+from runtime.inference.trt.engine import Engine
+from runtime.inference.trt.engine_file import read_engine
+from runtime.inference.trt.gpu_mesher import GpuMesher
+from runtime.inference.trt.network_stream import NetworkStream
+
+SYNC = ("spin", "block")
+MEMORY = ("copy", "mapped")
+
+
+def open_engine(path: Path, max_batch: int = 8, sync: str = "spin", memory: str | None = None, trust: bool = False) -> TensorRTRunner:
+    """Judge the file by its manifest, then open the device, the engine and a runner that owns both; see `runtime.inference.open_runner.open_runner`."""
+    file = read_engine(path, trust)
+    with ExitStack() as stack:
+        cuda = stack.enter_context(open_cuda())
+        engine = stack.enter_context(Engine(file))
+        runner = TensorRTRunner(engine, cuda, max_batch, sync, memory)
+        stack.pop_all()
+        return runner
+
+
+class TensorRTRunner:
+    """`runtime.inference.interface.Runner` over an engine. Its `mesher` is on the device from frame to mesh; ``input`` and `infer` run the network alone."""
+
+    def __init__(self, engine: Engine, cuda: Cuda, max_batch: int = 8, sync: str = "spin", memory: str | None = None) -> None:
+        """Takes over ``engine`` and ``cuda``.
+
+        ``sync``: how to wait for the device, "spin" for the least delay or "block" to leave the core to others. ``memory``: "copy" what host and
+        device exchange, or have it "mapped" into both; None is what suits the device, mapped where both share their memory.
+        """
+        if sync not in SYNC or memory not in (None, *MEMORY):
+            raise ValueError(f"sync must be one of {SYNC} and memory of {MEMORY}, are {sync!r} and {memory!r}")
+        self.spec, self.max_batch = engine.spec, engine.padded(max_batch, max_batch)
+        self._engine, self._cuda = engine, cuda
+        self._blocking = sync == "block"
+        self._mapped = cuda.integrated if memory is None else memory == "mapped"
+        self._meshers: list[GpuMesher] = []
+        self._closed = False
+        atexit.register(self.close)  # before the device, which registered itself earlier, takes its context away
+
+    @property
+    def input(self) -> NDArray[np.float32]:
+        """(max_batch, 3, S, S) or (max_batch, S, S, 3) in page-locked memory: write the crops here."""
+        return self._network.input
+
+    def infer(self, n: int) -> NDArray[np.float32]:
+        """Position maps of the first ``n`` crops in ``input``; a view that the next call overwrites."""
+        if not 1 <= n <= self.max_batch:
+            raise ValueError(f"n must be 1..{self.max_batch}, is {n}")
+        return self._network.infer(n)
+
+    def mesher(self, topology: UVTopology, dense: bool = True) -> Mesher:
+        """All on the device where `runtime._native` was built with CUDA; crop and decode on the CPU elsewhere."""
+        if self._cuda.kernels is None:
+            warnings.warn(
+                "runtime._native has no CUDA kernels for this device: crop and decode run on the CPU; install again where a CUDA toolkit knows it",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return CpuMesher(self, topology, dense)
+        mesher = GpuMesher(self._engine, self._cuda, topology, self.max_batch, dense, blocking=self._blocking, mapped=self._mapped)
+        self._meshers.append(mesher)
+        return mesher
+
+    def close(self) -> None:
+        """Wait for the device and free all; neither the runner nor its meshers can be used afterwards."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        with ExitStack() as closing:  # all of it, whatever fails; from the last to the first
+            closing.callback(self._cuda.close)
+            closing.callback(self._engine.close)
+            for part in (*self._meshers, *filter(None, [vars(self).pop("_network", None)])):
+                closing.callback(part.close)
+
+    def __enter__(self) -> TensorRTRunner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def _network(self) -> _Network:
+        """Made when first used: frames that go through a `GpuMesher` need none of it."""
+        if self._closed:
+            raise RuntimeError("the runner is closed: open another")
+        return _Network(self._engine, self._cuda, self.max_batch, self._blocking, self._mapped)
+
+
+class _Network:
+    """The network between two arrays of the host."""
+
+    def __init__(self, engine: Engine, cuda: Cuda, max_batch: int, blocking: bool, mapped: bool) -> None:
+        self._engine, self._max_batch = engine, max_batch
+        self._input = StagedBuffer(cuda, max_batch * engine.input_nbytes, mapped)
+        self._output = StagedBuffer(cuda, max_batch * engine.output_nbytes, mapped)
+        self._lane = NetworkStream(engine, cuda, self._input.pointer, self._output.pointer, blocking)
+        self._staged_input = self._input.array.view(engine.input_dtype).reshape(max_batch, *engine.input_shape)
+        self._staged_output = self._output.array.view(engine.output_dtype).reshape(max_batch, *engine.output_shape)
+        self.input = self._staged_input.astype(np.float32, copy=False)  # itself, unless the engine takes float16
+        self._result = self._staged_output.astype(np.float32, copy=False)
+        self.input[:] = 0
+        self._lane.context(engine.padded(1, max_batch))
+
+    def infer(self, n: int) -> NDArray[np.float32]:
+        batch, stream = self._engine.padded(n, self._max_batch), self._lane.stream
+        if self.input is not self._staged_input:
+            self._staged_input[:n] = self.input[:n]
+        self._input.upload(batch * self._engine.input_nbytes, stream)
+        self._lane.context(batch).enqueue(stream)
+        self._output.download(batch * self._engine.output_nbytes, stream)
+        self._lane.mark()
+        self._lane.wait()
+        if self._result is not self._staged_output:
+            self._result[:n] = self._staged_output[:n]
+        return self._result[:n]
+
+    def close(self) -> None:
+        self._lane.close()

@@ -1,0 +1,37 @@
+"""Names of output files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.types import Frame
+
+
+class OutputNames:
+    """Names of the files that belong to one picture. Two pictures never share one, not even where case does not count."""
+
+    def __init__(self, folder: Path, numbered: bool) -> None:
+        self._folder = folder
+        self._numbered = numbered  # frames of a video carry their number
+        self._base_of: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def overlay(self, frame: Frame, suffix: str) -> Path:
+        """``name_overlay.jpg`` or, one for the whole video, ``name_overlay.mp4``."""
+        return self._folder / f"{self._base(frame.source)}_overlay{suffix}"
+
+    def mesh(self, frame: Frame, face_index: int, mesh_format: str) -> Path:
+        """``name_face0.obj`` or, for frame 12 of a video, ``name_000012_face0.obj``."""
+        number = f"_{frame.index:06d}" if self._numbered else ""
+        return self._folder / f"{self._base(frame.source)}{number}_face{face_index}.{mesh_format}"
+
+    def _base(self, source: str) -> str:
+        """The stem; where another picture has it already, with the suffix (``a.png`` beside ``a.jpg``: ``a_png``), then with a number."""
+        if source not in self._base_of:
+            path = Path(source.replace(":", "_"))  # camera:0
+            candidates = [path.stem, path.name.replace(".", "_")]
+            candidates += [f"{candidates[1]}_{number}" for number in range(2, 3 + len(self._taken))]
+            base = next(name for name in candidates if name.casefold() not in self._taken)
+            self._taken.add(base.casefold())
+            self._base_of[source] = base
+        return self._base_of[source]

@@ -1,0 +1,76 @@
+"""``results.jsonl``: one JSON line per picture."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.outputs.names import OutputNames
+from runtime.storage.whole_files import rename_whole, write_error
+from runtime.types import FaceMesh, Frame
+
+
+class JsonSink:
+    """``results.jsonl``: one line per picture, written at once, under the name ``results.jsonl.part`` until it is closed."""
+
+    def __init__(self, path: Path, names: OutputNames, mesh_format: str | None) -> None:
+        self._path, self._names, self._mesh_format = path, names, mesh_format
+        self._temporary = path.with_name(path.name + ".part")
+        self._length = 0  # bytes of whole lines
+        try:
+            self._file = open(self._temporary, "wb", buffering=0)  # noqa: SIM115 - closed by close()
+        except OSError as error:
+            raise write_error(path, error) from error
+
+    def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
+        line = (json.dumps(self._document(frame, faces), allow_nan=False) + "\n").encode("ascii")
+        try:
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:])
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._length)
+            raise write_error(self._path, error) from error
+        self._length += len(line)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._length == 0 and self._path.exists():  # nothing was done: what an earlier run found is worth more
+            self._temporary.unlink(missing_ok=True)
+        else:
+            rename_whole(self._temporary, self._path)
+
+    def _document(self, frame: Frame, faces: Sequence[FaceMesh]) -> dict[str, Any]:
+        height, width = frame.image.shape[:2]
+        return {
+            "source": frame.source,
+            "frame": frame.index,
+            "timestamp_s": round(frame.timestamp_s, 6),
+            "size_wh": [width, height],
+            "faces": [self._face(frame, index, face) for index, face in enumerate(faces)],
+        }
+
+    def _face(self, frame: Frame, index: int, face: FaceMesh) -> dict[str, Any]:
+        return {
+            "box_xyxy": _rounded(face.box_xyxy),
+            "score": round(face.score, 4),
+            "landmarks": _rounded(face.landmarks),
+            "pose": {
+                "yaw_deg": round(face.pose.yaw_deg, 3),
+                "pitch_deg": round(face.pose.pitch_deg, 3),
+                "roll_deg": round(face.pose.roll_deg, 3),
+            },
+            "mesh": None if self._mesh_format is None else self._names.mesh(frame, index, self._mesh_format).name,
+        }
+
+
+def _rounded(values: NDArray[np.float32]) -> list[Any]:
+    """Nested lists, to a thousandth of a pixel."""
+    return np.round(values.astype(np.float64), 3).tolist()

@@ -1,0 +1,177 @@
+"""The overlay: a translucent shaded mesh, the 68 landmarks, the box and the head's axes, drawn over the picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.compiled import native
+from runtime.families.uv_topology import UVTopology
+from runtime.geometry.pose import pose_to_rotation
+from runtime.rendering.colours import vertex_normals
+from runtime.types import FaceMesh
+
+# The lines that connect the 68 points of iBUG 300-W: first, last, closed.
+CONTOURS = (
+    (0, 16, False),  # jaw
+    (17, 21, False),  # brows
+    (22, 26, False),
+    (27, 30, False),  # nose
+    (31, 35, False),
+    (36, 41, True),  # eyes
+    (42, 47, True),
+    (48, 59, True),  # lips
+    (60, 67, True),
+)
+# Colours are BGR.
+MESH_COLOUR = np.array([255, 200, 130], np.float32)
+GRID_COLOUR = np.array([255, 244, 214], np.float32)
+LANDMARK_COLOUR = (110, 255, 200)
+BOX_COLOUR = (255, 255, 255)
+AXIS_COLOURS = ((70, 70, 240), (80, 200, 60), (240, 140, 50))  # x to the person's left red, y up green, z out of the face blue
+LIGHT = np.array([-0.45, -0.55, 0.70], np.float32)  # where it comes from: above, left, and from the camera
+MESH_ALPHA = 0.55
+GRID_ALPHA = 0.22
+GRID_STEP = 8  # px of the UV grid between two lines of the mesh
+SOFT_BORDER = 14  # px of the UV grid over which the mesh fades out
+FINE_SIDE = 450  # px: small faces are drawn two to four times as large, towards this size, and scaled down: thin and smooth lines
+LARGE_SIDE = 1000  # px: larger faces are drawn as they are
+SHIFT = 4  # cv2 draws at 1/16 px
+# A landmark this far behind the surface, in sizes of the face, can still be seen. The jaw's lie where the surface turns away.
+DEPTH_TOLERANCE = np.repeat([0.35, 0.15], [17, 51]).astype(np.float32)
+
+
+class OverlayPainter:
+    """Draws overlays for one topology."""
+
+    def __init__(self, topology: UVTopology) -> None:
+        self._topology = topology
+        mask = np.zeros(topology.resolution**2, np.uint8)
+        mask[topology.face_indices] = 1
+        # One ring of background around the grid, so that a face pixel at its edge counts as border, too.
+        mask = cv2.copyMakeBorder(mask.reshape(topology.resolution, -1), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        distance = cv2.distanceTransform(mask, cv2.DIST_L2, 5)[1:-1, 1:-1].ravel()[topology.face_indices]
+        self._fade = np.clip(distance / SOFT_BORDER, 0, 1).astype(np.float32)[:, None]
+        row, column = np.divmod(topology.face_indices, topology.resolution)
+        self._grid = ((row % GRID_STEP == 0) | (column % GRID_STEP == 0)).astype(np.float32)[:, None]
+
+    def draw(self, image: NDArray[np.uint8], faces: Sequence[FaceMesh]) -> NDArray[np.uint8]:
+        """A copy of the picture (H, W, 3) uint8 BGR with ``faces`` drawn over it, small ones first."""
+        canvas = image.copy()
+        for face in sorted(faces, key=_size):
+            corner, below = _region(canvas, face)
+            if below.size == 0:
+                continue
+            factor = 1 if _size(face) > LARGE_SIDE else min(max(2, math.ceil(FINE_SIDE / max(1.0, _size(face)))), 4)
+            # Repeating pixels and taking their mean again leaves those alone that nothing is drawn on.
+            fine = below.repeat(factor, axis=0).repeat(factor, axis=1)
+            self._draw_face(fine, _moved(face, corner, factor))
+            below[:] = cv2.resize(fine, below.shape[1::-1], interpolation=cv2.INTER_AREA)
+        return canvas
+
+    def _draw_face(self, canvas: NDArray[np.uint8], face: FaceMesh) -> None:
+        depth = self._draw_mesh(canvas, face)
+        _draw_landmarks(canvas, face, _in_front(face.landmarks, depth, DEPTH_TOLERANCE * _size(face)))
+        _draw_box(canvas, face)
+        _draw_axes(canvas, face)
+
+    def _draw_mesh(self, canvas: NDArray[np.uint8], face: FaceMesh) -> NDArray[np.float32]:
+        """Blend the shaded surface into ``canvas``; returns its z-buffer."""
+        # Lines closer than a few pixels would only make the surface paler.
+        grid = self._grid * np.clip((_size(face) - 280) / 160, 0, 1)
+        colours = _shade(vertex_normals(face.vertices, self._topology)) * (1 - 0.6 * grid) + GRID_COLOUR * 0.6 * grid
+        values = np.hstack([colours, self._fade * (MESH_ALPHA + GRID_ALPHA * grid)]).astype(np.float32)
+        drawn, depth = native.rasterise(face.vertices, self._topology.triangles, values, canvas.shape[1::-1])
+        colour, alpha = drawn[..., :3], drawn[..., 3:]
+        colour -= canvas
+        colour *= alpha
+        colour += canvas
+        np.rint(colour, out=canvas, casting="unsafe")
+        return depth
+
+
+def _shade(normals: NDArray[np.float32]) -> NDArray[np.float32]:
+    """BGR 0..255 (V, 3): Blinn-Phong with a soft second light from the right."""
+    light = LIGHT / np.linalg.norm(LIGHT)
+    halfway = light + np.array([0, 0, 1], np.float32)
+    halfway /= np.linalg.norm(halfway)
+    diffuse = 0.30 + 0.62 * np.clip(normals @ light, 0, 1) + 0.16 * np.clip(normals[:, 0], 0, 1)
+    shine = 0.28 * np.clip(normals @ halfway, 0, 1) ** 24
+    return np.clip(diffuse[:, None] * MESH_COLOUR + 255 * shine[:, None], 0, 255).astype(np.float32)
+
+
+def _in_front(points: NDArray[np.float32], depth: NDArray[np.float32], tolerance: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which points (n, 3) are not behind the surface in the z-buffer; points beyond its edge see nothing in front of them."""
+    height, width = depth.shape
+    x, y = np.rint(points[:, 0]).astype(int), np.rint(points[:, 1]).astype(int)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    surface = np.full(len(points), -np.inf, np.float32)
+    surface[inside] = depth[y[inside], x[inside]]
+    return points[:, 2] >= surface - tolerance
+
+
+def _draw_landmarks(canvas: NDArray[np.uint8], face: FaceMesh, visible: NDArray[np.bool_]) -> None:
+    points = np.rint(face.landmarks[:, :2] * 2**SHIFT).astype(int)
+    thickness = max(1, round(_size(face) / 220))
+    radius = _size(face) / 105
+    for first, last, closed in CONTOURS:
+        loop = [*range(first, last + 1), *([first] if closed else [])]
+        for a, b in zip(loop, loop[1:], strict=False):
+            if visible[a] and visible[b]:
+                cv2.line(canvas, points[a].tolist(), points[b].tolist(), LANDMARK_COLOUR, thickness, cv2.LINE_AA, SHIFT)
+    for point in points[visible]:
+        cv2.circle(canvas, point.tolist(), round(radius * 2**SHIFT), BOX_COLOUR, cv2.FILLED, cv2.LINE_AA, SHIFT)
+
+
+def _draw_box(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
+    """The four corners of the box."""
+    x1, y1, x2, y2 = face.box_xyxy.tolist()
+    arm = 0.12 * _size(face)
+    thickness = max(1, round(_size(face) / 220))
+    for x, towards_x in ((x1, arm), (x2, -arm)):
+        for y, towards_y in ((y1, arm), (y2, -arm)):
+            corner = np.rint(np.array([[x + towards_x, y], [x, y], [x, y + towards_y]]) * 2**SHIFT).astype(np.int32)
+            cv2.polylines(canvas, [corner], False, BOX_COLOUR, thickness, cv2.LINE_AA, SHIFT)
+
+
+def _draw_axes(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
+    """The head's axes, beside the upper right corner of the box where they hide nothing."""
+    length = 0.16 * _size(face)
+    origin = np.array([face.box_xyxy[2], face.box_xyxy[1]]) + (0.2 * length, -0.2 * length)
+    axes = pose_to_rotation(face.pose) * (1, -1, 1)  # columns x right, y up, z out of the face
+    for axis in np.argsort(axes[2]):  # the one that points away from the camera first
+        end = origin + length * axes[:2, axis]
+        ends = np.rint(np.stack([origin, end]) * 2**SHIFT).astype(int).tolist()
+        cv2.line(canvas, *ends, AXIS_COLOURS[axis], max(1, round(_size(face) / 130)), cv2.LINE_AA, SHIFT)
+
+
+def _size(face: FaceMesh) -> float:
+    """Mean side of the face's box, px."""
+    x1, y1, x2, y2 = face.box_xyxy.tolist()
+    return (x2 - x1 + y2 - y1) / 2
+
+
+def _region(canvas: NDArray[np.uint8], face: FaceMesh) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+    """The part of the picture that a face and what belongs to it may touch: upper left corner x, y, and a view."""
+    points = np.vstack([face.vertices[:, :2], face.box_xyxy.reshape(2, 2)])
+    margin = 0.25 * _size(face) + 2
+    left, top = np.clip(np.floor(points.min(axis=0) - margin), 0, canvas.shape[1::-1]).astype(int)
+    right, bottom = np.clip(np.ceil(points.max(axis=0) + margin), 0, canvas.shape[1::-1]).astype(int)
+    return (left, top), canvas[top:bottom, left:right]
+
+
+def _moved(face: FaceMesh, corner: tuple[int, int], factor: int) -> FaceMesh:
+    """``face`` in the pixels of a part of the picture that begins at ``corner`` and is enlarged by ``factor``."""
+    shift = (factor - 1) / 2  # integers are pixel centres before and after
+    offset = np.array([*corner, 0], np.float32)
+
+    def move(points: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.ascontiguousarray((points - offset) * factor + np.array([shift, shift, 0], np.float32), np.float32)
+
+    box = move(np.insert(face.box_xyxy.reshape(2, 2), 2, 0, axis=1))[:, :2].ravel()
+    return dataclasses.replace(face, vertices=move(face.vertices), landmarks=move(face.landmarks), box_xyxy=box)

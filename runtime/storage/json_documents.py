@@ -1,0 +1,78 @@
+"""Frozen dataclasses as JSON files: written whole, and every field checked by its type when read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from runtime.errors import FaceMeshError
+from runtime.storage.whole_files import whole_file
+
+T = TypeVar("T")
+
+
+def save_document(document: Any, path: str | os.PathLike[str]) -> None:
+    """Write a dataclass as the JSON file ``path``, whole or not at all. Raises `FaceMeshError` when it cannot be written."""
+    with whole_file(Path(path)) as file:
+        file.write(document_bytes(document))
+
+
+def document_bytes(document: Any) -> bytes:
+    """What `save_document` writes."""
+    return (json.dumps(dataclasses.asdict(document), indent=2) + "\n").encode()
+
+
+def load_document(cls: type[T], path: str | os.PathLike[str], what: str, writer: str) -> T:
+    """The dataclass ``cls`` from the JSON file ``path``; ``what`` it is and the command that writes it are for the errors.
+
+    Raises `FaceMeshError` when it cannot be read, or names the field that is unknown, missing or wrong.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FaceMeshError(f"{path}: no {what} there; it belongs beside the file that it describes, '{writer}' writes both") from None
+    except (OSError, ValueError) as error:
+        raise FaceMeshError(f"{path}: cannot be read as a {what} ({error}); make it again with '{writer}'") from None
+    try:
+        return _from_document(cls, document, what)
+    except ValueError as error:
+        raise FaceMeshError(f"{path}: {error}; correct the file or make it again with '{writer}'") from None
+
+
+def _from_document(cls: type[T], document: Any, where: str) -> T:
+    if not isinstance(document, dict):
+        raise ValueError(f"{where} must be a JSON object")
+    kinds = typing.get_type_hints(cls)
+    fields = {field.name: kinds[field.name] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(document.keys() - fields.keys()):
+        raise ValueError(f"{where} has unknown fields: {', '.join(unknown)}")
+    if missing := sorted(fields.keys() - document.keys()):
+        raise ValueError(f"{where} lacks fields: {', '.join(missing)}")
+    return cls(**{name: _convert(kind, document[name], name) for name, kind in fields.items()})
+
+
+def _convert(kind: Any, value: Any, field: str) -> Any:
+    """A parsed JSON value as ``kind``: str, int, float, a dataclass, a tuple of these, or one of them and None."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    arguments = typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _from_document(typing.cast(type, kind), value, field)
+    if isinstance(kind, types.UnionType):
+        return None if value is None else _convert(arguments[0], value, field)
+    if kind is str and isinstance(value, str):
+        return value
+    if kind is int and is_number and float(value).is_integer():
+        return int(value)
+    if kind is float and is_number:
+        return float(value)
+    if typing.get_origin(kind) is tuple and isinstance(value, list):
+        if arguments[-1] is Ellipsis:
+            arguments = arguments[:1] * len(value)
+        if len(arguments) == len(value):
+            return tuple(_convert(argument, item, field) for argument, item in zip(arguments, value, strict=True))
+    raise ValueError(f"field {field} must be {kind.__name__ if isinstance(kind, type) and not arguments else kind}, is {value!r}")

@@ -1,0 +1,206 @@
+"""Revisions side by side: exported, built once, and ``compare --against`` from end to end on a repository of stand-ins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.records.measured_faces import Face
+from benchmarks.records.provenance import commit
+from benchmarks.regression import compare, interleave, revision
+from benchmarks.regression.revision import RevisionError, build, export_revision, export_working_tree, source_key
+from tests.benchmarks.stand_in import write_runtime
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+
+
+def git(repository: Path, *command: str) -> None:
+    identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+    environment = {**os.environ, **identity, "GIT_CONFIG_GLOBAL": os.devnull}
+    subprocess.run(["git", "-C", repository, *command], check=True, env=environment, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """One commit, in which decode takes 100 microseconds."""
+    root = write_runtime(tmp_path / "repository", 100)
+    (root / "pyproject.toml").write_text('[project]\nname = "stand-in"\nversion = "1"\n')
+    (root / ".gitignore").write_text("build/\n")
+    (root / "README.md").write_text("first")
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "-m", "first")
+    return root
+
+
+def make_slower(repository: Path, decode: float) -> None:
+    shutil.rmtree(repository / "runtime")
+    write_runtime(repository, decode)
+
+
+def exported(export, *arguments, to: Path) -> Path:
+    to.mkdir()
+    export(*arguments, to)
+    return to
+
+
+def test_a_revision_is_exported_as_it_was(repository, tmp_path):
+    make_slower(repository, 500)
+    folder = exported(export_revision, repository, "HEAD", to=tmp_path / "old")
+    assert "busy(100)" in (folder / "runtime" / "__init__.py").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "repository"]
+
+
+def test_the_working_tree_is_exported_as_it_lies(repository, tmp_path):
+    make_slower(repository, 500)
+    (repository / "runtime" / "fresh.py").write_text("")
+    (repository / "build").mkdir()
+    (repository / "build" / "ignored.py").write_text("")
+    (repository / "README.md").unlink()
+    folder = exported(export_working_tree, repository, to=tmp_path / "new")
+    assert "busy(500)" in (folder / "runtime" / "__init__.py").read_text()
+    assert (folder / "runtime" / "fresh.py").is_file()
+    assert not (folder / "build").exists()
+    assert not (folder / "README.md").exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "HEAD~1", "--help", ""])
+def test_revisions_that_there_are_not(repository, tmp_path, name):
+    with pytest.raises(RevisionError, match="is no revision here") as error:
+        exported(export_revision, repository, name, to=tmp_path / "old")
+    assert error.value.name == name
+
+
+def test_keys_tell_what_matters(repository, tmp_path):
+    old = exported(export_revision, repository, "HEAD", to=tmp_path / "old")
+    (repository / "README.md").write_text("second")
+    same = exported(export_working_tree, repository, to=tmp_path / "same")
+    assert source_key(old, False) == source_key(same, False) != source_key(same, True)
+    make_slower(repository, 101)
+    assert source_key(exported(export_working_tree, repository, to=tmp_path / "other"), False) != source_key(old, False)
+    (old / "runtime" / "crop.py").rename(old / "runtime" / "crops.py")
+    assert source_key(old, False) != source_key(same, False)
+
+
+@pytest.fixture
+def pip(monkeypatch):
+    """Stands in for pip: copies ``runtime``, or fails with what is put into ``pip.errors``. ``pip.commands`` says what was run."""
+
+    class Pip:
+        commands: list[list[str]] = []
+        errors = ""
+
+        def __call__(self, command, **_):
+            self.commands.append(command)
+            if self.errors:
+                return subprocess.CompletedProcess(command, 1, "", self.errors)
+            target, source = Path(command[command.index("--target") + 1]), Path(command[command.index("--target") + 2])
+            shutil.copytree(source / "runtime", target / "runtime")
+            return subprocess.CompletedProcess(command, 0, "", "")
+
+    stand_in, real = Pip(), subprocess.run
+    stand_in.commands = []
+    monkeypatch.setattr(revision.subprocess, "run", lambda command, **rest: (stand_in if "pip" in command else real)(command, **rest))
+    return stand_in
+
+
+def test_a_revision_is_built_once(repository, tmp_path, pip):
+    folder, cache = exported(export_revision, repository, "HEAD", to=tmp_path / "old"), tmp_path / "cache"
+    root = build(folder, "HEAD", False, cache)
+    assert (root / "runtime" / "crop.py").is_file()
+    assert build(folder, "HEAD", False, cache) == root
+    assert len(pip.commands) == 1
+    assert any("FACEMESH_CUDA=OFF" in option for option in pip.commands[0])
+    assert build(folder, "HEAD", True, cache) != root
+    assert not any("FACEMESH_CUDA" in option for option in pip.commands[1])
+    assert {path.suffix for path in cache.iterdir()} == {""}
+
+
+def test_a_revision_that_cannot_be_built_says_why_and_leaves_nothing(repository, tmp_path, pip):
+    folder = exported(export_revision, repository, "HEAD", to=tmp_path / "old")
+    pip.errors = "  error: subprocess-exited-with-error\n  × Building wheel did not run\n  decode.cpp:7: error: 'x' was not declared\n"
+    with pytest.raises(RevisionError, match=r"^HEAD cannot be built: decode\.cpp:7: error: 'x' was not declared$"):
+        build(folder, "HEAD", False, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_commit_and_whether_files_were_changed(repository, tmp_path):
+    clean = commit(repository)
+    assert len(clean["revision"]) == 40
+    assert clean["dirty"] is False
+    make_slower(repository, 500)
+    assert commit(repository) == {**clean, "dirty": True}
+    assert commit(tmp_path) is None
+
+
+@pytest.fixture
+def here(repository, tmp_path, monkeypatch, pip):
+    """``compare`` on the repository of stand-ins, quickly."""
+    monkeypatch.setattr(compare, "REPOSITORY", repository)
+    monkeypatch.setattr(compare, "build", lambda folder, name, with_cuda: build(folder, name, with_cuda, tmp_path / "cache"))
+    monkeypatch.setattr(compare, "load_subjects", lambda source: [Face(np.zeros((4, 5, 3), np.uint8), np.array([0, 0, 2, 2], np.float32))])
+    monkeypatch.setattr(interleave, "PAIRS", 30)
+    return repository
+
+
+def test_against_a_revision_finds_the_slowdown(here, capsys, tmp_path):
+    make_slower(here, 130)
+    assert main(["compare", "--against", "HEAD", "--seconds", "20", "--json", str(tmp_path / "out.json")]) == 1
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == "failed: decode slower by more than 10 %"
+    assert "pairs of blocks by turns" in out
+    assert (tmp_path / "out.json").is_file()
+
+
+def test_against_the_same_revision_passes(here, capsys):
+    assert main(["compare", "--against", "HEAD", "--seconds", "20", "--stages", "crop,decode"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].startswith("passed")
+    assert "network" not in out
+
+
+def test_a_gate_measures_only_where_the_runtime_changed(here, capsys, pip):
+    (here / "README.md").write_text("second")
+    assert main(["compare", "--against", "HEAD", "--gate"]) == 0
+    assert capsys.readouterr().out == "gate passed: the runtime is the same as in HEAD\n"
+    assert pip.commands == []
+
+
+def without_previous_commit(here, pip):
+    return "HEAD~1", "HEAD~1 is no revision here"
+
+
+def without_a_build(here, pip):
+    make_slower(here, 130)
+    (here / "runtime" / "crop.py").write_text("syntax error")
+    git(here, "commit", "--quiet", "--all", "-m", "broken")
+    make_slower(here, 100)
+    return "HEAD", "HEAD cannot be measured: SyntaxError"
+
+
+@pytest.mark.parametrize("case", [without_previous_commit, without_a_build])
+def test_a_gate_without_a_usable_revision_is_skipped_and_anything_else_fails(here, capsys, pip, case):
+    name, why = case(here, pip)
+    assert main(["compare", "--against", name, "--gate"]) == 0
+    assert capsys.readouterr().out.startswith(f"gate skipped: {why}")
+    assert main(["compare", "--against", name]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {why}")
+    assert error.count("\n") == 1
+
+
+def test_a_gate_fails_where_the_working_tree_does_not_run(here, capsys):
+    (here / "runtime" / "crop.py").write_text("syntax error")
+    assert main(["compare", "--against", "HEAD", "--gate"]) == 1
+    assert capsys.readouterr().err.startswith("error: the working tree cannot be measured: SyntaxError")
+
+
+def test_missing_engine(here, capsys):
+    assert main(["compare", "--against", "HEAD", "--engine", "nowhere.onnx"]) == 1
+    assert "nowhere.onnx" in capsys.readouterr().err

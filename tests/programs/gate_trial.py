@@ -1,0 +1,91 @@
+"""Does the gate catch what it should, and nothing else? ``python -m tests.programs.gate_trial --tries 10``
+
+Builds the files as they lie and compares them with themselves: ``--tries`` times as they are, which must raise no alarm, and as often with a
+decode that does ``--extra`` more work, which must raise one in decode each time. Exit code 1 where either fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.records.machine import Watch
+from benchmarks.records.measured_faces import load_subjects
+from benchmarks.records.provenance import REPOSITORY
+from benchmarks.regression.compare import worker_settings
+from benchmarks.regression.interleave import Judgement, Worker, judge, library_paths, run_interleaved
+from benchmarks.regression.revision import build, export_working_tree
+from runtime.models.shipped import SHIPPED_MODEL, SHIPPED_PICTURE
+
+SLOW_WORKER = Path(__file__).with_name("slow_worker.py")
+LIMIT = 0.1
+
+
+@contextmanager
+def built_here() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """This tree, built, and the settings of workers for it."""
+    face = load_subjects(SHIPPED_PICTURE)[0]
+    with tempfile.TemporaryDirectory() as scratch:
+        export_working_tree(REPOSITORY, folder := Path(scratch) / "tree")
+        root = build(folder, "the working tree", with_cuda=False)
+        np.save(picture := Path(scratch) / "picture.npy", face.image)
+        yield root, worker_settings(SHIPPED_MODEL, picture, face.box_xyxy.tolist(), threads=1)
+
+
+def calibrated(root: Path, settings: dict[str, Any], extra: float) -> dict[str, float]:
+    """How many vertices to compute again for ``extra`` more time in decode, and the share that this was measured to be."""
+    request = json.dumps({**settings, "root": str(root), "paths": library_paths(), "extra": extra}) + "\n"
+    command = [sys.executable, "-I", "-S", str(SLOW_WORKER), "--calibrate"]
+    return json.loads(subprocess.run(command, input=request, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def trial(root: Path, settings: dict[str, Any], again: float, seconds: float, seed: int) -> list[Judgement]:
+    """The judgement of this tree, with so many vertices computed again, against itself."""
+    slow = partial(Worker, "slow", root, {**settings, "again": again}, SLOW_WORKER)
+    new, baseline = (partial(Worker, name, root, settings) for name in ("new", "baseline"))
+    rng = np.random.default_rng(seed)
+    return judge(run_interleaved([slow if again else new, baseline], None, seconds, rng), LIMIT, rng)
+
+
+def right(judgements: list[Judgement], again: float) -> bool:
+    """Whether the alarm is what it should be: in decode where that was slowed down, nowhere else."""
+    return [row.stage for row in judgements if row.verdict == "slower"] == (["decode"] if again else [])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.programs.gate_trial", description=__doc__.splitlines()[0])
+    parser.add_argument("--tries", type=int, default=10)
+    parser.add_argument("--extra", type=float, default=0.2)
+    parser.add_argument("--seconds", type=float, default=120)
+    args = parser.parse_args()
+    failures, started, watch = 0, time.monotonic(), Watch()
+    with built_here() as (root, settings):
+        for number in range(2 * args.tries):
+            slowdown = calibrated(root, settings, args.extra) if number % 2 else None  # anew: it depends on what else uses the caches
+            again = slowdown["again"] if slowdown else 0
+            judgements = trial(root, settings, again, args.seconds, number)
+            failures += not (good := right(judgements, again))
+            what = f"decode {slowdown['share']:+.1%} in one process" if slowdown else "unchanged"
+            print(f"{time.monotonic() - started:5.0f} s  {what}: {'right' if good else 'WRONG'}  {'; '.join(map(described, judgements))}", flush=True)
+    print(f"{2 * args.tries - failures} of {2 * args.tries} right; others used {watch.finish().get('others', 0):.1f} cores meanwhile")
+    return 1 if failures else 0
+
+
+def described(row: Judgement) -> str:
+    change, low, high = (100 * (value - 1) for value in (row.ratio.estimate, row.ratio.low, row.ratio.high))
+    return f"{row.stage} {change:+.1f} % ({low:+.1f} … {high:+.1f}) {row.verdict}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""What the host does for a frame on the GPU road beside waiting: ``python -m tests.programs.host_work``.
+
+One face, a 720p frame that lies in the page-locked buffer, no detection. The driver is the stand-in, which here forgets its work instead of doing
+it, so that it leaves the CPU's caches alone as a GPU would.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+
+from runtime.cuda.driver import Device
+from runtime.families.uv_topology import load_topology
+from runtime.geometry.crop import crop_matrix
+from runtime.geometry.pose import PoseEstimator
+from runtime.inference.open_runner import open_runner
+from runtime.inference.trt.libraries import HOMES
+from runtime.inference.trt.network_stream import NetworkStream
+from runtime.models.shipped import SHIPPED_MODEL
+from runtime.pipeline import FaceMeshPipeline
+from runtime.types import Detections
+from tests.standins import fake_engine
+from tests.standins.fake_cuda import FakeCuda, FakeStream
+
+BOX = np.array([[500, 200, 700, 420]], np.float32)
+WARM_UP = 10
+
+
+def measure(model: Path = SHIPPED_MODEL, frames: int = 1000, dense: bool = True) -> np.ndarray:
+    """(frames,) microseconds outside the wait."""
+    found, seconds, waited = Detections(BOX, np.ones(1, np.float32)), [], 0.0
+    wait = NetworkStream.wait
+
+    def timed_wait(lane: NetworkStream) -> None:
+        nonlocal waited
+        start = time.perf_counter()
+        wait(lane)
+        waited += time.perf_counter() - start
+
+    with _stand_in(model) as engine, open_runner(engine) as runner, patch.object(NetworkStream, "wait", timed_wait):
+        pipeline = FaceMeshPipeline(runner, lambda image: found, dense=dense)
+        for _ in range(WARM_UP):
+            pipeline(pipeline.frame_buffer(720, 1280))
+        with patch.object(FakeStream, "run", lambda stream, until=None: stream.queue.clear()):
+            for _ in range(frames):
+                waited, start = 0.0, time.perf_counter()
+                pipeline(pipeline.frame_buffer(720, 1280))
+                seconds.append(time.perf_counter() - start - waited)
+    return 1e6 * np.array(seconds)
+
+
+def unavoidable(frames: int = 1000) -> float:
+    """Microseconds of what the host cannot leave out: crop matrix, a copy of the vertices, box and pose."""
+    topology = load_topology()
+    vertices, landmarks = topology.canonical_vertices, topology.canonical_vertices[topology.landmark_vertices]
+    pose = PoseEstimator(topology)
+    steps: list[Callable[[], object]] = [
+        lambda: crop_matrix(BOX[0], 1.6, 128),
+        vertices.copy,
+        lambda: np.concatenate([landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)]),
+        lambda: pose(landmarks),
+    ]
+    return sum(np.median([_time(step) for _ in range(frames)]) for step in steps)
+
+
+def _time(step: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    step()
+    return 1e6 * (time.perf_counter() - start)
+
+
+@contextmanager
+def _stand_in(model: Path) -> Iterator[Path]:
+    """An engine of ``model``, and the machine that runs it."""
+    cuda = FakeCuda(integrated=False)
+    cuda.logging = False
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.dict(sys.modules, {"tensorrt": fake_engine.make("tensorrt-10.3", cuda)}),
+        patch("runtime.inference.trt.engine_file.find_device", lambda: Device("Orin", "8.7")),
+        patch("runtime.inference.trt.runner.open_cuda", lambda: cuda),
+    ):
+        for home in HOMES["tensorrt"]:
+            sys.modules.pop(home, None)
+        yield fake_engine.write_engine(Path(folder) / "m.engine", model)
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    for dense, what in ((True, "43,867 vertices"), (False, "landmarks alone")):
+        p50, p90, p99 = np.percentile(measure(dense=dense), (50, 90, 99))
+        print(f"{what}: {p50:.0f} us a frame outside the wait (p90 {p90:.0f}, p99 {p99:.0f})")
+    print(f"crop matrix, copy, box and pose alone: {unavoidable():.0f} us")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Where the tests of the kernels run them: on the host, or on a GPU."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from runtime import _native
+from runtime.cuda.driver import find_device
+from runtime.cuda.interface import Cuda
+from runtime.cuda.open_cuda import open_cuda
+
+GUARD = 64  # bytes before and behind an output that must stay as they were
+
+
+class Host:
+    """The kernels' arithmetic, run by the CPU."""
+
+    def run(self, kernel: str, out: np.ndarray, arrays: dict[str, np.ndarray], **numbers) -> np.ndarray:
+        memory = np.full(out.nbytes + 2 * GUARD, 0x5A, np.uint8)
+        addresses = {name: array.ctypes.data for name, array in arrays.items()}
+        getattr(_native.host_kernels, kernel)(**addresses, **numbers, out=memory.ctypes.data + GUARD, stream=0)
+        return unguarded(memory, out)
+
+
+class Device:
+    """The kernels themselves. Every array lies in device memory of its own, so that the memory checker sees each of its ends."""
+
+    def __init__(self, cuda) -> None:
+        self.cuda = cuda
+
+    def run(self, kernel: str, out: np.ndarray, arrays: dict[str, np.ndarray], **numbers) -> np.ndarray:
+        with ExitStack() as stack:
+            stream = stack.enter_context(self.cuda.stream())
+
+            def upload(array: np.ndarray) -> int:
+                content = as_bytes(array)
+                host = stack.enter_context(self.cuda.host_buffer(content.nbytes))
+                device = stack.enter_context(self.cuda.device_buffer(content.nbytes))
+                host.array[:] = content
+                self.cuda.upload(device.pointer, host.pointer, content.nbytes, stream)
+                return device.pointer
+
+            addresses = {name: upload(array) for name, array in arrays.items()}
+            target = upload(np.full(out.nbytes + 2 * GUARD, 0x5A, np.uint8))
+            getattr(self.cuda.kernels, kernel)(**addresses, **numbers, out=target + GUARD, stream=stream.handle)
+            result = stack.enter_context(self.cuda.host_buffer(out.nbytes + 2 * GUARD))
+            self.cuda.download(result.pointer, target, out.nbytes + 2 * GUARD, stream)
+            stream.synchronize()
+            return unguarded(result.array, out)
+
+
+def as_bytes(array: np.ndarray) -> np.ndarray:
+    """From an array's first byte to its last, with what lies between its rows."""
+    count = sum((side - 1) * stride for side, stride in zip(array.shape, array.strides, strict=True)) + array.itemsize
+    return np.lib.stride_tricks.as_strided(array.view(np.uint8) if array.ndim == 1 else array[:1, ...].view(np.uint8), (count,), (1,))
+
+
+def unguarded(memory: np.ndarray, like: np.ndarray) -> np.ndarray:
+    assert np.all(memory[:GUARD] == 0x5A)
+    assert np.all(memory[-GUARD:] == 0x5A)
+    return memory[GUARD:-GUARD].view(like.dtype).reshape(like.shape).copy()
+
+
+def real_device() -> Cuda:
+    if find_device() is None:
+        pytest.skip("needs an NVIDIA GPU")
+    assert _native.has_cuda, "runtime._native was built without CUDA kernels: install again where nvcc is found"
+    return open_cuda()

@@ -1,0 +1,75 @@
+"""`benchmarks.regression.frame_worker` with a slower decode, for showing that a slowdown is caught. Stand-alone, run like the original.
+
+After each decode the first ``settings["again"]`` vertices are scaled once more. ``slow_worker.py --calibrate`` finds out how many take
+``settings["extra"]`` of a decode's time (0.2: a fifth), between frames as everywhere else, and prints ``{"again": number, "share": measured}``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+SPEC = importlib.util.spec_from_file_location("frame_worker", Path(__file__).resolve().parents[2] / "benchmarks" / "regression" / "frame_worker.py")
+frame_worker = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(frame_worker)
+import_revision = frame_worker.import_revision
+
+again = 0  # vertices
+
+
+def import_slow_revision(settings: dict[str, Any]) -> None:
+    """The revision, with another ``Decoder`` for everything that is imported afterwards."""
+    import_revision(settings)
+    from runtime.families import position_map as decode
+
+    class SlowDecoder(decode.Decoder):
+        def __call__(self, position_map, matrix):
+            vertices, landmarks = super().__call__(position_map, matrix)
+            if again:
+                vertices[:again] *= 1.0
+            return vertices, landmarks
+
+    decode.Decoder = SlowDecoder
+    use(settings.get("again", 0))
+
+
+def use(count: int) -> None:
+    """Scale so many vertices again from now on."""
+    global again
+    again = count
+
+
+def calibrate(settings: dict[str, Any]) -> dict[str, float]:
+    """How many vertices make decode slower by ``settings["extra"]``, found by halving, and the share measured with them in the end."""
+    runner, measure = frame_worker.open_revision(settings)
+    with runner:
+        low, high = 0, 43867
+        for _ in range(6):
+            middle = (low + high) // 2
+            low, high = (middle, high) if measured_share(measure, middle, 20) < settings["extra"] else (low, middle)
+        return {"again": low, "share": measured_share(measure, low, 100)}
+
+
+def measured_share(measure, count: int, blocks: int) -> float:
+    """How much slower decode is with ``count`` vertices scaled again: the median of neighbouring blocks of this one process."""
+    import numpy as np
+
+    ratios = []
+    for turn in range(blocks):
+        times = {}
+        for number in (0, count) if turn % 2 else (count, 0):
+            use(number)
+            times[number] = np.percentile(measure(10)["decode"], 10)
+        ratios.append(times[count] / times[0])
+    return float(np.median(ratios)) - 1
+
+
+if __name__ == "__main__":
+    frame_worker.import_revision = import_slow_revision
+    if sys.argv[1:] == ["--calibrate"]:
+        print(json.dumps(calibrate(json.loads(sys.stdin.readline()))))
+    else:
+        frame_worker.main()

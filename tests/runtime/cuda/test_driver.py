@@ -1,0 +1,72 @@
+"""The CUDA device is asked of the driver."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+
+import pytest
+
+from runtime.cuda import driver as device
+from runtime.cuda.driver import Device, find_device, query_device
+from runtime.cuda.errors import CudaError
+
+
+class FakeDriver:
+    """What `find_device` calls of ``libcuda``; the function in ``failing`` returns an error."""
+
+    def __init__(self, failing: str = "") -> None:
+        self._failing = failing
+
+    def _done(self, call: str) -> int:
+        return 100 if call == self._failing else 0
+
+    def cuInit(self, flags):
+        return self._done("cuInit")
+
+    def cuDeviceGet(self, place, ordinal):
+        place._obj.value = 0
+        return self._done("cuDeviceGet")
+
+    def cuDeviceGetName(self, buffer, size, handle):
+        buffer.value = b"Orin"
+        return self._done("cuDeviceGetName")
+
+    def cuDeviceGetAttribute(self, place, attribute, handle):
+        place._obj.value = {18: 1, 75: 8, 76: 7}[attribute]
+        return self._done("cuDeviceGetAttribute")
+
+    def cuGetErrorName(self, status, place):
+        place._obj.value = {100: b"CUDA_ERROR_NO_DEVICE"}[status]
+        return 0
+
+
+def test_device_is_found(monkeypatch):
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: FakeDriver())
+    assert find_device() == Device("Orin", "8.7", integrated=True)
+
+
+@pytest.mark.parametrize("failing", ["cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute"])
+def test_driver_without_a_device(monkeypatch, failing):
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: FakeDriver(failing))
+    assert find_device() is None
+    with pytest.raises(CudaError, match=f"^{failing} failed with CUDA_ERROR_NO_DEVICE: no CUDA device can be seen; check nvidia-smi"):
+        query_device()
+
+
+def test_machine_without_a_driver(monkeypatch):
+    def missing(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert find_device() is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="needs an NVIDIA GPU with nvidia-smi")
+def test_this_machine():
+    query = ["nvidia-smi", "--id=0", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    name, capability = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().split(", ")
+    found = find_device()
+    assert (found.name, found.compute_capability) == (name, capability)

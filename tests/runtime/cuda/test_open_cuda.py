@@ -1,0 +1,243 @@
+"""`runtime.cuda.open_cuda`: the contract over the stand-in of the tests, over both bindings on a stand-in for the driver, and on real hardware."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.cuda.driver import Device, find_device
+from runtime.cuda.errors import CudaError, native_error
+from runtime.cuda.open_cuda import open_cuda
+from runtime.errors import FaceMeshError
+from tests.contracts.cuda_contract import CudaContract
+from tests.standins.fake_cuda import GARBAGE, FakeCuda
+
+LIBRARIES = {"pycuda": "pycuda", "cuda-python": "cuda.bindings"}
+
+
+def installed(binding: str) -> bool:
+    try:
+        return importlib.util.find_spec(LIBRARIES[binding]) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+class TestFake(CudaContract):
+    @pytest.fixture
+    def cuda(self):
+        with FakeCuda() as cuda:
+            yield cuda
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("binding", LIBRARIES)
+class TestHardware(CudaContract):
+    @pytest.fixture
+    def cuda(self, binding):
+        device = find_device()
+        if device is None:
+            pytest.skip("needs an NVIDIA GPU")
+        if not installed(binding):
+            pytest.skip(f"needs {binding}")
+        with open_cuda(binding) as cuda:
+            assert (cuda.name, cuda.compute_capability) == (device.name, device.compute_capability)
+            yield cuda
+
+
+@pytest.fixture(scope="session")
+def libcuda(tmp_path_factory, repository: Path) -> Path:
+    """The stand-in for the driver, compiled."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("needs g++")
+    library = tmp_path_factory.mktemp("libcuda") / "libcuda.so.1"
+    source = repository / "tests" / "fake_libcuda" / "libcuda.cpp"
+    options = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]
+    subprocess.run([compiler, *options, "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+@pytest.mark.parametrize("binding", LIBRARIES)
+def test_binding_over_the_stand_in_driver(binding, libcuda, repository):
+    if not installed(binding):
+        pytest.skip(f"needs {binding}")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/standins/fake_libcuda/check_bindings.py"],
+        cwd=repository,
+        env={**os.environ, "FACEMESH_BINDING": binding, "FACEMESH_LIBCUDA": str(libcuda)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "skipped" not in run.stdout
+
+
+def test_no_driver(monkeypatch):
+    def missing(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    with pytest.raises(CudaError, match=r"^loading libcuda\.so\.1 failed: install the NVIDIA driver; in a container, start that [^\n]*$"):
+        open_cuda()
+
+
+def test_no_binding(monkeypatch):
+    def unimportable(name):
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr("runtime.cuda.open_cuda.query_device", lambda: None)
+    monkeypatch.setattr("runtime.cuda.open_cuda.import_module", unimportable)
+    with pytest.raises(FaceMeshError, match=r"^no binding for CUDA can be imported \(pycuda: .*; cuda-python: .*\): pip install 'facemesh-edge\["):
+        open_cuda()
+
+
+def test_driver_without_a_function(monkeypatch):
+    pytest.importorskip("cuda.bindings", reason="needs cuda-python")
+    from cuda.bindings import driver
+
+    def cuInit(flags):
+        raise RuntimeError('Function "cuInit" not found')
+
+    monkeypatch.setattr(driver, "cuInit", cuInit)
+    monkeypatch.setattr("runtime.cuda.open_cuda.query_device", lambda: Device("Orin", "8.7"))
+    with pytest.raises(CudaError, match=r"^cuInit failed with CUDA_ERROR_NOT_FOUND: the NVIDIA driver does not fit this CUDA software; update"):
+        open_cuda("cuda-python")
+
+
+@pytest.mark.parametrize(("missing", "expected"), [((), "cuda_pycuda"), (("cuda_pycuda",), "cuda_python")])
+def test_pycuda_is_preferred(monkeypatch, missing, expected):
+    class Binding:
+        def __init__(self, name):
+            if name in missing:
+                raise ImportError("libcuda.so.1: undefined symbol: cuCtxCreate_v4")
+            self.open_device = lambda device: (name, device)
+
+    monkeypatch.setattr("runtime.cuda.open_cuda.query_device", lambda: "device")
+    monkeypatch.setattr("runtime.cuda.open_cuda.import_module", lambda name: Binding(name.removeprefix("runtime.")))
+    assert open_cuda() == (expected, "device")
+
+
+@pytest.mark.parametrize(
+    ("text", "call", "status"),
+    [
+        ("crop: cudaErrorIllegalAddress: an illegal memory access was encountered", "crop", "CUDA_ERROR_ILLEGAL_ADDRESS"),
+        ("launch: cudaErrorMemoryAllocation: out of memory", "launch", "CUDA_ERROR_OUT_OF_MEMORY"),
+        ("end_capture: cudaErrorStreamCaptureInvalidated: x: y", "end_capture", "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"),
+        ("check_device: cudaErrorInvalidPc: x", "check_device", "CUDA_ERROR_INVALID_PC"),
+        ("launch: the graph is closed", "launch", ""),
+    ],
+)
+def test_errors_of_the_native_module(text, call, status):
+    error = native_error(RuntimeError(text))
+    assert (error.call, error.status) == (call, status)
+
+
+# The stand-in itself: what tests of its users rely on.
+
+
+@pytest.fixture
+def fake():
+    with FakeCuda() as fake:
+        yield fake
+
+
+def test_fake_does_nothing_before_a_wait(fake):
+    with fake.stream() as stream, fake.host_buffer(4) as host, fake.device_buffer(4) as device:
+        fake.download(host.pointer, device.pointer, 4, stream)
+        host.array[:] = 0
+        assert host.array.tolist() == [0] * 4
+        stream.synchronize()
+        assert host.array.tolist() == [GARBAGE] * 4
+
+
+def test_fake_checks_every_address_when_it_is_used(fake):
+    with fake.stream() as stream, fake.host_buffer(8) as host, fake.device_buffer(8) as device, fake.host_buffer(8, mapped=True) as mapped:
+        for arguments in [(device.pointer, host.pointer, 9), (device.pointer, device.pointer, 8), (host.pointer, mapped.pointer, 8)]:
+            fake.upload(*arguments, stream)
+            with pytest.raises(AssertionError, match="not in an open buffer"):
+                stream.synchronize()
+        fake.upload(mapped.device_pointer, host.pointer, 8, stream)
+        stream.synchronize()
+        graph = fake.capture(stream, lambda: fake.upload(device.pointer, host.pointer, 8, stream))
+        device.close()
+        graph.launch(stream)
+        with pytest.raises(AssertionError, match="not in an open buffer"):
+            stream.synchronize()
+
+
+def test_fake_fails_on_demand(fake):
+    fake.fail("device_buffer", nth=2)
+    fake.device_buffer(8)
+    for _ in range(2):
+        with pytest.raises(CudaError, match="device_buffer failed with CUDA_ERROR_OUT_OF_MEMORY"):
+            fake.device_buffer(8)
+    stream = fake.stream()
+    fake.fail("synchronize", status="CUDA_ERROR_LAUNCH_FAILED")
+    with pytest.raises(CudaError, match="synchronize failed with CUDA_ERROR_LAUNCH_FAILED"):
+        stream.synchronize()
+    with pytest.raises(CudaError, match="event failed with CUDA_ERROR_LAUNCH_FAILED"):
+        fake.event()
+    assert len(fake.live) == 2
+    fake.close()
+    assert not fake.live
+
+
+def test_fake_logs(fake):
+    with fake.stream() as stream, fake.event() as event:
+        event.record(stream)
+        event.synchronize()
+    assert [call for call, _ in fake.log] == ["stream", "event", "record", "synchronize", "close", "close"]
+    assert fake.calls("record") == [("record", {"stream": stream.handle})]
+
+
+def test_fake_belongs_to_one_thread(fake):
+    statuses = []
+
+    def use() -> None:
+        try:
+            fake.stream()
+        except CudaError as error:
+            statuses.append(error.status)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert statuses == ["CUDA_ERROR_INVALID_CONTEXT"]
+
+
+def test_fake_runs_the_host_kernels(fake):
+    """A frame of one colour, cropped as it is, in BGR planes of 0..1."""
+    frame, numbers = np.full((16, 16, 3), (0, 51, 255), np.uint8), np.array([1, 0, 0, 0, 1, 0], np.float64)
+    stream, host = fake.stream(), fake.host_buffer(768)
+    image, matrix, out = fake.device_buffer(768), fake.host_buffer(48, mapped=True), fake.device_buffer(768)
+    host.array[:], matrix.array[:] = frame.ravel(), numbers.view(np.uint8)
+
+    def crop(height: int) -> None:
+        fake.kernels.crop(image.pointer, height, 16, 48, matrix.device_pointer, 1, out.pointer, 8, False, False, 0.0, 1.0, False, stream.handle)
+
+    fake.upload(image.pointer, host.pointer, 768, stream)
+    crop(16)
+    fake.download(host.pointer, out.pointer, 768, stream)
+    stream.synchronize()
+    np.testing.assert_allclose(host.array.view(np.float32).reshape(3, 64).T, [(0, 0.2, 1)] * 64, atol=1e-6)
+    crop(17)
+    with pytest.raises(AssertionError, match=r"^816 bytes at \w+ are not in an open buffer"):
+        stream.synchronize()
+
+
+def test_fake_without_kernels():
+    with FakeCuda(kernels=False) as fake, fake.stream() as stream:
+        assert fake.kernels is None
+        with pytest.raises(CudaError, match="capture failed"):
+            fake.capture(stream, lambda: None)

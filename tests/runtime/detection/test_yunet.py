@@ -1,0 +1,160 @@
+"""YuNet and the one meaning of "box"."""
+
+from __future__ import annotations
+
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime.detection import yunet as detector
+from runtime.detection.box_map import box_features, landmark_boxes, load_box_map
+from runtime.detection.interface import WholePicture
+from runtime.detection.yunet import YuNetDetector
+from runtime.errors import FaceMeshError
+from runtime.geometry.crop import crop_matrix
+from runtime.sources.photos import read_photo
+
+
+@pytest.fixture(scope="module")
+def yunet():
+    return YuNetDetector()
+
+
+@pytest.fixture(scope="module")
+def portrait_image(portrait):
+    return read_photo(portrait)
+
+
+def centres_and_sizes(boxes):
+    return (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+
+
+def overlap(a, b):
+    """Intersection over union."""
+    shared = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
+    return shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared)
+
+
+def test_portrait(yunet, portrait_image):
+    found = yunet(portrait_image)
+    assert len(found) == 1
+    assert 0.8 < found.scores[0] <= 1
+    assert found.boxes_xyxy.dtype == found.scores.dtype == np.float32
+    # Brows to chin and cheek to cheek, read off the picture.
+    np.testing.assert_allclose(found.boxes_xyxy[0], [181, 87, 270, 178], atol=12)
+
+
+@pytest.mark.parametrize("scale", [0.3, 2.5, 8.0])
+def test_boxes_are_in_px_of_the_picture_at_any_size(yunet, portrait_image, scale):
+    scaled = cv2.resize(portrait_image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    boxes = yunet(scaled).boxes_xyxy
+    assert len(boxes) == 1
+    np.testing.assert_allclose(boxes[0] / scale, yunet(portrait_image).boxes_xyxy[0], atol=6)
+
+
+def test_place_in_a_wide_picture(yunet, portrait_image):
+    """Width and height scale alike even where rounding the detector's input size distorts it."""
+    wide = np.zeros((512, 3001, 3), np.uint8)
+    wide[:, 2400:2912] = portrait_image
+    boxes = yunet(wide).boxes_xyxy
+    assert len(boxes) == 1
+    np.testing.assert_allclose(boxes[0] - [2400, 0, 2400, 0], yunet(portrait_image).boxes_xyxy[0], atol=12)
+
+
+@pytest.mark.parametrize("margin", [1.1, 1.3])
+@pytest.mark.parametrize("photo", ["tilted_sunglasses.jpg", "profile.jpg", "two_people.jpg"])
+def test_face_that_fills_a_large_picture(yunet, shared_data, photo, margin):
+    """At its usual size the detector overlooks the first of these faces and puts poor boxes round the others."""
+    image = read_photo(shared_data / "photos" / photo)
+    box = yunet(image).boxes_xyxy[0]
+    scale = 1000 / (margin * (box[2:] - box[:2]).mean())
+    shift = 500 - scale * (box[:2] + box[2:]) / 2
+    close_up = cv2.warpAffine(image, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), (1000, 1000))
+    assert overlap(yunet(close_up).boxes_xyxy[0], box * scale + np.tile(shift, 2)) > 0.72
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 700, 3), (2000, 3, 3), (300, 400, 3)])
+def test_no_face_is_an_empty_result(yunet, shape):
+    found = yunet(np.full(shape, 128, np.uint8))
+    assert found.boxes_xyxy.shape == (0, 4)
+    assert found.scores.shape == (0,)
+
+
+def test_group_photo_best_first_and_at_most(yunet, shared_data):
+    group = read_photo(shared_data / "photos" / "group.jpg")
+    found = yunet(group)
+    assert len(found) == 14
+    assert np.all(np.diff(found.scores) <= 0)
+    np.testing.assert_array_equal(YuNetDetector(max_faces=3)(group).boxes_xyxy, found.boxes_xyxy[:3])
+
+
+def test_threshold(portrait_image, yunet):
+    score = yunet(portrait_image).scores[0]
+    assert len(YuNetDetector(score_threshold=float(score) + 0.01)(portrait_image)) == 0
+
+
+def test_constant_box_map():
+    """Shift of the centre by 0.1 widths and -0.2 heights, half the width, twice the height; the points do not count."""
+    coefficients = np.zeros((11, 4))
+    coefficients[0] = [0.1, -0.2, np.log(0.5), np.log(2)]
+    rows = np.array([[100, 200, 40, 60, *range(10), 0.9]], np.float32)
+    np.testing.assert_allclose(landmark_boxes(rows, coefficients), [[124 - 10, 218 - 60, 124 + 10, 218 + 60]], rtol=1e-6)
+
+
+def test_features_of_the_box_map():
+    points = [110, 230, 120, 260, 140, 200, 100, 230, 120, 230]
+    features = box_features(np.array([[100, 200, 40, 60, *points, 0.9]], np.float32))
+    np.testing.assert_allclose(features, [[1, -0.25, 0, 0, 0.5, 0.5, -0.5, -0.5, 0, 0, 0]], atol=1e-7)
+
+
+def test_shipped_box_map_fits_the_labels(shared_data, yunet):
+    """Against the labelled boxes of photographs that the fit did not see, by the middle and the size of the box."""
+    with np.load(shared_data / "train.npz") as labels:
+        chosen = np.flatnonzero(labels["is_val"] & (labels["source"] != "300wlp_afw"))[::6]
+        truth = {str(labels["names"][i]): box for i, box in zip(chosen, labels["box"][chosen], strict=True)}
+    errors = []
+    with tarfile.open(shared_data / "train.tar") as tar:
+        for name, box in truth.items():
+            image = cv2.imdecode(np.frombuffer(tar.extractfile(name).read(), np.uint8), cv2.IMREAD_COLOR)
+            boxes = yunet(image).boxes_xyxy
+            if len(boxes):
+                centre, size = centres_and_sizes(boxes[:1])
+                true_centre, true_size = centres_and_sizes(box[None])
+                errors.append([*((centre - true_centre) / true_size.mean())[0], np.log(size.mean() / true_size.mean())])
+    errors = np.array(errors)
+    assert len(errors) > 0.9 * len(truth)
+    assert np.abs(np.median(errors, axis=0)).max() < 0.04
+    assert np.median(np.abs(errors)) < 0.06
+
+
+def test_whole_picture_is_the_crop():
+    box = WholePicture(1.6)(np.zeros((200, 200, 3), np.uint8)).boxes_xyxy[0]
+    matrix = crop_matrix(box, 1.6, 128)
+    corners = matrix @ np.array([[-0.5, -0.5, 1], [199.5, 199.5, 1]]).T
+    np.testing.assert_allclose(corners.T, [[0, 0], [127, 127]], atol=1e-3)
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '{"coefficients": [[1, 2]]}', '{"coefficients": [["a"]]}'])
+def test_damaged_box_map(tmp_path, monkeypatch, text):
+    path = tmp_path / "map.json"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(detector, "BOX_MAP", path)
+    load_box_map.cache_clear()
+    try:
+        with pytest.raises(FaceMeshError, match=r"map\.json"):
+            load_box_map()
+    finally:
+        load_box_map.cache_clear()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no ONNX"])
+def test_damaged_detector_model(tmp_path, monkeypatch, content):
+    path = tmp_path / "yunet.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(detector, "YUNET", path)
+    with pytest.raises(FaceMeshError, match=r"yunet\.onnx"):
+        YuNetDetector()

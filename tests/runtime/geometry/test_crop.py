@@ -1,0 +1,173 @@
+"""The crop rule, its antialiasing, and the native path against the OpenCV one."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime import _native
+from runtime.errors import FaceMeshError
+from runtime.families.uv_topology import ASSETS
+from runtime.geometry.crop import crop_into, crop_matrix, warp_crop
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return cv2.imread(str(ASSETS / "astronaut.jpg"))
+
+
+@pytest.fixture(scope="module")
+def frame(photo) -> np.ndarray:
+    """A 720p frame with a lot of texture."""
+    return np.ascontiguousarray(cv2.resize(photo, (1280, 1280), interpolation=cv2.INTER_CUBIC)[100:820])
+
+
+def rotated(matrix: np.ndarray, degrees: float) -> np.ndarray:
+    """``matrix`` followed by a turn around the crop's origin."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[c, -s], [s, c]]) @ matrix
+
+
+def as_levels(tensor: np.ndarray, spec) -> np.ndarray:
+    """Network input -> (S, S, 3) in 0..255, BGR."""
+    low, high = spec.value_range
+    levels = (tensor - low) * 255 / (high - low)
+    levels = levels if spec.layout == "NHWC" else levels.transpose(1, 2, 0)
+    return levels if spec.colour_order == "BGR" else levels[..., ::-1]
+
+
+def test_crop_matrix_is_prnets_rule():
+    """PRNet's api.py estimates a similarity from three corners of the square to (0, 0), (0, S-1), (S-1, 0)."""
+    x1, y1, x2, y2 = 100.0, 50.0, 180.0, 170.0
+    side, cx, cy = 1.6 * (80 + 120) / 2, 140.0, 110.0
+    corners = np.float32([[cx - side / 2, cy - side / 2], [cx - side / 2, cy + side / 2], [cx + side / 2, cy - side / 2]])
+    expected = cv2.getAffineTransform(corners, np.float32([[0, 0], [0, 255], [255, 0]]))
+    assert crop_matrix((x1, y1, x2, y2), 1.6, 256) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(10, 10, 10, 20), (10, 10, 20, 10), (20, 10, 10, 20), (0, 0, np.nan, 5), (0, 0, np.inf, 5), (-np.inf, 0, 5, 5), (0, 0, 1e9, 1e9)],
+    ids=["no width", "no height", "reversed", "nan", "inf", "-inf", "absurd"],
+)
+def test_degenerate_boxes_are_refused(box):
+    with pytest.raises(FaceMeshError, match=r"not a box; give x1,y1,x2,y2"):
+        crop_matrix(box, 1.6, 128)
+
+
+def test_box_of_wrong_shape_is_a_programming_error():
+    with pytest.raises(ValueError, match=r"must have shape \(4,\)"):
+        crop_matrix([1, 2, 3], 1.6, 128)
+
+
+def test_identity_crop_copies_pixels_and_pads_with_black(photo):
+    crop = warp_crop(photo, np.array([[1.0, 0, -480], [0, 1.0, -10]]), 64)
+    assert np.array_equal(crop[:, :32], photo[10:74, 480:512])
+    assert not crop[:, 32:].any()
+
+
+@pytest.mark.parametrize("shrink", [2, 3, 5, 8])
+def test_shrinking_averages_whole_blocks(photo, shrink):
+    """Where the crop's pixels are blocks of n x n frame pixels, each is their mean."""
+    matrix = np.array([[1 / shrink, 0, -(shrink - 1) / 2 / shrink], [0, 1 / shrink, -(shrink - 1) / 2 / shrink]])
+    blocks = photo[: 48 * shrink, : 48 * shrink].reshape(48, shrink, 48, shrink, 3).mean(axis=(1, 3))
+    assert np.abs(warp_crop(photo, matrix, 48) - blocks).max() <= 0.51
+
+
+def test_out_of_warp_crop_is_filled(photo):
+    for width in (40, 200):
+        out = np.zeros((64, 64, 3), np.uint8)
+        matrix = crop_matrix((200, 50, 200 + width, 50 + width), 1.6, 64)
+        assert np.array_equal(warp_crop(photo, matrix, 64, out), warp_crop(photo, matrix, 64))
+        assert np.array_equal(out, warp_crop(photo, matrix, 64))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("colour_order", ["BGR", "RGB"])
+@pytest.mark.parametrize("width", [40, 85, 150, 300, 520, 900])
+@pytest.mark.parametrize("centre", [(660, 300), (20, 700), (1270, 5)], ids=["inside", "left bottom", "right top"])
+def test_native_crop_agrees_with_opencv(frame, make_spec, layout, colour_order, width, centre):
+    spec = make_spec(layout=layout, colour_order=colour_order, value_range=(-0.5, 2.0)).input
+    cx, cy = centre
+    matrix = crop_matrix((cx - width / 2, cy - width / 2, cx + width / 2, cy + width / 2), 1.6, spec.size)
+    out = np.full((3, 128, 128) if layout == "NCHW" else (128, 128, 3), np.nan, np.float32)
+    crop_into(frame, matrix, spec, out)
+    difference = np.abs(as_levels(out, spec) - warp_crop(frame, matrix, spec.size))
+    assert np.quantile(difference, 0.999) <= 1.0
+    assert difference.mean() < 0.35  # OpenCV rounds twice; a shift by a tenth of a pixel would show here
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("colour_order", ["BGR", "RGB"])
+def test_rotated_crop_is_opencvs_in_the_specs_form(frame, make_spec, layout, colour_order):
+    spec = make_spec(layout=layout, colour_order=colour_order).input
+    matrix = rotated(crop_matrix((500, 200, 700, 420), 1.6, spec.size), 20)
+    out = np.empty((3, 128, 128) if layout == "NCHW" else (128, 128, 3), np.float32)
+    crop_into(frame, matrix, spec, out)
+    assert as_levels(out, spec) == pytest.approx(warp_crop(frame, matrix, 128), abs=1e-3)
+
+
+def test_value_range_meets_its_ends(make_spec):
+    spec = make_spec(input_size=16, value_range=(-0.99609375, 0.99609375)).input
+    out = np.empty((3, 16, 16), np.float32)
+    for level, value in ((0, -0.99609375), (255, 0.99609375)):
+        crop_into(np.full((40, 40, 3), level, np.uint8), crop_matrix((10, 10, 20, 20), 1.0, 16), spec, out)
+        assert out == pytest.approx(value, abs=1e-4)
+
+
+def test_box_outside_the_picture_gives_black(frame, make_spec):
+    spec = make_spec(value_range=(-1.0, 1.0)).input
+    out = np.empty((3, 128, 128), np.float32)
+    for box in ((5000, 5000, 5200, 5200), (-900, 0, -500, 300), (-1e6, -1e6, -9e5, -9e5)):
+        crop_into(frame, crop_matrix(box, 1.6, 128), spec, out)
+        assert np.all(out == -1)
+
+
+def test_tiny_and_strided_pictures(frame, make_spec):
+    spec = make_spec().input
+    out, region = np.empty((2, 3, 128, 128), np.float32), frame[10:500, 30:900]
+    crop_into(np.full((1, 1, 3), 200, np.uint8), crop_matrix((-1, -1, 1, 1), 1.6, 128), spec, out[0])
+    assert out[0].max() == pytest.approx(200 * 2 / 255 - 1, abs=0.05)  # no crop pixel hits its centre
+    matrix = crop_matrix((200, 100, 400, 330), 1.6, 128)
+    for picture in (region, region[:, ::-1], region[::-1]):  # a view with far rows, backward pixels, backward rows
+        crop_into(picture, matrix, spec, out[0])
+        crop_into(np.ascontiguousarray(picture), matrix, spec, out[1])
+        assert np.array_equal(out[0], out[1])
+
+
+@pytest.mark.parametrize(
+    ("image", "out", "matrix", "message"),
+    [
+        (np.zeros((9, 9), np.uint8), np.zeros((3, 128, 128), np.float32), np.eye(2, 3), r"image must be \(H, W, 3\) uint8"),
+        (np.zeros((9, 9, 4), np.uint8), np.zeros((3, 128, 128), np.float32), np.eye(2, 3), r"image must be \(H, W, 3\) uint8"),
+        (np.zeros((9, 9, 3), np.uint16), np.zeros((3, 128, 128), np.float32), np.eye(2, 3), r"image must be \(H, W, 3\) uint8"),
+        (np.zeros((0, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float32), np.eye(2, 3), "not empty"),
+        (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float64), np.eye(2, 3), "contiguous writable float32"),
+        (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 256), np.float32)[..., ::2], np.eye(2, 3), "contiguous writable float32"),
+        (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 64, 64), np.float32), np.eye(2, 3), r"float32 \(3, 128, 128\)"),
+        (np.zeros((9, 9, 3), np.uint8), np.zeros((128, 128, 3), np.float32), np.eye(2, 3), r"float32 \(3, 128, 128\)"),
+        (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float32), np.zeros((2, 3)), "singular"),
+        (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float32), np.full((2, 3), np.nan), "singular or not finite"),
+        (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float32), np.eye(3), r"must be \(2, 3\) float64"),
+        (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float32), np.eye(2, 3, dtype=np.float32), r"must be \(2, 3\) float64"),
+    ],
+)
+def test_crop_into_refuses_what_does_not_fit(make_spec, image, out, matrix, message):
+    with pytest.raises(ValueError, match=message):
+        crop_into(image, matrix, make_spec().input, out)
+
+
+def test_native_functions_check_for_themselves():
+    image, out = np.zeros((9, 9, 3), np.uint8), np.zeros((3, 8, 8), np.float32)
+    for matrix in (np.zeros((2, 3)), -np.eye(2, 3), np.array([[1, 0.1, 0], [0, 1, 0]]), np.array([[1, 0, np.nan], [0, 1, 0]])):
+        with pytest.raises(ValueError, match="crop_axis_aligned"):
+            _native.crop_axis_aligned(image, matrix, 1, out, False, False, 0.0, 1.0)
+    with pytest.raises(ValueError, match="samples"):
+        _native.crop_axis_aligned(image, np.eye(2, 3), 0, out, False, False, 0.0, 1.0)
+    with pytest.raises(ValueError, match="out must be"):
+        _native.finish_crop(image, out, True, False, 0.0, 1.0)
+    with pytest.raises(ValueError, match="same side"):
+        _native.finish_crop(image, out, False, False, 0.0, 1.0)
+    with pytest.raises(TypeError):
+        _native.finish_crop(image.astype(np.float32), out, False, False, 0.0, 1.0)

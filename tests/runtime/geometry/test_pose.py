@@ -1,0 +1,88 @@
+"""Head pose: signs, angles, and the labels of the training photographs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runtime.errors import FaceMeshError
+from runtime.geometry.pose import PoseEstimator, pose_to_rotation, rotation_to_pose
+from runtime.types import Pose
+
+
+def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """Yaw @ pitch @ roll, each written from what it does on screen (x right, y down, z to the camera)."""
+    y, p, r = np.radians([yaw, pitch, roll])
+    yaw_matrix = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])  # z axis to the right
+    pitch_matrix = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])  # z axis up, that is to -y
+    roll_matrix = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])  # x axis towards y: clockwise
+    return yaw_matrix @ pitch_matrix @ roll_matrix
+
+
+def angles(pose: Pose) -> list[float]:
+    return [pose.yaw_deg, pose.pitch_deg, pose.roll_deg]
+
+
+@pytest.fixture(scope="module")
+def canonical(topology) -> np.ndarray:
+    return topology.canonical_vertices[topology.landmark_vertices].astype(np.float64)
+
+
+@pytest.mark.parametrize("expected", [(0, 0, 0), (30, 0, 0), (0, 20, 0), (0, 0, 40), (-85, 10, -15), (95, -12, 170), (12, -60, 33)])
+def test_rotation_is_recovered_whatever_scale_and_place(topology, canonical, expected):
+    landmarks = 0.37 * canonical @ rotation(*expected).T + [2300, 700, -40]
+    assert angles(PoseEstimator(topology)(landmarks.astype(np.float32))) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("expected", [(0, 0, 0), (30, 10, -5), (-85, 20, 40)])
+def test_pose_and_rotation_are_inverse(expected):
+    np.testing.assert_allclose(pose_to_rotation(Pose(*expected)), rotation(*expected), atol=1e-12)
+    assert angles(rotation_to_pose(rotation(*expected))) == pytest.approx(expected, abs=1e-9)
+
+
+def test_signs_are_what_the_eye_sees(topology, canonical):
+    """No rotation matrix involved: move the nose tip and look; turn the picture and look."""
+    estimate = PoseEstimator(topology)
+    middle = canonical.mean(axis=0)
+    assert np.allclose(angles(estimate(canonical)), 0, atol=1e-6)
+    yawed = canonical.copy()
+    yawed[:, 0] += 0.3 * (canonical[:, 2] - middle[2])  # what is nearer to the camera moves to the right
+    assert estimate(yawed).yaw_deg > 3
+    pitched = canonical.copy()
+    pitched[:, 1] -= 0.3 * (canonical[:, 2] - middle[2])  # what is nearer to the camera moves up
+    assert estimate(pitched).pitch_deg > 3
+    quarter = np.stack([-canonical[:, 1], canonical[:, 0], canonical[:, 2]], axis=1)  # the top of the head goes to the right
+    assert angles(estimate(quarter)) == pytest.approx([0, 0, 90], abs=1e-6)
+
+
+def test_straight_up_has_angles_too():
+    assert angles(rotation_to_pose(rotation(0, 90, 0)))[1] == pytest.approx(90)
+
+
+def test_open_mouth_hardly_pitches(topology, canonical):
+    landmarks = canonical.copy()
+    landmarks[5:12, 1] += 12  # the chin and the lower lip go down by a tenth of the face
+    landmarks[55:60, 1] += 12
+    assert abs(PoseEstimator(topology)(landmarks).pitch_deg) < 3
+
+
+def test_agrees_with_the_labels(topology, shared_data):
+    with np.load(shared_data / "train.npz") as labels:
+        rows = np.flatnonzero(labels["is_val"])
+        points, rotations, yaw_deg = labels["pts68"][rows], labels["rotation"][rows].astype(np.float64), labels["yaw_deg"][rows]
+    estimate = PoseEstimator(topology)
+    estimated = np.array([angles(estimate(landmarks)) for landmarks in points])
+    labelled = np.array([angles(rotation_to_pose(matrix @ np.diag([1, -1, 1]))) for matrix in rotations])  # the model's y axis points up
+    errors = np.abs((estimated - labelled + 180) % 360 - 180)
+    assert np.all(errors.mean(axis=0) < [0.4, 1.0, 0.4])  # yaw, pitch, roll
+    assert np.abs(estimated[:, 0] - yaw_deg).mean() < 2  # the labels' own yaw is another decomposition, the same only without pitch
+    assert np.corrcoef(estimated[:, 0], yaw_deg)[0, 1] > 0.99
+
+
+def test_unusable_landmarks_are_refused(topology):
+    estimate = PoseEstimator(topology)
+    with pytest.raises(ValueError, match=r"shape \(68, 3\)"):
+        estimate(np.zeros((5, 3), np.float32))
+    for value in (np.nan, np.inf, 17.3):
+        with pytest.raises(FaceMeshError, match="model's output is unusable"):
+            estimate(np.full((68, 3), value, np.float32))

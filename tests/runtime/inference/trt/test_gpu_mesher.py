@@ -1,0 +1,506 @@
+"""From frame to mesh on the device, held against the CPU: results, order of work, waits, releases, faults. All with stand-ins."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime", reason="needs ONNX Runtime, which the stand-in runs engines with")
+
+from runtime.cuda.errors import CudaError
+from runtime.detection.yunet import YuNetDetector
+from runtime.errors import FaceMeshError
+from runtime.geometry.crop import crop_into, crop_matrix
+from runtime.inference.open_runner import open_runner
+from runtime.inference.trt.gpu_mesher import GpuMesher, crop_region
+from runtime.models.shipped import SHIPPED_MODEL
+from runtime.models.spec import InputSpec
+from runtime.sources.photos import read_photo
+from tests.programs.host_work import measure, unavoidable
+from tests.standins.fake_cuda import CALLS
+from tests.standins.fake_engine import write_engine
+
+ALLOCATIONS = ("stream", "event", "host_buffer", "device_buffer", "capture")
+
+
+def turned(x, y, side, degrees=0.0, size=128):
+    """A crop whose upper left corner is (x, y) and whose sides are ``side`` px long, turned round that corner."""
+    scale, angle = (size - 1) / side, np.radians(degrees)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    return np.array([[cos, -sin, sin * y - cos * x], [sin, cos, -sin * x - cos * y]])
+
+
+MATRICES = [turned(100, 80, 200), turned(300, 200, 90), turned(300, 100, 150, 23), turned(-40, 400, 160), turned(600, 20, 333, -70)]
+
+
+@pytest.fixture(scope="module")
+def noise():
+    """A frame in which every pixel counts, and no two places are alike."""
+    patches = cv2.resize(np.random.default_rng(0).integers(0, 200, (12, 16, 3), np.uint8), (640, 480), interpolation=cv2.INTER_NEAREST)
+    return patches + np.random.default_rng(1).integers(0, 56, (480, 640, 3), np.uint8)
+
+
+@pytest.fixture
+def runners(gpu_machine, live_model, tmp_path):
+    """``runners(model=live_model, machine's arguments)`` -> the stand-in machine, a runner on the CPU and one of the same model on it."""
+    opened = []
+
+    def runners(model=live_model, *, max_batch=8, sync="spin", engine_words=None, **cuda_arguments):
+        machine = gpu_machine(**cuda_arguments)
+        engine = write_engine(tmp_path / "m.engine", model, **(engine_words or {}))
+        opened.extend([open_runner(model, max_batch), open_runner(engine, max_batch, sync=sync)])
+        return machine, *opened[-2:]
+
+    yield runners
+    for runner in opened:
+        runner.close()
+
+
+def run(mesher, image, matrices):
+    mesher.submit(image, matrices)
+    return mesher.collect()
+
+
+def assert_same(found, expected, atol=0.02):
+    assert len(found) == len(expected)
+    for (vertices, landmarks), (wanted_vertices, wanted_landmarks) in zip(found, expected, strict=True):
+        np.testing.assert_allclose(vertices, wanted_vertices, atol=atol)
+        np.testing.assert_allclose(landmarks, wanted_landmarks, atol=atol)
+
+
+# Results
+
+
+@pytest.mark.skipif(not SHIPPED_MODEL.is_file(), reason="the trained model is not in runtime/assets yet")
+@pytest.mark.parametrize("photo", ["portrait", "group"])
+def test_photos_give_what_the_cpu_gives(runners, portrait, request, topology, photo):
+    path = portrait if photo == "portrait" else request.getfixturevalue("shared_data") / "photos" / "group.jpg"
+    image = read_photo(path)
+    boxes = YuNetDetector()(image).boxes_xyxy
+    assert len(boxes) == (1 if photo == "portrait" else 14)
+    _, cpu, gpu = runners(SHIPPED_MODEL)
+    size = cpu.spec.input.size
+    matrices = [crop_matrix(box, cpu.spec.crop_scale, size) for box in boxes]
+    matrices += [turned(x1 - 40, y1 - 40, x2 - x1 + 80, degrees, size) for (x1, y1, x2, _), degrees in zip(boxes, (-20, 10, -10), strict=False)]
+    on_cpu, on_gpu = cpu.mesher(topology), gpu.mesher(topology)
+    expected = run(on_cpu, image, matrices)
+    for _ in range(3):  # launched step by step, captured, replayed
+        for (vertices, _), (wanted, _), matrix in zip(run(on_gpu, image, matrices), expected, matrices, strict=True):
+            side = size / np.linalg.norm(matrix[0, :2])  # of the crop in the photo
+            is_turned = matrix[0, 1] != 0  # there OpenCV, which crops on the CPU, rounds positions to 1/32 px
+            assert np.abs(vertices - wanted).max() < (0.003 if is_turned else 0.0001) * side
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("max_batch", [1, 3, 8])
+def test_any_number_of_faces(runners, topology, noise, count, max_batch):
+    _, cpu, gpu = runners(max_batch=max_batch)
+    expected, mesher = run(cpu.mesher(topology), noise, MATRICES[:count]), gpu.mesher(topology)
+    for _ in range(6):
+        assert_same(run(mesher, noise, MATRICES[:count]), expected)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("kind", ["FLOAT", "HALF"])
+def test_layouts_and_types(runners, write_model, tmp_path, topology, noise, layout, kind):
+    model = write_model(tmp_path / "m.onnx", layout=layout)
+    _, cpu, gpu = runners(model, engine_words={"input_type": kind, "output_type": kind})
+    expected = run(cpu.mesher(topology), noise, MATRICES)
+    assert_same(run(gpu.mesher(topology), noise, MATRICES), expected, atol=0.02 if kind == "FLOAT" else 0.3)
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_mapped_memory_needs_no_copies(runners, topology, noise, integrated):
+    machine, cpu, gpu = runners(integrated=integrated)
+    expected, mesher = run(cpu.mesher(topology), noise, MATRICES[:2]), gpu.mesher(topology)
+    machine.cuda.log.clear()
+    for _ in range(4):
+        assert_same(run(mesher, noise, MATRICES[:2]), expected)
+    sizes = sorted({details["nbytes"] for _, details in machine.cuda.calls("upload", "download")})
+    assert sizes == ([] if integrated else [2 * 48, noise.nbytes, 2 * (43867 + 68) * 12])
+
+
+def test_landmarks_alone_are_816_bytes(runners, topology, noise):
+    machine, cpu, gpu = runners(integrated=False)
+    mesher = gpu.mesher(topology, dense=False)
+    expected = run(cpu.mesher(topology), noise, MATRICES[:1])
+    ((vertices, landmarks),) = run(mesher, noise, MATRICES[:1])
+    assert vertices.shape == (0, 3)
+    np.testing.assert_allclose(landmarks, expected[0][1], atol=0.02)
+    assert [details["nbytes"] for _, details in machine.cuda.calls("download")] == [816]
+    assert run(cpu.mesher(topology, dense=False), noise, MATRICES[:1])[0][0].shape == (0, 3)
+    np.testing.assert_array_equal(run(cpu.mesher(topology, dense=False), noise, MATRICES[:1])[0][1], expected[0][1])
+
+
+def test_meshes_own_their_arrays(runners, topology, noise):
+    _, _, gpu = runners()
+    mesher = gpu.mesher(topology)
+    ((vertices, landmarks),) = run(mesher, noise, MATRICES[:1])
+    before = vertices.copy(), landmarks.copy()
+    for _ in range(4):
+        run(mesher, 255 - noise, MATRICES[1:2])
+    np.testing.assert_array_equal(vertices, before[0])
+    np.testing.assert_array_equal(landmarks, before[1])
+    assert vertices.base is None  # of two arrays none keeps the other's memory
+    assert landmarks.base is None
+
+
+# Two frames in flight
+
+
+def test_two_frames_in_flight_come_out_in_order(runners, topology, noise):
+    _, cpu, gpu = runners()
+    on_cpu, on_gpu = cpu.mesher(topology), gpu.mesher(topology)
+    frames = [noise, 255 - noise, noise[::-1].copy(), noise // 2, noise // 3]
+    counts = [1, 0, 3, 2, 1]
+    found = []
+    for index, (frame, count) in enumerate(zip(frames, counts, strict=True)):
+        on_gpu.submit(frame.copy(), MATRICES[:count])
+        if index:
+            found.append(on_gpu.collect())
+    found.append(on_gpu.collect())
+    for frame, count, meshes in zip(frames, counts, found, strict=True):
+        assert_same(meshes, run(on_cpu, frame, MATRICES[:count]))
+
+
+def test_a_frame_may_change_once_it_is_submitted(runners, topology, noise):
+    _, cpu, gpu = runners()
+    expected, mesher, frame = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology), noise.copy()
+    mesher.submit(frame, MATRICES)
+    frame[:] = 0
+    assert_same(mesher.collect(), expected)
+
+
+def test_the_streams_of_two_frames_differ_so_that_they_overlap(runners, topology, noise):
+    machine, _, gpu = runners()
+    mesher = gpu.mesher(topology)
+    for _ in range(2):
+        run(mesher, noise, MATRICES[:1])
+    machine.cuda.log.clear()
+    mesher.submit(noise, MATRICES[:1])
+    mesher.submit(noise, MATRICES[:1])
+    assert len({details["stream"] for _, details in machine.cuda.calls("crop")}) == 2
+    assert not machine.cuda.calls("synchronize")
+    with pytest.raises(RuntimeError, match="2 frames are in flight: collect one first"):
+        mesher.submit(noise, MATRICES[:1])
+    assert len(mesher.collect()) == len(mesher.collect()) == 1
+
+
+def test_discarded_frames_leave_nothing_behind(runners, topology, noise):
+    _, cpu, gpu = runners()
+    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    for _ in range(3):
+        mesher.submit(255 - noise, MATRICES[:3])
+        mesher.submit(noise // 2, MATRICES[:1])
+        mesher.discard()
+        assert_same(run(mesher, noise, MATRICES), expected)
+
+
+def test_memory_is_not_released_before_the_device_has_left_it(runners, topology, noise):
+    machine, _, gpu = runners()
+    mesher = gpu.mesher(topology)
+    mesher.submit(noise[:100], MATRICES)
+    mesher.submit(noise[:100], MATRICES)
+    mesher.discard()
+    machine.cuda.log.clear()
+    mesher.submit(noise, MATRICES)
+    names = [name for name, _ in machine.cuda.log]
+    assert names.index("synchronize") < names.index("close") < names.index("crop")
+    machine.cuda.log.clear()
+    gpu.close()
+    names = [name for name, _ in machine.cuda.log]
+    assert names[:2] == ["synchronize"] * 2
+
+
+# The frame's memory
+
+
+def test_frame_buffers_take_turns_and_spare_the_copy(runners, topology, noise):
+    _, cpu, gpu = runners()
+    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    buffers = []
+    for _ in range(6):
+        buffer = mesher.frame_buffer(480, 640)
+        buffer[:] = noise
+        assert_same(run(mesher, buffer, MATRICES), expected)
+        buffers.append(buffer.ctypes.data)
+    assert buffers == buffers[:2] * 3
+    assert buffers[0] != buffers[1]
+    assert cpu.mesher(topology).frame_buffer(480, 640) is None
+
+
+def test_what_lies_in_the_buffer_is_not_copied_and_the_rest_only_where_crops_touch_it(runners, topology, noise):
+    _, _, gpu = runners()
+    mesher = gpu.mesher(topology)
+    rows, columns = crop_region(MATRICES[0], 128, 480, 640)
+    buffer = mesher.frame_buffer(480, 640)
+    buffer[:] = 7
+    run(mesher, noise, MATRICES[:1])
+    inside = np.zeros((480, 640), bool)
+    inside[rows, columns] = True
+    np.testing.assert_array_equal(buffer[inside], noise[inside])
+    assert (buffer[~inside] == 7).all()
+    assert 0.9 < inside.sum() / 200**2 < 1.1
+
+
+@pytest.mark.parametrize(
+    "view", [lambda x: x[50:450, 60:560], lambda x: x[::-1], lambda x: x[:, ::-1], lambda x: x[::2, ::3], lambda x: x[..., ::-1], np.asfortranarray]
+)
+def test_views_are_pictures_like_any_other(runners, topology, noise, view):
+    _, cpu, gpu = runners()
+    expected = run(cpu.mesher(topology), np.ascontiguousarray(view(noise)), MATRICES[:1])
+    assert_same(run(gpu.mesher(topology), view(noise), MATRICES[:1]), expected)
+
+
+def test_parts_of_the_buffer_are_pictures_too(runners, topology, noise):
+    _, cpu, gpu = runners()
+    mesher = gpu.mesher(topology)
+    for part in (np.s_[100:400, 50:600], np.s_[0:480, 0:320], np.s_[::-1]):
+        mesher.frame_buffer(480, 640)[:] = noise
+        expected = run(cpu.mesher(topology), np.ascontiguousarray(noise[part]), MATRICES)
+        assert_same(run(mesher, mesher.frame_buffer(480, 640)[part], MATRICES), expected)
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+def test_no_picture(runners, topology, image):
+    _, _, gpu = runners()
+    with pytest.raises(ValueError, match=r"must be \(H, W, 3\) uint8"):
+        gpu.mesher(topology).submit(image, MATRICES[:1])
+
+
+@pytest.mark.parametrize("matrix", [np.zeros((2, 3)), np.full((2, 3), np.nan), np.array([[1, 0, np.inf], [0, 1, 0]])])
+def test_matrix_that_is_none(runners, topology, noise, matrix):
+    _, cpu, gpu = runners()
+    mesher = gpu.mesher(topology)
+    with pytest.raises(ValueError, match="singular or not finite"):
+        mesher.submit(noise, [MATRICES[0], matrix])
+    assert_same(run(mesher, noise, MATRICES), run(cpu.mesher(topology), noise, MATRICES))
+
+
+def test_regions_hold_all_that_crops_touch():
+    """Pixels outside a region may be anything."""
+    rng, spec = np.random.default_rng(0), InputSpec("image", 32, "NHWC", "BGR", (0.0, 255.0))
+    found, changed = np.empty((32, 32, 3), np.float32), np.empty((32, 32, 3), np.float32)
+    areas = []
+    for number in range(300):
+        height, width = rng.integers(1, 90, 2)
+        matrix = turned(*rng.uniform(-60, 90, 2), rng.uniform(2, 200), rng.uniform(0, 360) if number % 2 else 0, size=32)
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        region = crop_region(matrix, 32, height, width)
+        poisoned = np.full_like(image, 255)
+        poisoned[region] = image[region]
+        crop_into(image, matrix, spec, found)
+        crop_into(poisoned, matrix, spec, changed)
+        np.testing.assert_array_equal(changed, found)
+        areas.append(image[region].size / image.size)
+    assert 0.05 < np.mean(areas) < 0.8
+    assert min(areas) == 0
+
+
+def test_frame_size_that_changes_mid_stream(runners, topology, noise):
+    """Graphs of the old size are released; memory stays for smaller frames and is replaced for larger ones."""
+    machine, cpu, gpu = runners(integrated=False)
+    on_cpu, on_gpu = cpu.mesher(topology), gpu.mesher(topology)
+    live = Counter()
+    for height, width in [(480, 640)] * 6 + [(240, 320)] * 6 + [(470, 630)] * 3 + [(720, 1280)] * 6 + [(480, 640)] * 6:
+        frame = np.resize(noise, (height, width, 3))
+        assert_same(run(on_gpu, frame, MATRICES[:2]), run(on_cpu, frame, MATRICES[:2]))
+        live[height, width] = len(machine.cuda.live)
+    assert live[240, 320] == live[720, 1280] == live[480, 640]
+    frames = [buffer.nbytes for buffer in machine.cuda.live if getattr(buffer, "kind", "") == "host_buffer" and buffer.nbytes == 720 * 1280 * 3]
+    assert len(frames) == 2
+
+
+# The work on the device
+
+
+def test_the_road_is_captured_when_a_size_comes_again_and_replayed_from_then_on(runners, topology, noise):
+    machine, _, gpu = runners(integrated=False)
+    mesher, road = gpu.mesher(topology), ["upload", "upload", "crop", "enqueue", "decode", "download"]
+    calls = []
+    for _ in range(8):
+        machine.cuda.log.clear()
+        run(mesher, noise, MATRICES[:1])
+        calls.append([name for name, _ in machine.cuda.log])
+    assert calls[0] == calls[1] == ["synchronize", "host_buffer", "device_buffer", *road, "record", "synchronize"]
+    assert calls[2] == calls[3] == ["capture", *road, "launch", "record", "synchronize"]
+    assert calls[4] == calls[5] == calls[6] == calls[7] == ["launch", "record", "synchronize"]
+
+
+def test_steady_state_allocates_nothing_and_waits_once_a_frame(runners, topology, noise):
+    machine, _, gpu = runners()
+    mesher = gpu.mesher(topology)
+
+    def frame(index):
+        buffer = mesher.frame_buffer(480, 640)
+        buffer[0, 0] = index % 256
+        mesher.submit(buffer, MATRICES[:1])
+        return mesher.collect()
+
+    for index in range(6):
+        frame(index)
+    live = len(machine.cuda.live)
+    machine.cuda.log.clear()
+    for index in range(20):
+        frame(index)
+    assert len(machine.cuda.live) == live
+    assert not machine.cuda.calls(*ALLOCATIONS, "close")
+    assert len(machine.cuda.calls("synchronize")) == len(machine.cuda.calls("launch")) == 20
+    machine.cuda.log.clear()
+    machine.cuda.logging = False
+    gc.collect()
+    tracemalloc.start()
+    for index in range(10):
+        frame(index)
+    before = tracemalloc.take_snapshot()
+    for index in range(200):
+        frame(index)
+    after = tracemalloc.take_snapshot()
+    tracemalloc.stop()
+    ours = [tracemalloc.Filter(False, tracemalloc.__file__), tracemalloc.Filter(False, "*onnxruntime*")]  # the stand-in's network is not
+    growth = sum(entry.size_diff for entry in after.filter_traces(ours).compare_to(before.filter_traces(ours), "lineno"))
+    assert growth < 1000  # bytes in 200 frames
+
+
+def test_each_size_of_batch_has_one_context_and_one_graph_per_slot(runners, topology, noise):
+    machine, _, gpu = runners()
+    mesher = gpu.mesher(topology)
+    machine.library.contexts.clear()
+    machine.cuda.log.clear()
+    for _ in range(4):
+        for count in (1, 2, 3, 4, 5):
+            run(mesher, noise, MATRICES[:count])
+            run(mesher, noise, MATRICES[:count])
+    assert {shape[0] for shape in machine.library.contexts} == {1, 2, 4, 8}
+    assert len(machine.cuda.calls("capture")) == 2 * 4
+    assert [details["nbytes"] for _, details in machine.cuda.calls("device_buffer")] == [1 << 16] * 2 * 3  # contexts; those of 1 came before
+
+
+def test_a_network_that_cannot_be_captured_is_launched_step_by_step(runners, topology, noise):
+    machine, cpu, gpu = runners()
+    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    machine.library.failing = "capture"
+    refused = "no CUDA graph can be made .execute_async_v3 failed: .*stream is capturing.*every step is launched by itself"
+    with pytest.warns(RuntimeWarning, match=refused) as caught:
+        meshes = [run(mesher, noise, MATRICES) for _ in range(6)]
+    for found in meshes:
+        assert_same(found, expected)
+    assert len(caught) == len(machine.cuda.calls("capture")) == 1
+    assert not machine.cuda.calls("launch")
+
+
+def test_a_size_of_batch_for_which_memory_is_short_leaves_the_others_alone(runners, topology, noise):
+    machine, cpu, gpu = runners()
+    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    run(mesher, noise, MATRICES[:1])
+    live = len(machine.cuda.live)
+    machine.library.failing = "memory"
+    for _ in range(3):
+        with pytest.raises(FaceMeshError, match="makes no execution context for 8 faces: cudaMalloc failed with CUDA_ERROR_OUT_OF_MEMORY"):
+            mesher.submit(noise, MATRICES)
+        assert_same(run(mesher, noise, MATRICES[:1]), expected[:1])
+    machine.library.failing = "shape"
+    with pytest.raises(FaceMeshError, match="refuses to run 8 faces"):
+        mesher.submit(noise, MATRICES)
+    machine.library.failing = ""
+    assert len(machine.cuda.live) <= live + 5  # the other slot's frame, and graphs
+    for _ in range(5):
+        assert_same(run(mesher, noise, MATRICES), expected)
+
+
+def test_a_frame_for_which_memory_is_short_leaves_none_behind(runners, topology, noise):
+    machine, cpu, gpu = runners(integrated=False)
+    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    live = len(machine.cuda.live)
+    machine.cuda.fail("device_buffer")
+    for _ in range(3):
+        with pytest.raises(CudaError, match="CUDA_ERROR_OUT_OF_MEMORY"):
+            mesher.submit(noise, MATRICES[:1])
+    assert len(machine.cuda.live) == live
+    machine.cuda.heal()
+    assert_same(run(mesher, noise, MATRICES), expected)
+
+
+@pytest.mark.parametrize("sync", ["spin", "block"])
+def test_how_to_wait(runners, topology, sync):
+    machine, _, gpu = runners(sync=sync)
+    machine.cuda.log.clear()
+    gpu.mesher(topology)
+    assert [details["blocking"] for _, details in machine.cuda.calls("event")] == [sync == "block"] * 2
+
+
+def test_the_host_does_little_beside_what_it_cannot_leave_out(live_model):
+    """1.8 times that where it was written; ``python -m tests.programs.host_work`` gives the figure of a machine."""
+    ratios = [np.median(measure(live_model, 200)) / unavoidable(200) for _ in range(3)]
+    assert min(ratios) < 3, ratios
+
+
+# Faults
+
+
+def a_life(engine, topology, noise):
+    """A run that makes every kind of call: two sizes of frame and batch, captured and not, and what the host does alone."""
+    with open_runner(engine) as runner:
+        mesher = runner.mesher(topology, dense=False)
+        assert isinstance(mesher, GpuMesher)
+        for frame in (noise[:200, :200], noise[:100, :100], noise[:300, :300]):
+            for _ in range(3):
+                mesher.submit(frame, MATRICES[:1])
+                mesher.submit(frame, MATRICES[:2])
+                mesher.collect()
+                mesher.collect()
+        runner.infer(1)
+
+
+def calls_of_a_life():
+    """Those that `FakeCuda` knows and the runtime makes."""
+    return sorted(CALLS - {"memory_info", "elapsed_ms", "done"})
+
+
+@pytest.mark.parametrize("call", calls_of_a_life())
+@pytest.mark.parametrize("status", ["CUDA_ERROR_LAUNCH_FAILED", "CUDA_ERROR_OUT_OF_MEMORY"])
+def test_device_lost_or_out_of_memory_at_any_call(gpu_machine, engine, topology, noise, call, status):
+    """Each ends with one line that names the status; everything is released, and what the library holds before the device is closed."""
+    machine = gpu_machine(integrated=False)
+    a_life(engine, topology, noise)
+    count = len(machine.cuda.calls(call))
+    assert count > 0
+    for nth in {1, 2, count // 2} - {0} if call != "close" else {1}:
+        machine = gpu_machine(integrated=False)
+        machine.cuda.fail(call, nth, status)
+        if call == "capture" and status == "CUDA_ERROR_OUT_OF_MEMORY":
+            with pytest.warns(RuntimeWarning, match="no CUDA graph can be made"):
+                a_life(engine, topology, noise)
+        else:
+            with pytest.raises(CudaError if call not in ("device_buffer", "enqueue") else Exception, match=status) as caught:
+                a_life(engine, topology, noise)
+            assert "\n" not in str(caught.value)
+        gc.collect()
+        assert not machine.cuda.live
+        assert not machine.library.late
+
+
+def test_ctrl_c_while_it_waits(runners, topology, noise, monkeypatch):
+    """The frame is forgotten, the next one is right, and closing waits for the device."""
+    machine, cpu, gpu = runners()
+    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    from tests.standins.fake_cuda import FakeEvent
+
+    def interrupted(event):
+        raise KeyboardInterrupt
+
+    mesher.submit(noise // 2, MATRICES)
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeEvent, "synchronize", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            mesher.collect()
+    for _ in range(3):
+        assert_same(run(mesher, noise, MATRICES), expected)
+    mesher.submit(noise, MATRICES)
+    gpu.close()
+    assert not machine.cuda.live

@@ -1,0 +1,306 @@
+"""A stand-in for a CUDA device, over host memory: `FakeCuda` is a `runtime.cuda.interface.Cuda`.
+
+What is put on a stream is only queued; a wait (of the stream, or of an event recorded on it) does it. So results that are read before a wait
+are not there, and every buffer starts as `GARBAGE`. Each copy and kernel must stay inside buffers that are open when it runs: host sides
+of copies in page-locked memory, device sides in device or mapped memory. Nothing may wait or allocate while a graph is captured, and all calls
+come from one thread, as with the real device.
+
+``log`` lists the calls as (name, details), names as in `CALLS`; ``live`` are the resources not closed; ``fail`` makes calls fail.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from runtime.cuda.errors import CudaError
+from runtime.cuda.shared import Resource, close_all
+
+GARBAGE = 0xA5
+TOTAL_MEMORY = 8 << 30
+CALLS = {
+    *("stream", "event", "host_buffer", "device_buffer", "memory_info", "upload", "download", "crop", "decode", "enqueue"),
+    *("record", "synchronize", "done", "elapsed_ms", "capture", "launch", "close"),
+}
+NOT_WHILE_CAPTURING = CALLS - {"upload", "download", "crop", "decode", "enqueue", "record"}
+Work = Callable[[], object]
+
+
+def check_open(resource: Resource) -> None:
+    """No CudaError, which callers may ignore: PyCUDA's object is gone by then, and cuda-python hands a dead handle to the driver."""
+    assert resource in resource._live, f"{type(resource).__name__} is used after its close"
+
+
+class FakeStream(Resource):
+    def __init__(self, cuda: FakeCuda, handle: int) -> None:
+        super().__init__(cuda.live, self._destroy)
+        self.handle, self._cuda = handle, cuda
+        self.queue: deque[Work] = deque()
+        self.captured: list[Work] | None = None  # while capturing
+
+    def _destroy(self) -> None:
+        self._cuda.called("close", what="stream", stream=self.handle)
+        self.run()  # the device finishes what is queued
+
+    def add(self, work: Work) -> None:
+        (self.queue if self.captured is None else self.captured).append(work)
+
+    def run(self, until: Work | None = None) -> None:
+        """Do what is queued, to ``until`` where that is given and queued."""
+        count = len(self.queue) if until is None else self.queue.index(until) + 1 if until in self.queue else 0
+        for _ in range(count):
+            self.queue.popleft()()
+
+    def synchronize(self) -> None:
+        check_open(self)
+        self._cuda.called("synchronize", stream=self.handle)
+        self.run()
+
+
+class FakeEvent(Resource):
+    """Its first `done` after a `record` with work before it says False, the next does the work."""
+
+    def __init__(self, cuda: FakeCuda, blocking: bool, timing: bool) -> None:
+        super().__init__(cuda.live, lambda: cuda.called("close", what="event"))
+        self.blocking, self.timing = blocking, timing
+        self._cuda, self._stream, self._mark, self._polled = cuda, None, None, False
+        self.finished: float | None = None
+
+    def record(self, stream: FakeStream) -> None:
+        check_open(self)
+        check_open(stream)
+        self._cuda.called("record", stream=stream.handle)
+        self._stream, self._mark, self._polled, self.finished = stream, lambda: self._finish(), False, None
+        stream.add(self._mark)
+
+    def _finish(self) -> None:
+        self.finished = next(self._cuda.clock)
+
+    def synchronize(self) -> None:
+        check_open(self)
+        self._cuda.called("synchronize", stream=self._stream and self._stream.handle)
+        if self._stream is not None:
+            self._stream.run(self._mark)
+
+    def done(self) -> bool:
+        self._cuda.called("done", stream=self._stream and self._stream.handle)
+        if self._stream is not None and self._polled:
+            self._stream.run(self._mark)
+        self._polled = True
+        return self._stream is None or self._mark not in self._stream.queue
+
+    def elapsed_ms(self, since: FakeEvent) -> float:
+        self._cuda.called("elapsed_ms")
+        if not (self.timing and since.timing) or self._stream is None or since._stream is None:
+            raise CudaError("elapsed_ms", "CUDA_ERROR_INVALID_HANDLE")
+        if self.finished is None or since.finished is None:
+            raise CudaError("elapsed_ms", "CUDA_ERROR_NOT_READY")
+        return self.finished - since.finished
+
+
+class FakeBuffer(Resource):
+    """Host or device memory; ``device_pointer`` differs from ``pointer`` where host memory is mapped, as it may on real devices."""
+
+    def __init__(self, cuda: FakeCuda, nbytes: int, kind: str, mapped: bool = False) -> None:
+        if not 0 < nbytes <= TOTAL_MEMORY:
+            raise CudaError(kind, "CUDA_ERROR_OUT_OF_MEMORY" if nbytes > 0 else "CUDA_ERROR_INVALID_VALUE")
+        self._memory = np.full(nbytes, GARBAGE, np.uint8)
+        super().__init__(cuda.live, self._free)
+        self._cuda, self.kind, self.nbytes, self.mapped = cuda, kind, nbytes, mapped
+        self.pointer = self._memory.ctypes.data
+        if kind == "host_buffer":
+            self.array, self.device_pointer = self._memory, self.pointer if mapped else 0
+
+    def _free(self) -> None:
+        self._cuda.called("close", what=self.kind, nbytes=self.nbytes)
+        self._cuda.run_all()  # freeing waits for the device
+        self._memory[:] = GARBAGE  # who still reads it shall notice
+        self.array = self._memory[:0]
+
+    def holds(self, pointer: int, nbytes: int) -> bool:
+        return self.pointer <= pointer and pointer + nbytes <= self.pointer + self.nbytes
+
+
+class FakeGraph(Resource):
+    def __init__(self, cuda: FakeCuda, work: list[Work]) -> None:
+        super().__init__(cuda.live, lambda: cuda.called("close", what="graph"))
+        self._cuda, self.work = cuda, work
+
+    def launch(self, stream: FakeStream) -> None:
+        self._cuda.called("launch", stream=stream.handle)
+        stream.queue.extend(self.work)
+
+
+class FakeKernels:
+    """`runtime._native.host_kernels`, queued; their arguments are checked against the buffers when they run."""
+
+    def __init__(self, cuda: FakeCuda, native: Any) -> None:
+        self._cuda, self._native = cuda, native
+
+    def crop(self, frame, height, width, row_stride, matrices, n, out, size, channels_last, swap_colours, low, high, half, stream):
+        self._cuda.called("crop", stream=stream, height=height, width=width, n=n, size=size)
+        ranges = [(frame, (height - 1) * row_stride + width * 3), (matrices, n * 48), (out, n * 3 * size * size * (2 if half else 4))]
+        arguments = (frame, height, width, row_stride, matrices, n, out, size, channels_last, swap_colours, low, high, half, 0)
+        self._queue(stream, ranges, lambda: self._native.crop(*arguments))
+
+    def decode(self, map, half, map_size, channels_last, scale, matrices, n, indices, count, resolution, out, stream):
+        self._cuda.called("decode", stream=stream, n=n, count=count)
+        ranges = [(map, n * 3 * map_size * map_size * (2 if half else 4)), (matrices, n * 48), (indices, count * 4), (out, n * count * 12)]
+        arguments = (map, half, map_size, channels_last, scale, matrices, n, indices, count, resolution, out, 0)
+        self._queue(stream, ranges, lambda: self._native.decode(*arguments))
+
+    def _queue(self, stream: int, ranges: list[tuple[int, int]], work: Work) -> None:
+        def checked() -> None:
+            for pointer, nbytes in ranges:
+                self._cuda.check_device(pointer, nbytes)
+            work()
+
+        self._cuda.stream_of(stream).add(checked)
+
+
+class FakeCuda:
+    """See the module. ``kernels=False`` is a native module built without CUDA, so without graphs too."""
+
+    def __init__(self, name: str = "Orin", compute_capability: str = "8.7", integrated: bool = True, kernels: bool = True) -> None:
+        self.name, self.compute_capability, self.integrated = name, compute_capability, integrated
+        self.log: list[tuple[str, dict[str, Any]]] = []
+        self.logging = True  # False: for tests that count Python objects
+        self.live: dict[Resource, None] = {}
+        self.clock = itertools.count(1.0)  # ms
+        self.closed = False
+        self._faults: dict[str, tuple[int, str]] = {}
+        self._counts: Counter[str] = Counter()
+        self._lost: str | None = None
+        self._capturing = False
+        self._handles = itertools.count(0x5000)
+        self._thread = threading.get_ident()
+        self.kernels = None
+        if kernels:
+            from runtime import _native
+
+            self.kernels = FakeKernels(self, _native.host_kernels)
+
+    # What tests use
+
+    def fail(self, call: str, nth: int = 1, status: str = "CUDA_ERROR_OUT_OF_MEMORY") -> None:
+        """The ``nth`` of the calls named so from now on fails, and those after it; after a status of a lost device every call of any name."""
+        assert call in CALLS, f"{call} is not one of {sorted(CALLS)}"
+        self._faults[call] = (self._counts[call] + nth, status)
+
+    def heal(self) -> None:
+        """No call fails any more."""
+        self._faults, self._lost = {}, None
+
+    def calls(self, *names: str) -> list[tuple[str, dict[str, Any]]]:
+        """The log, of these names alone where some are given."""
+        return [entry for entry in self.log if not names or entry[0] in names]
+
+    def enqueue(self, stream_handle: int, work: Work, **details: Any) -> None:
+        """Queue a function, for the network of a stand-in inference library."""
+        self.called("enqueue", stream=stream_handle, **details)
+        self.stream_of(stream_handle).add(work)
+
+    def check_device(self, pointer: int, nbytes: int) -> None:
+        """AssertionError unless the device may use this memory."""
+        self._check(pointer, nbytes, [buffer for buffer in self._buffers() if buffer.kind == "device_buffer" or buffer.mapped])
+
+    # What the parts above use
+
+    def called(self, call: str, **details: Any) -> None:
+        """Log it; CudaError where it is to fail."""
+        if self.logging:
+            self.log.append((call, details))
+        if threading.get_ident() != self._thread:
+            raise CudaError(call, "CUDA_ERROR_INVALID_CONTEXT")
+        self._counts[call] += 1
+        nth, status = self._faults.get(call, (0, ""))
+        if nth and self._counts[call] >= nth:
+            error = CudaError(call, status)
+            self._lost = self._lost or (status if error.lost else None)
+            raise error
+        if self._lost:
+            raise CudaError(call, self._lost)
+        if self._capturing and call in NOT_WHILE_CAPTURING:
+            raise CudaError(call, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED")
+
+    def stream_of(self, handle: int) -> FakeStream:
+        for stream in self._streams():
+            if stream.handle == handle:
+                return stream
+        raise CudaError("stream", "CUDA_ERROR_INVALID_HANDLE")
+
+    def run_all(self) -> None:
+        for stream in self._streams():
+            stream.run()
+
+    def _streams(self) -> list[FakeStream]:
+        return [resource for resource in self.live if isinstance(resource, FakeStream)]
+
+    def _buffers(self) -> list[FakeBuffer]:
+        return [resource for resource in self.live if isinstance(resource, FakeBuffer)]
+
+    def _check(self, pointer: int, nbytes: int, allowed: list[FakeBuffer]) -> None:
+        assert any(buffer.holds(pointer, nbytes) for buffer in allowed), f"{nbytes} bytes at {pointer:#x} are not in an open buffer of the right kind"
+
+    # Cuda
+
+    def stream(self) -> FakeStream:
+        handle = next(self._handles)
+        self.called("stream", stream=handle)
+        return FakeStream(self, handle)
+
+    def event(self, *, blocking: bool = False, timing: bool = False) -> FakeEvent:
+        self.called("event", blocking=blocking, timing=timing)
+        return FakeEvent(self, blocking, timing)
+
+    def host_buffer(self, nbytes: int, *, mapped: bool = False) -> FakeBuffer:
+        self.called("host_buffer", nbytes=nbytes, mapped=mapped)
+        return FakeBuffer(self, nbytes, "host_buffer", mapped)
+
+    def device_buffer(self, nbytes: int) -> FakeBuffer:
+        self.called("device_buffer", nbytes=nbytes)
+        return FakeBuffer(self, nbytes, "device_buffer")
+
+    def upload(self, device_pointer: int, host_pointer: int, nbytes: int, stream: FakeStream) -> None:
+        self.called("upload", stream=stream.handle, nbytes=nbytes)
+        stream.add(lambda: self._copy(device_pointer, host_pointer, nbytes, device=device_pointer, host=host_pointer))
+
+    def download(self, host_pointer: int, device_pointer: int, nbytes: int, stream: FakeStream) -> None:
+        self.called("download", stream=stream.handle, nbytes=nbytes)
+        stream.add(lambda: self._copy(host_pointer, device_pointer, nbytes, device=device_pointer, host=host_pointer))
+
+    def _copy(self, to: int, source: int, nbytes: int, *, device: int, host: int) -> None:
+        self.check_device(device, nbytes)
+        self._check(host, nbytes, [buffer for buffer in self._buffers() if buffer.kind == "host_buffer"])
+        ctypes.memmove(to, source, nbytes)
+
+    def capture(self, stream: FakeStream, enqueue: Callable[[], object]) -> FakeGraph:
+        self.called("capture", stream=stream.handle)
+        if self.kernels is None:
+            raise CudaError("capture", "no graphs", "the native module was built without CUDA")
+        stream.captured, self._capturing = [], True
+        try:
+            enqueue()
+            return FakeGraph(self, stream.captured)
+        finally:
+            stream.captured, self._capturing = None, False
+
+    def memory_info(self) -> tuple[int, int]:
+        self.called("memory_info")
+        return TOTAL_MEMORY - sum(buffer.nbytes for buffer in self._buffers()), TOTAL_MEMORY
+
+    def close(self) -> None:
+        close_all(self.live)
+        self.closed = True
+
+    def __enter__(self) -> FakeCuda:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

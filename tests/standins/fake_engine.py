@@ -1,0 +1,277 @@
+"""The half of `tests.standins.fake_tensorrt` that runs engines: ONNX Runtime computes what the plan holds, on the memory of a `tests.standins.fake_cuda.FakeCuda`.
+
+A plan of `make_plan` is an ONNX file with a few words before it; `write_engine` puts one on disk with its manifest. `make` gives the module of
+one version of TensorRT, its lean runtime or TensorRT-RTX, with exactly the attributes of the real classes. It refuses what they refuse: plans that
+are damaged or not for it, shapes out of range, a capture before the first run. Weights and the memory of contexts are device buffers of the
+FakeCuda, so that what is not released shows in its ``live``, and what is released too late in ``late``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import enum
+import json
+import math
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from runtime.cuda.errors import CudaError
+from runtime.models.manifest import EngineManifest
+from runtime.models.spec import ModelSpec
+from runtime.storage.json_documents import save_document
+from runtime.storage.whole_files import file_sha256
+from tests.standins import fake_tensorrt
+from tests.standins.fake_cuda import FakeCuda
+
+MAGIC = b"plan of the stand-in "
+DTYPES = {"FLOAT": np.float32, "HALF": np.float16}
+VERSIONS = {
+    "tensorrt-8.6": "8.6.1",
+    "tensorrt-10.3": "10.3.0",
+    "tensorrt-10.16": "10.16.1.11",
+    "tensorrt-11.4": "11.4.0.106",
+    "lean-10.16": "10.16.1.11",
+    "lean-11.4": "11.4.0.106",
+    "rtx-1.7": "1.7.1.116",
+}
+MODULES = {"tensorrt": "tensorrt", "lean": "tensorrt_lean", "rtx": "tensorrt_rtx"}
+
+
+def make_plan(onnx: bytes, batch: tuple[int, int] = (1, 8), input_type: str = "FLOAT", output_type: str = "FLOAT", **words: Any) -> bytes:
+    """``words``: ``version_compatible``, ``rtx``, ``shares_profile`` (8.6), ``outputs`` (a second output), ``vectorised``."""
+    head = {"batch": batch, "types": [input_type, output_type], **words}
+    return MAGIC + json.dumps(head).encode() + b"\n" + onnx + b"end"
+
+
+def write_engine(path: Path, model: Path, changes: dict[str, Any] | None = None, batch: tuple[int, int, int] = (1, 1, 8), **words: Any) -> Path:
+    """The plan of the ONNX file ``model`` and its manifest: of TensorRT 10.3 on an Orin, but for ``changes``."""
+    path.write_bytes(make_plan(model.read_bytes(), (batch[0], batch[2]), **words))
+    manifest = EngineManifest(
+        spec=ModelSpec.load(ModelSpec.path_for(model)),
+        engine_sha256=file_sha256(path),
+        library="tensorrt",
+        version="10.3.0",
+        batch=batch,
+        compute_capabilities=("8.7",),
+        device="Orin",
+        dla_core=None,
+        created="2026-11-20T12:00:00+00:00",
+        command=f"python -m export engine {model.name} -o {path.name}",
+    )
+    save_document(dataclasses.replace(manifest, **(changes or {})), EngineManifest.path_for(path))
+    return path
+
+
+class Memory:
+    """A device buffer of the library's own, released with what it belongs to."""
+
+    def __init__(self, trt: Any, nbytes: int) -> None:
+        self._trt, self._cuda = trt, trt.cuda
+        self._buffer = trt.cuda.device_buffer(nbytes)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_buffer"):
+            if self._cuda.closed:
+                self._trt.late.append(self._buffer.nbytes)
+            with suppress(CudaError):  # the real destructors do no more than log it
+                self._buffer.close()
+
+
+def allocate(trt: Any, nbytes: int, logger: Any) -> Memory | None:
+    try:
+        if trt.failing == "memory":
+            raise CudaError("cudaMalloc", "CUDA_ERROR_OUT_OF_MEMORY")
+        return Memory(trt, nbytes)
+    except CudaError as error:
+        traceback.clear_frames(error.__traceback__)  # they hold what the real library would not
+        logger.log(trt.ILogger.Severity.ERROR, str(error))
+        return None
+
+
+def make(label: str, cuda: FakeCuda) -> Any:
+    """The module of ``label``, a column of the table.
+
+    Beside what `fake_tensorrt.make` says it has ``cuda``; ``late``, sizes of memory that was released when ``cuda`` was closed already; ``contexts``,
+    the shapes of contexts that were run. ``failing`` may be "start", "load", "memory", "shape", "run", "capture" or "warn".
+    """
+    trt = fake_tensorrt.make(label, VERSIONS[label])
+    trt.__name__ = MODULES[label.partition("-")[0]]
+    trt.cuda, trt.late, trt.contexts = cuda, [], []
+    Strict, names = trt.Strict, trt.names
+    for name in ("DataType", "TensorIOMode", "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy"):
+        members = [entry.partition(".")[2] for entry in sorted(names) if entry.startswith(f"{name}.")]
+        setattr(trt, name, enum.IntEnum(name, members, start=0))
+
+    class Runtime(Strict):
+        def __init__(self, logger: Any) -> None:
+            if trt.failing == "start":
+                logger.log(trt.ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
+                raise TypeError("factory function returned nullptr")
+            self._logger, self._host_code = logger, False
+
+        engine_host_code_allowed = property(lambda self: self._host_code, lambda self, allowed: object.__setattr__(self, "_host_code", allowed))
+        DLA_core = property(lambda self: -1, lambda self, core: None)
+
+        def deserialize_cuda_engine(self, plan: bytes) -> ICudaEngine | None:
+            head, fault = read_plan(plan)
+            if trt.failing == "load":
+                fault = "Error Code 1: Serialization (Serialization assertion\nmagicTagRead == kMAGIC_TAG failed.)"
+            elif head and head.get("rtx", False) != (trt.__name__ == "tensorrt_rtx"):
+                fault = "The engine plan file was not generated by this library"
+            elif head and head.get("version_compatible") and not self._host_code:
+                fault = "Engine contains host executable code, which is not allowed"
+            elif head and trt.__name__ == "tensorrt_lean" and not head.get("version_compatible"):
+                fault = "The engine plan file is not version-compatible"
+            if fault:
+                self._logger.log(trt.ILogger.Severity.ERROR, fault)
+            memory = None if fault else allocate(trt, len(plan), self._logger)
+            if memory is None:
+                return None
+            if trt.failing == "warn":
+                self._logger.log(trt.ILogger.Severity.WARNING, "Using an engine plan file across different models of devices\nis not recommended")
+            return ICudaEngine(self._logger, head, plan.partition(b"\n")[2].removesuffix(b"end"), memory)
+
+    class ICudaEngine(Strict):
+        def __init__(self, logger: Any, head: dict, onnx: bytes, memory: Memory) -> None:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+            self._logger, self._head, self._session, self._memory = logger, head, session, memory
+            tensors = [*session.get_inputs(), *session.get_outputs()]
+            self._tensors = {tensor.name: (tensor, kind) for tensor, kind in zip(tensors, head["types"], strict=True)}
+            self._has_profile = False  # a context has it
+
+        num_io_tensors = property(lambda self: len(self._tensors) + self._head.get("outputs", 0))
+
+        def get_tensor_name(self, index: int) -> str:
+            return [*self._tensors, "second_output"][index]
+
+        def get_tensor_mode(self, name: str) -> Any:
+            return trt.TensorIOMode.INPUT if name == self._session.get_inputs()[0].name else trt.TensorIOMode.OUTPUT
+
+        def get_tensor_dtype(self, name: str) -> Any:
+            return trt.DataType[self._tensors[name][1] if name in self._tensors else "FLOAT"]
+
+        def get_tensor_vectorized_dim(self, name: str) -> int:
+            return 1 if self._head.get("vectorised") else -1
+
+        def get_tensor_shape(self, name: str) -> list[int]:
+            shape = self._tensors[name][0].shape if name in self._tensors else [1]
+            return [side if isinstance(side, int) else -1 for side in shape]
+
+        def get_tensor_profile_shape(self, name: str, profile: int) -> list[list[int]]:
+            assert profile == 0
+            least, most = self._head["batch"]
+            return [[batch, *self.get_tensor_shape(name)[1:]] for batch in (least, least, most)]
+
+        def create_execution_context(self, runtime_config: Any = None) -> IExecutionContext | None:
+            memory = allocate(trt, 1 << 16, self._logger)
+            return None if memory is None else IExecutionContext(self, runtime_config, memory)
+
+        def create_runtime_config(self) -> Any:
+            return IRuntimeConfig()
+
+    class IExecutionContext(Strict):
+        def __init__(self, engine: ICudaEngine, runtime_config: Any, memory: Memory) -> None:
+            self._engine, self._runtime_config, self._memory = engine, runtime_config, memory
+            self._addresses: dict[str, int] = {}
+            self._shape: tuple[int, ...] | None = None
+            self._warm: set[tuple[int, ...]] = set()
+            shared = label != "tensorrt-8.6" or engine._head.get("shares_profile", False)
+            self._profile = 0 if shared or not engine._has_profile else -1
+            engine._has_profile = True
+
+        active_optimization_profile = property(lambda self: self._profile)
+
+        def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+            return self._fail("Profile 0 has been chosen by another IExecutionContext.")
+
+        def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            least, most = self._engine._head["batch"]
+            batch, *sides = self._engine.get_tensor_shape(name)
+            fits = least <= shape[0] <= most and batch in (-1, shape[0]) and list(shape[1:]) == sides
+            if trt.failing == "shape" or self._profile != 0 or not fits:
+                return self._fail(f"Set dimensions {list(shape)} for tensor {name} are out of range")
+            self._shape = tuple(shape)
+            return True
+
+        def set_tensor_address(self, name: str, address: int) -> bool:
+            self._addresses[name] = address
+            return True
+
+        def infer_shapes(self) -> list[str]:
+            return [] if self._shape else [self._engine.get_tensor_name(0)]
+
+        def execute_async_v3(self, stream: int) -> bool:
+            capturing = trt.cuda.stream_of(stream).captured is not None
+            if trt.failing == "run" or (capturing and (trt.failing == "capture" or self._shape not in self._warm)):
+                return self._fail("Cuda Runtime (operation not permitted when stream is capturing)" if capturing else "Cuda Runtime (launch failed)")
+            session, tensors = self._engine._session, self._engine._tensors
+            shape, addresses = self._shape, dict(self._addresses)
+            try:
+                trt.cuda.enqueue(stream, lambda: run(session, tensors, shape, addresses), batch=shape[0])
+            except CudaError as error:
+                traceback.clear_frames(error.__traceback__)
+                return self._fail(str(error))
+            self._warm.add(shape)
+            trt.contexts.append(shape)
+            if self._runtime_config is not None:
+                self._runtime_config._cache._kernels.add(shape)
+            return True
+
+        def _fail(self, reason: str) -> bool:
+            self._engine._logger.log(trt.ILogger.Severity.ERROR, reason)
+            return False
+
+    class IRuntimeConfig(Strict):
+        dynamic_shapes_kernel_specialization_strategy = cuda_graph_strategy = None
+
+        def create_runtime_cache(self) -> Any:
+            return IRuntimeCache()
+
+        def set_runtime_cache(self, cache: Any) -> bool:
+            self._cache = cache
+            return True
+
+    class IRuntimeCache(Strict):
+        def __init__(self) -> None:
+            self._kernels: set[tuple[int, ...]] = set()
+
+        def serialize(self) -> bytes:
+            return b"compiled" + json.dumps(sorted(self._kernels)).encode()
+
+        def deserialize(self, content: bytes) -> bool:
+            if not content.startswith(b"compiled"):
+                return False
+            self._kernels = set(map(tuple, json.loads(content.removeprefix(b"compiled"))))
+            trt.calls.append(("IRuntimeCache.deserialize", self._kernels))
+            return True
+
+    def run(session: onnxruntime.InferenceSession, tensors: dict, shape: tuple[int, ...], addresses: dict[str, int]) -> None:
+        (given, given_type), (result, result_type) = tensors.values()
+        crops = array_at(trt.cuda, addresses[given.name], shape, DTYPES[given_type])
+        (maps,) = session.run([result.name], {given.name: crops.astype(np.float32)})
+        array_at(trt.cuda, addresses[result.name], maps.shape, DTYPES[result_type])[:] = maps
+
+    for cls in (Runtime, ICudaEngine, IExecutionContext, IRuntimeConfig, IRuntimeCache):
+        if cls.__name__ in names:
+            setattr(trt, cls.__name__, cls)
+    return trt
+
+
+def read_plan(plan: bytes) -> tuple[dict[str, Any] | None, str]:
+    if not (plan.startswith(MAGIC) and plan.endswith(b"end")):
+        return None, "Error Code 1: Serialization (Serialization assertion stdArchiveReader failed. Plan file is truncated or damaged.)"
+    return json.loads(plan.removeprefix(MAGIC).partition(b"\n")[0]), ""
+
+
+def array_at(cuda: FakeCuda, address: int, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    cuda.check_device(address, nbytes)
+    return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), dtype).reshape(shape)

@@ -1,0 +1,32 @@
+"""Networks for tests, made once per run. They are shared: change copies only."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from benchmarks.latency.live_network import live_prnet as make_live_prnet
+from training.networks import create_network
+
+
+@lru_cache(maxsize=1)
+def live_prnet() -> nn.Module:
+    """`benchmarks.latency.live_network.live_prnet`: 13.4 M random parameters, outputs that depend on the input."""
+    return make_live_prnet()
+
+
+@lru_cache(maxsize=1)
+def live_edge() -> nn.Module:
+    """The edge network with random weights and normalisation fitted to noise; outputs depend on the input."""
+    torch.manual_seed(0)
+    network = create_network("edge")
+    for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.momentum = None
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        norm.bias.data.copy_(norm.weight.data)  # mostly linear, as in live_prnet
+    with torch.no_grad():
+        network.train()(2 * torch.rand(8, 3, network.input_size, network.input_size) - 1)
+        network.expand.weight.mul_(0.1)  # maps of a few crop widths at most
+    return network.eval()
