@@ -29,7 +29,7 @@ ARRAYS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("names", "source", "size", "scale", "yaw_deg"), ()),
     **{"rotation": (3, 3), "translation": (3,), "shape": (-1,), "exp": (-1,), "pts68": (68, 3), "box": (4,)},
 }
-OPTIONAL_ARRAYS: dict[str, tuple[int, ...]] = {"is_val": (), "hand68": (68, 2), "hand21": (21, 2)}
+OPTIONAL_ARRAYS: dict[str, tuple[int, ...]] = {"is_val": (), "hand68": (68, 2), "visible68": (68,), "hand21": (21, 2)}
 
 PARAMETERS_300W_LP = {"Pose_Para": 7, "Shape_Para": 199, "Exp_Para": 29}
 SIDE_300W_LP = 450  # px, all pictures of 300W-LP
@@ -54,7 +54,9 @@ class FaceLabels:
     box: NDArray[np.float32]  # (N, 4) px, x0 y0 x1 y1 of pts68
     yaw_deg: NDArray[np.float32]  # (N,) > 0: the nose points to the image right
     is_val: NDArray[np.bool_]  # (N,) row is for validation
-    hand68: NDArray[np.float32] | None = None  # (N, 68, 2) px by hand, NaN where there is none; the contour is the visible outline
+    # (N, 68, 2) px by hand, on the content of the stored picture, NaN where there is none; the contour is the visible outline
+    hand68: NDArray[np.float32] | None = None
+    visible68: NDArray[np.uint8] | None = None  # (N, 68): 2 visible, 1 hidden by a thing but placed, 0 turned away or without point
     hand21: NDArray[np.float32] | None = None  # (N, 21, 2) px by hand, AFLW's points, NaN where there is none
 
     def __len__(self) -> int:
@@ -90,7 +92,19 @@ def _load_arrays(path: Path, model: FaceModel) -> FaceLabels:
     if columns != (model.shape_count, model.expression_count):
         raise FaceMeshError(f"{path}: {columns[0]} + {columns[1]} coefficients do not belong to this face model; give the one they were made with")
     arrays.setdefault("is_val", np.zeros(count, bool))
+    if "hand68" in arrays:
+        arrays["visible68"] = _visibility(path, arrays["hand68"], arrays.get("visible68"))
     return FaceLabels(coefficients=np.concatenate([shape, expression], axis=1).astype(np.float32), **arrays)
+
+
+def _visibility(path: Path, hand68: NDArray, visible68: NDArray | None) -> NDArray[np.uint8]:
+    """Return (N, 68) uint8 as `FaceLabels` defines it; without ``visible68`` every point of ``hand68`` counts as visible."""
+    placed = np.isfinite(hand68).all(axis=2)
+    if visible68 is None:
+        return np.where(placed, 2, 0).astype(np.uint8)
+    if visible68.dtype.kind not in "iu" or not ((visible68 >= 0) & (visible68 <= 2)).all():
+        raise FaceMeshError(f"{path}: visible68 must be integers 0 (no point), 1 (hidden) or 2 (visible); the file is damaged")
+    return np.where(placed, visible68, 0).astype(np.uint8)
 
 
 def _load_300w_lp(folder: Path, model: FaceModel) -> FaceLabels:

@@ -83,6 +83,7 @@ def test_arrays_mean_what_the_formula_says(train, face_model):
     assert np.abs(points - train.pts68).max() < 1 / 64
     np.testing.assert_allclose(np.linalg.det(train.rotation), -1, atol=1e-4)
     assert np.isnan(train.hand68[train.source == "aflw"]).all()
+    np.testing.assert_array_equal(train.visible68 == 2, np.isfinite(train.hand68).all(axis=2))
 
 
 def test_pictures_belong_to_their_rows(train, shared_data):
@@ -185,9 +186,25 @@ def test_common_stem_and_either_file_name_the_same_data(small_model, tmp_path):
     assert labels.select(labels.names == "set/1.jpg").names.tolist() == ["set/1.jpg"]
 
 
+def test_visibility_of_hand_points(small_model, tmp_path):
+    """Points without place are never visible; without the array every placed point is."""
+    hand68 = np.ones((3, 68, 2), np.float32)
+    hand68[1, 5, 0] = np.nan
+    visible68 = np.tile(np.arange(68) % 3, (3, 1)).astype(np.int8)
+    given = load_labels(write_arrays(tmp_path, hand68=hand68, visible68=visible68), small_model)
+    assert given.visible68.dtype == np.uint8
+    assert given.visible68[0].tolist() == visible68[0].tolist()
+    assert (visible68[1, 5], given.visible68[1, 5]) == (2, 0)
+    assert given.select([1]).visible68.shape == (1, 68)
+    without = load_labels(write_arrays(tmp_path, hand68=hand68), small_model)
+    assert (without.visible68 == np.where(np.isnan(hand68[..., 0]), 0, 2)).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"hand68": np.zeros((3, 68, 2)), "visible68": np.full((3, 68), 3)}, "visible68 must be integers 0"),
+        ({"hand68": np.zeros((3, 68, 2)), "visible68": np.zeros((3, 68))}, "visible68 must be integers 0"),
         ({"pts68": None}, "lacks pts68"),
         ({"scale": np.ones(2, np.float32)}, r"scale has shape \(2,\), expected \(3,\)"),
         ({"box": np.float32(1)}, r"box has shape \(\)"),
