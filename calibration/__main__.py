@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from calibration.accuracy.loss_chart import write_losses
-from calibration.accuracy.sensitivity import loss_table
+from calibration.accuracy.sensitivity import loss_table, write_losses
 from calibration.options import add_calibration_arguments, report, request_of
 from calibration.quantise import Quantiser
 from runtime.console.exit_codes import exit_code_of
@@ -36,7 +35,10 @@ def run(args: argparse.Namespace) -> None:
     spec, model = load_spec(args.model), load_plain(args.model)
     quantiser = Quantiser(model, spec, request_of(args))
     if args.sensitivity is not None:
+        from calibration.accuracy.loss_chart import draw_losses
+
         write_losses(quantiser.losses(), quantiser.table, args.sensitivity)
+        draw_losses(quantiser.losses(), args.sensitivity.with_suffix(".png"))
         print(loss_table(quantiser.losses()))
     passed = quantiser.quantise()
     write_int8(passed.model, spec, args.output)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib
 from matplotlib import pyplot
 
-from calibration.ranges.table import CalibrationTable
+from calibration.accuracy.sensitivity import LayerLoss
 from runtime.storage.whole_files import whole_file
-
-if TYPE_CHECKING:
-    from calibration.accuracy.sensitivity import LayerLoss
 
 matplotlib.use("Agg")
 
@@ -32,13 +26,3 @@ def draw_losses(losses: Sequence[LayerLoss], picture: Path) -> None:
     with whole_file(picture) as file:
         figure.savefig(file, dpi=120, format="png")
     pyplot.close(figure)
-
-
-def write_losses(losses: Sequence[LayerLoss], table: CalibrationTable, path: Path) -> None:
-    """``path`` gets the figures as JSON, and a chart beside it the suffix .png."""
-    pass
-
-    document = {"model_sha256": table.model_sha256, "method": table.method, "layers": [dataclasses.asdict(loss) for loss in losses]}
-    with whole_file(path) as file:
-        file.write((json.dumps(document, indent=1) + "\n").encode())
-    draw_losses(losses, path.with_suffix(".png"))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration.accuracy.judge import Judge, shift_px
 from calibration.ranges.table import CalibrationTable
+from runtime.storage.whole_files import whole_file
 
 if TYPE_CHECKING:
     import onnx
@@ -40,3 +44,11 @@ def loss_table(losses: Sequence[LayerLoss]) -> str:
     width = max(len("layer"), *(len(loss.layer) for loss in losses))
     lines = [f"{loss.layer:{width}}  {loss.shift_px:8.4f}  {100 * loss.nme_increase:+6.2f}" for loss in losses]
     return "\n".join([f"{'layer':{width}}  shift px   NME %", *lines])
+
+
+def write_losses(losses: Sequence[LayerLoss], table: CalibrationTable, path: Path) -> None:
+    """Write the figures as JSON."""
+    layers = [dataclasses.asdict(loss) for loss in losses]
+    document = {"model_sha256": table.model_sha256, "method": table.method, "layers": layers}
+    with whole_file(path) as file:
+        file.write((json.dumps(document, indent=1) + "\n").encode())

@@ -28,7 +28,8 @@ Factors = dict[str, NDArray[np.float32]]  # tensor -> (C,) positive, one tensor 
 
 def channel_peaks(model: onnx.ModelProto, tensors: list[str], images: Iterable[NDArray[np.float32]], total: int) -> Factors:
     """Largest magnitude of each channel (C,) of the tensors over the images (1, …)."""
-    from calibration.ranges.sessions import Session, with_outputs
+    from calibration.precision.model_file import with_outputs
+    from calibration.ranges.sessions import Session
     from runtime.console.progress import progress_bar
 
     if not tensors:

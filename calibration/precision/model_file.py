@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -58,3 +59,12 @@ def write_int8(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> ModelSpec
         spec_file.flush()
         model_file.write(content)
     return spec
+
+
+def with_outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
+    """A copy that puts out the named tensors too."""
+    extended = onnx.ModelProto()
+    extended.CopyFrom(model)
+    have = {value.name for value in extended.graph.output}
+    extended.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in have)
+    return extended

@@ -37,7 +37,8 @@ def collect(
 
     Raises `FaceMeshError` naming the first tensor, in the order given, that holds NaN or infinity.
     """
-    from calibration.ranges.sessions import Session, with_outputs
+    from calibration.precision.model_file import with_outputs
+    from calibration.ranges.sessions import Session
     from runtime.console.progress import progress_bar
 
     inputs = {value.name for value in model.graph.input}

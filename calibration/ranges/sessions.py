@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -34,12 +33,3 @@ class Session:
         except Exception as error:
             raise FaceMeshError(f"the model does not run in ONNX Runtime ({' '.join(str(error).split())[:300]}); export it again") from error
         return [result[:1] for result in results] if self._batch > 1 else results
-
-
-def with_outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
-    """A copy that puts out the named tensors too."""
-    extended = onnx.ModelProto()
-    extended.CopyFrom(model)
-    have = {value.name for value in extended.graph.output}
-    extended.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in have)
-    return extended

@@ -22,7 +22,6 @@ from runtime.families.uv_topology import load_topology
 from runtime.geometry.crop import crop_matrix
 from runtime.geometry.pose import PoseEstimator
 from runtime.inference.open_runner import open_runner
-from runtime.inference.trt.libraries import HOMES
 from runtime.inference.trt.network_stream import NetworkStream
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.pipeline import FaceMeshPipeline
@@ -88,8 +87,6 @@ def _stand_in(model: Path) -> Iterator[Path]:
         patch("runtime.inference.trt.engine_file.find_device", lambda: Device("Orin", "8.7")),
         patch("runtime.inference.trt.runner.open_cuda", lambda: cuda),
     ):
-        for home in HOMES["tensorrt"]:
-            sys.modules.pop(home, None)
         yield fake_engine.write_engine(Path(folder) / "m.engine", model)
 
 

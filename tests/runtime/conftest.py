@@ -15,7 +15,6 @@ import pytest
 
 from runtime.cuda.driver import Device
 from runtime.families.uv_topology import UVTopology
-from runtime.inference.trt.libraries import HOMES
 from runtime.models.spec import ModelSpec
 from runtime.storage.whole_files import file_sha256
 
@@ -111,8 +110,6 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., GpuMa
 
         cuda = FakeCuda(**cuda_arguments)
         library = fake_engine.make(label, cuda)
-        for home in (home for homes in HOMES.values() for home in homes):
-            monkeypatch.delitem(sys.modules, home, raising=False)
         for name in fake_engine.MODULES.values():
             monkeypatch.setitem(sys.modules, name, library if name == library.__name__ else None)
         monkeypatch.setattr("runtime.inference.trt.engine_file.find_device", lambda: device)
@@ -121,8 +118,6 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., GpuMa
         return machines[-1]
 
     yield install
-    for home in (home for homes in HOMES.values() for home in homes):
-        sys.modules.pop(home, None)  # the one that holds the stand-in
     gc.collect()
     assert not any(machine.library.late for machine in machines)
 

@@ -24,7 +24,6 @@ from benchmarks.gpu.clocks import Effort, StageClock, WaitClock, row, series
 from benchmarks.gpu.worker import Task, run_apart, work
 from runtime.cuda.driver import Device
 from runtime.cuda.errors import CudaError
-from runtime.inference.trt.libraries import HOMES
 from tests.standins.fake_cuda import FakeCuda
 
 ORIN = Device("Orin", "8.7", integrated=True)
@@ -63,7 +62,7 @@ def machine(monkeypatch, tmp_path):
     """A machine with a device and no TensorRT, in a checkout with one test for the GPU; all parts run in this process."""
     machine = Machine()
     for module in ("scene", "device_and_copies", "frames"):
-        monkeypatch.setattr(f"benchmarks.{module}.open_cuda", machine.open_cuda)
+        monkeypatch.setattr(f"benchmarks.gpu.{module}.open_cuda", machine.open_cuda)
     for where in ("runtime.inference.trt.engine_file", "runtime.cuda.driver", "benchmarks.gpu.device_and_copies", "benchmarks.records.machine"):
         monkeypatch.setattr(f"{where}.find_device", lambda: ORIN)
     monkeypatch.setattr(gpu_report, "query_device", lambda: ORIN)
@@ -97,7 +96,7 @@ def tensorrt(machine, monkeypatch):
 
 
 def forget_homes() -> None:
-    for home in (*(home for homes in HOMES.values() for home in homes), "export.engines.tensorrt_builder", "export.engines.rtx_builder"):
+    for home in ("export.engines.tensorrt_builder", "export.engines.rtx_builder"):
         sys.modules.pop(home, None)
 
 
@@ -316,8 +315,8 @@ def test_stopped_in_the_middle(machine, tmp_path, monkeypatch):
 
 PROGRAM = """
 import os, signal, sys
-from benchmarks import gpu_worker
-from runtime.cuda_errors import CudaError
+from benchmarks.gpu import worker as gpu_worker
+from runtime.cuda.errors import CudaError
 
 def act(what):
     if what == "die":

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import torch
 
-import export.onnx_command
-import export.rewrite
+import export.commands.onnx_command
+import export.graphs.rewrite
 from export.__main__ import main
 from export.graphs.verify import run_model, verification_images
 from runtime.inference.open_runner import open_runner

@@ -13,7 +13,7 @@ from calibration.precision.half_rounding import with_rounding
 from export.graphs.fp16 import to_fp16
 from export.graphs.verify import run_model
 from runtime.errors import FaceMeshError
-from tests.export.graphs import conv_graph, norm_node, normalisation, weights
+from tests.export.small_graphs import conv_graph, norm_node, normalisation, weights
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 4, 12, 12)).astype(np.float32)
 

@@ -14,7 +14,7 @@ pytest.importorskip("onnx")
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-import runtime.files
+import runtime.storage.whole_files
 from export.graphs.model_file import at_opset, derive_spec, load_onnx, write_model
 from runtime.errors import FaceMeshError
 from runtime.models.spec import InputSpec, ModelSpec, OutputSpec

@@ -12,12 +12,12 @@ pytest.importorskip("onnxsim")
 import onnx
 from onnx import helper, numpy_helper
 
-import export.rewrite
+import export.graphs.rewrite
 from export.graphs.rewrite import ROUNDING_FACTOR, TOLERANCE, rewrite
 from export.graphs.verify import run_model
 from export.passes import fold_batch_norm, subpixel_transposed
 from runtime.errors import FaceMeshError
-from tests.export.graphs import conv_graph, norm_node, normalisation, weights
+from tests.export.small_graphs import conv_graph, norm_node, normalisation, weights
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from export.graphs.summary import summarise, table
 from export.graphs.verify import compare, require_live, run_model, verification_images
 from runtime.errors import FaceMeshError
 from runtime.models.spec import InputSpec
-from tests.export.graphs import conv_graph, weights
+from tests.export.small_graphs import conv_graph, weights
 
 
 def test_arithmetic_of_every_weighted_operator():

@@ -19,7 +19,7 @@ from export.passes import (
     split_batch_norm,
     subpixel_transposed,
 )
-from tests.export.graphs import assert_pass_is_exact, assert_pass_leaves_alone, conv_graph, norm_node, normalisation, weights
+from tests.export.small_graphs import assert_pass_is_exact, assert_pass_leaves_alone, conv_graph, norm_node, normalisation, weights
 
 node = helper.make_node
 FAR = np.iinfo(np.int64).max

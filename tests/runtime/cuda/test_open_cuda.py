@@ -61,7 +61,7 @@ def libcuda(tmp_path_factory, repository: Path) -> Path:
     if compiler is None:
         pytest.skip("needs g++")
     library = tmp_path_factory.mktemp("libcuda") / "libcuda.so.1"
-    source = repository / "tests" / "fake_libcuda" / "libcuda.cpp"
+    source = repository / "tests" / "standins" / "fake_libcuda" / "libcuda.cpp"
     options = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]
     subprocess.run([compiler, *options, "-o", library, source, "-ldl"], check=True)
     return library
@@ -115,7 +115,7 @@ def test_driver_without_a_function(monkeypatch):
         open_cuda("cuda-python")
 
 
-@pytest.mark.parametrize(("missing", "expected"), [((), "cuda_pycuda"), (("cuda_pycuda",), "cuda_python")])
+@pytest.mark.parametrize(("missing", "expected"), [((), "pycuda_binding"), (("pycuda_binding",), "cuda_python_binding")])
 def test_pycuda_is_preferred(monkeypatch, missing, expected):
     class Binding:
         def __init__(self, name):
@@ -124,7 +124,7 @@ def test_pycuda_is_preferred(monkeypatch, missing, expected):
             self.open_device = lambda device: (name, device)
 
     monkeypatch.setattr("runtime.cuda.open_cuda.query_device", lambda: "device")
-    monkeypatch.setattr("runtime.cuda.open_cuda.import_module", lambda name: Binding(name.removeprefix("runtime.")))
+    monkeypatch.setattr("runtime.cuda.open_cuda.import_module", lambda name: Binding(name.removeprefix("runtime.cuda.")))
     assert open_cuda() == (expected, "device")
 
 

@@ -141,7 +141,7 @@ def test_damaged_box_map(tmp_path, monkeypatch, text):
     path = tmp_path / "map.json"
     if text is not None:
         path.write_text(text)
-    monkeypatch.setattr(detector, "BOX_MAP", path)
+    monkeypatch.setattr("runtime.detection.box_map.BOX_MAP", path)
     load_box_map.cache_clear()
     try:
         with pytest.raises(FaceMeshError, match=r"map\.json"):
