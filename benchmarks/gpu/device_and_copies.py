@@ -5,7 +5,6 @@ Each part opens what it needs, yields the rows that it measures or returns facts
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -21,7 +20,7 @@ from runtime.cuda.driver import find_device
 from runtime.cuda.open_cuda import open_cuda
 from runtime.families.uv_topology import load_topology
 from runtime.inference.trt.libraries import choose, installed
-from runtime.models.manifest import LIBRARIES, EngineManifest
+from runtime.models.manifest import LIBRARIES
 
 
 def describe_device() -> Facts:
@@ -47,20 +46,16 @@ def describe_device() -> Facts:
 
 
 def build(model: str, library: str, output: str) -> Facts:
-    """An engine by ``python -m export engine``, for one to 16 faces where the model leaves that free."""
-    from export.commands.engine_command import add_parser
+    """Build an engine, for one to 16 faces where the model leaves that free; return its facts."""
+    from export.engines.build_engine import build_engine
+    from export.engines.build_steps import EngineOptions
     from export.engines.engine_source import open_source
 
-    words = ["engine", model, "-o", output, "--backend", library]
-    if open_source(Path(model)).batch is None:
-        words += ["--batch", "1", "1", str(BATCHES[-1])]
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    args = parser.parse_args(words)
+    source = open_source(Path(model))
+    batch = (1, 1, BATCHES[-1]) if source.batch is None else None
     started = time.monotonic()
-    args.func(args)
+    manifest = build_engine(source, EngineOptions(library=library, batch=batch), Path(output))
     seconds = time.monotonic() - started
-    manifest = EngineManifest.load_for(output)
     if reason := choose(manifest, find_device())[1]:
         raise LeftOut(reason)
     facts = {"model": Path(model).name, "model_sha256": manifest.spec.onnx_sha256, "precision": manifest.spec.precision, "library": library}

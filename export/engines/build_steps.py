@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class EngineOptions:
     """The options of ``python -m export engine``; None leaves a matter to the library."""
 
-    batch: tuple[int, int, int]  # smallest, the one to be fastest at, largest
+    library: str = "tensorrt"  # one of `runtime.models.manifest.LIBRARIES`
+    batch: tuple[int, int, int] | None = None  # smallest, fastest, largest; None: that of the model, or 1 1 8
     timing_cache: Path | None = None
     workspace_mib: int | None = None
     opt_level: int | None = None  # 0..5
@@ -32,8 +33,8 @@ class EngineOptions:
 
 
 @dataclass(frozen=True)
-class Engine:
-    """A serialised engine, and what its manifest says of it (see `runtime.models.manifest.EngineManifest`)."""
+class BuiltEngine:
+    """A serialised engine and its facts for the manifest, see `runtime.models.manifest.EngineManifest`."""
 
     plan: memoryview
     version: str

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import tensorrt_rtx as trt
 
-from export.engines.build_steps import Engine, EngineOptions, Progress, add_profile, guarded_builder, new_monitor, parse, print_warnings, run_build
+from export.engines.build_steps import (
+    BuiltEngine,
+    EngineOptions,
+    Progress,
+    add_profile,
+    guarded_builder,
+    new_monitor,
+    parse,
+    print_warnings,
+    run_build,
+)
 from export.engines.engine_source import EngineSource
 from runtime.errors import FaceMeshError
 from runtime.inference.trt.messages import Messages, logger_for
@@ -14,7 +24,7 @@ VERSION = str(trt.__version__)
 TURING = "SM75"
 
 
-def build(source: EngineSource, options: EngineOptions) -> Engine:
+def build(source: EngineSource, options: EngineOptions) -> BuiltEngine:
     """Build for all GPUs that TensorRT-RTX targets by default: Ampere and newer. Raises `FaceMeshError`, and `KeyboardInterrupt` on Ctrl-C."""
     _refuse_foreign_options(options)
     messages, progress = Messages(), Progress()
@@ -31,7 +41,7 @@ def build(source: EngineSource, options: EngineOptions) -> Engine:
     config.progress_monitor = monitor
     plan = run_build(source, builder, network, config, messages, progress)
     print_warnings(messages, "TensorRT-RTX")
-    return Engine(plan=plan, version=VERSION, compute_capabilities=_default_targets(), device=None)
+    return BuiltEngine(plan=plan, version=VERSION, compute_capabilities=_default_targets(), device=None)
 
 
 def _default_targets() -> tuple[str, ...]:

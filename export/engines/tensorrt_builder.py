@@ -11,7 +11,17 @@ from typing import Any
 
 import tensorrt as trt
 
-from export.engines.build_steps import Engine, EngineOptions, Progress, add_profile, guarded_builder, new_monitor, parse, print_warnings, run_build
+from export.engines.build_steps import (
+    BuiltEngine,
+    EngineOptions,
+    Progress,
+    add_profile,
+    guarded_builder,
+    new_monitor,
+    parse,
+    print_warnings,
+    run_build,
+)
 from export.engines.engine_source import EngineSource, float_types
 from runtime.cuda.driver import find_device
 from runtime.errors import FaceMeshError
@@ -22,7 +32,7 @@ VERSION = str(trt.__version__)
 OLDEST = (8, 6)
 
 
-def build(source: EngineSource, options: EngineOptions) -> Engine:
+def build(source: EngineSource, options: EngineOptions) -> BuiltEngine:
     """Build for the first CUDA device of this machine. Raises `FaceMeshError`, and `KeyboardInterrupt` on Ctrl-C."""
     if (found := tuple(map(int, VERSION.split(".")[:2]))) < OLDEST:
         raise FaceMeshError(f"TensorRT {VERSION} is too old; 8.6, 10 and 11 are supported")
@@ -50,7 +60,7 @@ def build(source: EngineSource, options: EngineOptions) -> Engine:
         with whole_file(options.timing_cache) as file:
             file.write(memoryview(cache.serialize()))
     print_warnings(messages, "TensorRT")
-    return Engine(
+    return BuiltEngine(
         plan=plan,
         version=VERSION + "+" * options.version_compatible,
         compute_capabilities=("8.0+",) if options.hardware_compatible else (device.compute_capability,),

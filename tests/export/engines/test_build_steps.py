@@ -10,6 +10,7 @@ from export.__main__ import main
 from export.engines.build_steps import Progress
 from runtime.inference.trt.messages import Messages
 from runtime.models.manifest import LIBRARIES
+from tests.export.small_models import write_small_model
 
 
 def phases(progress):
@@ -70,6 +71,7 @@ def test_library_that_is_there_but_does_not_load(tmp_path, capsys, monkeypatch, 
     (tmp_path / f"{name}.py").write_text("raise ImportError('libnvinfer.so.10: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.delitem(sys.modules, f"export.{name.removeprefix('tensorrt_')}_builder", raising=False)
-    assert main(["engine", "m.onnx", "-o", str(tmp_path / "m.engine"), "--backend", backend]) == 1
+    monkeypatch.delitem(sys.modules, f"export.engines.{name.removeprefix('tensorrt_')}_builder", raising=False)
+    model = write_small_model(tmp_path / "m.onnx")
+    assert main(["engine", str(model), "-o", str(tmp_path / "m.engine"), "--backend", backend]) == 1
     assert f"error: {backend} is installed but does not load (libnvinfer.so.10" in capsys.readouterr().err
