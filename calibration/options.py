@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from calibration.precision.placement import TARGETS
 from calibration.quantise import DEFAULT_METHOD, Quantiser, Request
 from calibration.ranges.methods import METHODS
+from runtime.console.arguments import positive_int, share
 
 if TYPE_CHECKING:
     from calibration.accuracy.gate import Passed
@@ -24,8 +25,8 @@ def add_calibration_arguments(parser: argparse._ActionsContainer, *, required: b
     parser.add_argument("--boxes", type=Path, metavar="FILE.csv", help="path,x1,y1,x2,y2 per face of a folder (default: the detector's boxes)")
     parser.add_argument("--labels", type=Path, metavar="STEM", help="labelled set to judge by (default: the validation rows of --crops)")
     parser.add_argument("--method", choices=tuple(METHODS), help=f"how ranges are chosen (default: {DEFAULT_METHOD})")
-    parser.add_argument("--samples", type=_positive, default=500, metavar="N", help="crops to calibrate on, of all poses alike (default: 500)")
-    parser.add_argument("--max-nme-increase", type=_share, default=0.02, metavar="SHARE", help="allowed, relative to FP32 (default: 0.02)")
+    parser.add_argument("--samples", type=positive_int, default=500, metavar="N", help="crops to calibrate on, of all poses alike (default: 500)")
+    parser.add_argument("--max-nme-increase", type=share, default=0.02, metavar="SHARE", help="allowed, relative to FP32 (default: 0.02)")
     parser.add_argument("--table", type=Path, metavar="FILE.json", help="calibration table: read where it exists, otherwise written")
     parser.add_argument("--target", choices=TARGETS, default="tensorrt", help="whose form of INT8: cpu is ONNX Runtime's (default: tensorrt)")
 
@@ -45,15 +46,3 @@ def report(quantiser: Quantiser, passed: Passed, size: int) -> None:
         f"NME on {quantiser.judged} faces: {passed.fp32_nme:.3f} % in FP32, {passed.int8_nme:.3f} % in INT8 ({100 * passed.increase:+.2f} %); "
         f"file {passed.model.ByteSize() / size:.3f} of FP32"
     )
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
-def _share(text: str) -> float:
-    if not 0 <= (number := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError("must be a share such as 0.02")
-    return number

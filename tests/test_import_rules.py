@@ -41,7 +41,7 @@ HOMES = {
         *("calibration.precision.equalise", "calibration.precision.half", "calibration.precision.half_rounding", "calibration.precision.model_file", "calibration.precision.qdq"),
     },
     "onnx_ir": {*PASSES, "export.graphs.fp16", "export.graphs.rewrite"},
-    "onnxruntime": {"calibration.ranges.sessions", "export.graphs.verify", "runtime.inference.onnx_runner"},
+    "onnxruntime": {"export.graphs.verify", "runtime.inference.onnx_runner"},
     "onnxsim": {"export.graphs.rewrite"},
     "pycuda": {"runtime.cuda.pycuda_binding"},
     "pynvml": {"benchmarks.records.nvml"},

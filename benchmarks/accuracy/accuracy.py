@@ -27,7 +27,7 @@ from benchmarks.accuracy.arguments import add_data_arguments
 from benchmarks.accuracy.labelled_faces import DenseTruth, FaceSet, load_faces
 from benchmarks.accuracy.nme import YAW_BINS_DEG, Score, point_nme, summarise
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
-from runtime.console.arguments import positive
+from runtime.console.arguments import positive_int
 from runtime.errors import FaceMeshError
 from runtime.geometry.boxes import box_iou
 from runtime.storage.npz_files import read_npz
@@ -50,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_data_arguments(parser)
     parser.add_argument("--rows", choices=("all", "training", "validation"), default="all", help="which rows of the data (default: all)")
-    parser.add_argument("--limit", type=positive, metavar="N", help="measure N faces only, evenly spread over the rows")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="measure N faces only, evenly spread over the rows")
     parser.add_argument("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
     parser.add_argument("--boxes", type=_box_kinds, default=BOXES, metavar="KIND,...", help=f"source of the crops: {','.join(BOXES)} (default: both)")
     parser.add_argument("--predictions", type=Path, metavar="FILE.npz", help="score these landmarks, not a network's: names (N,) and --key")

@@ -17,7 +17,7 @@ from calibration.precision.graph_view import Graph
 from calibration.precision.placement import TARGETS, quantisable_layers
 from calibration.quantise import equalised, judged_rows, measure_activations
 from calibration.ranges.methods import METHODS
-from runtime.console.arguments import positive
+from runtime.console.arguments import positive_int
 from runtime.models.spec import load_spec
 
 
@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx", help="FP32 models of 'python -m export onnx'")
     parser.add_argument("--crops", type=Path, required=True, metavar="STEM", help="set to calibrate on: its training rows")
     parser.add_argument("--labels", type=Path, metavar="STEM", help="set to judge by (default: the validation rows of --crops)")
-    parser.add_argument("--samples", type=positive, default=500, metavar="N", help="crops to calibrate on (default: 500)")
+    parser.add_argument("--samples", type=positive_int, default=500, metavar="N", help="crops to calibrate on (default: 500)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
     parser.set_defaults(func=run)
 

@@ -24,7 +24,7 @@ from benchmarks.gpu.page import TESTS, WITHOUT_NETWORK, page, text
 from benchmarks.gpu.worker import Result, Task, new_result, run_apart
 from benchmarks.records.machine import Watch, doubts
 from benchmarks.records.provenance import REPOSITORY, provenance, write_json
-from runtime.console.arguments import positive
+from runtime.console.arguments import positive_int
 from runtime.cuda.driver import query_device
 from runtime.errors import FaceMeshError
 from runtime.models.shipped import SHIPPED_MODEL
@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("gpu-report", help="everything on a CUDA machine", description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="for gpu-report.json and gpu-report.html")
     parser.add_argument("--models", type=Path, nargs="+", default=[], metavar="MODEL.onnx", help="besides the shipped ones, for instance one in INT8")
-    parser.add_argument("--frames", type=positive, metavar="N", help=f"per figure ({FRAMES}; with --quick {QUICK_FRAMES})")
+    parser.add_argument("--frames", type=positive_int, metavar="N", help=f"per figure ({FRAMES}; with --quick {QUICK_FRAMES})")
     parser.add_argument("--quick", action="store_true", help="two minutes: fewer frames, the shipped model in FP16 alone")
     parser.set_defaults(func=_run)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runtime.console.arguments import positive
+from runtime.console.arguments import positive_int
 from runtime.models.shipped import SHIPPED_PICTURE
 
 
@@ -13,7 +13,7 @@ def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
     """What is measured, on which picture and with how many threads: for every command that measures latencies."""
     parser.add_argument("--engine", type=Path, metavar="MODEL", help=".onnx or an engine; default: the shipped model")
     parser.add_argument("--source", type=Path, default=SHIPPED_PICTURE, metavar="FILE", help="photo, folder or film; default: the shipped picture")
-    parser.add_argument("--threads", type=positive, metavar="N", help="of network and OpenCV (default: what they choose themselves)")
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="of network and OpenCV (default: what they choose themselves)")
 
 
 def stage_list(text: str) -> list[str] | None:

@@ -86,10 +86,10 @@ def int8_form(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
 
 def time_by_turns(models: list[onnx.ModelProto], image: np.ndarray, threads: int, runs: int) -> list[np.ndarray]:
     """Seconds of each run (runs,) for each model, one picture (1, …) at a time, after three to warm up."""
-    from runtime.inference.onnx_runner import onnxruntime, session_options
+    from runtime.inference.onnx_runner import open_session
 
-    options = session_options(threads)  # without it the threads of one session spin on while the other one runs
-    sessions = [onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]) for model in models]
+    # The options of `open_session` keep the threads of one session from spinning while the other one runs.
+    sessions = [open_session(model.SerializeToString(), threads) for model in models]
     taken = np.zeros((len(models), runs + 3))
     for turn in range(runs + 3):
         for index, session in enumerate(sessions):

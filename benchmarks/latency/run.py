@@ -26,7 +26,7 @@ from benchmarks.records.latency_record import FORMAT, KIND, describe_engine, for
 from benchmarks.records.machine import Watch, doubts, peak_memory_mb
 from benchmarks.records.measured_faces import describe_source, load_subjects
 from benchmarks.records.provenance import check_writable, plain, provenance, write_json
-from runtime.console.arguments import positive, positive_seconds
+from runtime.console.arguments import positive_int, positive_number
 from runtime.console.terminal import quiet_libraries
 from runtime.errors import FaceMeshError
 from runtime.inference.open_runner import open_runner
@@ -44,8 +44,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--stages", type=stage_list, metavar="LIST", help="all (default), or some of them with commas between")
     parser.add_argument("--detection", action=argparse.BooleanOptionalAction, help="only frames with detection, or without (default: both)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--frames", type=positive, metavar="N", help=f"of every stage (default: {FRAMES}, or {SECONDS:g} s of them)")
-    length.add_argument("--seconds", type=positive_seconds, metavar="S", help="spent on every stage or group of stages, instead of --frames")
+    length.add_argument("--frames", type=positive_int, metavar="N", help=f"of every stage (default: {FRAMES}, or {SECONDS:g} s of them)")
+    length.add_argument("--seconds", type=positive_number, metavar="S", help="spent on every stage or group of stages, instead of --frames")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record")
     parser.set_defaults(func=_run)
 

@@ -27,7 +27,7 @@ from benchmarks.records.latency_statistics import batch_medians
 from benchmarks.records.machine import Watch, doubts, memory_mb, state
 from benchmarks.records.measured_faces import Face, describe_source, load_subjects
 from benchmarks.records.provenance import check_writable, plain, provenance, write_json
-from runtime.console.arguments import positive_seconds
+from runtime.console.arguments import positive_number
 from runtime.console.terminal import quiet_libraries
 from runtime.detection.yunet import YuNetDetector
 from runtime.inference.open_runner import open_runner
@@ -47,10 +47,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "soak", help="drift of latency and memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_subject_arguments(parser)
-    parser.add_argument("--minutes", type=positive_seconds, required=True, metavar="N", help="how long; an hour or more finds small leaks")
-    parser.add_argument("--fps", type=positive_seconds, metavar="N", help="frames per second, as from a camera (default: as many as it can)")
-    parser.add_argument("--leak", type=positive_seconds, default=LEAK, metavar="MB", help="growth tolerated per hour (default: %(default)g)")
-    parser.add_argument("--drift", type=positive_seconds, default=DRIFT, metavar="PERCENT", help="of the latency, tolerated (default: %(default)g)")
+    parser.add_argument("--minutes", type=positive_number, required=True, metavar="N", help="how long; an hour or more finds small leaks")
+    parser.add_argument("--fps", type=positive_number, metavar="N", help="frames per second, as from a camera (default: as many as it can)")
+    parser.add_argument("--leak", type=positive_number, default=LEAK, metavar="MB", help="growth tolerated per hour (default: %(default)g)")
+    parser.add_argument("--drift", type=positive_number, default=DRIFT, metavar="PERCENT", help="of the latency, tolerated (default: %(default)g)")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the lines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record")
     parser.set_defaults(func=_run)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.peers.interface import StagedPeer
 from benchmarks.records.measured_faces import Face
 from runtime.families.face_model import FaceModel
-from runtime.inference import onnx_runner
+from runtime.inference.onnx_runner import open_session
 from runtime.storage.npz_files import read_npz
 from training.networks.mb05 import Mb05, load_mb05
 
@@ -37,8 +37,7 @@ class Mb05Steps:
         network = load_mb05(weights)
         scale = read_npz(weights.with_name("mb05_param_mean_std.npz"), ("mean", "std"), what="3DDFA_V2's parameter mean and std")
         self._mean, self._std = scale["mean"], scale["std"]
-        options = onnx_runner.session_options(threads)
-        self._session = onnx_runner.onnxruntime.InferenceSession(_to_onnx(network), options, providers=["CPUExecutionProvider"])
+        self._session = open_session(_to_onnx(network), threads)
         chosen = frontal_vertices(model, NO_NECK_VERTICES)
         self._landmarks = np.searchsorted(chosen, model.keypoints68)
         basis = model.basis.reshape(len(model.mean), 3, -1)[chosen].reshape(3 * len(chosen), -1)

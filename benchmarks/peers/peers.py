@@ -24,7 +24,8 @@ from benchmarks.accuracy.nme import point_nme, summarise
 from benchmarks.peers.interface import Peer
 from benchmarks.records.measured_faces import Face
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
-from runtime.console.arguments import positive
+from runtime.console.arguments import positive_int
+from runtime.cores import usable_cores
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.storage.whole_files import file_sha256
 
@@ -39,8 +40,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_data_arguments(parser)
     parser.add_argument("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
-    parser.add_argument("--faces", type=positive, default=300, metavar="N", help="how many, evenly spread over the data (default: 300)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="of the networks (default: the cores that may be used)")
+    parser.add_argument("--faces", type=positive_int, default=300, metavar="N", help="how many, evenly spread over the data (default: 300)")
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="of the networks (default: the cores that may be used)")
     parser.add_argument("--interval-ms", type=float, default=0.0, metavar="MS", help="rest before every face, 33 as with a camera (default: 0)")
     parser.add_argument("--mb05", type=Path, metavar="FILE.pth", help="3DDFA_V2's mb05_120x120.pth (default: models/ beside the data)")
     parser.add_argument("--mediapipe-python", type=Path, metavar="PYTHON", help="interpreter of an environment with mediapipe==0.10.21")
@@ -50,8 +51,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     check_writable(args.json)
-    from runtime.inference.onnx_runner import usable_cores
-
     faces, threads = load_faces(args.data, args.face_model, limit=args.faces), args.threads or usable_cores()
     openers, absent = _openers(args, faces, threads)
     with ExitStack() as stack:

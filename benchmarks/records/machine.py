@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runtime.cores import usable_cores
 from runtime.cuda.driver import find_device
 
 ROOT = Path("/")  # of the files of Linux
@@ -91,11 +92,6 @@ def doubts(report: Mapping[str, Any]) -> list[str]:
     if before.get("power_mode") != after.get("power_mode"):
         found.append(f"the power mode changed from {before.get('power_mode')} to {after.get('power_mode')} meanwhile")
     return found
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak_memory_mb(root: Path = ROOT) -> float | None:

@@ -28,7 +28,7 @@ from benchmarks.records.provenance import REPOSITORY, check_writable, provenance
 from benchmarks.regression.baseline import Record, differences, load_record
 from benchmarks.regression.interleave import FAMILY_ERROR, Judgement, Worker, judge, run_interleaved, verdict
 from benchmarks.regression.revision import RevisionError, build, export_revision, export_working_tree, source_key
-from runtime.console.arguments import positive, positive_seconds
+from runtime.console.arguments import positive_int, positive_number, share_below_one
 from runtime.errors import FaceMeshError
 from runtime.models.shipped import SHIPPED_MODEL, SHIPPED_PICTURE
 from runtime.storage.whole_files import file_sha256
@@ -44,15 +44,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("new", nargs="?", type=Path, metavar="NEW.json", help="what is judged")
     parser.add_argument("baseline", nargs="?", type=Path, metavar="BASELINE.json", help="what it is compared with")
-    parser.add_argument("--max-regression", type=_share, default=0.1, metavar="SHARE", help="tolerated slowdown, such as 5%% or 0.05 (default: 10%%)")
+    limit_help = "tolerated slowdown, such as 5%% or 0.05 (default: 10%%)"
+    parser.add_argument("--max-regression", type=share_below_one, default=0.1, metavar="SHARE", help=limit_help)
     parser.add_argument("--stages", type=stage_list, metavar="LIST", help="all (default), or some of them with commas between")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the judgement and where it comes from")
     against = parser.add_argument_group("with --against")
     against.add_argument("--against", metavar="REVISION", help="of git, to build and to run by turns with the files as they lie")
     against.add_argument("--engine", type=Path, metavar="MODEL", help="that both run; default: the shipped model as it lies")
     against.add_argument("--source", type=Path, default=SHIPPED_PICTURE, metavar="FILE", help="photo or film whose first face is measured")
-    against.add_argument("--threads", type=positive, default=1, metavar="N", help="of network and OpenCV, on as many cores (default: 1)")
-    against.add_argument("--seconds", type=positive_seconds, default=SECONDS, metavar="S", help=f"to measure at most (default: {SECONDS:g})")
+    against.add_argument("--threads", type=positive_int, default=1, metavar="N", help="of network and OpenCV, on as many cores (default: 1)")
+    against.add_argument("--seconds", type=positive_number, default=SECONDS, metavar="S", help=f"to measure at most (default: {SECONDS:g})")
     against.add_argument("--gate", action="store_true", help="for continuous integration: where there is nothing to compare, say so and pass")
     parser.set_defaults(func=partial(_run, parser))
 
@@ -168,11 +169,3 @@ def _conclude(judgements: list[Judgement], limit: float) -> int:
     doubt = f"; undecided for want of quiet: {', '.join(undecided)}" if undecided else ""
     print(f"passed: no stage is certainly slower by more than {100 * limit:g} %{doubt}")
     return 0
-
-
-def _share(text: str) -> float:
-    """Type of ``--max-regression``: "10%" or "0.1"."""
-    value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError("must be from 0% to less than 100%, such as 10% or 0.1")
-    return value

@@ -23,7 +23,7 @@ from benchmarks.roofline.gpu_figures import PRECISIONS, Device, find_devices
 from benchmarks.roofline.layers import Layer, read_layers
 from benchmarks.roofline.least_time import CHANNEL_BLOCK, LayerTime, LeastTime, least_time
 from benchmarks.roofline.measured_times import measured_ms, network_layers
-from runtime.console.arguments import positive
+from runtime.console.arguments import positive_int
 from runtime.errors import FaceMeshError
 
 GOAL_MS = 10.0  # what the project promises per face
@@ -59,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help=".onnx file or network on file")
     parser.add_argument("--precision", choices=(*PRECISIONS, "both"), default="both")
     parser.add_argument("--devices", nargs="+", default=[], metavar="ID", help="jetson, discrete or ids such as orin-nano (default: all)")
-    parser.add_argument("--batch", type=positive, default=1, metavar="N", help="pictures at a time (default: 1)")
+    parser.add_argument("--batch", type=positive_int, default=1, metavar="N", help="pictures at a time (default: 1)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--layers", action="store_true", help="a line per layer; for one device")
     form.add_argument("--markdown", action="store_true", help="the device table of the README")

@@ -1,15 +1,14 @@
-"""ONNX Runtime for models that are still in memory. Home module of ONNX Runtime here."""
+"""ONNX Runtime for models that are still in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from runtime.cores import usable_cores
 from runtime.errors import FaceMeshError
-from runtime.inference.onnx_runner import MOST_THREADS, session_options, usable_cores
 
 
 class Session:
@@ -17,11 +16,9 @@ class Session:
 
     def __init__(self, model: bytes, outputs: Sequence[str], threads: int | None = None) -> None:
         """``model`` is a serialised ONNX model. Raises `FaceMeshError` when ONNX Runtime cannot load it."""
-        try:
-            options = session_options(threads or min(MOST_THREADS, usable_cores()))
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise FaceMeshError(f"ONNX Runtime cannot load the model ({' '.join(str(error).split())[:300]}); export it again") from error
+        from runtime.inference.onnx_runner import MOST_THREADS, open_session
+
+        self._session = open_session(model, threads or min(MOST_THREADS, usable_cores()))
         (tensor,) = self._session.get_inputs()
         self._input, self._batch = tensor.name, tensor.shape[0] if isinstance(tensor.shape[0], int) else 1
         self._outputs = list(outputs)

@@ -1,32 +1,54 @@
-"""Types of command-line arguments."""
+"""Types of command-line arguments, for `argparse`."""
 
 from __future__ import annotations
 
 import argparse
 import math
-
-
-def positive(text: str) -> int:
-    """Type of arguments that count something."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
-def positive_seconds(text: str) -> float:
-    """Type of arguments that last."""
-    if not 0 < (seconds := float(text)) < math.inf:
-        raise argparse.ArgumentTypeError("must be above 0")
-    return seconds
-
-
-def not_empty(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; an unset variable?")
-    return text
+from collections.abc import Callable
 
 
 def positive_int(text: str) -> int:
+    """Convert a whole number from 1."""
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, is {text!r}")
     return int(text)
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Return the type of whole numbers from ``low`` to ``high``."""
+
+    def convert(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return convert
+
+
+def positive_number(text: str) -> float:
+    """Convert a finite number above 0, in the unit of the argument."""
+    if not 0 < (number := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return number
+
+
+def share(text: str) -> float:
+    """Convert ``10%`` or ``0.1`` to 0.1; 0 and shares above 100% are allowed."""
+    number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError("must be a share from 0, such as 2% or 0.02")
+    return number
+
+
+def share_below_one(text: str) -> float:
+    """Convert ``10%`` or ``0.1`` to 0.1; 100% and more are refused."""
+    if (number := share(text)) >= 1:
+        raise argparse.ArgumentTypeError("must be from 0% to less than 100%, such as 10% or 0.1")
+    return number
+
+
+def not_empty(text: str) -> str:
+    """Refuse an empty text, which an unset variable of a shell leaves."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; an unset variable?")
+    return text

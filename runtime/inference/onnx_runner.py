@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from runtime.cores import usable_cores
 from runtime.errors import FaceMeshError
 from runtime.families.uv_topology import UVTopology
 from runtime.inference.cpu_mesher import CpuMesher
@@ -26,7 +26,7 @@ class OnnxRunner:
     def __init__(self, path: Path, spec: ModelSpec, max_batch: int = 8, threads: int | None = None) -> None:
         """Load the model at ``path`` and run it once. Raises `FaceMeshError` when it cannot be loaded or does not fit ``spec``."""
         self.spec = spec
-        self._session = _load(path, min(threads or 1, usable_cores()))
+        self._session = open_session(path, min(threads or 1, usable_cores()))
         self._fixed_batch = self._check_interface(path)
         self.max_batch = self._fixed_batch or max_batch
         self.input = np.zeros(_shape(spec.input.layout, self.max_batch, spec.input.size), np.float32)
@@ -38,7 +38,7 @@ class OnnxRunner:
             raise FaceMeshError(f"{path}: the model does not run ({_first_line(error)}); export the model again") from error
         if threads is None and self._run_time() > SHORT_RUN_S:
             self._bindings.clear()
-            self._session = _load(path, min(MOST_THREADS, usable_cores()))
+            self._session = open_session(path, min(MOST_THREADS, usable_cores()))
 
     def infer(self, n: int) -> NDArray[np.float32]:
         """Position maps of the first ``n`` crops in ``input``; a view that the next call overwrites."""
@@ -100,16 +100,17 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _load(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(model: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Load a model file, or a serialised model, for ``threads`` CPU cores.
+
+    Raises `FaceMeshError` when ONNX Runtime cannot load it.
+    """
     try:
-        return onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
+        content = model if isinstance(model, bytes) else str(model)
+        return onnxruntime.InferenceSession(content, session_options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-        raise FaceMeshError(f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); export the model again") from error
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        name = "the model" if isinstance(model, bytes) else model
+        raise FaceMeshError(f"{name}: ONNX Runtime cannot load it ({_first_line(error)}); export the model again") from error
 
 
 def _shape(layout: str, batch: int, side: int) -> tuple[int, int, int, int]:

@@ -174,7 +174,7 @@ def test_command(toy_set, write_oracle, tmp_path, capsys, monkeypatch):
     assert document["peers"][0]["nme"]["mean"] < 0.6
     assert len(document["engine"]["sha256"]) == 64
     assert len(document["absent"]) == 3
-    assert any("skimage" in line or "peer_prnet" in line for line in document["absent"])
+    assert any("skimage" in line or "peers.prnet" in line for line in document["absent"])
     output = capsys.readouterr().out
     assert "3 faces of toy" in output
     assert "MediaPipe Face Mesh: not measured, give --mediapipe-python" in output

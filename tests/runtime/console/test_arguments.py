@@ -1,0 +1,45 @@
+"""Types of command-line arguments."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from runtime.console.arguments import not_empty, positive_int, positive_number, share, share_below_one, whole_number
+
+
+@pytest.mark.parametrize(
+    ("convert", "text", "value"),
+    [
+        (positive_int, "12", 12),
+        (whole_number(0, 5), "0", 0),
+        (whole_number(0, 5), "5", 5),
+        (positive_number, "0.5", 0.5),
+        (share, "2%", 0.02),
+        (share, "0.02", 0.02),
+        (share, "0", 0),
+        (share, "1000", 1000),
+        (share_below_one, "10%", 0.1),
+        (not_empty, "a", "a"),
+    ],
+)
+def test_values(convert, text, value):
+    assert convert(text) == pytest.approx(value) if isinstance(value, float) else convert(text) == value
+
+
+@pytest.mark.parametrize(
+    ("convert", "texts"),
+    [
+        (positive_int, ("0", "-1", "1.5", "one", "")),
+        (whole_number(1, 5), ("0", "6", "-1", "1.0", "")),
+        (positive_number, ("0", "-1", "nan", "inf", "one")),
+        (share, ("-1", "-5%", "nan", "inf", "%", "ten")),
+        (share_below_one, ("1", "100%", "-5%", "nan")),
+        (not_empty, ("",)),
+    ],
+)
+def test_refusals(convert, texts):
+    for text in texts:
+        with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+            convert(text)
