@@ -1,5 +1,8 @@
-"""The bindings over the stand-in for the driver. `tests/runtime/test_cuda.py` runs this file in a process of its own, since a process has one
-libcuda.so.1; FACEMESH_BINDING names the binding, FACEMESH_LIBCUDA the compiled stand-in."""
+"""The bindings over the stand-in for the driver.
+
+`tests/runtime/cuda/test_open_cuda.py` runs this file in a process of its own, since a process has one libcuda.so.1.
+FACEMESH_BINDING names the binding, FACEMESH_LIBCUDA the compiled stand-in.
+"""
 
 from __future__ import annotations
 
@@ -263,7 +266,7 @@ import ctypes, os, sys
 sys.setdlopenflags(os.RTLD_LAZY)
 ctypes.CDLL({os.environ["FACEMESH_LIBCUDA"]!r}, ctypes.RTLD_GLOBAL)
 from runtime import _native
-from runtime.cuda import open_cuda
+from runtime.cuda.open_cuda import open_cuda
 _native.has_cuda = False
 cuda = open_cuda({BINDING!r})
 cuda.host_buffer(8), cuda.stream(), cuda.event()

@@ -1,4 +1,4 @@
-// A stand-in for the CUDA driver, libcuda.so.1, over host memory: what the bindings behind runtime/cuda.py call, and no more.
+// A stand-in for the CUDA driver, libcuda.so.1, over host memory: what the bindings behind runtime/cuda/ call, and no more.
 //
 // Work on a stream is only queued; a wait does it, so that results read before a wait are not there, and an event's first query after new work
 // says "not ready". Device memory and page-locked memory start as 0xA5. Copies must stay inside live allocations of the right kind.
