@@ -16,8 +16,7 @@ from runtime.geometry.crop import crop_into, crop_matrix
 from runtime.models.spec import ModelSpec
 from runtime.sources.boxes_csv import read_boxes
 from runtime.sources.photos import list_photos, read_photo
-from runtime.storage.npz_files import check_shapes, read_npz
-from runtime.storage.picture_tar import beside, read_tar
+from runtime.storage.picture_tar import beside, read_rows, read_tar
 
 YAW_EDGES_DEG = (15, 30, 45, 60, 75)
 
@@ -120,16 +119,9 @@ def sample(faces: Faces, count: int, seed: int = 0) -> Faces:
 
 def _load_archive(path: Path) -> Faces:
     labels, archive = beside(path, ".npz"), beside(path, ".tar")
-    if not labels.is_file() or not archive.is_file():
-        lacking = archive if labels.is_file() else labels
-        raise FaceMeshError(f"{lacking}: no such file; crops are a folder of pictures, or an .npz and a .tar of one name")
-    arrays = read_npz(labels, ("names", "box"), ("yaw_deg", "is_val", "pts68"), what="labels of faces")
+    optional = {"yaw_deg": (), "is_val": (), "pts68": (68, -1)}
+    arrays = read_rows(path, {"names": (), "box": (4,)}, optional, what="crops")
     count = arrays["names"].size
-    rows: dict[str, tuple[int, ...]] = {"names": (), "box": (4,), "yaw_deg": (), "is_val": (), "pts68": (68, -1)}
-    try:
-        check_shapes(arrays, {key: (count, *shape) for key, shape in rows.items() if key in arrays})
-    except ValueError as error:
-        raise FaceMeshError(f"{labels}: {error}; the file is damaged or of another kind") from None
     if not count:
         raise FaceMeshError(f"{labels}: it has no rows; give a set with faces")
     box = arrays["box"].astype(np.float32)

@@ -7,6 +7,8 @@ class FaceMeshError(Exception):
     Command-line entry points print it after ``error:`` and exit with 1; a traceback is for bugs alone.
     """
 
+    is_fatal = False  # True: no other picture can succeed in this process, for example on a failed GPU
+
 
 def one_line(error: object, limit: int = 300) -> str:
     """Return the text of ``error`` with every run of white space as one space, cut to ``limit`` characters."""

@@ -44,10 +44,17 @@ _DRIVER_NAMES = {
 
 
 class CudaError(FaceMeshError):
-    """A CUDA call failed: ``call`` is its name, ``status`` the driver's name of what it returned ("CUDA_ERROR_OUT_OF_MEMORY"), "" for nothing."""
+    """A failed CUDA call: its name ``call`` and the driver's name of the ``status``, such as CUDA_ERROR_OUT_OF_MEMORY.
+
+    ``status`` is "" for a failure without one.
+    """
+
+    is_fatal = True
 
     def __init__(self, call: str, status: str, explanation: str = "") -> None:
-        self.call, self.status = call, status
+        """Build the message from the call, the status and its remedy, or ``explanation`` for a status without one."""
+        self.call = call
+        self.status = status
         what = f"{call} failed with {status}" if status else f"{call} failed"
         super().__init__(": ".join(filter(None, (what, _REMEDIES.get(status, explanation)))))
 

@@ -58,10 +58,62 @@ class Graph(Closes, Protocol):
 
 
 class Kernels(Protocol):
-    """Work on the device, queued on ``stream`` (a handle). Arguments as `runtime._native.cuda` documents them; addresses are ints."""
+    """Kernels of `runtime._native.cuda`, queued on ``stream``, a `Stream.handle`. Arguments go by keyword.
 
-    crop: Callable[..., None]
-    decode: Callable[..., None]
+    Buffers are given as device addresses; their sizes are not checked. Both raise `ValueError` for numbers out of range
+    and `CudaError` for a launch that fails.
+    """
+
+    def crop(
+        self,
+        *,
+        frame: int,
+        height: int,
+        width: int,
+        row_stride: int,
+        matrices: int,
+        n: int,
+        out: int,
+        size: int,
+        channels_last: bool,
+        swap_colours: bool,
+        low: float,
+        high: float,
+        half: bool,
+        stream: int,
+    ) -> None:
+        """Crop, antialias and normalise ``n`` faces of one frame, as `runtime.geometry.crop.crop_into` does.
+
+        frame: (height, width, 3) uint8 BGR, ``row_stride`` bytes from row to row, on a 4-byte boundary.
+        matrices: (n, 2, 3) float64 similarities, frame px -> crop px; a singular one gives a black crop.
+        out: (n, 3, size, size), or (n, size, size, 3) for ``channels_last``; float32, or float16 for ``half``;
+        RGB for ``swap_colours``; ``low`` and ``high`` are the values of colours 0 and 255.
+        """
+
+    def decode(
+        self,
+        *,
+        map: int,
+        half: bool,
+        map_size: int,
+        channels_last: bool,
+        scale: float,
+        matrices: int,
+        n: int,
+        indices: int,
+        count: int,
+        resolution: int,
+        out: int,
+        stream: int,
+    ) -> None:
+        """Decode ``count`` points of each of ``n`` position maps into frame px.
+
+        map: (n, 3, map_size, map_size), or (n, map_size, map_size, 3) for ``channels_last``; float32, or float16 for
+        ``half``; values times ``scale`` are crop px.
+        matrices: (n, 2, 3) float64 similarities, frame px -> crop px.
+        indices: (count,) int32 pixels of the flattened ``resolution`` x ``resolution`` grid; not checked.
+        out: (n, count, 3) float32, frame px.
+        """
 
 
 class Cuda(Closes, Protocol):

@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runtime.compiled import native
-from runtime.errors import FaceMeshError
+from runtime.geometry.boxes import check_box
 from runtime.models.spec import InputSpec
 
 MAX_SUBSAMPLES = 8
-MAX_COORDINATE_PX = 1e6  # far beyond any picture, near enough for float32
 
 
 def crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np.float64]:
@@ -25,8 +24,7 @@ def crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np
     if box.shape != (4,):
         raise ValueError(f"box_xyxy must have shape (4,), has {box.shape}")
     x1, y1, x2, y2 = box.tolist()
-    if not (x2 > x1 and y2 > y1 and max(abs(x1), abs(y1), abs(x2), abs(y2)) <= MAX_COORDINATE_PX):
-        raise FaceMeshError(f"box {x1:g},{y1:g},{x2:g},{y2:g}: not a box; give x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2")
+    check_box((x1, y1, x2, y2))
     side = crop_scale * (x2 - x1 + y2 - y1) / 2
     scale = (size - 1) / side
     return np.array([[scale, 0, scale * (side / 2 - (x1 + x2) / 2)], [0, scale, scale * (side / 2 - (y1 + y2) / 2)]])

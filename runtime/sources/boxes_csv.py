@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
+from runtime.geometry.boxes import check_box
 
 COLUMNS = ("path", "x1", "y1", "x2", "y2")
 
@@ -56,11 +56,11 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 def _box(fields: Sequence[str], where: str) -> list[float]:
     """Four numbers of one line, checked as far as it goes without the picture."""
     try:
-        x1, y1, x2, y2 = box = [float(field) for field in fields]
+        box = [float(field) for field in fields]
     except ValueError as error:
         raise FaceMeshError(f"{where}: {error}; x1,y1,x2,y2 are pixels of the picture") from None
-    if not all(map(math.isfinite, box)):
-        raise FaceMeshError(f"{where}: the box {box} is not finite; remove the line or correct it")
-    if x2 - x1 < 1 or y2 - y1 < 1:
-        raise FaceMeshError(f"{where}: the box {box} is reversed or under one pixel; x1 must be left of x2 and y1 above y2")
+    try:
+        check_box(box, least_side_px=1)
+    except FaceMeshError as error:
+        raise FaceMeshError(f"{where}: {error}") from None
     return box

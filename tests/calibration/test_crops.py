@@ -124,7 +124,7 @@ def test_no_crops(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FaceMeshError, match="no photos in this folder"):
         load_faces(tmp_path / "empty")
-    with pytest.raises(FaceMeshError, match=r"gone\.npz: no such file; crops are a folder of pictures, or"):
+    with pytest.raises(FaceMeshError, match=r"gone\.npz: no such file; give crops as a folder, or"):
         load_faces(tmp_path / "gone")
 
 

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import FaceModel
-from runtime.storage.npz_files import check_shapes, read_npz
-from runtime.storage.picture_tar import beside, read_tar
+from runtime.storage.picture_tar import beside, read_rows, read_tar
 
 # Arrays of an .npz and the shape of a row, -1 for any length.
 ARRAYS: dict[str, tuple[int, ...]] = {
@@ -79,14 +78,8 @@ def load_labels(path: str | os.PathLike[str], model: FaceModel) -> FaceLabels:
 
 
 def _load_arrays(path: Path, model: FaceModel) -> FaceLabels:
-    arrays = read_npz(path, tuple(ARRAYS), tuple(OPTIONAL_ARRAYS), what="face labels")
+    arrays = read_rows(path, ARRAYS, OPTIONAL_ARRAYS, what="face labels")
     count = arrays["names"].size
-    try:
-        check_shapes(arrays, {key: (count, *row) for key, row in (ARRAYS | OPTIONAL_ARRAYS).items() if key in arrays})
-    except ValueError as error:
-        raise FaceMeshError(f"{path}: {error}; the file is damaged or of another kind") from None
-    if not beside(path, ".tar").exists():
-        raise FaceMeshError(f"{beside(path, '.tar')}: no such file; the pictures of {path.name} must lie beside it")
     shape, expression = arrays.pop("shape"), arrays.pop("exp")
     columns = (shape.shape[1], expression.shape[1])
     if columns != (model.shape_count, model.expression_count):

@@ -52,7 +52,7 @@ def test_crop_matrix_is_prnets_rule():
     ids=["no width", "no height", "reversed", "nan", "inf", "-inf", "absurd"],
 )
 def test_degenerate_boxes_are_refused(box):
-    with pytest.raises(FaceMeshError, match=r"not a box; give x1,y1,x2,y2"):
+    with pytest.raises(FaceMeshError, match=r"not a box, .*; give x1,y1,x2,y2 in pixels"):
         crop_matrix(box, 1.6, 128)
 
 
