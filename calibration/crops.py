@@ -62,7 +62,7 @@ class Crops(Sequence):
             where = f"the box {box.tolist()} is centred outside the {image.shape[1]} x {image.shape[0]} picture"
             raise FaceMeshError(f"{name}: {where}; boxes and pictures do not belong together")
         matrix = crop_matrix(box, self.spec.crop_scale, size)
-        out = np.zeros((1, size, size, 3) if self.spec.input.layout == "NHWC" else (1, 3, size, size), np.float32)
+        out = np.zeros((1, *self.spec.input.shape), np.float32)
         crop_into(image, matrix, self.spec.input, out[0])
         return out, matrix
 

@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from runtime.cuda.errors import CudaError
 from runtime.detection.interface import Detector
 from runtime.errors import FaceMeshError
-from runtime.families.uv_topology import UVTopology, load_topology
-from runtime.geometry.crop import crop_matrix
+from runtime.families.family import Mesh
+from runtime.families.table import open_family
 from runtime.geometry.pose import PoseEstimator
 from runtime.inference.interface import Runner
-from runtime.types import Detections, FaceMesh, Frame
+from runtime.types import Detections, FaceMesh, Frame, MeshTopology
 
 ErrorHandler = Callable[[FaceMeshError], None]
 
@@ -29,12 +29,12 @@ class FaceMeshPipeline:
     are (0, 3) then. One pipeline serves one thread.
     """
 
-    def __init__(self, runner: Runner, detector: Detector | None = None, topology: UVTopology | None = None, *, dense: bool = True) -> None:
-        self.topology = load_topology(runner.spec.topology) if topology is None else topology
-        self._spec, self._detector = runner.spec, detector
-        self._mesher = runner.mesher(self.topology, dense)
+    def __init__(self, runner: Runner, detector: Detector | None = None, topology: MeshTopology | None = None, *, dense: bool = True) -> None:
+        self.family = open_family(runner.spec, topology)
+        self._detector = detector
+        self._mesher = runner.mesher(self.family, dense)
         self.overlaps = self._mesher.depth > 1  # `stream` reads and detects while the device computes
-        self._pose = PoseEstimator(self.topology)
+        self._pose = PoseEstimator(self.family.topology)
         self._in_flight: deque[Sequence[float]] = deque()  # the scores of every frame that the mesher has
 
     def __call__(self, frame: Frame | NDArray[np.uint8]) -> list[FaceMesh]:
@@ -104,15 +104,15 @@ class FaceMeshPipeline:
             yield frame, faces
 
     def _submit(self, image: NDArray[np.uint8], found: Detections) -> None:
-        crop_scale, size = self._spec.crop_scale, self._spec.input.size
-        self._mesher.submit(image, [crop_matrix(box, crop_scale, size) for box in found.boxes_xyxy])
+        self._mesher.submit(image, [self.family.crop_matrix(box) for box in found.boxes_xyxy])
         self._in_flight.append(found.scores.tolist())
 
     def _collect(self) -> list[FaceMesh]:
         scores = self._in_flight.popleft()
-        return [self._face(*mesh, score) for mesh, score in zip(self._mesher.collect(), scores, strict=True)]
+        return [self._face(mesh, score) for mesh, score in zip(self._mesher.collect(), scores, strict=True)]
 
-    def _face(self, vertices: NDArray[np.float32], landmarks: NDArray[np.float32], score: float) -> FaceMesh:
+    def _face(self, mesh: Mesh, score: float) -> FaceMesh:
+        vertices, landmarks = mesh
         box = np.concatenate([landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)])
         return FaceMesh(vertices, landmarks, box, score, self._pose(landmarks))
 

@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
         tally.note = ", detection included" * detects + ", GPU work overlapped" * pipeline.overlaps
         source.frame_buffer = pipeline.frame_buffer  # the sinks are done with a frame before the next one is asked for
         try:
-            with open_sinks(args.output, args.save, pipeline.topology, None if source.photos else source.fps) as sinks:
+            with open_sinks(args.output, args.save, pipeline.family.topology, None if source.photos else source.fps) as sinks:
                 found = pipeline.stream(tally.outside(_with_bar(source)), boxes_of, tally.failed)
                 for frame, faces in tally.inside(found):
                     sinks.write(frame, faces)

@@ -6,9 +6,12 @@ Pixel coordinates everywhere: x right, y down, an integer is a pixel centre; z t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+LANDMARK_COUNT = 68  # iBUG 300-W
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,3 +56,23 @@ class FaceMesh:
     box_xyxy: NDArray[np.float32]  # (4,) px, tight box of ``landmarks``
     score: float  # confidence of the detection, 1.0 for boxes that were given
     pose: Pose
+
+
+class MeshTopology(Protocol):
+    """The parts of a mesh that all faces share; read-only arrays."""
+
+    triangles: NDArray[np.int32]  # (T, 3) into the V vertices; front faces have cross(v1 - v0, v2 - v0).z > 0
+    canonical_vertices: NDArray[np.float32]  # (V, 3) mean shape; x right, y down, z to the camera
+
+    @property
+    def landmark_vertices(self) -> NDArray[np.int32]:
+        """(68,) vertices of the landmarks, iBUG 300-W order."""
+
+    def border_distance(self) -> NDArray[np.float32]:
+        """Return (V,) distances to the border of the mesh, in steps between neighbouring vertices."""
+
+    def grid_lines(self, step: int) -> NDArray[np.bool_]:
+        """Return (V,) True for vertices on the lines of a drawn grid, ``step`` vertices apart."""
+
+    def smooth(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (V, C) ``values`` averaged over a few neighbours of each vertex."""

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime.families.position_map import PositionMapOutput
 from runtime.families.uv_topology import UVTopology, load_topology
-from runtime.models.spec import InputSpec, ModelSpec, OutputSpec
+from runtime.models.spec import ModelSpec
+from runtime.tensors import InputSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -49,7 +51,7 @@ def make_spec() -> Callable[..., ModelSpec]:
             name="test",
             family="position_map",
             input=InputSpec("image", input_size, layout, colour_order, value_range),
-            output=OutputSpec("position_map", map_size, input_size * 1.1),
+            output=PositionMapOutput("position_map", map_size, input_size * 1.1),
             crop_scale=1.6,
             topology="uv_topology.npz",
             precision="fp32",

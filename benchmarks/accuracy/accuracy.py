@@ -90,15 +90,14 @@ def network_errors(faces: FaceSet, engine: Path | None, kinds: tuple[str, ...]) 
     """Run the network on every face, with the crops of each kind of boxes; returns what was run and its errors."""
     from runtime.console.progress import progress_bar
     from runtime.detection.yunet import YuNetDetector
-    from runtime.families.uv_topology import load_topology
     from runtime.inference.open_runner import open_runner
     from runtime.models.shipped import SHIPPED_MODEL
     from runtime.pipeline import FaceMeshPipeline
 
     errors: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     with open_runner(engine, max_batch=1) as runner:
-        topology = load_topology(runner.spec.topology)
-        pipeline, detector, truth = FaceMeshPipeline(runner, topology=topology), YuNetDetector(), DenseTruth(faces.model, topology)
+        pipeline, detector = FaceMeshPipeline(runner), YuNetDetector()
+        truth = DenseTruth(faces.model, pipeline.family.topology)
         for row in progress_bar(range(len(faces)), len(faces), "face"):
             image, vertices = faces.images[row], truth(faces.labels, row)
             for kind in kinds:

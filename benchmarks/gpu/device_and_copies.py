@@ -65,7 +65,7 @@ def build(model: str, library: str, output: str) -> Facts:
 
 def copies(effort: Effort) -> Iterator[Row]:
     """What a frame costs to upload and its results to download: times of the device, but for the copy within the host's memory."""
-    count, picture = len(load_topology().face_indices), frame_720p().ravel()
+    count, picture = len(load_topology().canonical_vertices), frame_720p().ravel()
     with Bench() as bench:
         cuda, stream, nbytes = bench.cuda, bench.stream, picture.nbytes
         pinned, device = cuda.host_buffer(nbytes), cuda.device_buffer(nbytes)

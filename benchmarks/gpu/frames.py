@@ -22,8 +22,8 @@ from benchmarks.gpu.scene import NO_KERNELS, LeftOut, face_map, face_matrices, f
 from runtime.cuda.interface import Cuda, Stream
 from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
-from runtime.families.position_map import Decoder
-from runtime.families.uv_topology import UVTopology, load_topology
+from runtime.families.family import Family
+from runtime.families.table import open_family
 from runtime.inference.cpu_mesher import CpuMesher
 from runtime.inference.interface import Mesh, Mesher
 from runtime.inference.open_runner import open_runner
@@ -70,8 +70,8 @@ def frames(road: str | None, setting: str, effort: Effort) -> Iterator[Row]:
     wrap: Callable[[Cuda], Cuda] = (lambda cuda: cuda) if chosen.graph else WithoutGraphs
     if not chosen.transfers:
         wrap = WithoutTransfers
-    with _opened(road, chosen, wrap) as (runner, cuda, topology):
-        frame = _Frame(runner.mesher(topology, chosen.dense), runner.spec, chosen)
+    with _opened(road, chosen, wrap) as (runner, cuda, family):
+        frame = _Frame(runner.mesher(family, chosen.dense), runner.spec, chosen)
         for _ in range(2):  # either slot of a mesher has its frame, and no graph yet
             frame.run()
         if isinstance(cuda, WithoutTransfers):
@@ -82,8 +82,8 @@ def frames(road: str | None, setting: str, effort: Effort) -> Iterator[Row]:
 def throughput(road: str | None, effort: Effort) -> Iterator[Row]:
     """Time between the results of one frame and of the next, one frame at a time and two in flight."""
     for name, depth in (("one frame at a time", 1), ("two frames in flight", 2)):
-        with _opened(road, Setting()) as (runner, _, topology):
-            mesher = runner.mesher(topology)
+        with _opened(road, Setting()) as (runner, _, family):
+            mesher = runner.mesher(family)
             if depth > mesher.depth:
                 warnings.warn("without CUDA kernels there is one frame at a time", RuntimeWarning, stacklevel=2)
                 break
@@ -94,8 +94,8 @@ def throughput(road: str | None, effort: Effort) -> Iterator[Row]:
 def host_work(road: str | None, effort: Effort) -> Iterator[Row]:
     """What of a frame is not waiting for the device: the host's own work, with the frame to be copied and with the frame in place."""
     for name, setting in (("host's work", Setting()), ("host's work, frame in place", Setting(in_place=True))):
-        with _opened(road, setting, WaitClock) as (runner, cuda, topology):
-            frame = _Frame(runner.mesher(topology), runner.spec, setting)
+        with _opened(road, setting, WaitClock) as (runner, cuda, family):
+            frame = _Frame(runner.mesher(family), runner.spec, setting)
 
             def sample(frame: _Frame = frame, cuda: WaitClock = cuda) -> float:
                 cuda.waited_ns, start = 0, clock()
@@ -109,8 +109,8 @@ def stages(road: str | None, effort: Effort) -> Iterator[Row]:
     """Times of the device between events round every step of a frame, which is launched step by step for it."""
     samples: dict[str, list[float]] = {}
     setting = Setting(memory="copy", graph=False)
-    with _opened(road, setting, StageClock) as (runner, cuda, topology):
-        frame = _Frame(runner.mesher(topology), runner.spec, setting)
+    with _opened(road, setting, StageClock) as (runner, cuda, family):
+        frame = _Frame(runner.mesher(family), runner.spec, setting)
 
         def sample() -> float:
             cuda.begin()
@@ -129,10 +129,10 @@ def stages(road: str | None, effort: Effort) -> Iterator[Row]:
 
 def check(road: str | None, model: str | None) -> Facts:
     """How far the points are from what the CPU makes of the same frame and the same ONNX file; FaceMeshError where that is too far."""
-    with _opened(road, Setting()) as (runner, _, topology):
-        frame, spec = _Frame(runner.mesher(topology), runner.spec, Setting(faces=2)), runner.spec
+    with _opened(road, Setting()) as (runner, _, family):
+        frame, spec = _Frame(runner.mesher(family), runner.spec, Setting(faces=2)), runner.spec
         found = [frame.run() for _ in range(4)][-1]  # by a graph where there is one
-    expected = _on_cpu(frame, spec, topology, model)
+    expected = _on_cpu(frame, spec, family, model)
     difference = max(float(np.abs(a - b).max()) for pair in zip(found, expected, strict=True) for a, b in zip(*pair, strict=True))
     most = MOST_DIFFERENCE_PX["map" if road is None else spec.precision]
     if not difference <= most:
@@ -140,14 +140,14 @@ def check(road: str | None, model: str | None) -> Facts:
     return {"largest_difference_px": round(difference, 6)}
 
 
-def _on_cpu(frame: _Frame, spec: ModelSpec, topology: UVTopology, model: str | None) -> list[Mesh]:
+def _on_cpu(frame: _Frame, spec: ModelSpec, family: Family, model: str | None) -> list[Mesh]:
     if model is None:
-        decode = Decoder(topology, spec)
+        decode = family.decoder()
         return [decode(face_map(spec), matrix) for matrix in frame.matrices]
     if find_spec("onnxruntime") is None:
         raise LeftOut("ONNX Runtime is not installed, so there is nothing to hold the points against")
     with open_runner(model) as runner:
-        mesher = CpuMesher(runner, topology)
+        mesher = CpuMesher(runner, family)
         mesher.submit(frame.image, frame.matrices)
         return mesher.collect()
 
@@ -195,7 +195,7 @@ def _between_results(frame: _Frame, depth: int) -> Callable[[], float]:
 @contextmanager
 def _opened(
     road: str | None, setting: Setting, wrap: Callable[[Cuda], Cuda] = lambda cuda: cuda
-) -> Iterator[tuple[TensorRTRunner, Cuda, UVTopology]]:
+) -> Iterator[tuple[TensorRTRunner, Cuda, Family]]:
     """The runner of the road, on the device as ``wrap`` shows it, which comes with it."""
     warnings.filterwarnings("ignore", ".*left out on purpose")
     with ExitStack() as stack:
@@ -207,7 +207,7 @@ def _opened(
         runner = TensorRTRunner(engine, wrapped, setting.faces, setting.sync, setting.memory)
         stack.pop_all()
     with runner:
-        yield runner, wrapped, load_topology(runner.spec.topology)
+        yield runner, wrapped, open_family(runner.spec)
 
 
 class NoNetwork:

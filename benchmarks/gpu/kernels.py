@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import Iterator, product
 
 import numpy as np
 
 from benchmarks.gpu.clocks import Effort, Row, clock, row, series, wall
 from benchmarks.gpu.scene import HEIGHT, NO_KERNELS, WIDTH, Bench, LeftOut, face_map, face_matrices, frame_720p
 from runtime.cuda.interface import Event
-from runtime.families.uv_topology import load_topology
+from runtime.families.table import open_family
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.models.spec import load_spec
 
@@ -70,15 +71,20 @@ class _SharedBuffers:
     def __init__(self, bench: Bench) -> None:
         if bench.cuda.kernels is None:
             raise LeftOut(NO_KERNELS)
-        self._bench, self._spec, topology = bench, load_spec(SHIPPED_MODEL), load_topology()
-        self._vertices, self._resolution, most = len(topology.face_indices), topology.resolution, BATCHES[-1]
+        self._bench = bench
+        self._spec = load_spec(SHIPPED_MODEL)
+        most = BATCHES[-1]
+        family = open_family(self._spec)
         maps = np.stack([face_map(self._spec)] * most)
         self._frame = bench.uploaded(frame_720p())
         self._matrices = bench.uploaded(np.array(face_matrices(most, self._spec)))
-        self._indices = bench.uploaded(np.concatenate([topology.face_indices, topology.landmark_indices]).astype(np.int32))
-        self._maps = {False: bench.uploaded(maps), True: bench.uploaded(maps.astype(np.float16))}  # by whether it is in half precision
+        self._maps = {False: bench.uploaded(maps), True: bench.uploaded(maps.astype(np.float16))}  # by half precision
+        self._decoders = {
+            (half, dense): family.gpu_decoder(bench.cuda, half, dense) for half, dense in product((False, True), repeat=2)
+        }
         self._crops = bench.cuda.device_buffer(most * 3 * 4 * self._spec.input.size**2).pointer
-        self._result = bench.cuda.device_buffer(most * (self._vertices + 68) * 12).pointer
+        points = self._decoders[False, True].point_count
+        self._result = bench.cuda.device_buffer(most * points * 12).pointer
 
     def variants(self) -> dict[str, Callable[[], None]]:
         found: dict[str, Callable[[], None]] = {}
@@ -88,20 +94,29 @@ class _SharedBuffers:
             found[f"crop to half, {faces}"] = lambda n=n: self._crop(n, half=True)
             found[f"decode, vertices, {faces}"] = lambda n=n: self._decode(n, half=False)
             found[f"decode half, vertices, {faces}"] = lambda n=n: self._decode(n, half=True)
-            found[f"decode, landmarks, {faces}"] = lambda n=n: self._decode(n, half=False, first=self._vertices)
+            found[f"decode, landmarks, {faces}"] = lambda n=n: self._decode(n, half=False, dense=False)
         return found
 
     def _crop(self, n: int, half: bool) -> None:
-        given, stream = self._spec.input, self._bench.stream.handle
+        given = self._spec.input
+        low, high = given.value_range
         self._bench.cuda.kernels.crop(
-            *(self._frame, HEIGHT, WIDTH, 3 * WIDTH, self._matrices, n, self._crops, given.size),
-            *(given.layout == "NHWC", given.colour_order == "RGB", *given.value_range, half, stream),
+            frame=self._frame,
+            height=HEIGHT,
+            width=WIDTH,
+            row_stride=3 * WIDTH,
+            matrices=self._matrices,
+            n=n,
+            out=self._crops,
+            size=given.size,
+            channels_last=given.layout == "NHWC",
+            swap_colours=given.colour_order == "RGB",
+            low=low,
+            high=high,
+            half=half,
+            stream=self._bench.stream.handle,
         )
 
-    def _decode(self, n: int, half: bool, first: int = 0) -> None:
-        """The points from the ``first`` on: vertices, then landmarks."""
-        spec, count = self._spec, self._vertices + 68 - first
-        self._bench.cuda.kernels.decode(
-            *(self._maps[half], half, spec.output.size, spec.input.layout == "NHWC", spec.output.scale),
-            *(self._matrices, n, self._indices + 4 * first, count, self._resolution, self._result, self._bench.stream.handle),
-        )
+    def _decode(self, n: int, half: bool, dense: bool = True) -> None:
+        decoder = self._decoders[half, dense]
+        decoder.enqueue(self._maps[half], self._matrices, n, self._result, self._bench.stream)

@@ -41,7 +41,8 @@ def face_matrices(count: int, spec: ModelSpec) -> list[NDArray[np.float64]]:
 
 def face_map(spec: ModelSpec) -> NDArray[np.float32]:
     """A position map made on the host, (3, M, M) or (M, M, 3) by the spec's layout: a dome over the whole crop."""
-    across = (np.arange(spec.output.size) + 0.5) / spec.output.size
+    side = max(spec.output_shape)
+    across = (np.arange(side) + 0.5) / side
     x, y = np.meshgrid(across, across)
     planes = np.stack([x, y, np.sin(np.pi * x) * np.sin(np.pi * y)]) * spec.input.size / spec.output.scale
     return np.ascontiguousarray(planes if spec.input.layout == "NCHW" else planes.transpose(1, 2, 0), np.float32)

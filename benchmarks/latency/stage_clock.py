@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.records.measured_faces import Face
 from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
-from runtime.families.position_map import Decoder
-from runtime.geometry.crop import crop_into, crop_matrix
+from runtime.geometry.crop import crop_into
 from runtime.geometry.pose import PoseEstimator
 from runtime.inference.interface import Runner
 from runtime.pipeline import FaceMeshPipeline
@@ -147,11 +146,12 @@ def _timed(call: Callable[[Face], object]) -> Callable[[Face], Sequence[int]]:
 
 def _steps(runner: Runner, pipeline: FaceMeshPipeline) -> Callable[[Face], Sequence[int]]:
     """Crop, network and decode through the host's memory, and the pose."""
-    spec, decode, estimate_pose = runner.spec, Decoder(pipeline.topology, runner.spec), PoseEstimator(pipeline.topology)
+    spec, decode = runner.spec, pipeline.family.decoder()
+    estimate_pose = PoseEstimator(pipeline.family.topology)
 
     def run(face: Face) -> Sequence[int]:
         start = clock()
-        matrix = crop_matrix(face.box_xyxy, spec.crop_scale, spec.input.size)
+        matrix = pipeline.family.crop_matrix(face.box_xyxy)
         crop_into(face.image, matrix, spec.input, runner.input[0])
         cropped = clock()
         maps = runner.infer(1)
@@ -166,11 +166,11 @@ def _steps(runner: Runner, pipeline: FaceMeshPipeline) -> Callable[[Face], Seque
 
 def _device_steps(runner: Runner, pipeline: FaceMeshPipeline) -> Callable[[Face], Sequence[int]]:
     """Crop, network and decode on the device: how long the host takes to hand the work over, and how long until the mesh is there."""
-    spec, mesher = runner.spec, runner.mesher(pipeline.topology)
+    family, mesher = pipeline.family, runner.mesher(pipeline.family)
 
     def run(face: Face) -> Sequence[int]:
         start = clock()
-        mesher.submit(face.image, [crop_matrix(face.box_xyxy, spec.crop_scale, spec.input.size)])
+        mesher.submit(face.image, [family.crop_matrix(face.box_xyxy)])
         submitted = clock()
         mesher.collect()
         return submitted - start, clock() - start

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from benchmarks.peers.interface import StagedPeer
 from benchmarks.records.measured_faces import Face
-from runtime.families.position_map import Decoder
-from runtime.families.uv_topology import load_topology
-from runtime.geometry.crop import crop_into, crop_matrix
+from runtime.families.table import open_family
+from runtime.geometry.crop import crop_into
 from runtime.inference.open_runner import open_runner
 
 
@@ -16,18 +15,18 @@ def runtime_peer(engine: Path | None, threads: int) -> StagedPeer:
     """The shipped model or ``engine``, opened for one face at a time."""
     runner = open_runner(engine, max_batch=1, threads=threads)
     spec = runner.spec
-    topology = load_topology(spec.topology)
-    decode = Decoder(topology, spec)
+    family = open_family(spec)
+    decode = family.decoder()
 
     def crop(face: Face):
-        matrix = crop_matrix(face.box_xyxy, spec.crop_scale, spec.input.size)
+        matrix = family.crop_matrix(face.box_xyxy)
         crop_into(face.image, matrix, spec.input, runner.input[0])
         return matrix
 
     return StagedPeer(
         name="this runtime",
         note=f"model {spec.name}, {spec.precision}, native crop and decode",
-        vertices=len(topology.face_indices),
+        vertices=len(family.topology.canonical_vertices),
         steps=(
             ("crop", crop),
             ("network", lambda matrix: (runner.infer(1)[0], matrix)),

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from calibration.crops import Crops
 from runtime.errors import FaceMeshError
-from runtime.families.position_map import Decoder
-from runtime.families.uv_topology import load_topology
+from runtime.families.table import open_family
 
 if TYPE_CHECKING:
     import onnx
@@ -23,7 +22,7 @@ class Judge:
         if crops.faces.landmarks_xy is None or not len(crops):
             raise FaceMeshError(f"{crops.faces.origin}: no labelled faces to judge INT8 by; name a set with 68 landmarks with --labels STEM")
         self._crops, self._threads = crops, threads
-        self._decode = Decoder(load_topology(crops.spec.topology), crops.spec)
+        self._decode = open_family(crops.spec).decoder(dense=False)
 
     def __len__(self) -> int:
         return len(self._crops)

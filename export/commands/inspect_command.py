@@ -92,7 +92,7 @@ def _spec_lines(spec: ModelSpec) -> list[str]:
     return [
         f"  model       {spec.name}, {spec.family}, {spec.precision}, crop {spec.crop_scale:g} x box, topology {spec.topology}",
         f"  input       {spec.input.name}: {spec.input.size} px, {spec.input.layout}, {spec.input.colour_order}, {low:g} to {high:g}",
-        f"  output      {spec.output.name}: {spec.output.size} px, x {spec.output.scale:g} = px of the crop",
+        f"  output      {spec.output.name}: {spec.output.describe()}",
     ]
 
 

@@ -114,10 +114,9 @@ def parse(trt: ModuleType, builder: Any, flags: int, source: EngineSource, logge
 
 def add_profile(builder: Any, config: Any, source: EngineSource, batch: tuple[int, int, int], messages: Messages) -> None:
     """Tell the library the batch sizes of a dynamic input."""
-    name, size, layout = source.spec.input.name, source.spec.input.size, source.spec.input.layout
-    sides = (3, size, size) if layout == "NCHW" else (size, size, 3)
+    given = source.spec.input
     profile = builder.create_optimization_profile()
-    profile.set_shape(name, *((number, *sides) for number in batch))
+    profile.set_shape(given.name, *((number, *given.shape) for number in batch))
     if config.add_optimization_profile(profile) < 0:
         raise messages.failure(f"{source.path}: --batch {' '.join(map(str, batch))} is refused")
 

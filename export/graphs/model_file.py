@@ -102,11 +102,12 @@ def derive_spec(model: onnx.ModelProto, path: Path, like: ModelSpec | None) -> M
         if len(inputs) != 1 or len(model.graph.output) != 1:
             raise FaceMeshError(f"{path}: {len(inputs)} inputs and {len(model.graph.output)} outputs; a network of one picture and one map is wanted")
         layout, size = _layout_and_side(inputs[0], path)
-        output_layout, output_size = _layout_and_side(model.graph.output[0], path)
-        if layout != output_layout:
-            raise FaceMeshError(f"{path}: the picture is {layout} and the map {output_layout}; export the model with one layout for both")
         given = dataclasses.replace(like.input, name=inputs[0].name, size=size, layout=layout)
-        wanted = dataclasses.replace(like.output, name=model.graph.output[0].name, size=output_size)
+        output = model.graph.output[0]
+        try:
+            wanted = like.output.fitted(output.name, _dims(output)[1:], layout)
+        except ValueError as error:
+            raise FaceMeshError(f"{path}: {output.name} has the shape {_shape_text(output)}; {error}") from None
         spec = dataclasses.replace(like, input=given, output=wanted)
     check_interface(model, spec, path)
     return dataclasses.replace(spec, precision=precision_of(model))
@@ -157,12 +158,11 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
 
 def _refuse_contradiction(spec: ModelSpec, like: ModelSpec, path: Path) -> None:
     """The spec beside ``path`` against that of the network it is said to be."""
-    figures = {
-        "input size": (spec.input.size, like.input.size),
-        "output size": (spec.output.size, like.output.size),
-        "output scale": (spec.output.scale, like.output.scale),
-        "crop scale": (spec.crop_scale, like.crop_scale),
-    }
+    figures = {"input size": (spec.input.size, like.input.size), "crop scale": (spec.crop_scale, like.crop_scale)}
+    for field in dataclasses.fields(like.output):
+        held, wanted = (getattr(one.output, field.name, math.nan) for one in (spec, like))
+        if isinstance(wanted, (int, float)):
+            figures[f"output {field.name}"] = (held, wanted)
     if faults := [f"{name} {held:g} instead of {wanted:g}" for name, (held, wanted) in figures.items() if not math.isclose(held, wanted)]:
         raise FaceMeshError(
             f"{path}: the spec beside it is not that of --arch {like.name} ({', '.join(faults)}); leave --arch out, or give the right one"
@@ -185,7 +185,7 @@ def _means_the_same(node: onnx.NodeProto, newer: int, older: int) -> bool:
 
 def _layout_and_side(value: onnx.ValueInfoProto, path: Path) -> tuple[str, int]:
     """("NCHW" or "NHWC", side) of a (N, 3, S, S) or (N, S, S, 3) float32 tensor."""
-    dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]  # 0 where it is free
+    dims = _dims(value)
     for layout, channels, sides in (("NCHW", 1, (2, 3)), ("NHWC", 3, (1, 2))):
         if len(dims) == 4 and dims[channels] == 3 and dims[sides[0]] == dims[sides[1]] > 0:
             return layout, dims[sides[0]]
@@ -196,16 +196,20 @@ def _layout_and_side(value: onnx.ValueInfoProto, path: Path) -> tuple[str, int]:
 
 def check_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
     """Names, sizes and types are those of the spec."""
-    for kind, wanted, values in (("input", spec.input, model.graph.input), ("output", spec.output, model.graph.output)):
-        value = next((value for value in values if value.name == wanted.name), None)
+    sides = (("input", spec.input.name, spec.input.shape, model.graph.input), ("output", spec.output.name, spec.output_shape, model.graph.output))
+    for kind, name, shape, values in sides:
+        value = next((value for value in values if value.name == name), None)
         if value is None:
-            raise FaceMeshError(f"{path}: its spec names the {kind} {wanted.name}, the model has {', '.join(value.name for value in values)}")
+            raise FaceMeshError(f"{path}: its spec names the {kind} {name}, the model has {', '.join(value.name for value in values)}")
         if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
             raise FaceMeshError(f"{path}: the {kind} {value.name} is not float32; export the model with float32 inputs and outputs")
-        if _layout_and_side(value, path) != (spec.input.layout, wanted.size):
-            raise FaceMeshError(
-                f"{path}: the {kind} {value.name} has the shape {_shape_text(value)}, its spec wants {spec.input.layout} with sides of {wanted.size}"
-            )
+        if _dims(value)[1:] != shape:
+            raise FaceMeshError(f"{path}: the {kind} {name} has the shape {_shape_text(value)}, its spec wants (N, {', '.join(map(str, shape))})")
+
+
+def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """Return the dimensions of a tensor, 0 for a free one."""
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
 def _shape_text(value: onnx.ValueInfoProto) -> str:

@@ -15,7 +15,9 @@ from torch import nn
 
 from export.graphs.model_file import at_opset
 from export.graphs.verify import run_model, verification_images
-from runtime.models.spec import InputSpec, ModelSpec, OutputSpec
+from runtime.families.position_map import PositionMapOutput
+from runtime.models.spec import ModelSpec
+from runtime.tensors import InputSpec
 
 EXPORTER_OPSET = 18  # the lowest that PyTorch's exporter writes by itself
 INPUT_NAME, OUTPUT_NAME = "image", "position_map"
@@ -52,7 +54,7 @@ def network_spec(network: nn.Module, name: str) -> ModelSpec:
         name=name,
         family="position_map",
         input=InputSpec(INPUT_NAME, network.input_size, "NCHW", network.colour_order, tuple(network.value_range)),
-        output=OutputSpec(OUTPUT_NAME, network.output_size, network.output_scale),
+        output=PositionMapOutput(OUTPUT_NAME, network.output_size, network.output_scale),
         crop_scale=network.crop_scale,
         topology="uv_topology.npz",
         precision="fp32",

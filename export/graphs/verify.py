@@ -11,12 +11,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
-from runtime.families.position_map import Decoder
-from runtime.families.uv_topology import ASSETS, load_topology
+from runtime.families.table import open_family
 from runtime.geometry.crop import crop_into, crop_matrix
-from runtime.models.spec import InputSpec, ModelSpec
+from runtime.models.shipped import SHIPPED_PICTURE
+from runtime.models.spec import ModelSpec
+from runtime.tensors import InputSpec
 
-PHOTOGRAPH = ASSETS / "astronaut.jpg"
 PHOTOGRAPH_BOX = (179.2, 88.4, 270.2, 176.2)  # tight box of the 68 landmarks, px
 VIEWS = ((1.0, 0, 0), (1.25, 9, -6), (0.85, -7, 8))  # side of the box relative to the tight one, shift right and down in px
 NOISE_CELL_PX = 16
@@ -40,9 +40,8 @@ class Difference:
 
 def verification_images(spec: InputSpec, crop_scale: float) -> NDArray[np.float32]:
     """(4, 3, S, S) or (4, S, S, 3) by the spec's layout: three views of the shipped photograph's face, and noise."""
-    photograph = cv2.imread(str(PHOTOGRAPH))
-    shape = (spec.size, spec.size, 3) if spec.layout == "NHWC" else (3, spec.size, spec.size)
-    images = np.zeros((len(VIEWS) + 1, *shape), np.float32)
+    photograph = cv2.imread(str(SHIPPED_PICTURE))
+    images = np.zeros((len(VIEWS) + 1, *spec.shape), np.float32)
     x1, y1, x2, y2 = PHOTOGRAPH_BOX
     for image, (factor, right, down) in zip(images, VIEWS, strict=False):
         centre, half = np.array([(x1 + x2) / 2 + right, (y1 + y2) / 2 + down]), factor * np.array([x2 - x1, y2 - y1]) / 2
@@ -78,17 +77,15 @@ def require_live(outputs: NDArray[np.float32], spec: ModelSpec, what: str) -> No
     """Raise `FaceMeshError` unless the outputs (N, …) are finite and vary from picture to picture by `LEAST_SPREAD_PX`."""
     if not np.all(np.isfinite(outputs)):
         raise FaceMeshError(f"{what}: the network puts out NaN or infinity on ordinary pictures; give other weights")
-    spread = float(outputs.std(0).max() * spec.output.scale)
+    spread = max(float(points.std(0).max()) for points in decode_all(outputs, spec))
     if spread < LEAST_SPREAD_PX:
         raise FaceMeshError(f"{what}: the output hardly depends on the picture ({spread:.2g} px), so no check would mean anything; is it trained?")
 
 
 def compare(expected: NDArray[np.float32], outputs: NDArray[np.float32], spec: ModelSpec) -> Difference:
-    """The difference between two stacks of position maps (N, 3, M, M) or (N, M, M, 3), decoded by the spec's topology."""
-    decoder = Decoder(load_topology(spec.topology), spec)
-    decoded = [[decoder(np.ascontiguousarray(output), np.eye(2, 3)) for output in stack] for stack in (expected, outputs)]
-    pairs = list(zip(*decoded, strict=True))
-    vertices, landmarks = (np.concatenate([np.linalg.norm(one[part] - other[part], axis=1) for one, other in pairs]) for part in (0, 1))
+    """The difference between two stacks of outputs (N, …), decoded by the spec's family."""
+    pairs = zip(decode_all(expected, spec), decode_all(outputs, spec), strict=True)
+    vertices, landmarks = (np.linalg.norm(one - other, axis=2) for one, other in pairs)
     return Difference(
         largest=float(np.abs(expected - outputs).max()),
         mean_px=float(vertices.mean()),
@@ -96,3 +93,10 @@ def compare(expected: NDArray[np.float32], outputs: NDArray[np.float32], spec: M
         max_px=float(vertices.max()),
         landmarks_px=float(landmarks.mean()),
     )
+
+
+def decode_all(outputs: NDArray[np.float32], spec: ModelSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Decode outputs (N, …) to vertices (N, V, 3) and landmarks (N, 68, 3) in crop px."""
+    decode = open_family(spec).decoder()
+    vertices, landmarks = zip(*(decode(np.ascontiguousarray(output), np.eye(2, 3)) for output in outputs), strict=True)
+    return np.stack(vertices), np.stack(landmarks)

@@ -1,40 +1,158 @@
-"""Position map -> dense vertices and landmarks in frame pixels: the native decoder and the NumPy reference it is tested against."""
+"""Networks that regress a UV position map (Feng et al., ECCV 2018): an image of the 3D position of every face point."""
 
 from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.compiled import native
-from runtime.families.uv_topology import UVTopology
-from runtime.models.spec import ModelSpec
+from runtime.cuda.interface import Cuda, Stream
+from runtime.cuda.staged_buffer import StagedBuffer
+from runtime.families.family import Mesh, NetworkSpec
+from runtime.families.uv_topology import UVTopology, landmarks_alone, load_topology
+from runtime.geometry.crop import check_matrix, crop_matrix
+from runtime.tensors import OutputSpec, image_shape
+
+
+@dataclass(frozen=True)
+class PositionMapOutput(OutputSpec):
+    """The position map: float32, three channels x, y, z, in the layout of the input."""
+
+    size: int  # side of the map
+    scale: float  # output * scale = px of the crop (PRNet: 256 * 1.1)
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 4096:
+            raise ValueError(f"field output.size must be 8..4096, is {self.size}")
+        if not 0 < self.scale < float("inf"):
+            raise ValueError(f"field output.scale must be a positive number, is {self.scale}")
+
+    def shape(self, layout: str) -> tuple[int, ...]:
+        """Return (3, M, M) for "NCHW", (M, M, 3) for "NHWC"."""
+        return image_shape(layout, self.size)
+
+    def fitted(self, name: str, shape: tuple[int, ...], layout: str) -> PositionMapOutput:
+        """Return a copy with the size of a square map. Raises `ValueError` for another shape."""
+        side = max(shape, default=0)
+        if shape != image_shape(layout, side) or side == 3:
+            raise ValueError(f"a square map of 3 channels with a fixed side is wanted, {layout} as the picture")
+        return dataclasses.replace(self, name=name, size=side)
+
+    def describe(self) -> str:
+        """Return size and unit of the map."""
+        return f"{self.size} px, x {self.scale:g} = px of the crop"
+
+
+class PositionMapFamily:
+    """`runtime.families.family.Family` of position maps."""
+
+    output_type: ClassVar[type[OutputSpec]] = PositionMapOutput
+
+    def __init__(self, spec: NetworkSpec, topology: UVTopology | None = None) -> None:
+        """Load the UV topology that the spec names, unless one is given. Raises `FaceMeshError`."""
+        self._spec = spec
+        self.topology = load_topology(spec.topology) if topology is None else topology
+
+    def crop_matrix(self, box_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return PRNet's landmark crop of a box, see `runtime.geometry.crop.crop_matrix`."""
+        return crop_matrix(box_xyxy, self._spec.crop_scale, self._spec.input.size)
+
+    def decoder(self, dense: bool = True) -> Decoder:
+        """Return the native decoder; ``dense`` False decodes no other vertices than the landmarks and returns none."""
+        return Decoder(self.topology, self._spec) if dense else _LandmarkDecoder(landmarks_alone(self.topology), self._spec)
+
+    def gpu_decoder(self, cuda: Cuda, half: bool, dense: bool = True) -> PositionMapGpuDecoder | None:
+        """Return a decoder over the kernels of ``cuda``, None without kernels; ``half``: the maps are float16."""
+        return None if cuda.kernels is None else PositionMapGpuDecoder(self.topology, self._spec, cuda, half, dense)
 
 
 class Decoder:
-    """Decoding for one topology and one model; what can be computed once is.
+    """Position map -> dense vertices and landmarks in frame pixels, for one topology and one model.
 
-    A map value times ``spec.output.scale`` is a point (x, y, z) in crop pixels; the inverse of the crop matrix makes it frame pixels, z is
-    divided by the matrix's scale. A map that is not as large as the topology's grid is sampled bilinearly at the grid's pixel centres.
+    A map value times ``spec.output.scale`` is a point (x, y, z) in crop pixels. The inverse of the crop matrix makes it
+    frame pixels; z is divided by the matrix's scale. A map of another size than the topology's grid is sampled
+    bilinearly at the grid's pixel centres.
     """
 
-    def __init__(self, topology: UVTopology, spec: ModelSpec) -> None:
-        self._shape = _map_shape(spec)
-        channels_last = spec.input.layout == "NHWC"
-        face, landmarks = topology.face_indices, topology.landmark_vertices
-        self._native = native.Decoder(face, landmarks, topology.resolution, spec.output.size, channels_last, spec.output.scale)
+    def __init__(self, topology: UVTopology, spec: NetworkSpec) -> None:
+        self._shape = spec.output.shape(spec.input.layout)
+        self._native = native.Decoder(
+            topology.face_indices,
+            topology.landmark_vertices,
+            topology.resolution,
+            spec.output.size,
+            spec.input.layout == "NHWC",
+            spec.output.scale,
+        )
 
-    def __call__(self, position_map: NDArray[np.float32], matrix: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(3, M, M) or (M, M, 3) float32 by the spec's layout, and the (2, 3) float64 crop matrix
-        -> fresh (V, 3) vertices and (68, 3) landmarks, frame px. Raises `ValueError` for other shapes or dtypes and for a singular matrix."""
-        _check(position_map, matrix, self._shape)
+    def __call__(self, position_map: NDArray[np.float32], matrix: NDArray[np.float64]) -> Mesh:
+        """Decode one face.
+
+        ``position_map`` is (3, M, M) or (M, M, 3) float32 by the spec's layout, ``matrix`` the (2, 3) float64 crop
+        matrix. Returns fresh (V, 3) vertices and (68, 3) landmarks, float32, frame px. Raises `ValueError` for other
+        shapes or dtypes and for a singular matrix.
+        """
+        _check_map(position_map, self._shape)
+        check_matrix(matrix)
         return self._native(position_map, matrix)
 
 
+class _LandmarkDecoder(Decoder):
+    """A `Decoder` of a topology without other vertices; returns the landmarks alone."""
+
+    def __call__(self, position_map: NDArray[np.float32], matrix: NDArray[np.float64]) -> Mesh:
+        """Decode one face; the vertices are (0, 3)."""
+        vertices, landmarks = super().__call__(position_map, matrix)
+        return vertices[:0], landmarks
+
+
+class PositionMapGpuDecoder:
+    """`runtime.families.family.GpuDecoder` over ``cuda.kernels.decode``; the points' pixels lie on the device."""
+
+    def __init__(self, topology: UVTopology, spec: NetworkSpec, cuda: Cuda, half: bool, dense: bool) -> None:
+        """Upload the pixels of the vertices (with ``dense``) and the landmarks. ``cuda`` frees them when it closes."""
+        self._kernels = cuda.kernels
+        self._spec = spec
+        self._half = half
+        self._resolution = topology.resolution
+        self.vertex_count = len(topology.face_indices) if dense else 0
+        points = np.concatenate([topology.face_indices[: self.vertex_count], topology.landmark_indices])
+        self.point_count = len(points)
+        self._indices = StagedBuffer(cuda, points.nbytes, mapped=False)
+        self._indices.array.view(np.int32)[:] = points
+        with cuda.stream() as stream:
+            self._indices.upload(points.nbytes, stream)
+            stream.synchronize()
+
+    def enqueue(self, output: int, matrices: int, batch: int, result: int, stream: Stream) -> None:
+        """Queue the kernel, see `runtime.families.family.GpuDecoder.enqueue`."""
+        spec = self._spec
+        self._kernels.decode(
+            map=output,
+            half=self._half,
+            map_size=spec.output.size,
+            channels_last=spec.input.layout == "NHWC",
+            scale=spec.output.scale,
+            matrices=matrices,
+            n=batch,
+            indices=self._indices.pointer,
+            count=self.point_count,
+            resolution=self._resolution,
+            out=result,
+            stream=stream.handle,
+        )
+
+
 def decode_numpy(
-    position_map: NDArray[np.float32], matrix: NDArray[np.float64], topology: UVTopology, spec: ModelSpec
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What `Decoder` computes, in NumPy and float64: the definition, not the fast way."""
-    _check(position_map, matrix, _map_shape(spec))
+    position_map: NDArray[np.float32], matrix: NDArray[np.float64], topology: UVTopology, spec: NetworkSpec
+) -> Mesh:
+    """Compute the same as `Decoder` in NumPy and float64: the definition, not the fast way."""
+    _check_map(position_map, spec.output.shape(spec.input.layout))
+    check_matrix(matrix)
     points = position_map.astype(np.float64) * spec.output.scale
     if spec.input.layout == "NCHW":
         points = points.transpose(1, 2, 0)
@@ -50,21 +168,13 @@ def decode_numpy(
 
 
 def _taps(resolution: int, map_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """For each grid pixel its left and right map pixel and the weight of the right one (``cv2.resize``, INTER_LINEAR)."""
+    """Return each grid pixel's left and right map pixel and the weight of the right one (``cv2.INTER_LINEAR``)."""
     position = np.clip((np.arange(resolution) + 0.5) * map_size / resolution - 0.5, 0, map_size - 1)
     left = position.astype(np.int64)
     return left, np.minimum(left + 1, map_size - 1), position - left
 
 
-def _map_shape(spec: ModelSpec) -> tuple[int, int, int]:
-    side = spec.output.size
-    return (side, side, 3) if spec.input.layout == "NHWC" else (3, side, side)
-
-
-def _check(position_map: NDArray[np.float32], matrix: NDArray[np.float64], shape: tuple[int, int, int]) -> None:
+def _check_map(position_map: NDArray[np.float32], shape: tuple[int, ...]) -> None:
     if position_map.shape != shape or position_map.dtype != np.float32 or not position_map.flags.c_contiguous:
-        raise ValueError(f"the position map must be a contiguous float32 {shape}, is {position_map.dtype} of shape {position_map.shape}")
-    if matrix.shape != (2, 3) or matrix.dtype != np.float64:
-        raise ValueError(f"the crop matrix must be (2, 3) float64, is {matrix.dtype} of shape {matrix.shape}")
-    if not 0 < abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]) < float("inf"):
-        raise ValueError(f"the crop matrix is singular or not finite: {matrix.tolist()}")
+        found = f"{position_map.dtype} of shape {position_map.shape}"
+        raise ValueError(f"the position map must be a contiguous float32 {shape}, is {found}")

@@ -9,13 +9,14 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.models.shipped import ASSETS
+from runtime.types import LANDMARK_COUNT
 
-LANDMARK_COUNT = 68
 PRNET_RESOLUTION = 256  # PRNet's files do not say it
 
 
@@ -48,6 +49,27 @@ class UVTopology:
     def landmark_vertices(self) -> NDArray[np.int32]:
         """(68,) the landmarks as indices into the V vertices."""
         return np.searchsorted(self.face_indices, self.landmark_indices).astype(np.int32)
+
+    def border_distance(self) -> NDArray[np.float32]:
+        """Return (V,) distances to the border of the face region, px of the grid; the grid's own edge is a border too."""
+        mask = np.zeros(self.resolution**2, np.uint8)
+        mask[self.face_indices] = 1
+        # One ring of background around the grid, so that a face pixel at its edge counts as border.
+        mask = cv2.copyMakeBorder(mask.reshape(self.resolution, -1), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        distance: NDArray[np.float32] = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
+        return distance[1:-1, 1:-1].ravel()[self.face_indices]
+
+    def grid_lines(self, step: int) -> NDArray[np.bool_]:
+        """Return (V,) True for vertices in every ``step``-th row or column of the grid."""
+        row, column = np.divmod(self.face_indices, self.resolution)
+        return (row % step == 0) | (column % step == 0)
+
+    def smooth(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (V, C) ``values`` blurred over the grid (Gaussian, 1.5 px; 0 outside the face)."""
+        grid = np.zeros((self.resolution**2, values.shape[1]), np.float32)
+        grid[self.face_indices] = values
+        blurred = cv2.GaussianBlur(grid.reshape(self.resolution, self.resolution, -1), (0, 0), 1.5)
+        return blurred.reshape(len(grid), -1)[self.face_indices]
 
     def _set(self, name: str, array: NDArray) -> NDArray:
         array.setflags(write=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runtime.compiled import native
 from runtime.geometry.boxes import check_box
-from runtime.models.spec import InputSpec
+from runtime.tensors import InputSpec
 
 MAX_SUBSAMPLES = 8
 
@@ -35,8 +37,8 @@ def warp_crop(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, 
 
     Where the crop shrinks the picture by 1/s, every crop pixel is the mean of n x n bilinear samples, n = round(1/s), at most 8.
     """
-    _check_image(image)
-    samples = _subsamples(_scale_of(matrix))
+    check_image(image)
+    samples = _subsamples(check_matrix(matrix))
     if samples == 1:
         return cv2.warpAffine(image, matrix, (size, size), dst=out, flags=cv2.INTER_LINEAR)
     # The samples of crop pixel x are the fine pixels around n * x + (n - 1) / 2.
@@ -52,29 +54,32 @@ def crop_into(image: NDArray[np.uint8], matrix: NDArray[np.float64], spec: Input
     ``out`` is float32, contiguous and writable, (3, size, size) or (size, size, 3) by ``spec.layout``: a slot of a runner's input.
     A matrix without rotation takes a native path that skips the rounding to uint8 in between.
     """
-    _check_image(image)
-    shape = (spec.size, spec.size, 3) if spec.layout == "NHWC" else (3, spec.size, spec.size)
-    if out.shape != shape or out.dtype != np.float32 or not (out.flags.c_contiguous and out.flags.writeable):
-        raise ValueError(f"out must be a contiguous writable float32 {shape}, is {out.dtype} of shape {out.shape}")
+    check_image(image)
+    if out.shape != spec.shape or out.dtype != np.float32 or not (out.flags.c_contiguous and out.flags.writeable):
+        raise ValueError(f"out must be a contiguous writable float32 {spec.shape}, is {out.dtype} of shape {out.shape}")
     if image.strides[1:] != (3, 1):
         image = np.ascontiguousarray(image)
     low, high = spec.value_range
     form = (spec.layout == "NHWC", spec.colour_order == "RGB", low, high)
-    scale = _scale_of(matrix)
+    scale = check_matrix(matrix)
     if matrix[0, 1] == 0 == matrix[1, 0] and 0 < matrix[0, 0] == matrix[1, 1]:
         native.crop_axis_aligned(image, matrix, _subsamples(scale), out, *form)
     else:
         native.finish_crop(warp_crop(image, matrix, spec.size), out, *form)
 
 
-def _check_image(image: NDArray[np.uint8]) -> None:
+def check_image(image: NDArray[np.uint8]) -> None:
+    """Raise `ValueError` unless ``image`` is (H, W, 3) uint8 and not empty."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"the image must be (H, W, 3) uint8 BGR and not empty, is {image.dtype} of shape {image.shape}")
 
 
-def _scale_of(matrix: NDArray[np.float64]) -> float:
+def check_matrix(matrix: NDArray[np.float64]) -> float:
+    """Return the scale of a (2, 3) float64 crop matrix; raise `ValueError` if it is singular or not finite."""
     if matrix.shape != (2, 3) or matrix.dtype != np.float64:
         raise ValueError(f"the crop matrix must be (2, 3) float64, is {matrix.dtype} of shape {matrix.shape}")
+    if not math.isfinite(matrix[0, 2] + matrix[1, 2]):
+        raise ValueError(f"the crop matrix is singular or not finite: {matrix.tolist()}")
     scale = float(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])) ** 0.5
     if not 0 < scale < float("inf"):
         raise ValueError(f"the crop matrix is singular or not finite: {matrix.tolist()}")

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
-from runtime.families.uv_topology import LANDMARK_COUNT, UVTopology
-from runtime.types import Pose
+from runtime.types import LANDMARK_COUNT, MeshTopology, Pose
 
 # Contour, then brows, nose and eyes, then mouth: jaw and lips move with the expression, the rest with the skull.
 _WEIGHTS = np.repeat([0.3, 1.0, 0.1], [17, 31, 20])
 
 
 class PoseEstimator:
-    """The rotation that best turns the topology's canonical landmarks into predicted ones (Umeyama 1991, weighted)."""
+    """The rotation that best turns a topology's canonical landmarks into predicted ones (Umeyama 1991, weighted)."""
 
-    def __init__(self, topology: UVTopology) -> None:
+    def __init__(self, topology: MeshTopology) -> None:
+        """Take the canonical landmarks of ``topology``."""
         canonical = topology.canonical_vertices[topology.landmark_vertices].astype(np.float64)
         weights = _WEIGHTS / _WEIGHTS.sum()
         # These rows sum to 0, so the predicted points need no centring: a shift of all of them adds nothing to the covariance.

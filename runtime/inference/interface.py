@@ -1,22 +1,35 @@
-"""Interfaces that every inference backend implements: `Runner` and `Mesher`."""
+"""Interfaces that every inference backend implements: `Runner` and `Mesher`.
+
+A backend is a module of `runtime.inference` with ``open_model(path, options) -> Runner``, listed by the suffix of its
+files in `runtime.inference.open_runner.BACKENDS`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.families.family import Family, Mesh
 from runtime.models.spec import ModelSpec
 
-if TYPE_CHECKING:
-    from runtime.families.uv_topology import UVTopology
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from runtime.families.uv_topology import UVTopology
+@dataclass(frozen=True)
+class RunnerOptions:
+    """Options of `runtime.open_runner`; a backend ignores those of the others."""
 
-Mesh = tuple[NDArray[np.float32], NDArray[np.float32]]  # vertices (V, 3) or (0, 3), landmarks (68, 3), frame px
+    max_batch: int = 8  # faces of one run
+    threads: int | None = None  # CPU; None: the backend chooses
+    sync: str = "spin"  # GPU: wait with the least delay, or "block" and leave the core to others
+    memory: str | None = None  # GPU: "copy" or "mapped" frames and points; None: by the device
+    trust_engine: bool = False  # load an engine without a fitting manifest
+
+    def __post_init__(self) -> None:
+        if self.max_batch < 1 or (self.threads is not None and self.threads < 1):
+            raise ValueError(f"max_batch and threads must be at least 1, are {self.max_batch} and {self.threads}")
 
 
 class Mesher(Protocol):
@@ -32,7 +45,7 @@ class Mesher(Protocol):
         ...
 
     def collect(self) -> list[Mesh]:
-        """Wait for the frame submitted first; its meshes in the order of its matrices, in arrays that are the caller's."""
+        """Wait for the frame submitted first; return its meshes in the order of its matrices, in fresh arrays."""
         ...
 
     def discard(self) -> None:
@@ -40,23 +53,26 @@ class Mesher(Protocol):
         ...
 
     def frame_buffer(self, height: int, width: int) -> NDArray[np.uint8] | None:
-        """(H, W, 3) array of the next `submit`, which spares it a copy; valid until that frame is collected. None: nothing would be gained."""
+        """Return the (H, W, 3) array of the next `submit`, which spares it a copy; None: nothing would be gained.
+
+        It is valid until that frame is collected.
+        """
         ...
 
 
 class Runner(Protocol):
-    """Crops in, position maps out. All buffers are allocated once, when it is opened; a context manager."""
+    """A network: crops in, outputs out. All buffers are allocated once, when it is opened; a context manager."""
 
     spec: ModelSpec
     max_batch: int
-    input: NDArray[np.float32]  # (max_batch, 3, S, S) or (max_batch, S, S, 3) by spec.input.layout: write the crops here
+    input: NDArray[np.float32]  # (max_batch, *spec.input.shape): write the crops here
 
     def infer(self, n: int) -> NDArray[np.float32]:
-        """Run the first ``n`` crops of ``input``: (n, 3, M, M) or (n, M, M, 3), a view that the next call overwrites."""
+        """Run the first ``n`` crops of ``input``: (n, *spec.output_shape), a view that the next call overwrites."""
         ...
 
-    def mesher(self, topology: UVTopology, dense: bool = True) -> Mesher:
-        """From frames to meshes the fastest way that this runner has; ``dense`` False: landmarks alone, (0, 3) vertices."""
+    def mesher(self, family: Family, dense: bool = True) -> Mesher:
+        """Return the fastest way from frames to meshes; ``dense`` False: landmarks alone, (0, 3) vertices."""
         ...
 
     def close(self) -> None: ...

@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 
 from runtime.cores import usable_cores
 from runtime.errors import FaceMeshError
-from runtime.families.uv_topology import UVTopology
+from runtime.families.family import Family
 from runtime.inference.cpu_mesher import CpuMesher
-from runtime.models.spec import ModelSpec
+from runtime.inference.interface import RunnerOptions
+from runtime.models.spec import ModelSpec, load_spec
 
 MOST_THREADS = 4
 # Runs shorter than this stay on one core: waking and waiting for another one, operator by operator, costs what it gains.
 SHORT_RUN_S = 0.005
+
+
+def open_model(path: Path, options: RunnerOptions) -> OnnxRunner:
+    """Open an .onnx file by the spec beside it. Raises `FaceMeshError`."""
+    return OnnxRunner(path, load_spec(path), options.max_batch, options.threads)
 
 
 class OnnxRunner:
@@ -29,8 +35,8 @@ class OnnxRunner:
         self._session = open_session(path, min(threads or 1, usable_cores()))
         self._fixed_batch = self._check_interface(path)
         self.max_batch = self._fixed_batch or max_batch
-        self.input = np.zeros(_shape(spec.input.layout, self.max_batch, spec.input.size), np.float32)
-        self._output = np.zeros(_shape(spec.input.layout, self.max_batch, spec.output.size), np.float32)
+        self.input = np.zeros((self.max_batch, *spec.input.shape), np.float32)
+        self._output = np.zeros((self.max_batch, *spec.output_shape), np.float32)
         self._bindings: dict[int, onnxruntime.IOBinding] = {}
         try:
             self.infer(1)
@@ -41,7 +47,7 @@ class OnnxRunner:
             self._session = open_session(path, min(MOST_THREADS, usable_cores()))
 
     def infer(self, n: int) -> NDArray[np.float32]:
-        """Position maps of the first ``n`` crops in ``input``; a view that the next call overwrites."""
+        """Run the first ``n`` crops in ``input``; a view that the next call overwrites."""
         if not 1 <= n <= self.max_batch:
             raise ValueError(f"n must be 1..{self.max_batch}, is {n}")
         batch = self._fixed_batch or n
@@ -50,9 +56,9 @@ class OnnxRunner:
         self._session.run_with_iobinding(self._bindings[batch])
         return self._output[:n]
 
-    def mesher(self, topology: UVTopology, dense: bool = True) -> CpuMesher:
-        """Crop and decode on the CPU."""
-        return CpuMesher(self, topology, dense)
+    def mesher(self, family: Family, dense: bool = True) -> CpuMesher:
+        """Return a mesher that crops and decodes on the CPU."""
+        return CpuMesher(self, family, dense)
 
     def close(self) -> None:
         """Free the model; the runner cannot be used afterwards."""
@@ -80,12 +86,10 @@ class OnnxRunner:
     def _check_interface(self, path: Path) -> int | None:
         """The model's one input and its output must be those of the spec; returns its batch size, None where it is free."""
         spec, inputs, outputs = self.spec, self._session.get_inputs(), self._session.get_outputs()
-        wanted_input = _shape(spec.input.layout, 1, spec.input.size)[1:]
-        wanted_output = _shape(spec.input.layout, 1, spec.output.size)[1:]
-        if not (len(inputs) == 1 and _fits(inputs[0], spec.input.name, wanted_input)):
-            raise _misfit(path, "input", spec.input.name, wanted_input, inputs)
-        if not any(_fits(tensor, spec.output.name, wanted_output) for tensor in outputs):
-            raise _misfit(path, "output", spec.output.name, wanted_output, outputs)
+        if not (len(inputs) == 1 and _fits(inputs[0], spec.input.name, spec.input.shape)):
+            raise _misfit(path, "input", spec.input.name, spec.input.shape, inputs)
+        if not any(_fits(tensor, spec.output.name, spec.output_shape) for tensor in outputs):
+            raise _misfit(path, "output", spec.output.name, spec.output_shape, outputs)
         batch = inputs[0].shape[0]
         return batch if isinstance(batch, int) else None
 
@@ -113,16 +117,12 @@ def open_session(model: Path | bytes, threads: int) -> onnxruntime.InferenceSess
         raise FaceMeshError(f"{name}: ONNX Runtime cannot load it ({_first_line(error)}); export the model again") from error
 
 
-def _shape(layout: str, batch: int, side: int) -> tuple[int, int, int, int]:
-    return (batch, 3, side, side) if layout == "NCHW" else (batch, side, side, 3)
-
-
 def _fits(tensor: onnxruntime.NodeArg, name: str, sides: tuple[int, ...]) -> bool:
     """Dimensions without a number are free and fit anything."""
     return (
         tensor.name == name
         and tensor.type == "tensor(float)"
-        and len(tensor.shape) == 4
+        and len(tensor.shape) == 1 + len(sides)
         and all(not isinstance(have, int) or have == want for have, want in zip(tensor.shape[1:], sides, strict=True))
     )
 

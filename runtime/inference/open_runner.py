@@ -1,16 +1,22 @@
-"""A model that runs, whatever library runs it: the `Runner` protocol and `open_runner`."""
+"""Open a model file with the backend for its suffix."""
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 from runtime.errors import FaceMeshError
-from runtime.inference.interface import Runner
+from runtime.inference.interface import Runner, RunnerOptions
 from runtime.models.shipped import SHIPPED_MODEL
-from runtime.models.spec import load_spec
 
-ENGINE_SUFFIXES = {".engine", ".plan", ".trt"}
+# Suffix of a model file -> the backend's module and the extra of this distribution that installs its library.
+BACKENDS = {
+    ".onnx": ("runtime.inference.onnx_runner", "cpu"),
+    ".engine": ("runtime.inference.trt.runner", "trt"),
+    ".plan": ("runtime.inference.trt.runner", "trt"),
+    ".trt": ("runtime.inference.trt.runner", "trt"),
+}
 
 
 def open_runner(
@@ -22,27 +28,25 @@ def open_runner(
     memory: str | None = None,
     trust_engine: bool = False,
 ) -> Runner:
-    """Open a model file with the library that its suffix asks for; None is the shipped model.
+    """Open a model file; None is the shipped model.
 
-    ``max_batch`` faces run in one call; ``threads`` None leaves the number to the library's runner. An engine (.engine, .plan, .trt) runs on the
-    GPU where its manifest says so: ``sync`` is how to wait for it, "spin" or "block"; ``memory`` how frames and points come there and back, "copy"
-    or "mapped", None is what suits the device; ``trust_engine`` takes one without a fitting manifest, see `runtime.inference.trt.engine_file.read_engine`.
-    Raises `FaceMeshError` when the model, its spec or manifest is missing, they do not belong together, or the library is not installed.
+    ``max_batch`` faces run in one call. ``threads`` is for CPUs, None leaves the number to the backend. ``sync``
+    ("spin" or "block"), ``memory`` ("copy", "mapped" or None) and ``trust_engine`` are for engines (.engine, .plan,
+    .trt), see `RunnerOptions` and `runtime.inference.trt.engine_file.read_engine`.
+    Raises `FaceMeshError` if the model, its spec or manifest is missing, if they do not belong together, or if the
+    library is not installed.
     """
+    options = RunnerOptions(max_batch, threads, sync, memory, trust_engine)
     path = SHIPPED_MODEL if model is None else Path(model)
-    if max_batch < 1 or (threads is not None and threads < 1):
-        raise ValueError(f"max_batch and threads must be at least 1, are {max_batch} and {threads}")
     if not path.is_file():
         raise FaceMeshError(f"{path}: no model file there; check the path, or leave it out for the shipped model")
-    if path.suffix.lower() in ENGINE_SUFFIXES:
-        from runtime.inference.trt.runner import open_engine
-
-        return open_engine(path, max_batch, sync, memory, trust_engine)
-    if path.suffix.lower() != ".onnx":
-        raise FaceMeshError(f"{path}: no runner for {path.suffix or 'files without a suffix'}; give an .onnx model or an .engine")
-    spec = load_spec(path)
+    if path.suffix.lower() not in BACKENDS:
+        known = "give an .onnx model or an .engine"
+        raise FaceMeshError(f"{path}: no runner for {path.suffix or 'files without a suffix'}; {known}")
+    module, extra = BACKENDS[path.suffix.lower()]
     try:
-        from runtime.inference.onnx_runner import OnnxRunner
+        backend = import_module(module)
     except ModuleNotFoundError as error:
-        raise FaceMeshError(f"{path}: running it needs {error.name}, which is not installed; pip install 'facemesh-edge[cpu]'") from error
-    return OnnxRunner(path, spec, max_batch, threads)
+        remedy = f"pip install 'facemesh-edge[{extra}]'"
+        raise FaceMeshError(f"{path}: running it needs {error.name}, which is not installed; {remedy}") from error
+    return backend.open_model(path, options)

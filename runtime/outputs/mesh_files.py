@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.families.uv_topology import UVTopology
 from runtime.rendering.colours import vertex_colours
 from runtime.storage.whole_files import whole_file
-from runtime.types import FaceMesh
+from runtime.types import FaceMesh, MeshTopology
 
 MESH_FORMATS = ("obj", "ply", "npz")
 
@@ -22,7 +21,7 @@ MESH_FORMATS = ("obj", "ply", "npz")
 class MeshWriter:
     """Writes faces of one topology; what all of them share is formatted once."""
 
-    def __init__(self, topology: UVTopology) -> None:
+    def __init__(self, topology: MeshTopology) -> None:
         self._triangles = topology.triangles
         self._outward = np.ascontiguousarray(topology.triangles[:, ::-1])
         self._obj_faces: bytes | None = None

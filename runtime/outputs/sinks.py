@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 from runtime.errors import FaceMeshError
-from runtime.families.uv_topology import UVTopology
 from runtime.outputs.mesh_files import MESH_FORMATS, MeshWriter
 from runtime.outputs.names import OutputNames
 from runtime.outputs.overlay_files import OverlayPhotoSink, OverlayVideoSink
 from runtime.outputs.results_jsonl import JsonSink
 from runtime.rendering.overlay import OverlayPainter
-from runtime.types import FaceMesh, Frame
+from runtime.types import FaceMesh, Frame, MeshTopology
 
 FORMATS = ("overlay", "json", *MESH_FORMATS)
 
@@ -48,7 +47,7 @@ class Sinks:
             raise failures[0]
 
 
-def open_sinks(folder: Path, formats: Sequence[str], topology: UVTopology, video_fps: float | None) -> Sinks:
+def open_sinks(folder: Path, formats: Sequence[str], topology: MeshTopology, video_fps: float | None) -> Sinks:
     """Sinks for ``formats``, some of `FORMATS`, in ``folder``, which is made; ``video_fps`` None for photos, 0 where unknown.
 
     Raises `FaceMeshError` when the folder cannot be written.
@@ -70,7 +69,7 @@ def open_sinks(folder: Path, formats: Sequence[str], topology: UVTopology, video
 class MeshSink:
     """Every face in every asked-for mesh format."""
 
-    def __init__(self, names: OutputNames, formats: Sequence[str], topology: UVTopology) -> None:
+    def __init__(self, names: OutputNames, formats: Sequence[str], topology: MeshTopology) -> None:
         self._names, self._formats, self._writer = names, formats, MeshWriter(topology)
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:

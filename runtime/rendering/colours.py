@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.families.uv_topology import UVTopology
+from runtime.types import MeshTopology
 
 
 def vertex_colours(image: NDArray[np.uint8], vertices: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -22,13 +21,13 @@ def vertex_colours(image: NDArray[np.uint8], vertices: NDArray[np.float32]) -> N
     return (upper * (1 - to_bottom) + lower * to_bottom)[:, ::-1]
 
 
-def vertex_normals(vertices: NDArray[np.float32], topology: UVTopology) -> NDArray[np.float32]:
+def vertex_normals(vertices: NDArray[np.float32], topology: MeshTopology) -> NDArray[np.float32]:
     """Unit normals (V, 3) in the axes of the frame, z > 0 towards the camera; smoothed a little over the UV grid."""
     a, b, c = (vertices[topology.triangles[:, corner]] for corner in range(3))
     of_triangles = np.cross(b - a, c - a)
-    sums = np.zeros((topology.resolution**2, 3), np.float32)
+    sums = np.zeros((len(vertices), 3), np.float32)
     for axis in range(3):
         weights = np.repeat(of_triangles[:, axis], 3)
-        sums[topology.face_indices, axis] = np.bincount(topology.triangles.ravel(), weights, len(vertices))
-    sums = cv2.GaussianBlur(sums.reshape(topology.resolution, -1, 3), (0, 0), 1.5).reshape(-1, 3)[topology.face_indices]
+        sums[:, axis] = np.bincount(topology.triangles.ravel(), weights, len(vertices))
+    sums = topology.smooth(sums)
     return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.compiled import native
-from runtime.families.uv_topology import UVTopology
 from runtime.geometry.pose import pose_to_rotation
 from runtime.rendering.colours import vertex_normals
-from runtime.types import FaceMesh
+from runtime.types import FaceMesh, MeshTopology
 
 # The lines that connect the 68 points of iBUG 300-W: first, last, closed.
 CONTOURS = (
@@ -49,16 +48,10 @@ DEPTH_TOLERANCE = np.repeat([0.35, 0.15], [17, 51]).astype(np.float32)
 class OverlayPainter:
     """Draws overlays for one topology."""
 
-    def __init__(self, topology: UVTopology) -> None:
+    def __init__(self, topology: MeshTopology) -> None:
         self._topology = topology
-        mask = np.zeros(topology.resolution**2, np.uint8)
-        mask[topology.face_indices] = 1
-        # One ring of background around the grid, so that a face pixel at its edge counts as border, too.
-        mask = cv2.copyMakeBorder(mask.reshape(topology.resolution, -1), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-        distance = cv2.distanceTransform(mask, cv2.DIST_L2, 5)[1:-1, 1:-1].ravel()[topology.face_indices]
-        self._fade = np.clip(distance / SOFT_BORDER, 0, 1).astype(np.float32)[:, None]
-        row, column = np.divmod(topology.face_indices, topology.resolution)
-        self._grid = ((row % GRID_STEP == 0) | (column % GRID_STEP == 0)).astype(np.float32)[:, None]
+        self._fade = np.clip(topology.border_distance() / SOFT_BORDER, 0, 1).astype(np.float32)[:, None]
+        self._grid = topology.grid_lines(GRID_STEP).astype(np.float32)[:, None]
 
     def draw(self, image: NDArray[np.uint8], faces: Sequence[FaceMesh]) -> NDArray[np.uint8]:
         """A copy of the picture (H, W, 3) uint8 BGR with ``faces`` drawn over it, small ones first."""

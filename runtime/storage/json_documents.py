@@ -48,6 +48,8 @@ def _from_document(cls: type[T], document: Any, where: str) -> T:
     if not isinstance(document, dict):
         raise ValueError(f"{where} must be a JSON object")
     kinds = typing.get_type_hints(cls)
+    if hasattr(cls, "document_types"):
+        kinds |= cls.document_types(document)
     fields = {field.name: kinds[field.name] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(document.keys() - fields.keys()):
         raise ValueError(f"{where} has unknown fields: {', '.join(unknown)}")

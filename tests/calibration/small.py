@@ -11,7 +11,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from runtime.models.spec import InputSpec, ModelSpec, OutputSpec
+from runtime.families.position_map import PositionMapOutput
+from runtime.models.spec import ModelSpec
+from runtime.tensors import InputSpec
 
 SIZE = 32
 
@@ -66,7 +68,7 @@ SPEC = ModelSpec(
     name="small",
     family="position_map",
     input=InputSpec("image", SIZE, "NCHW", "RGB", (0.0, 1.0)),
-    output=OutputSpec("position_map", SIZE, SIZE * 1.1),
+    output=PositionMapOutput("position_map", SIZE, SIZE * 1.1),
     crop_scale=1.6,
     topology="uv_topology.npz",
     precision="fp32",

@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.models.spec import InputSpec, ModelSpec, OutputSpec
+from runtime.families.position_map import PositionMapOutput
+from runtime.models.spec import ModelSpec
 from runtime.storage.whole_files import file_sha256
+from runtime.tensors import InputSpec
 
 SIZE = 32
 
@@ -57,7 +59,7 @@ def write_spec(path: Path, **changes) -> None:
         name="small",
         family="position_map",
         input=InputSpec("image", SIZE, "NCHW", "RGB", (0.0, 1.0)),
-        output=OutputSpec("position_map", SIZE // 2, SIZE * 1.1),
+        output=PositionMapOutput("position_map", SIZE // 2, SIZE * 1.1),
         crop_scale=1.6,
         topology="uv_topology.npz",
         precision="fp32",

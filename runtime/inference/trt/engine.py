@@ -95,8 +95,8 @@ class Engine:
             self._rtx = RtxContexts(trt, self._engine, file.path)
 
     def _look_at_tensors(self) -> None:
-        layout = self.spec.input.layout
-        self.input_shape, self.output_shape = _sides(layout, self.spec.input.size), _sides(layout, self.spec.output.size)  # of one face
+        self.input_shape = self.spec.input.shape  # of one face
+        self.output_shape = self.spec.output_shape
         self._check_tensors()
         self.input_dtype, self.output_dtype = (self._dtype(side.name) for side in (self.spec.input, self.spec.output))
         self.input_nbytes = math.prod(self.input_shape) * self.input_dtype.itemsize
@@ -172,7 +172,3 @@ class Context:
 
     def close(self) -> None:
         self._context = None
-
-
-def _sides(layout: str, side: int) -> tuple[int, int, int]:
-    return (3, side, side) if layout == "NCHW" else (side, side, 3)

@@ -11,7 +11,7 @@ from runtime.cuda.driver import find_device
 from runtime.errors import FaceMeshError
 from runtime.inference.trt.libraries import choose, installed
 from runtime.models.manifest import EngineManifest
-from runtime.models.spec import ModelSpec, check_family
+from runtime.models.spec import ModelSpec
 
 NEEDS_TRUST = "loading an engine runs code that is in it: one without a fitting manifest is taken with --trust-engine (trust_engine=True) alone"
 
@@ -45,7 +45,6 @@ def read_engine(path: Path, trust: bool = False) -> EngineFile:
         if not trust:
             raise FaceMeshError(f"{error}; {NEEDS_TRUST}") from None
         return _trusted(path, data)
-    check_family(path, manifest.spec)
     library, reason = choose(manifest, find_device())
     if library is None or reason is not None:
         raise FaceMeshError(f"{path}: {reason}")
@@ -54,7 +53,6 @@ def read_engine(path: Path, trust: bool = False) -> EngineFile:
 
 def _trusted(path: Path, data: bytes) -> EngineFile:
     spec = _trusted_spec(path)
-    check_family(path, spec)
     libraries = [*installed("tensorrt"), *installed("tensorrt-rtx")]
     if not libraries:
         raise FaceMeshError(f"{path}: neither TensorRT nor TensorRT-RTX is installed here; pip install 'facemesh-edge[trt]'")

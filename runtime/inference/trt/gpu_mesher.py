@@ -6,6 +6,7 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from runtime.cuda.errors import CudaError
 from runtime.cuda.interface import Cuda, Graph
 from runtime.cuda.staged_buffer import StagedBuffer
-from runtime.families.uv_topology import UVTopology
-from runtime.inference.interface import Mesh
+from runtime.families.family import GpuDecoder, Mesh
+from runtime.geometry.crop import check_image, check_matrix
 from runtime.inference.trt.engine import Engine
 from runtime.inference.trt.network_stream import NetworkStream
 
@@ -22,19 +23,27 @@ MATRIX_NBYTES, POINT_NBYTES = 48, 12
 
 
 class GpuMesher:
-    """`runtime.inference.interface.Mesher` that needs the host for nothing but matrices in and points out.
+    """`runtime.inference.interface.Mesher` on the device: the host writes matrices and reads points, nothing else.
 
-    Two slots take turns, so that a frame is uploaded while the one before is computed. Where a slot meets a frame of the same size and as many
-    faces again, the work is captured in a graph, and replayed from then on.
+    Two frame slots take turns, so that a frame is uploaded while the one before is computed. When a slot meets a batch
+    size for the second time, its work is captured as a CUDA graph and replayed from then on.
     """
 
     depth = 2
 
     def __init__(
-        self, engine: Engine, cuda: Cuda, topology: UVTopology, max_batch: int, dense: bool = True, *, blocking: bool = False, mapped: bool = False
+        self,
+        engine: Engine,
+        cuda: Cuda,
+        decoder: GpuDecoder,
+        max_batch: int,
+        *,
+        blocking: bool = False,
+        mapped: bool = False,
     ) -> None:
-        self._work = work = _SharedBuffers(engine, cuda, topology, max_batch, dense, blocking, mapped)
-        self._slots: tuple[_FrameSlot, ...] = _FrameSlot(work), _FrameSlot(work)
+        """Allocate for ``max_batch`` faces. ``blocking``: sleep while waiting; ``mapped``: share memory with the host."""
+        shared = _SharedBuffers(engine, cuda, decoder, max_batch, blocking, mapped)
+        self._slots: tuple[_FrameSlot, ...] = _FrameSlot(shared), _FrameSlot(shared)
         self._max_batch = max_batch
         self._in_flight: deque[tuple[_FrameSlot, list[Sequence[NDArray[np.float64]]]]] = deque()
 
@@ -76,20 +85,17 @@ class GpuMesher:
         return self._slots[0]
 
 
+@dataclass
 class _SharedBuffers:
-    """What the slots share: the device, the engine, and which pixels of the map are points."""
+    """The things that both slots use."""
 
-    def __init__(self, engine: Engine, cuda: Cuda, topology: UVTopology, max_batch: int, dense: bool, blocking: bool, mapped: bool) -> None:
-        self.engine, self.cuda, self.max_batch, self.blocking, self.mapped = engine, cuda, max_batch, blocking, mapped
-        self.capturing = True  # until a capture fails
-        self.vertex_count = len(topology.face_indices) if dense else 0
-        points = np.concatenate([topology.face_indices[: self.vertex_count], topology.landmark_indices])
-        self.point_count, self.resolution = len(points), topology.resolution
-        self.indices = StagedBuffer(cuda, points.nbytes, mapped=False)
-        self.indices.array.view(np.int32)[:] = points
-        with cuda.stream() as stream:
-            self.indices.upload(points.nbytes, stream)
-            stream.synchronize()
+    engine: Engine
+    cuda: Cuda
+    decoder: GpuDecoder
+    max_batch: int
+    blocking: bool
+    mapped: bool
+    capturing: bool = True  # until a capture fails
 
     def stop_capturing(self, error: CudaError) -> None:
         self.capturing = False
@@ -97,19 +103,20 @@ class _SharedBuffers:
 
 
 class _FrameSlot:
-    """All that one frame needs, from its pixels to its points."""
+    """The memory and stream of one frame, from its pixels to its points."""
 
-    def __init__(self, work: _SharedBuffers) -> None:
-        engine, cuda, most = work.engine, work.cuda, work.max_batch
-        self._work = work
-        self._params = StagedBuffer(cuda, most * MATRIX_NBYTES, work.mapped)
+    def __init__(self, shared: _SharedBuffers) -> None:
+        engine, cuda, most = shared.engine, shared.cuda, shared.max_batch
+        count = shared.decoder.point_count
+        self._shared = shared
+        self._params = StagedBuffer(cuda, most * MATRIX_NBYTES, shared.mapped)
         self._matrices = self._params.array.view(np.float64).reshape(most, 2, 3)
         self._input = cuda.device_buffer(most * engine.input_nbytes)
-        self._map = cuda.device_buffer(most * engine.output_nbytes)
-        self._result = StagedBuffer(cuda, most * work.point_count * POINT_NBYTES, work.mapped)
-        self._points = self._result.array.view(np.float32).reshape(most, work.point_count, 3)
-        self._lane = NetworkStream(engine, cuda, self._input.pointer, self._map.pointer, work.blocking)
-        self._lane.context(engine.padded(1, most))  # now, so that the first frame need not wait for it
+        self._output = cuda.device_buffer(most * engine.output_nbytes)
+        self._result = StagedBuffer(cuda, most * count * POINT_NBYTES, shared.mapped)
+        self._points = self._result.array.view(np.float32).reshape(most, count, 3)
+        self._network = NetworkStream(engine, cuda, self._input.pointer, self._output.pointer, shared.blocking)
+        self._network.context(engine.padded(1, most))  # now, so that the first frame need not wait for it
         self._frame: StagedBuffer | None = None
         self._pixels = np.empty((0, 0, 3), np.uint8)  # the frame's memory on the host
         self._met: set[int] = set()  # sizes of batch that this size of frame has come with
@@ -117,7 +124,7 @@ class _FrameSlot:
 
     def load(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
         """Bring to the frame's memory what the crops touch, unless the picture lies there already."""
-        _check_image(image)
+        check_image(image)
         height, width = image.shape[:2]
         pixels = self.frame(height, width)
         if _address(image) == _address(pixels) and image.strides == pixels.strides:
@@ -125,26 +132,26 @@ class _FrameSlot:
         if np.may_share_memory(image, pixels):  # a part of it, which copying would change on the way
             image = image.copy()
         for matrix in matrices:
-            region = crop_region(matrix, self._work.engine.spec.input.size, height, width)
+            region = crop_region(matrix, self._shared.engine.spec.input.size, height, width)
             pixels[region] = image[region]
 
     def start(self, matrices: Sequence[NDArray[np.float64]]) -> None:
         """Set the device to work on at most ``max_batch`` faces of the frame."""
-        batch = self._work.engine.padded(len(matrices), self._work.max_batch)
+        batch = self._shared.engine.padded(len(matrices), self._shared.max_batch)
         for row in range(batch):
             self._matrices[row] = matrices[min(row, len(matrices) - 1)]
-        self._lane.context(batch)  # made where it is not there yet, which must not happen while capturing
+        self._network.context(batch)  # made where it is not there yet, which must not happen while capturing
         graph = self._graphs.get(batch) or self._capture(batch)
         if graph is None:
             self._enqueue(batch)
         else:
-            graph.launch(self._lane.stream)
-        self._lane.mark()
+            graph.launch(self._network.stream)
+        self._network.mark()
 
     def finish(self, n: int) -> list[Mesh]:
         """Wait for the first ``n`` faces of what was started."""
-        self._lane.wait()
-        count = self._work.vertex_count
+        self._network.wait()
+        count = self._shared.decoder.vertex_count
         return [(points[:count].copy(), points[count:].copy()) for points in self._points[:n]]
 
     def frame(self, height: int, width: int) -> NDArray[np.uint8]:
@@ -154,44 +161,53 @@ class _FrameSlot:
         return self._pixels
 
     def close(self) -> None:
-        self._lane.close()
+        self._network.close()
         self._drop_graphs()
 
     def _enqueue(self, batch: int) -> None:
-        """The whole road, queued on the lane's stream."""
-        work, stream, kernels = self._work, self._lane.stream, self._work.cuda.kernels
-        engine, spec = work.engine, work.engine.spec
+        """Queue upload, crop, network, decode and download."""
+        shared, stream = self._shared, self._network.stream
+        engine, spec = shared.engine, shared.engine.spec.input
         height, width = self._pixels.shape[:2]
-        channels_last = spec.input.layout == "NHWC"
+        low, high = spec.value_range
         self._frame.upload(self._pixels.nbytes, stream)
         self._params.upload(batch * MATRIX_NBYTES, stream)
-        kernels.crop(
-            *(self._frame.pointer, height, width, 3 * width, self._params.pointer, batch, self._input.pointer, spec.input.size),
-            *(channels_last, spec.input.colour_order == "RGB", *spec.input.value_range, engine.input_dtype == np.float16, stream.handle),
+        shared.cuda.kernels.crop(
+            frame=self._frame.pointer,
+            height=height,
+            width=width,
+            row_stride=3 * width,
+            matrices=self._params.pointer,
+            n=batch,
+            out=self._input.pointer,
+            size=spec.size,
+            channels_last=spec.layout == "NHWC",
+            swap_colours=spec.colour_order == "RGB",
+            low=low,
+            high=high,
+            half=engine.input_dtype == np.float16,
+            stream=stream.handle,
         )
-        self._lane.context(batch).enqueue(stream)
-        kernels.decode(
-            *(self._map.pointer, engine.output_dtype == np.float16, spec.output.size, channels_last, spec.output.scale),
-            *(self._params.pointer, batch, work.indices.pointer, work.point_count, work.resolution, self._result.pointer, stream.handle),
-        )
-        self._result.download(batch * work.point_count * POINT_NBYTES, stream)
+        self._network.context(batch).enqueue(stream)
+        shared.decoder.enqueue(self._output.pointer, self._params.pointer, batch, self._result.pointer, stream)
+        self._result.download(batch * shared.decoder.point_count * POINT_NBYTES, stream)
 
     def _capture(self, batch: int) -> Graph | None:
-        """A graph of `_enqueue`, the second time that it is wanted: a size that comes once is not worth one."""
-        if batch not in self._met or not self._work.capturing:
+        """Capture the work as a CUDA graph when a batch size is seen for the second time."""
+        if batch not in self._met or not self._shared.capturing:
             self._met.add(batch)
             return None
         try:
-            self._graphs[batch] = self._work.cuda.capture(self._lane.stream, lambda: self._enqueue(batch))
+            self._graphs[batch] = self._shared.cuda.capture(self._network.stream, lambda: self._enqueue(batch))
         except CudaError as error:
             if error.lost:
                 raise
-            self._work.stop_capturing(error)
+            self._shared.stop_capturing(error)
         return self._graphs.get(batch)
 
     def _resize(self, height: int, width: int) -> None:
         """Graphs hold sizes and addresses, so they go; the memory stays for smaller frames, because locking pages anew for every photo is slow."""
-        self._lane.stream.synchronize()  # a frame that nobody collected may be at work
+        self._network.stream.synchronize()  # a frame that nobody collected may be at work
         self._drop_graphs()
         self._pixels = self._pixels[:0, :0]
         nbytes = 3 * height * width
@@ -199,7 +215,7 @@ class _FrameSlot:
             if self._frame is not None:
                 self._frame.close()
                 self._frame = None
-            self._frame = StagedBuffer(self._work.cuda, nbytes, self._work.mapped)
+            self._frame = StagedBuffer(self._shared.cuda, nbytes, self._shared.mapped)
         self._pixels = self._frame.array[:nbytes].reshape(height, width, 3)
 
     def _drop_graphs(self) -> None:
@@ -210,14 +226,13 @@ class _FrameSlot:
 
 
 def crop_region(matrix: NDArray[np.float64], size: int, height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns of a (height, width) frame that hold every pixel which a crop of ``size`` px touches, a pixel to spare.
+    """Return rows and columns of a (height, width) frame that hold every pixel which a crop of ``size`` px touches, a pixel to spare.
 
     ``matrix`` is (2, 3), frame px -> crop px. Raises `ValueError` for one that is singular or not finite.
     """
+    check_matrix(matrix)
     (a, b, x), (c, d, y) = matrix.tolist()
     determinant = a * d - b * c
-    if not (0 < abs(determinant) < math.inf and math.isfinite(x + y)):
-        raise ValueError(f"the crop matrix is singular or not finite: {matrix.tolist()}")
     corners = [(u - x, v - y) for u in (-0.5, size - 0.5) for v in (-0.5, size - 0.5)]
     xs = [(d * u - b * v) / determinant for u, v in corners]
     ys = [(a * v - c * u) / determinant for u, v in corners]
@@ -228,11 +243,6 @@ def _span(ends: list[float], length: int) -> slice:
     """Bilinear sampling reaches one pixel beyond its last position; the other pixel at either end is for rounding."""
     first, last = max(0.0, min(ends) - 1), min(length - 1.0, max(ends) + 2)
     return slice(math.floor(first), math.ceil(last) + 1) if first <= last else slice(0)
-
-
-def _check_image(image: NDArray[np.uint8]) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"the image must be (H, W, 3) uint8 BGR and not empty, is {image.dtype} of shape {image.shape}")
 
 
 def _address(array: NDArray[np.uint8]) -> int:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from runtime.cuda.interface import Cuda
 from runtime.cuda.open_cuda import open_cuda
 from runtime.cuda.staged_buffer import StagedBuffer
-from runtime.families.uv_topology import UVTopology
+from runtime.families.family import Family
 from runtime.inference.cpu_mesher import CpuMesher
-from runtime.inference.interface import Mesher
+from runtime.inference.interface import Mesher, RunnerOptions
 from runtime.inference.trt.engine import Engine
 from runtime.inference.trt.engine_file import read_engine
 from runtime.inference.trt.gpu_mesher import GpuMesher
@@ -26,13 +26,13 @@ SYNC = ("spin", "block")
 MEMORY = ("copy", "mapped")
 
 
-def open_engine(path: Path, max_batch: int = 8, sync: str = "spin", memory: str | None = None, trust: bool = False) -> TensorRTRunner:
-    """Judge the file by its manifest, then open the device, the engine and a runner that owns both; see `runtime.inference.open_runner.open_runner`."""
-    file = read_engine(path, trust)
+def open_model(path: Path, options: RunnerOptions) -> TensorRTRunner:
+    """Open an engine that its manifest (or ``options.trust_engine``) lets in. Raises `FaceMeshError`."""
+    file = read_engine(path, options.trust_engine)
     with ExitStack() as stack:
         cuda = stack.enter_context(open_cuda())
         engine = stack.enter_context(Engine(file))
-        runner = TensorRTRunner(engine, cuda, max_batch, sync, memory)
+        runner = TensorRTRunner(engine, cuda, options.max_batch, options.sync, options.memory)
         stack.pop_all()
         return runner
 
@@ -67,16 +67,20 @@ class TensorRTRunner:
             raise ValueError(f"n must be 1..{self.max_batch}, is {n}")
         return self._network.infer(n)
 
-    def mesher(self, topology: UVTopology, dense: bool = True) -> Mesher:
-        """All on the device where `runtime._native` was built with CUDA; crop and decode on the CPU elsewhere."""
-        if self._cuda.kernels is None:
-            warnings.warn(
-                "runtime._native has no CUDA kernels for this device: crop and decode run on the CPU; install again where a CUDA toolkit knows it",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return CpuMesher(self, topology, dense)
-        mesher = GpuMesher(self._engine, self._cuda, topology, self.max_batch, dense, blocking=self._blocking, mapped=self._mapped)
+    def mesher(self, family: Family, dense: bool = True) -> Mesher:
+        """Return a mesher with all work on the device, or with crop and decode on the CPU where there are no kernels."""
+        half = self._engine.output_dtype == np.float16
+        decoder = None if self._cuda.kernels is None else family.gpu_decoder(self._cuda, half, dense)
+        if decoder is None:
+            reason = "runtime._native has no CUDA kernels for this device"
+            if self._cuda.kernels is not None:
+                reason = f"models of the family {self.spec.family} have no CUDA kernel"
+            remedy = "install again where a CUDA toolkit knows it" if self._cuda.kernels is None else "it takes longer"
+            warnings.warn(f"{reason}: crop and decode run on the CPU; {remedy}", RuntimeWarning, stacklevel=2)
+            return CpuMesher(self, family, dense)
+        mesher = GpuMesher(
+            self._engine, self._cuda, decoder, self.max_batch, blocking=self._blocking, mapped=self._mapped
+        )
         self._meshers.append(mesher)
         return mesher
 
@@ -113,26 +117,26 @@ class _Network:
         self._engine, self._max_batch = engine, max_batch
         self._input = StagedBuffer(cuda, max_batch * engine.input_nbytes, mapped)
         self._output = StagedBuffer(cuda, max_batch * engine.output_nbytes, mapped)
-        self._lane = NetworkStream(engine, cuda, self._input.pointer, self._output.pointer, blocking)
+        self._stream = NetworkStream(engine, cuda, self._input.pointer, self._output.pointer, blocking)
         self._staged_input = self._input.array.view(engine.input_dtype).reshape(max_batch, *engine.input_shape)
         self._staged_output = self._output.array.view(engine.output_dtype).reshape(max_batch, *engine.output_shape)
         self.input = self._staged_input.astype(np.float32, copy=False)  # itself, unless the engine takes float16
         self._result = self._staged_output.astype(np.float32, copy=False)
         self.input[:] = 0
-        self._lane.context(engine.padded(1, max_batch))
+        self._stream.context(engine.padded(1, max_batch))
 
     def infer(self, n: int) -> NDArray[np.float32]:
-        batch, stream = self._engine.padded(n, self._max_batch), self._lane.stream
+        batch, stream = self._engine.padded(n, self._max_batch), self._stream.stream
         if self.input is not self._staged_input:
             self._staged_input[:n] = self.input[:n]
         self._input.upload(batch * self._engine.input_nbytes, stream)
-        self._lane.context(batch).enqueue(stream)
+        self._stream.context(batch).enqueue(stream)
         self._output.download(batch * self._engine.output_nbytes, stream)
-        self._lane.mark()
-        self._lane.wait()
+        self._stream.mark()
+        self._stream.wait()
         if self._result is not self._staged_output:
             self._result[:n] = self._staged_output[:n]
         return self._result[:n]
 
     def close(self) -> None:
-        self._lane.close()
+        self._stream.close()

@@ -17,11 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 import runtime.storage.whole_files
 from export.graphs.model_file import at_opset, derive_spec, load_onnx, write_model
 from runtime.errors import FaceMeshError
-from runtime.models.spec import InputSpec, ModelSpec, OutputSpec
+from runtime.families.position_map import PositionMapOutput
+from runtime.models.spec import ModelSpec
 from runtime.storage.whole_files import file_sha256
+from runtime.tensors import InputSpec
 
 SPEC = ModelSpec(
-    "toy", "position_map", InputSpec("image", 16, "NCHW", "RGB", (0.0, 1.0)), OutputSpec("position_map", 16, 17.6), 1.6, "uv_topology.npz", "fp32", ""
+    "toy", "position_map", InputSpec("image", 16, "NCHW", "RGB", (0.0, 1.0)), PositionMapOutput("position_map", 16, 17.6), 1.6, "uv_topology.npz", "fp32", ""
 )
 
 
@@ -156,10 +158,10 @@ def test_spec_of_a_model_without_one(tmp_path):
     path = saved(tmp_path, toy())
     with pytest.raises(FaceMeshError, match="no spec beside it; add --arch"):
         derive_spec(toy(), path, None)
-    like = dataclasses.replace(SPEC, input=InputSpec("other", 256, "NCHW", "BGR", (-1.0, 1.0)), output=OutputSpec("map", 64, 99.0))
+    like = dataclasses.replace(SPEC, input=InputSpec("other", 256, "NCHW", "BGR", (-1.0, 1.0)), output=PositionMapOutput("map", 64, 99.0))
     derived = derive_spec(toy(), path, like)
     assert derived.input == InputSpec("image", 16, "NCHW", "BGR", (-1.0, 1.0))
-    assert derived.output == OutputSpec("position_map", 16, 99.0)
+    assert derived.output == PositionMapOutput("position_map", 16, 99.0)
     channels_last = derive_spec(toy_channels_last(), path, like)
     assert (channels_last.input.layout, channels_last.input.size) == ("NHWC", 16)
 

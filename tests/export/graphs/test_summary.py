@@ -12,7 +12,7 @@ from onnx import helper
 from export.graphs.summary import summarise, table
 from export.graphs.verify import compare, require_live, run_model, verification_images
 from runtime.errors import FaceMeshError
-from runtime.models.spec import InputSpec
+from runtime.tensors import InputSpec
 from tests.export.small_graphs import conv_graph, weights
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from runtime.errors import FaceMeshError
-from runtime.families.uv_topology import ASSETS, UVTopology, load_topology
+from runtime.families.uv_topology import UVTopology, load_topology
+from runtime.models.shipped import ASSETS
 
 PRNET_FILES = ("face_ind.txt", "uv_kpt_ind.txt", "triangles.txt", "canonical_vertices.npy")
 

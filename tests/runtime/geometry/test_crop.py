@@ -8,8 +8,8 @@ import pytest
 
 from runtime import _native
 from runtime.errors import FaceMeshError
-from runtime.families.uv_topology import ASSETS
 from runtime.geometry.crop import crop_into, crop_matrix, warp_crop
+from runtime.models.shipped import ASSETS
 
 
 @pytest.fixture(scope="module")

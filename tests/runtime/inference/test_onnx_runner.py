@@ -12,6 +12,7 @@ import pytest
 
 from runtime.errors import FaceMeshError
 from runtime.families.position_map import Decoder
+from runtime.families.table import open_family
 from runtime.geometry.crop import crop_into, crop_matrix
 from runtime.inference.open_runner import open_runner
 from runtime.models.shipped import SHIPPED_MODEL
@@ -72,7 +73,7 @@ def test_a_mesher_crops_runs_and_decodes(open_any, live_model, topology):
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
     matrices = [crop_matrix(box, 1.6, 128) for box in ((50, 60, 120, 140), (200, 20, 260, 90), (10, 10, 290, 190))]
     with open_any(live_model, max_batch=2) as runner:
-        decode, mesher = Decoder(topology, runner.spec), runner.mesher(topology)
+        decode, mesher = Decoder(topology, runner.spec), runner.mesher(open_family(runner.spec, topology))
         for _ in range(5):
             mesher.submit(image, matrices)
             meshes = mesher.collect()

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from runtime.families.position_map import Decoder, decode_numpy
-from runtime.families.uv_topology import ASSETS
 from runtime.geometry.crop import crop_into, crop_matrix, warp_crop
+from runtime.models.shipped import ASSETS
 from tests.programs.kernel_memory import Device, Host, real_device
 
 

@@ -11,7 +11,7 @@ from runtime import _native
 from runtime.cuda.driver import find_device
 from runtime.detection.yunet import YuNetDetector
 from runtime.inference.open_runner import open_runner
-from runtime.inference.trt.runner import open_engine
+from runtime.inference.trt.runner import open_model
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.pipeline import FaceMeshPipeline
 from runtime.sources.photos import read_photo
@@ -50,7 +50,7 @@ def test_meshes_are_those_of_the_cpu(engine, frames, memory, sync):
     with open_runner() as runner:
         pipeline = FaceMeshPipeline(runner, YuNetDetector())
         expected = [pipeline(frame) for frame in frames]
-    with warnings.catch_warnings(), open_engine(engine, sync=sync, memory=memory) as runner:
+    with warnings.catch_warnings(), open_model(engine, sync=sync, memory=memory) as runner:
         if _native.has_cuda:
             warnings.simplefilter("error", RuntimeWarning)  # no kernels for this device, or no graph
         found = list(FaceMeshPipeline(runner, YuNetDetector()).stream(frames))

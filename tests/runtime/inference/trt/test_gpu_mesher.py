@@ -15,12 +15,13 @@ pytest.importorskip("onnxruntime", reason="needs ONNX Runtime, which the stand-i
 from runtime.cuda.errors import CudaError
 from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
+from runtime.families.table import open_family
 from runtime.geometry.crop import crop_into, crop_matrix
 from runtime.inference.open_runner import open_runner
 from runtime.inference.trt.gpu_mesher import GpuMesher, crop_region
 from runtime.models.shipped import SHIPPED_MODEL
-from runtime.models.spec import InputSpec
 from runtime.sources.photos import read_photo
+from runtime.tensors import InputSpec
 from tests.programs.host_work import measure, unavoidable
 from tests.standins.fake_cuda import CALLS
 from tests.standins.fake_engine import write_engine
@@ -87,7 +88,7 @@ def test_photos_give_what_the_cpu_gives(runners, portrait, request, topology, ph
     size = cpu.spec.input.size
     matrices = [crop_matrix(box, cpu.spec.crop_scale, size) for box in boxes]
     matrices += [turned(x1 - 40, y1 - 40, x2 - x1 + 80, degrees, size) for (x1, y1, x2, _), degrees in zip(boxes, (-20, 10, -10), strict=False)]
-    on_cpu, on_gpu = cpu.mesher(topology), gpu.mesher(topology)
+    on_cpu, on_gpu = cpu.mesher(open_family(cpu.spec, topology)), gpu.mesher(open_family(gpu.spec, topology))
     expected = run(on_cpu, image, matrices)
     for _ in range(3):  # launched step by step, captured, replayed
         for (vertices, _), (wanted, _), matrix in zip(run(on_gpu, image, matrices), expected, matrices, strict=True):
@@ -100,7 +101,7 @@ def test_photos_give_what_the_cpu_gives(runners, portrait, request, topology, ph
 @pytest.mark.parametrize("max_batch", [1, 3, 8])
 def test_any_number_of_faces(runners, topology, noise, count, max_batch):
     _, cpu, gpu = runners(max_batch=max_batch)
-    expected, mesher = run(cpu.mesher(topology), noise, MATRICES[:count]), gpu.mesher(topology)
+    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES[:count]), gpu.mesher(open_family(gpu.spec, topology))
     for _ in range(6):
         assert_same(run(mesher, noise, MATRICES[:count]), expected)
 
@@ -110,14 +111,14 @@ def test_any_number_of_faces(runners, topology, noise, count, max_batch):
 def test_layouts_and_types(runners, write_model, tmp_path, topology, noise, layout, kind):
     model = write_model(tmp_path / "m.onnx", layout=layout)
     _, cpu, gpu = runners(model, engine_words={"input_type": kind, "output_type": kind})
-    expected = run(cpu.mesher(topology), noise, MATRICES)
-    assert_same(run(gpu.mesher(topology), noise, MATRICES), expected, atol=0.02 if kind == "FLOAT" else 0.3)
+    expected = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES)
+    assert_same(run(gpu.mesher(open_family(gpu.spec, topology)), noise, MATRICES), expected, atol=0.02 if kind == "FLOAT" else 0.3)
 
 
 @pytest.mark.parametrize("integrated", [False, True])
 def test_mapped_memory_needs_no_copies(runners, topology, noise, integrated):
     machine, cpu, gpu = runners(integrated=integrated)
-    expected, mesher = run(cpu.mesher(topology), noise, MATRICES[:2]), gpu.mesher(topology)
+    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES[:2]), gpu.mesher(open_family(gpu.spec, topology))
     machine.cuda.log.clear()
     for _ in range(4):
         assert_same(run(mesher, noise, MATRICES[:2]), expected)
@@ -127,19 +128,19 @@ def test_mapped_memory_needs_no_copies(runners, topology, noise, integrated):
 
 def test_landmarks_alone_are_816_bytes(runners, topology, noise):
     machine, cpu, gpu = runners(integrated=False)
-    mesher = gpu.mesher(topology, dense=False)
-    expected = run(cpu.mesher(topology), noise, MATRICES[:1])
+    mesher = gpu.mesher(open_family(gpu.spec, topology), dense=False)
+    expected = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES[:1])
     ((vertices, landmarks),) = run(mesher, noise, MATRICES[:1])
     assert vertices.shape == (0, 3)
     np.testing.assert_allclose(landmarks, expected[0][1], atol=0.02)
     assert [details["nbytes"] for _, details in machine.cuda.calls("download")] == [816]
-    assert run(cpu.mesher(topology, dense=False), noise, MATRICES[:1])[0][0].shape == (0, 3)
-    np.testing.assert_array_equal(run(cpu.mesher(topology, dense=False), noise, MATRICES[:1])[0][1], expected[0][1])
+    assert run(cpu.mesher(open_family(cpu.spec, topology), dense=False), noise, MATRICES[:1])[0][0].shape == (0, 3)
+    np.testing.assert_array_equal(run(cpu.mesher(open_family(cpu.spec, topology), dense=False), noise, MATRICES[:1])[0][1], expected[0][1])
 
 
 def test_meshes_own_their_arrays(runners, topology, noise):
     _, _, gpu = runners()
-    mesher = gpu.mesher(topology)
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
     ((vertices, landmarks),) = run(mesher, noise, MATRICES[:1])
     before = vertices.copy(), landmarks.copy()
     for _ in range(4):
@@ -155,7 +156,7 @@ def test_meshes_own_their_arrays(runners, topology, noise):
 
 def test_two_frames_in_flight_come_out_in_order(runners, topology, noise):
     _, cpu, gpu = runners()
-    on_cpu, on_gpu = cpu.mesher(topology), gpu.mesher(topology)
+    on_cpu, on_gpu = cpu.mesher(open_family(cpu.spec, topology)), gpu.mesher(open_family(gpu.spec, topology))
     frames = [noise, 255 - noise, noise[::-1].copy(), noise // 2, noise // 3]
     counts = [1, 0, 3, 2, 1]
     found = []
@@ -170,7 +171,7 @@ def test_two_frames_in_flight_come_out_in_order(runners, topology, noise):
 
 def test_a_frame_may_change_once_it_is_submitted(runners, topology, noise):
     _, cpu, gpu = runners()
-    expected, mesher, frame = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology), noise.copy()
+    expected, mesher, frame = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology)), noise.copy()
     mesher.submit(frame, MATRICES)
     frame[:] = 0
     assert_same(mesher.collect(), expected)
@@ -178,7 +179,7 @@ def test_a_frame_may_change_once_it_is_submitted(runners, topology, noise):
 
 def test_the_streams_of_two_frames_differ_so_that_they_overlap(runners, topology, noise):
     machine, _, gpu = runners()
-    mesher = gpu.mesher(topology)
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
     for _ in range(2):
         run(mesher, noise, MATRICES[:1])
     machine.cuda.log.clear()
@@ -193,7 +194,7 @@ def test_the_streams_of_two_frames_differ_so_that_they_overlap(runners, topology
 
 def test_discarded_frames_leave_nothing_behind(runners, topology, noise):
     _, cpu, gpu = runners()
-    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
     for _ in range(3):
         mesher.submit(255 - noise, MATRICES[:3])
         mesher.submit(noise // 2, MATRICES[:1])
@@ -203,7 +204,7 @@ def test_discarded_frames_leave_nothing_behind(runners, topology, noise):
 
 def test_memory_is_not_released_before_the_device_has_left_it(runners, topology, noise):
     machine, _, gpu = runners()
-    mesher = gpu.mesher(topology)
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
     mesher.submit(noise[:100], MATRICES)
     mesher.submit(noise[:100], MATRICES)
     mesher.discard()
@@ -222,7 +223,7 @@ def test_memory_is_not_released_before_the_device_has_left_it(runners, topology,
 
 def test_frame_buffers_take_turns_and_spare_the_copy(runners, topology, noise):
     _, cpu, gpu = runners()
-    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
     buffers = []
     for _ in range(6):
         buffer = mesher.frame_buffer(480, 640)
@@ -231,12 +232,12 @@ def test_frame_buffers_take_turns_and_spare_the_copy(runners, topology, noise):
         buffers.append(buffer.ctypes.data)
     assert buffers == buffers[:2] * 3
     assert buffers[0] != buffers[1]
-    assert cpu.mesher(topology).frame_buffer(480, 640) is None
+    assert cpu.mesher(open_family(cpu.spec, topology)).frame_buffer(480, 640) is None
 
 
 def test_what_lies_in_the_buffer_is_not_copied_and_the_rest_only_where_crops_touch_it(runners, topology, noise):
     _, _, gpu = runners()
-    mesher = gpu.mesher(topology)
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
     rows, columns = crop_region(MATRICES[0], 128, 480, 640)
     buffer = mesher.frame_buffer(480, 640)
     buffer[:] = 7
@@ -253,16 +254,16 @@ def test_what_lies_in_the_buffer_is_not_copied_and_the_rest_only_where_crops_tou
 )
 def test_views_are_pictures_like_any_other(runners, topology, noise, view):
     _, cpu, gpu = runners()
-    expected = run(cpu.mesher(topology), np.ascontiguousarray(view(noise)), MATRICES[:1])
-    assert_same(run(gpu.mesher(topology), view(noise), MATRICES[:1]), expected)
+    expected = run(cpu.mesher(open_family(cpu.spec, topology)), np.ascontiguousarray(view(noise)), MATRICES[:1])
+    assert_same(run(gpu.mesher(open_family(gpu.spec, topology)), view(noise), MATRICES[:1]), expected)
 
 
 def test_parts_of_the_buffer_are_pictures_too(runners, topology, noise):
     _, cpu, gpu = runners()
-    mesher = gpu.mesher(topology)
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
     for part in (np.s_[100:400, 50:600], np.s_[0:480, 0:320], np.s_[::-1]):
         mesher.frame_buffer(480, 640)[:] = noise
-        expected = run(cpu.mesher(topology), np.ascontiguousarray(noise[part]), MATRICES)
+        expected = run(cpu.mesher(open_family(cpu.spec, topology)), np.ascontiguousarray(noise[part]), MATRICES)
         assert_same(run(mesher, mesher.frame_buffer(480, 640)[part], MATRICES), expected)
 
 
@@ -270,16 +271,16 @@ def test_parts_of_the_buffer_are_pictures_too(runners, topology, noise):
 def test_no_picture(runners, topology, image):
     _, _, gpu = runners()
     with pytest.raises(ValueError, match=r"must be \(H, W, 3\) uint8"):
-        gpu.mesher(topology).submit(image, MATRICES[:1])
+        gpu.mesher(open_family(gpu.spec, topology)).submit(image, MATRICES[:1])
 
 
 @pytest.mark.parametrize("matrix", [np.zeros((2, 3)), np.full((2, 3), np.nan), np.array([[1, 0, np.inf], [0, 1, 0]])])
 def test_matrix_that_is_none(runners, topology, noise, matrix):
     _, cpu, gpu = runners()
-    mesher = gpu.mesher(topology)
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
     with pytest.raises(ValueError, match="singular or not finite"):
         mesher.submit(noise, [MATRICES[0], matrix])
-    assert_same(run(mesher, noise, MATRICES), run(cpu.mesher(topology), noise, MATRICES))
+    assert_same(run(mesher, noise, MATRICES), run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES))
 
 
 def test_regions_hold_all_that_crops_touch():
@@ -305,7 +306,7 @@ def test_regions_hold_all_that_crops_touch():
 def test_frame_size_that_changes_mid_stream(runners, topology, noise):
     """Graphs of the old size are released; memory stays for smaller frames and is replaced for larger ones."""
     machine, cpu, gpu = runners(integrated=False)
-    on_cpu, on_gpu = cpu.mesher(topology), gpu.mesher(topology)
+    on_cpu, on_gpu = cpu.mesher(open_family(cpu.spec, topology)), gpu.mesher(open_family(gpu.spec, topology))
     live = Counter()
     for height, width in [(480, 640)] * 6 + [(240, 320)] * 6 + [(470, 630)] * 3 + [(720, 1280)] * 6 + [(480, 640)] * 6:
         frame = np.resize(noise, (height, width, 3))
@@ -321,7 +322,7 @@ def test_frame_size_that_changes_mid_stream(runners, topology, noise):
 
 def test_the_road_is_captured_when_a_size_comes_again_and_replayed_from_then_on(runners, topology, noise):
     machine, _, gpu = runners(integrated=False)
-    mesher, road = gpu.mesher(topology), ["upload", "upload", "crop", "enqueue", "decode", "download"]
+    mesher, road = gpu.mesher(open_family(gpu.spec, topology)), ["upload", "upload", "crop", "enqueue", "decode", "download"]
     calls = []
     for _ in range(8):
         machine.cuda.log.clear()
@@ -334,7 +335,7 @@ def test_the_road_is_captured_when_a_size_comes_again_and_replayed_from_then_on(
 
 def test_steady_state_allocates_nothing_and_waits_once_a_frame(runners, topology, noise):
     machine, _, gpu = runners()
-    mesher = gpu.mesher(topology)
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
 
     def frame(index):
         buffer = mesher.frame_buffer(480, 640)
@@ -369,7 +370,7 @@ def test_steady_state_allocates_nothing_and_waits_once_a_frame(runners, topology
 
 def test_each_size_of_batch_has_one_context_and_one_graph_per_slot(runners, topology, noise):
     machine, _, gpu = runners()
-    mesher = gpu.mesher(topology)
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
     machine.library.contexts.clear()
     machine.cuda.log.clear()
     for _ in range(4):
@@ -383,7 +384,7 @@ def test_each_size_of_batch_has_one_context_and_one_graph_per_slot(runners, topo
 
 def test_a_network_that_cannot_be_captured_is_launched_step_by_step(runners, topology, noise):
     machine, cpu, gpu = runners()
-    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
     machine.library.failing = "capture"
     refused = "no CUDA graph can be made .execute_async_v3 failed: .*stream is capturing.*every step is launched by itself"
     with pytest.warns(RuntimeWarning, match=refused) as caught:
@@ -396,7 +397,7 @@ def test_a_network_that_cannot_be_captured_is_launched_step_by_step(runners, top
 
 def test_a_size_of_batch_for_which_memory_is_short_leaves_the_others_alone(runners, topology, noise):
     machine, cpu, gpu = runners()
-    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
     run(mesher, noise, MATRICES[:1])
     live = len(machine.cuda.live)
     machine.library.failing = "memory"
@@ -415,7 +416,7 @@ def test_a_size_of_batch_for_which_memory_is_short_leaves_the_others_alone(runne
 
 def test_a_frame_for_which_memory_is_short_leaves_none_behind(runners, topology, noise):
     machine, cpu, gpu = runners(integrated=False)
-    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
     live = len(machine.cuda.live)
     machine.cuda.fail("device_buffer")
     for _ in range(3):
@@ -430,7 +431,7 @@ def test_a_frame_for_which_memory_is_short_leaves_none_behind(runners, topology,
 def test_how_to_wait(runners, topology, sync):
     machine, _, gpu = runners(sync=sync)
     machine.cuda.log.clear()
-    gpu.mesher(topology)
+    gpu.mesher(open_family(gpu.spec, topology))
     assert [details["blocking"] for _, details in machine.cuda.calls("event")] == [sync == "block"] * 2
 
 
@@ -446,7 +447,7 @@ def test_the_host_does_little_beside_what_it_cannot_leave_out(live_model):
 def a_life(engine, topology, noise):
     """A run that makes every kind of call: two sizes of frame and batch, captured and not, and what the host does alone."""
     with open_runner(engine) as runner:
-        mesher = runner.mesher(topology, dense=False)
+        mesher = runner.mesher(open_family(runner.spec, topology), dense=False)
         assert isinstance(mesher, GpuMesher)
         for frame in (noise[:200, :200], noise[:100, :100], noise[:300, :300]):
             for _ in range(3):
@@ -488,7 +489,7 @@ def test_device_lost_or_out_of_memory_at_any_call(gpu_machine, engine, topology,
 def test_ctrl_c_while_it_waits(runners, topology, noise, monkeypatch):
     """The frame is forgotten, the next one is right, and closing waits for the device."""
     machine, cpu, gpu = runners()
-    expected, mesher = run(cpu.mesher(topology), noise, MATRICES), gpu.mesher(topology)
+    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
     from tests.standins.fake_cuda import FakeEvent
 
     def interrupted(event):

@@ -12,6 +12,7 @@ pytest.importorskip("onnxruntime", reason="needs ONNX Runtime, which the stand-i
 
 from runtime.cuda.driver import Device
 from runtime.errors import FaceMeshError
+from runtime.families.table import open_family
 from runtime.inference.cpu_mesher import CpuMesher
 from runtime.inference.open_runner import open_runner
 from runtime.inference.trt.engine import Engine
@@ -117,7 +118,7 @@ def test_without_kernels_crop_and_decode_run_on_the_cpu(gpu_machine, engine, top
     gpu_machine(kernels=False)
     with open_runner(engine) as runner:
         with pytest.warns(RuntimeWarning, match="no CUDA kernels for this device: crop and decode run on the CPU"):
-            mesher = runner.mesher(topology)
+            mesher = runner.mesher(open_family(runner.spec, topology))
         assert isinstance(mesher, CpuMesher)
 
 
@@ -273,13 +274,13 @@ def test_tensors_that_the_runtime_cannot_feed(gpu_machine, live_model, tmp_path,
 def test_contexts_of_8_6_share_a_profile_where_the_engine_was_built_so(gpu_machine, live_model, tmp_path, topology):
     machine = gpu_machine("tensorrt-8.6")
     with open_runner(engine_for("tensorrt-8.6", tmp_path / "s.engine", live_model)) as runner:
-        runner.mesher(topology)
+        runner.mesher(open_family(runner.spec, topology))
     machine = gpu_machine("tensorrt-8.6")
     with (
         open_runner(engine_for("tensorrt-8.6", tmp_path / "a.engine", live_model, shares_profile=False)) as runner,
         pytest.raises(FaceMeshError, match=r"refuses to run 1 faces: Profile 0 has been chosen by another IExecutionContext\."),
     ):
-        runner.mesher(topology)
+        runner.mesher(open_family(runner.spec, topology))
     assert_released(machine)
 
 
@@ -337,7 +338,7 @@ def test_what_the_library_fails_at(gpu_machine, live_model, tmp_path, label, fai
 def test_out_of_memory_at_any_allocation(gpu_machine, engine, topology, call):
     def open_all():
         with open_runner(engine) as runner:
-            runner.mesher(topology)
+            runner.mesher(open_family(runner.spec, topology))
             runner.infer(1)
 
     machine = gpu_machine(integrated=False)
@@ -387,7 +388,7 @@ def test_a_runner_that_nobody_closes_goes_before_its_device(gpu_machine, engine,
     monkeypatch.setattr("runtime.inference.trt.runner.atexit.register", at_exit.append)
     machine = gpu_machine()
     runner = open_runner(engine)
-    runner.mesher(topology)
+    runner.mesher(open_family(runner.spec, topology))
     runner.infer(1)
     assert at_exit == [runner.close]
     at_exit.pop()()
@@ -398,7 +399,7 @@ def test_a_closed_runner_is_not_run_again(gpu_machine, engine, topology):
     """What was mapped is no memory any more."""
     machine = gpu_machine()
     with open_runner(engine) as runner:
-        mesher, image = runner.mesher(topology), np.zeros((60, 80, 3), np.uint8)
+        mesher, image = runner.mesher(open_family(runner.spec, topology)), np.zeros((60, 80, 3), np.uint8)
         runner.infer(1)
         mesher.submit(image, [np.eye(2, 3)])
     for use in (lambda: runner.input, lambda: runner.infer(1), lambda: mesher.submit(image, []), lambda: mesher.frame_buffer(60, 80)):
