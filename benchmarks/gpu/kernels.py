@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import Iterator, product
+from collections.abc import Callable, Iterator
+from itertools import product
 
 import numpy as np
 

@@ -147,9 +147,11 @@ def test_no_onnx_file(live_model, tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_other_family(write_model, tmp_path):
-    path = write_model(tmp_path / "m.onnx", family="coefficients")
-    with pytest.raises(FaceMeshError, match="coefficients cannot be run yet"):
+def test_unknown_family(write_model, tmp_path):
+    path = write_model(tmp_path / "m.onnx")
+    spec = ModelSpec.path_for(path)
+    spec.write_text(spec.read_text().replace('"position_map",', '"hologram",', 1))
+    with pytest.raises(FaceMeshError, match="field family must be one of position_map, is 'hologram'"):
         open_runner(path)
 
 

@@ -50,7 +50,7 @@ def test_what_is_no_spec_is_refused(tmp_path, content):
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        (("family",), "faces", "family must be one of position_map, coefficients"),
+        (("family",), "faces", "family must be one of position_map"),
         (("name",), 5, "name must be str"),
         (("input", "layout"), "HWC", "input.layout must be one of NCHW, NHWC"),
         (("input", "colour_order"), "GRB", "input.colour_order must be one of RGB, BGR"),

@@ -139,7 +139,7 @@ def test_engine_that_is_refused_is_not_touched(gpu_machine, engine, tmp_path):
         "for tensorrt-rtx 10.3.0, .*tensorrt-rtx is not installed here; pip install 'facemesh-edge.rtx": ({"library": "tensorrt-rtx"}, plan),
         r"live\.engine: its SHA-256 .* is not the .*--trust-engine": ({}, plan[:-1]),
         r"its SHA-256 .* build it again with .*--trust-engine \(trust_engine=True\) alone": ({}, plan + b"x"),
-        "models of the family coefficients cannot be run yet": ({"spec": {**fitting["spec"], "family": "coefficients"}}, plan),
+        "field family must be one of position_map, is 'hologram'": ({"spec": {**fitting["spec"], "family": "hologram"}}, plan),
         "field batch must be three numbers": ({"batch": [3, 2, 1]}, plan),
     }
     for message, (changes, content) in cases.items():
