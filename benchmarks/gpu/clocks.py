@@ -163,12 +163,12 @@ class StageClock(WithoutGraphs):
         self._cuda.download(host_pointer, device_pointer, nbytes, stream)
         self._mark("download", stream)
 
-    def _kernel(self, name: str, launch: Callable[..., None], *arguments: Any) -> None:
-        stream = self._streams[arguments[-1]]
+    def _kernel(self, name: str, launch: Callable[..., None], **arguments: Any) -> None:
+        stream = self._streams[arguments["stream"]]
         self._start(stream)
         if name == "decode":
             self._end_network(stream)
-        launch(*arguments)
+        launch(**arguments)
         self._mark(name, stream)
 
     def _start(self, stream: Stream) -> None:
