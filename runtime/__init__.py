@@ -1,6 +1,6 @@
 """The fast road: frames in, dense face meshes out. Importing it needs numpy and OpenCV only.
 
-The names below are the public API; each is loaded when first used, so that ``import runtime`` stays free of optional libraries.
+The names below are the public API. Each is loaded at its first use, so ``import runtime`` needs no optional library.
 """
 
 from __future__ import annotations

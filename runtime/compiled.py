@@ -10,7 +10,8 @@ except ImportError as error:  # a source folder hides a package that was install
     import runtime
 
     raise ImportError(
-        f"{runtime.__path__[0]}: the compiled module is not installed for this folder; run pip install -e '.[cpu]' beside it"
+        f"{runtime.__path__[0]}: the compiled module is not installed for this folder; "
+        "run pip install -e '.[cpu]' beside it"
     ) from None
 
 __all__ = ["native"]

@@ -2,7 +2,7 @@
 
 
 class FaceMeshError(Exception):
-    """Bad input or a missing part: the message is one line that says what, where and the remedy.
+    """Bad input or a missing part; the message is one line with place, problem and remedy.
 
     Command-line entry points print it after ``error:`` and exit with 1; a traceback is for bugs alone.
     """

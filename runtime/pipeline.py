@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.cuda.errors import CudaError
 from runtime.detection.interface import Detector
 from runtime.errors import FaceMeshError
 from runtime.families.family import Mesh
 from runtime.families.table import open_family
+from runtime.geometry.boxes import check_boxes
 from runtime.geometry.pose import PoseEstimator
 from runtime.inference.interface import Runner
 from runtime.types import Detections, FaceMesh, Frame, MeshTopology
@@ -24,12 +24,19 @@ ErrorHandler = Callable[[FaceMeshError], None]
 class FaceMeshPipeline:
     """Detect, crop, run the network and decode, all faces of a picture at once.
 
-    ``runner`` comes from `runtime.open_runner` and stays the caller's to close; ``detector`` may be left out where boxes are
-    given; ``topology`` None is the one that the model's spec names; ``dense`` False leaves the vertices out of the faces, which
-    are (0, 3) then. One pipeline serves one thread.
+    ``runner`` comes from `runtime.open_runner` and stays the caller's to close. ``detector`` may be left out if boxes
+    are given. ``topology`` None is the one that the model's spec names. ``dense`` False leaves the vertices out of the
+    faces; they are (0, 3) then. One pipeline serves one thread.
     """
 
-    def __init__(self, runner: Runner, detector: Detector | None = None, topology: MeshTopology | None = None, *, dense: bool = True) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        detector: Detector | None = None,
+        topology: MeshTopology | None = None,
+        *,
+        dense: bool = True,
+    ) -> None:
         self.family = open_family(runner.spec, topology)
         self._detector = detector
         self._mesher = runner.mesher(self.family, dense)
@@ -38,14 +45,17 @@ class FaceMeshPipeline:
         self._in_flight: deque[Sequence[float]] = deque()  # the scores of every frame that the mesher has
 
     def __call__(self, frame: Frame | NDArray[np.uint8]) -> list[FaceMesh]:
-        """The faces of a frame or (H, W, 3) uint8 BGR picture, best first, in its pixels."""
+        """Find the faces of a frame or (H, W, 3) uint8 BGR picture, best first, in its pixels."""
         self._need_detector()
         image = _picture(frame)
         return self._one(image, self._detector(image))
 
-    def from_boxes(self, image: Frame | NDArray[np.uint8], boxes_xyxy: ArrayLike, scores: ArrayLike | None = None) -> list[FaceMesh]:
-        """The faces inside known boxes: ``boxes_xyxy`` (N, 4) px, tight boxes of the 68 landmarks; ``scores`` (N,), 1 if left out.
+    def from_boxes(
+        self, image: Frame | NDArray[np.uint8], boxes_xyxy: ArrayLike, scores: ArrayLike | None = None
+    ) -> list[FaceMesh]:
+        """Return the faces inside known boxes.
 
+        ``boxes_xyxy`` (N, 4) px are tight boxes of the 68 landmarks, ``scores`` (N,) are 1 if left out.
         Raises `FaceMeshError` for a box that is not finite, is reversed, or lies outside the picture.
         """
         image = _picture(image)
@@ -57,11 +67,11 @@ class FaceMeshPipeline:
         boxes_of: Callable[[Frame], ArrayLike] | None = None,
         on_error: ErrorHandler | None = None,
     ) -> Iterator[tuple[Frame, list[FaceMesh]]]:
-        """Every frame with its faces, in order, while one frame is on the GPU and the next one is read and its faces are detected.
+        """Yield every frame with its faces, in order; while the GPU works on one, the next is read and detected.
 
-        So a frame comes out when the next one has gone in (on the CPU at once); for the least delay of a live picture call the
-        pipeline itself. ``boxes_of`` gives known boxes (N, 4) of a frame instead of detection. A frame that fails raises; with ``on_error``
-        it is handed the error and the next frame follows. Errors of the device always raise.
+        So a frame comes out when the next one has gone in (on the CPU at once). For the least delay of a live picture
+        call the pipeline itself. ``boxes_of`` gives known boxes (N, 4) of a frame instead of detection. A frame that
+        fails raises; with ``on_error`` it is handed the error and the next frame follows. Fatal errors always raise.
         """
         self._refuse_two_at_once()
         if boxes_of is None:
@@ -81,9 +91,9 @@ class FaceMeshPipeline:
             self._forget()
 
     def frame_buffer(self, height: int, width: int) -> NDArray[np.uint8] | None:
-        """An array (H, W, 3) for the pixels of the next frame, which saves a copy of them where a GPU runs the model; None elsewhere.
+        """Return an (H, W, 3) array for the next frame, so that a GPU's runner need not copy it; None on a CPU.
 
-        Two of them take turns: what is in one lasts until the buffer of the frame after the next is asked for.
+        Two of them take turns: one's pixels last until the buffer of the frame after the next is asked for.
         """
         return self._mesher.frame_buffer(height, width)
 
@@ -96,7 +106,7 @@ class FaceMeshPipeline:
             self._forget()
 
     def _finished(self, frame: Frame, on_error: ErrorHandler | None) -> Iterator[tuple[Frame, list[FaceMesh]]]:
-        """The frame submitted first, nothing where it failed."""
+        """Yield the frame submitted first, nothing if it failed."""
         faces = None
         with _reported(frame, on_error):
             faces = self._collect()
@@ -122,7 +132,10 @@ class FaceMeshPipeline:
 
     def _refuse_two_at_once(self) -> None:
         if self._in_flight:
-            raise FaceMeshError("a stream() of this pipeline is under way: finish or close it before the next call, or make another pipeline")
+            raise FaceMeshError(
+                "a stream() of this pipeline is under way: "
+                "finish or close it before the next call, or make another pipeline"
+            )
 
     def _forget(self) -> None:
         """Whatever ended a call, the next one starts afresh."""
@@ -132,44 +145,36 @@ class FaceMeshPipeline:
 
 @contextmanager
 def _reported(frame: Frame, on_error: ErrorHandler | None) -> Iterator[None]:
-    """What fails within is handed to ``on_error``, unless the device is at fault, with which no other frame would succeed."""
+    """Hand errors within to ``on_error``. Fatal ones are raised: no other frame would succeed."""
     try:
         yield
-    except CudaError:
-        raise
     except FaceMeshError as error:
-        if on_error is None:
+        if on_error is None or error.is_fatal:
             raise
         on_error(FaceMeshError(f"{frame.source}: {error}"))
 
 
 def _picture(frame: Frame | NDArray[np.uint8]) -> NDArray[np.uint8]:
     image = frame.image if isinstance(frame, Frame) else frame
-    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size):
+    if not (
+        isinstance(image, np.ndarray)
+        and image.dtype == np.uint8
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and image.size
+    ):
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise FaceMeshError(f"a picture must be a uint8 array (H, W, 3) in BGR order, is {found}: runtime.sources.photos.read_photo reads files so")
+        raise FaceMeshError(
+            f"a picture must be a uint8 array (H, W, 3) in BGR order, is {found}: "
+            "runtime.sources.photos.read_photo reads files so"
+        )
     return image
 
 
 def _given(image: NDArray[np.uint8], boxes_xyxy: ArrayLike, scores: ArrayLike | None = None) -> Detections:
-    """Known boxes as if they had been detected; raises `FaceMeshError` where they cannot be boxes of this picture."""
-    boxes = _checked_boxes(boxes_xyxy, image)
+    """Return known boxes as detections; raise `FaceMeshError` if they cannot be boxes of this picture."""
+    boxes = check_boxes(boxes_xyxy, image.shape[1::-1])
     confidences = np.ones(len(boxes)) if scores is None else np.asarray(scores, np.float64)
     if confidences.shape != (len(boxes),):
         raise FaceMeshError(f"scores must be ({len(boxes)},), one per box, are {confidences.shape}")
     return Detections(boxes, confidences)
-
-
-def _checked_boxes(boxes_xyxy: ArrayLike, image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    boxes = np.asarray(boxes_xyxy, np.float64)
-    boxes = boxes.reshape(-1, 4) if boxes.size == 0 else boxes
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise FaceMeshError(f"boxes_xyxy must be (N, 4), is {boxes.shape}")
-    height, width = image.shape[:2]
-    for x1, y1, x2, y2 in boxes:
-        where = f"box {x1:g},{y1:g},{x2:g},{y2:g}"
-        if not np.isfinite([x1, y1, x2, y2]).all() or x1 >= x2 or y1 >= y2:
-            raise FaceMeshError(f"{where}: not finite or reversed; give x1 < x2 and y1 < y2 in pixels of the picture")
-        if x1 >= width or y1 >= height or x2 <= -1 or y2 <= -1:
-            raise FaceMeshError(f"{where}: lies outside the picture of {width} x {height}; boxes are in pixels of the picture as it is shown")
-    return boxes

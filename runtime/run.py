@@ -28,8 +28,10 @@ from runtime.types import Frame
 
 EPILOG = """\
 A box is the tight box of the 68 landmarks, in pixels of the picture the way a person sees it (EXIF rotation applied).
-Output: results.jsonl (of this run alone) with one line per picture, NAME_overlay.jpg or one NAME_overlay.mp4, NAME_face0.obj and so on.
-Exit code: 0 all done, 1 something failed (each failure is named, the rest is done), 2 wrong usage, 130 stopped by Ctrl-C."""
+Output: results.jsonl (of this run alone) with one line per picture, NAME_overlay.jpg or one NAME_overlay.mp4,
+NAME_face0.obj and so on.
+Exit code: 0 all done, 1 something failed (each failure is named, the rest is done), 2 wrong usage, 130 stopped by
+Ctrl-C."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,27 +49,37 @@ def _run(args: argparse.Namespace) -> int:
     if args.threads:
         cv2.setNumThreads(args.threads)
     with FrameSource(args.source, on_error=tally.failed) as source, _open_runner(args) as runner:
-        detector: Detector = WholePicture(runner.spec.crop_scale) if args.detector == "none" else YuNetDetector(max_faces=args.max_faces)
+        detector: Detector = (
+            WholePicture(runner.spec.crop_scale) if args.detector == "none" else YuNetDetector(max_faces=args.max_faces)
+        )
         pipeline = FaceMeshPipeline(runner, detector, dense=args.save != ["json"])
         boxes_of = None if args.boxes is None else _given_boxes(args, source)
         detects = args.boxes is None and args.detector == "yunet"
         tally.note = ", detection included" * detects + ", GPU work overlapped" * pipeline.overlaps
         source.frame_buffer = pipeline.frame_buffer  # the sinks are done with a frame before the next one is asked for
         try:
-            with open_sinks(args.output, args.save, pipeline.family.topology, None if source.photos else source.fps) as sinks:
+            with open_sinks(
+                args.output, args.save, pipeline.family.topology, None if source.photos else source.fps
+            ) as sinks:
                 found = pipeline.stream(tally.outside(_with_bar(source)), boxes_of, tally.failed)
                 for frame, faces in tally.inside(found):
                     sinks.write(frame, faces)
                     tally.written(faces)
             if not source.photos and (done := tally.pictures + tally.failures) < (source.frame_count or 0):
-                print(f"note: {source.uri}: only {done} of the {source.frame_count} frames that the file promises could be read", file=sys.stderr)
+                print(
+                    f"note: {source.uri}: only {done} of the {source.frame_count} frames "
+                    "that the file promises could be read",
+                    file=sys.stderr,
+                )
         finally:
             tally.print_summary(args.output)
     return 1 if tally.failures else 0
 
 
 def _open_runner(args: argparse.Namespace) -> Runner:
-    return open_runner(args.engine, threads=args.threads, sync=args.sync, memory=args.memory, trust_engine=args.trust_engine)
+    return open_runner(
+        args.engine, threads=args.threads, sync=args.sync, memory=args.memory, trust_engine=args.trust_engine
+    )
 
 
 def _given_boxes(args: argparse.Namespace, source: FrameSource) -> Callable[[Frame], NDArray[np.float32]]:
@@ -76,7 +88,7 @@ def _given_boxes(args: argparse.Namespace, source: FrameSource) -> Callable[[Fra
 
 
 def _with_bar(source: FrameSource) -> Iterable[Frame]:
-    """``source`` with a progress bar, where there is something to wait for and tqdm is installed."""
+    """Add a progress bar to ``source`` if there is something to wait for and tqdm is installed."""
     if source.frame_count is None or len(source.photos) == 1:
         return source
     try:
@@ -88,13 +100,22 @@ def _with_bar(source: FrameSource) -> Iterable[Frame]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m runtime.run", description=__doc__.partition(": ")[2], epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m runtime.run",
+        description=__doc__.partition(": ")[2],
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--engine", metavar="MODEL", help="model.onnx or model.engine, with model.onnx.json or model.engine.json beside it; default: the shipped one"
+        "--engine",
+        metavar="MODEL",
+        help="model.onnx or model.engine, with its .json beside it; default: the shipped model",
     )
     parser.add_argument(
-        "--source", required=True, type=not_empty, metavar="PHOTO|FOLDER|VIDEO|camera:0", help="a folder's photos in the order of their names"
+        "--source",
+        required=True,
+        type=not_empty,
+        metavar="PHOTO|FOLDER|VIDEO|camera:0",
+        help="a folder's photos in the order of their names",
     )
     parser.add_argument(
         "--output",
@@ -104,26 +125,51 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for what is written, made if needed; default: out",
     )
     parser.add_argument(
-        "--save", type=_formats, default=["overlay", "json"], metavar="LIST", help=f"some of {','.join(FORMATS)}; default: overlay,json"
+        "--save",
+        type=_formats,
+        default=["overlay", "json"],
+        metavar="LIST",
+        help=f"some of {','.join(FORMATS)}; default: overlay,json",
     )
     parser.add_argument(
-        "--boxes", type=Path, metavar="FILE.csv", help="known faces instead of detection: lines path,x1,y1,x2,y2 under that header, all of them sound"
+        "--boxes",
+        type=Path,
+        metavar="FILE.csv",
+        help="known faces instead of detection: lines path,x1,y1,x2,y2 under that header, all of them sound",
     )
     parser.add_argument(
-        "--detector", choices=("yunet", "none"), default="yunet", help="none: every picture is already the square cut round one face, margin included"
-    )
-    parser.add_argument("--max-faces", type=positive_int, metavar="N", help="at most the N best faces of a picture, or its first N boxes")
-    parser.add_argument(
-        "--threads", type=positive_int, metavar="N", help="CPU threads; default: one for a model that runs in 5 ms, up to four for others"
-    )
-    parser.add_argument(
-        "--sync", choices=("spin", "block"), default="spin", help="wait for the GPU with the least delay, or leave the core to others (spin)"
+        "--detector",
+        choices=("yunet", "none"),
+        default="yunet",
+        help="none: every picture is already the square cut round one face, margin included",
     )
     parser.add_argument(
-        "--memory", choices=("copy", "mapped"), help="of frames and points on the GPU road (default: mapped where GPU and host share it)"
+        "--max-faces",
+        type=positive_int,
+        metavar="N",
+        help="at most the N best faces of a picture, or its first N boxes",
     )
     parser.add_argument(
-        "--trust-engine", action="store_true", help="load an engine without a fitting manifest, though the code in it will run; only what you built"
+        "--threads",
+        type=positive_int,
+        metavar="N",
+        help="CPU threads; default: one for a model that runs in 5 ms, up to four for others",
+    )
+    parser.add_argument(
+        "--sync",
+        choices=("spin", "block"),
+        default="spin",
+        help="wait for the GPU with the least delay, or leave the core to others (spin)",
+    )
+    parser.add_argument(
+        "--memory",
+        choices=("copy", "mapped"),
+        help="of frames and points on the GPU road (default: mapped where GPU and host share it)",
+    )
+    parser.add_argument(
+        "--trust-engine",
+        action="store_true",
+        help="load an engine without a fitting manifest, though the code in it will run; only what you built",
     )
     return parser
 
@@ -142,7 +188,9 @@ def _usage_problem(args: argparse.Namespace) -> str | None:
 def _formats(text: str) -> list[str]:
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     if unknown := [name for name in names if name not in FORMATS]:
-        raise argparse.ArgumentTypeError(f"unknown format {', '.join(map(repr, unknown))}; choose from {','.join(FORMATS)}")
+        raise argparse.ArgumentTypeError(
+            f"unknown format {', '.join(map(repr, unknown))}; choose from {','.join(FORMATS)}"
+        )
     return names
 
 

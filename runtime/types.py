@@ -1,4 +1,4 @@
-"""What flows down the fast road: frames in, detections between, face meshes out.
+"""Data of one frame: the frame, its detections, its face meshes.
 
 Pixel coordinates everywhere: x right, y down, an integer is a pixel centre; z towards the camera in the same unit.
 """
@@ -39,7 +39,7 @@ class Detections:
 class Pose:
     """Head rotation in degrees; all zero looks straight into the camera.
 
-    yaw > 0: the nose points to the image right; pitch > 0: it points up; roll > 0: the head is turned clockwise in the image.
+    yaw > 0: the nose points to the image right; pitch > 0: it points up; roll > 0: the head is turned clockwise.
     """
 
     yaw_deg: float

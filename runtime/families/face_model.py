@@ -1,4 +1,4 @@
-"""The linear face model (3DMM): a mean shape, a basis of shape and expression, and what the UV layout needs of it."""
+"""The linear face model (3DMM): a mean shape, bases of shape and expression, and UV coordinates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ KEYS = ("mean", "shape_basis", "exp_basis", "triangles", "uv", "keypoints68", "s
 
 @dataclass(frozen=True, eq=False)
 class FaceModel:
-    """V vertices moved by C coefficients, shape first, expression after. Model frame: x right, y up, z towards the camera."""
+    """V vertices moved by C coefficients, shape first, then expression.
+
+    Model frame: x right, y up, z towards the camera.
+    """
 
     mean: NDArray[np.float32]  # (V, 3) neutral face, model units
     basis: NDArray[np.float32]  # (3V, C) rows x0 y0 z0 x1 ..., model units per unit of coefficient
@@ -38,11 +41,13 @@ class FaceModel:
     def landmarks(self, coefficients: NDArray[np.floating]) -> NDArray[np.float32]:
         """(N, C) coefficients -> (N, 68, 3) model units, without making the whole faces."""
         basis = self.basis.reshape(len(self.mean), 3, -1)[self.keypoints68]
-        return self.mean[self.keypoints68] + np.einsum("kdc,nc->nkd", basis, coefficients.astype(np.float32), optimize=True)
+        return self.mean[self.keypoints68] + np.einsum(
+            "kdc,nc->nkd", basis, coefficients.astype(np.float32), optimize=True
+        )
 
 
 def load_face_model(path: str | os.PathLike[str]) -> FaceModel:
-    """Read an ``.npz`` with the keys `KEYS`; bases may be float16. Any number of columns will do: 40 + 10 or the full 199 + 29.
+    """Read an ``.npz`` with the keys `KEYS`; bases may be float16 and have any number of columns (40 + 10, 199 + 29).
 
     The arrays are read-only. Raises `FaceMeshError` that names the file and the array at fault.
     """

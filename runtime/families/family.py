@@ -69,4 +69,4 @@ class Family(Protocol):
         """Return the decoder on the CPU; ``dense`` False leaves the vertices out."""
 
     def gpu_decoder(self, cuda: Cuda, half: bool, dense: bool = True) -> GpuDecoder | None:
-        """Return a decoder on the device, None where this family has no kernel; ``half``: the output is float16."""
+        """Return a decoder on the device, None if this family has no kernel; ``half``: the output is float16."""

@@ -63,7 +63,11 @@ class PositionMapFamily:
 
     def decoder(self, dense: bool = True) -> Decoder:
         """Return the native decoder; ``dense`` False decodes no other vertices than the landmarks and returns none."""
-        return Decoder(self.topology, self._spec) if dense else _LandmarkDecoder(landmarks_alone(self.topology), self._spec)
+        return (
+            Decoder(self.topology, self._spec)
+            if dense
+            else _LandmarkDecoder(landmarks_alone(self.topology), self._spec)
+        )
 
     def gpu_decoder(self, cuda: Cuda, half: bool, dense: bool = True) -> PositionMapGpuDecoder | None:
         """Return a decoder over the kernels of ``cuda``, None without kernels; ``half``: the maps are float16."""

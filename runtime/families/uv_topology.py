@@ -1,4 +1,4 @@
-"""``UVTopology``: which pixels of the UV position map are face, landmarks and triangles. Loaded once, checked, read-only."""
+"""``UVTopology``: the pixels of a UV position map that are face, landmarks and triangles."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ PRNET_RESOLUTION = 256  # PRNet's files do not say it
 
 @dataclass(frozen=True, eq=False)
 class UVTopology:
-    """The layout of one position map. Raises `ValueError` naming the array that does not fit; the arrays become read-only copies."""
+    """The layout of one position map, in read-only copies. Raises `ValueError` for an array that does not fit."""
 
     resolution: int  # side of the grid that the indices count in
     face_indices: NDArray[np.int32]  # (V,) pixels of the flattened grid that are vertices, ascending
-    landmark_indices: NDArray[np.int32]  # (68,) pixels of the flattened grid, iBUG 300-W order, all of them among face_indices
-    triangles: NDArray[np.int32]  # (T, 3) into the V vertices; front faces have cross(v1 - v0, v2 - v0).z > 0 (x right, y down, z to the camera)
+    landmark_indices: NDArray[
+        np.int32
+    ]  # (68,) pixels of the flattened grid, iBUG 300-W order, all of them among face_indices
+    triangles: NDArray[
+        np.int32
+    ]  # (T, 3) into the V vertices; front faces have cross(v1 - v0, v2 - v0).z > 0 (x right, y down, z to the camera)
     canonical_vertices: NDArray[np.float32]  # (V, 3) mean shape; x right, y down, z to the camera
 
     def __post_init__(self) -> None:
@@ -37,7 +41,9 @@ class UVTopology:
         face = self._set("face_indices", _indices(self.face_indices, "face_indices", (-1,), pixels))
         if not (len(face) > 0 and np.all(np.diff(face) > 0)):
             raise ValueError("face_indices must ascend, one entry per pixel")
-        landmarks = self._set("landmark_indices", _indices(self.landmark_indices, "landmark_indices", (LANDMARK_COUNT,), pixels))
+        landmarks = self._set(
+            "landmark_indices", _indices(self.landmark_indices, "landmark_indices", (LANDMARK_COUNT,), pixels)
+        )
         if outside := sorted(set(landmarks.tolist()) - set(face.tolist())):
             raise ValueError(f"landmark_indices names pixels that are not face: {', '.join(map(str, outside[:5]))}")
         self._set("triangles", _indices(self.triangles, "triangles", (-1, 3), len(face)))
@@ -51,7 +57,7 @@ class UVTopology:
         return np.searchsorted(self.face_indices, self.landmark_indices).astype(np.int32)
 
     def border_distance(self) -> NDArray[np.float32]:
-        """Return (V,) distances to the border of the face region, px of the grid; the grid's own edge is a border too."""
+        """Return (V,) distances to the border of the face region (the grid's own edge is one too), px of the grid."""
         mask = np.zeros(self.resolution**2, np.uint8)
         mask[self.face_indices] = 1
         # One ring of background around the grid, so that a face pixel at its edge counts as border.
@@ -80,7 +86,7 @@ class UVTopology:
 def load_topology(path: str | os.PathLike[str] | None = None) -> UVTopology:
     """The topology in ``path``: an ``.npz`` whose keys are the fields, or a PRNet ``uv-data`` folder.
 
-    ``None`` or the bare name of a shipped asset loads that asset. The result is kept, a second call with the same path is free.
+    ``None`` or the bare name of a shipped asset loads that asset. The result is kept for the next call.
     Raises `FaceMeshError` where a file is missing, damaged or inconsistent.
     """
     name = "uv_topology.npz" if path is None else os.fspath(path)
@@ -102,7 +108,9 @@ def _read_npz(path: Path) -> dict:
     try:
         with np.load(path, allow_pickle=False) as archive:
             if missing := [name for name in names if name not in archive]:
-                raise FaceMeshError(f"{path}: no UV topology, lacks {', '.join(missing)}; give another .npz or a PRNet uv-data folder")
+                raise FaceMeshError(
+                    f"{path}: no UV topology, lacks {', '.join(missing)}; give another .npz or a PRNet uv-data folder"
+                )
             arrays = {name: archive[name] for name in names}
     except FileNotFoundError:
         raise FaceMeshError(f"{path}: no UV topology there; give an .npz file or a PRNet uv-data folder") from None
@@ -114,10 +122,12 @@ def _read_npz(path: Path) -> dict:
 
 
 def _read_prnet_folder(folder: Path) -> dict:
-    """The files of PRNet's ``Data/uv-data`` (github.com/YadiraF/PRNet): indices as float text, landmarks as two rows x and y."""
+    """Read PRNet's ``Data/uv-data`` (github.com/YadiraF/PRNet): indices as float text, landmarks as two rows x, y."""
     names = ("face_ind.txt", "uv_kpt_ind.txt", "triangles.txt", "canonical_vertices.npy")
     if missing := [name for name in names if not (folder / name).is_file()]:
-        raise FaceMeshError(f"{folder}: not a PRNet uv-data folder, lacks {', '.join(missing)}; copy PRNet's Data/uv-data there")
+        raise FaceMeshError(
+            f"{folder}: not a PRNet uv-data folder, lacks {', '.join(missing)}; copy PRNet's Data/uv-data there"
+        )
     face_indices, landmarks_xy, triangles = (_read_text(folder / name) for name in names[:3])
     try:
         canonical_vertices = np.load(folder / names[3], allow_pickle=False)

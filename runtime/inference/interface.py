@@ -19,7 +19,7 @@ from runtime.models.spec import ModelSpec
 
 @dataclass(frozen=True)
 class RunnerOptions:
-    """Options of `runtime.open_runner`; a backend ignores those of the others."""
+    """Options of `runtime.open_runner`; a backend ignores the options of others."""
 
     max_batch: int = 8  # faces of one run
     threads: int | None = None  # CPU; None: the backend chooses
@@ -33,7 +33,7 @@ class RunnerOptions:
 
 
 class Mesher(Protocol):
-    """Crop, network and decode of one frame after the other. It belongs to its runner, which closes it."""
+    """Crop, network and decode of one frame after the other. It belongs to its runner and closes with it."""
 
     depth: int  # frames that may be in flight: submitted and not yet collected
 
@@ -53,7 +53,7 @@ class Mesher(Protocol):
         ...
 
     def frame_buffer(self, height: int, width: int) -> NDArray[np.uint8] | None:
-        """Return the (H, W, 3) array of the next `submit`, which spares it a copy; None: nothing would be gained.
+        """Return an (H, W, 3) array for the next `submit`, so that it need not copy; None: nothing would be gained.
 
         It is valid until that frame is collected.
         """

@@ -17,7 +17,7 @@ from runtime.inference.interface import RunnerOptions
 from runtime.models.spec import ModelSpec, load_spec
 
 MOST_THREADS = 4
-# Runs shorter than this stay on one core: waking and waiting for another one, operator by operator, costs what it gains.
+# Runs shorter than this stay on one core: waking another one, operator by operator, costs what it gains.
 SHORT_RUN_S = 0.005
 
 
@@ -27,10 +27,10 @@ def open_model(path: Path, options: RunnerOptions) -> OnnxRunner:
 
 
 class OnnxRunner:
-    """`runtime.inference.interface.Runner` over ONNX Runtime. Input and output stay in two arrays of its own; nothing is copied."""
+    """`runtime.inference.interface.Runner` over ONNX Runtime; input and output are two arrays, never copied."""
 
     def __init__(self, path: Path, spec: ModelSpec, max_batch: int = 8, threads: int | None = None) -> None:
-        """Load the model at ``path`` and run it once. Raises `FaceMeshError` when it cannot be loaded or does not fit ``spec``."""
+        """Load a model and run it once. Raises `FaceMeshError` if it cannot be loaded or does not fit ``spec``."""
         self.spec = spec
         self._session = open_session(path, min(threads or 1, usable_cores()))
         self._fixed_batch = self._check_interface(path)
@@ -41,7 +41,9 @@ class OnnxRunner:
         try:
             self.infer(1)
         except Exception as error:
-            raise FaceMeshError(f"{path}: the model does not run ({_first_line(error)}); export the model again") from error
+            raise FaceMeshError(
+                f"{path}: the model does not run ({_first_line(error)}); export the model again"
+            ) from error
         if threads is None and self._run_time() > SHORT_RUN_S:
             self._bindings.clear()
             self._session = open_session(path, min(MOST_THREADS, usable_cores()))
@@ -79,12 +81,16 @@ class OnnxRunner:
 
     def _bind(self, batch: int) -> onnxruntime.IOBinding:
         spec, binding = self.spec, self._session.io_binding()
-        binding.bind_input(spec.input.name, "cpu", 0, np.float32, (batch, *self.input.shape[1:]), self.input.ctypes.data)
-        binding.bind_output(spec.output.name, "cpu", 0, np.float32, (batch, *self._output.shape[1:]), self._output.ctypes.data)
+        binding.bind_input(
+            spec.input.name, "cpu", 0, np.float32, (batch, *self.input.shape[1:]), self.input.ctypes.data
+        )
+        binding.bind_output(
+            spec.output.name, "cpu", 0, np.float32, (batch, *self._output.shape[1:]), self._output.ctypes.data
+        )
         return binding
 
     def _check_interface(self, path: Path) -> int | None:
-        """The model's one input and its output must be those of the spec; returns its batch size, None where it is free."""
+        """Check input and output against the spec; return the batch size, None if it is free."""
         spec, inputs, outputs = self.spec, self._session.get_inputs(), self._session.get_outputs()
         if not (len(inputs) == 1 and _fits(inputs[0], spec.input.name, spec.input.shape)):
             raise _misfit(path, "input", spec.input.name, spec.input.shape, inputs)
@@ -95,11 +101,12 @@ class OnnxRunner:
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """How this project runs networks on ``threads`` cores."""
+    """Return this project's options for ``threads`` cores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what goes wrong arrives as an exception
-    # A thread that spins takes the core from crop, decode and detection, and waits a whole time slice for a partner that is not scheduled.
+    # A spinning thread takes the core from crop, decode and detection, and waits a whole time slice for a partner
+    # that is not scheduled.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -114,7 +121,9 @@ def open_session(model: Path | bytes, threads: int) -> onnxruntime.InferenceSess
         return onnxruntime.InferenceSession(content, session_options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
         name = "the model" if isinstance(model, bytes) else model
-        raise FaceMeshError(f"{name}: ONNX Runtime cannot load it ({_first_line(error)}); export the model again") from error
+        raise FaceMeshError(
+            f"{name}: ONNX Runtime cannot load it ({_first_line(error)}); export the model again"
+        ) from error
 
 
 def _fits(tensor: onnxruntime.NodeArg, name: str, sides: tuple[int, ...]) -> bool:
@@ -127,10 +136,13 @@ def _fits(tensor: onnxruntime.NodeArg, name: str, sides: tuple[int, ...]) -> boo
     )
 
 
-def _misfit(path: Path, kind: str, name: str, sides: tuple[int, ...], found: list[onnxruntime.NodeArg]) -> FaceMeshError:
+def _misfit(
+    path: Path, kind: str, name: str, sides: tuple[int, ...], found: list[onnxruntime.NodeArg]
+) -> FaceMeshError:
     have = ", ".join(f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in found)
     return FaceMeshError(
-        f"{path}: its spec wants the {kind} {name} tensor(float) ['N', {', '.join(map(str, sides))}], the model has {have}; export it again"
+        f"{path}: its spec wants the {kind} {name} tensor(float) ['N', {', '.join(map(str, sides))}], "
+        f"the model has {have}; export it again"
     )
 
 

@@ -1,7 +1,7 @@
-"""``EngineManifest``: what an engine file holds and where it runs, kept as JSON beside it.
+"""``EngineManifest``: content and requirements of an engine file, kept as JSON beside it.
 
-Deserialising an engine runs code and a foreign one may crash the process, so the manifest is what is read first: the hash says
-that the engine is the one it describes, the rest whether this machine can run it.
+Deserialising an engine runs code, and a foreign one may crash the process. So the manifest is read first: its hash ties
+it to the engine, the rest says if this machine can run it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from runtime.storage.whole_files import file_sha256
 
 LIBRARIES = ("tensorrt", "tensorrt-rtx")
 EXTRA_OF = dict(zip(LIBRARIES, ("trt", "rtx"), strict=True))  # of this distribution
-# Version-compatible engines go forward, across these major versions alone (TensorRT 11.4.1, support matrix, engine portability).
+# Version-compatible engines go forward, across these major versions alone
+# (TensorRT 11.4.1, support matrix, engine portability).
 NEXT_MAJOR = {8: 10, 10: 11}
 
 
 @dataclass(frozen=True)
 class EngineManifest:
-    """Contract between an engine file and the runtime. Where a version or a compute capability ends in ``+``, newer ones do too."""
+    """Contract between an engine file and the runtime; ``+`` after a version or capability includes newer ones."""
 
     spec: ModelSpec  # of the ONNX file that the engine was built from: its SHA-256 and the precision are here
     engine_sha256: str
@@ -55,24 +56,28 @@ class EngineManifest:
         ``sha256`` is the hash of what was read from the file, for who goes on with just that.
         """
         if not Path(engine).is_file():
-            raise FaceMeshError(f"{engine}: no engine file there; 'python -m export engine' makes one from an ONNX file")
+            raise FaceMeshError(
+                f"{engine}: no engine file there; 'python -m export engine' makes one from an ONNX file"
+            )
         manifest = cls.load(cls.path_for(engine))
         if (found := sha256 or file_sha256(engine)) != manifest.engine_sha256:
             raise FaceMeshError(
-                f"{engine}: its SHA-256 {found[:12]}… is not the {manifest.engine_sha256[:12]}… of {cls.path_for(engine).name}; "
+                f"{engine}: its SHA-256 {found[:12]}… is not the {manifest.engine_sha256[:12]}… "
+                f"of {cls.path_for(engine).name}; "
                 f"it is damaged or another engine, build it again with '{manifest.command}'"
             )
         return manifest
 
     @property
     def version_compatible(self) -> bool:
-        """Whether newer versions of the library run it too; such an engine brings host code along."""
+        """True if newer versions of the library run it too; such an engine brings host code along."""
         return self.version.endswith("+")
 
     def why_not(self, version: str | None, device: Device | None) -> str | None:
-        """One line on what keeps a machine with this version of the library (None: not installed) and this device from running it.
+        """Return one line on the obstacle to running this engine on a machine, None if there is none.
 
-        None where nothing does. Says what was built where, what the machine has and, if it has a device, what to do there.
+        ``version`` is the library's on that machine, None if it is not installed. The line tells the engine's origin,
+        the machine's equipment and, if it has a device, the remedy.
         """
         reasons = []
         if version is None:
@@ -87,7 +92,11 @@ class EngineManifest:
             return None
         wanted = f"{self.library} {self.version}, compute capability {', '.join(self.compute_capabilities)}"
         built = f"on {self.device}" if self.device else "without a device"
-        remedy = f"; build it here with '{self.command}'" if version else f"; pip install 'facemesh-edge[{EXTRA_OF[self.library]}]'"
+        remedy = (
+            f"; build it here with '{self.command}'"
+            if version
+            else f"; pip install 'facemesh-edge[{EXTRA_OF[self.library]}]'"
+        )
         return f"built {built} for {wanted}; {' and '.join(reasons)}{remedy if device else ''}"
 
     def _takes_version(self, version: str) -> bool:
@@ -108,7 +117,7 @@ class EngineManifest:
 
 
 def _reaches(found: str, wanted: str) -> bool:
-    """Whether a dotted version is the wanted one, or with ``+`` that or a newer one."""
+    """Return True if a dotted version is the wanted one; with ``+`` a newer one will do."""
     if not wanted.endswith("+"):
         return found == wanted
     return _numbers(found) >= _numbers(wanted[:-1])

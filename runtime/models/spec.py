@@ -81,7 +81,8 @@ def load_spec(path: Path) -> ModelSpec:
     spec = ModelSpec.load(ModelSpec.path_for(path))
     if (found := file_sha256(path)) != spec.onnx_sha256:
         raise FaceMeshError(
-            f"{path}: its SHA-256 {found[:12]}… is not the {spec.onnx_sha256[:12]}… of {ModelSpec.path_for(path).name}; "
+            f"{path}: its SHA-256 {found[:12]}… is not the {spec.onnx_sha256[:12]}… "
+            f"of {ModelSpec.path_for(path).name}; "
             "one of the two files is another version or damaged, export the model again"
         )
     return spec

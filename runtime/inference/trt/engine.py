@@ -1,6 +1,6 @@
-"""A loaded engine and the contexts that run it, by tensor name: one API in TensorRT 8.6, 10 and 11, its lean runtime and TensorRT-RTX.
+"""A loaded engine and its contexts: one API for TensorRT 8.6, 10 and 11, its lean runtime and TensorRT-RTX.
 
-The library's own objects are held in attributes alone, never in local variables, which a traceback would keep alive beyond the device.
+The library's own objects are held in attributes alone. A traceback would keep local variables alive beyond the device.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from runtime.inference.trt.messages import Messages, logger_for
 
 
 class Engine:
-    """An engine with the one input and the one output that its spec says. Needs a current CUDA context, and goes before that does."""
+    """An engine with the input and output of its spec. It needs a current CUDA context and closes before it."""
 
     def __init__(self, file: EngineFile) -> None:
-        """Load it. Raises `FaceMeshError` with what the library says where it cannot be loaded or is another network than the spec says."""
-        self.path, self.spec = file.path, file.spec
-        self._library, self._messages = file.library, Messages()
+        """Load the file. Raises `FaceMeshError` if the library refuses it or if it is not the network of the spec."""
+        self.path = file.path
+        self.spec = file.spec
+        self._library = file.library
+        self._messages = Messages()
         self._logger = logger_for(file.library, self._messages)
         self._contexts: list[Context] = []
         self._runtime: Any = None
@@ -40,9 +42,11 @@ class Engine:
             warnings.warn(f"{self.path}: {text}", RuntimeWarning, stacklevel=2)
 
     def context(self, batch: int, input_pointer: int, output_pointer: int, stream: Stream) -> Context:
-        """What runs ``batch`` inputs at these device addresses. Raises `FaceMeshError`."""
+        """Make a context for ``batch`` inputs at these device addresses. Raises `FaceMeshError`."""
         self._messages.forget()
-        self._contexts.append(Context(self, self._engine.create_execution_context() if self._rtx is None else self._rtx.create()))
+        self._contexts.append(
+            Context(self, self._engine.create_execution_context() if self._rtx is None else self._rtx.create())
+        )
         try:
             self._contexts[-1].prepare(batch, input_pointer, output_pointer, stream)
         except BaseException:
@@ -53,19 +57,19 @@ class Engine:
         return self._contexts[-1]
 
     def padded(self, n: int, most: int) -> int:
-        """The size of batch to run ``n`` faces in: a power of two up to ``most``, so that few sizes come about, and what the engine takes."""
+        """Return the batch size for ``n`` faces: a power of two up to ``most``, within the engine's limits."""
         smallest, largest = self.batches
         return max(smallest, min(1 << (n - 1).bit_length(), most, largest))
 
     def failure(self, what: str) -> FaceMeshError:
-        """The error of a step that failed, with the reasons that the library gave."""
+        """Return the error of a failed step with the library's reasons."""
         return self._messages.failure(f"{self.path}: {self._library.__name__} {self._library.__version__} {what}")
 
     def run_failure(self) -> CudaError:
         return CudaError("execute_async_v3", "", f"{self.path}: {self._messages.reasons()}")
 
     def close(self) -> None:
-        """Free it and its contexts, which must not be at work."""
+        """Free the engine and its contexts; none may be at work."""
         for made in self._contexts:
             made.close()
         self._rtx = self._engine = self._runtime = None
@@ -104,7 +108,7 @@ class Engine:
         self.dynamic, self.batches = self._batches()  # whether the batch is free; the smallest and the largest
 
     def _check_tensors(self) -> None:
-        """Raises where input and output are not those of the spec."""
+        """Raise `FaceMeshError` unless input and output are the spec's."""
         trt = self._library
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         wanted = {
@@ -119,9 +123,15 @@ class Engine:
             for name, (mode, shape) in wanted.items()
         )
         if not fits:
-            found = ", ".join(f"{name} {self._engine.get_tensor_dtype(name).name} {list(self._engine.get_tensor_shape(name))}" for name in names)
+            found = ", ".join(
+                f"{name} {self._engine.get_tensor_dtype(name).name} {list(self._engine.get_tensor_shape(name))}"
+                for name in names
+            )
             need = ", ".join(f"{name} {[-1, *shape]}" for name, (_, shape) in wanted.items())
-            raise FaceMeshError(f"{self.path}: its spec wants {need}, FLOAT or HALF in plain order, the engine has {found}; build it again")
+            raise FaceMeshError(
+                f"{self.path}: its spec wants {need}, FLOAT or HALF in plain order, "
+                f"the engine has {found}; build it again"
+            )
 
     def _dtype(self, name: str) -> np.dtype:
         trt = self._library
@@ -139,7 +149,8 @@ class Context:
     """One size of batch at fixed addresses."""
 
     def __init__(self, owner: Engine, context: Any) -> None:
-        self._owner, self._context = owner, context
+        self._owner = owner
+        self._context = context
 
     def prepare(self, batch: int, input_pointer: int, output_pointer: int, stream: Stream) -> None:
         """Set sizes and addresses, once, and run once, because a library does a part of its work at the first run."""
@@ -162,8 +173,13 @@ class Context:
         stream.synchronize()
 
     def _takes_profile(self, stream: Stream) -> bool:
-        """No where another context has it: 8.6 lets contexts share it only in engines that were built so."""
-        return self._context.active_optimization_profile == 0 or self._context.set_optimization_profile_async(0, stream.handle)
+        """Return False if another context holds the profile.
+
+        TensorRT 8.6 shares profiles only if the engine was built with PROFILE_SHARING_0806.
+        """
+        return self._context.active_optimization_profile == 0 or self._context.set_optimization_profile_async(
+            0, stream.handle
+        )
 
     def enqueue(self, stream: Stream) -> None:
         """Queue one run of the network. Raises `CudaError`."""

@@ -1,4 +1,4 @@
-"""An engine file, judged by its manifest before anything else of it is touched: loading an engine runs code that is in it."""
+"""Read an engine file. Its manifest is judged first, because loading an engine runs code that is in it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from runtime.inference.trt.libraries import choose, installed
 from runtime.models.manifest import EngineManifest
 from runtime.models.spec import ModelSpec
 
-NEEDS_TRUST = "loading an engine runs code that is in it: one without a fitting manifest is taken with --trust-engine (trust_engine=True) alone"
+NEEDS_TRUST = (
+    "loading an engine runs code that is in it: "
+    "one without a fitting manifest is taken with --trust-engine (trust_engine=True) alone"
+)
 
 
 @dataclass(frozen=True)
 class EngineFile:
-    """What `runtime.inference.trt.engine.Engine` loads."""
+    """The input of `runtime.inference.trt.engine.Engine`."""
 
     path: Path
     data: bytes  # of the file
@@ -29,16 +32,18 @@ class EngineFile:
 
 
 def read_engine(path: Path, trust: bool = False) -> EngineFile:
-    """The engine at ``path``, once its manifest says that it is what was built and that this machine runs it.
+    """Read an engine after its manifest: the hash must fit, and this machine must be able to run it.
 
-    ``trust`` takes an engine without a manifest that fits. Its spec then is that of a manifest of an earlier build beside it or of the ONNX
-    file of the same name (model.engine: model.onnx.json), and its library TensorRT where that is installed, TensorRT-RTX elsewhere.
-    Raises `FaceMeshError`.
+    ``trust`` takes an engine without a fitting manifest. The spec then comes from a manifest of an earlier build, or
+    from the ONNX file of the same name (model.engine: model.onnx.json). The library is TensorRT if it is installed,
+    else TensorRT-RTX. Raises `FaceMeshError`.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise FaceMeshError(f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions") from error
+        raise FaceMeshError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
+        ) from error
     try:
         manifest = EngineManifest.load_for(path, hashlib.sha256(data).hexdigest())
     except FaceMeshError as error:
@@ -55,7 +60,9 @@ def _trusted(path: Path, data: bytes) -> EngineFile:
     spec = _trusted_spec(path)
     libraries = [*installed("tensorrt"), *installed("tensorrt-rtx")]
     if not libraries:
-        raise FaceMeshError(f"{path}: neither TensorRT nor TensorRT-RTX is installed here; pip install 'facemesh-edge[trt]'")
+        raise FaceMeshError(
+            f"{path}: neither TensorRT nor TensorRT-RTX is installed here; pip install 'facemesh-edge[trt]'"
+        )
     return EngineFile(path, data, spec, libraries[0], host_code=True)
 
 
@@ -66,4 +73,7 @@ def _trusted_spec(path: Path) -> ModelSpec:
     except FaceMeshError:
         if onnx_spec.is_file():
             return ModelSpec.load(onnx_spec)
-    raise FaceMeshError(f"{path}: nothing says what this engine takes; put the spec of the ONNX file that it is from beside it, as {onnx_spec.name}")
+    raise FaceMeshError(
+        f"{path}: nothing says what this engine takes; "
+        f"put the spec of the ONNX file that it is from beside it, as {onnx_spec.name}"
+    )

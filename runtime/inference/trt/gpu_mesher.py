@@ -41,7 +41,7 @@ class GpuMesher:
         blocking: bool = False,
         mapped: bool = False,
     ) -> None:
-        """Allocate for ``max_batch`` faces. ``blocking``: sleep while waiting; ``mapped``: share memory with the host."""
+        """Allocate for ``max_batch`` faces; ``blocking`` waits asleep, ``mapped`` shares memory with the host."""
         shared = _SharedBuffers(engine, cuda, decoder, max_batch, blocking, mapped)
         self._slots: tuple[_FrameSlot, ...] = _FrameSlot(shared), _FrameSlot(shared)
         self._max_batch = max_batch
@@ -99,7 +99,11 @@ class _SharedBuffers:
 
     def stop_capturing(self, error: CudaError) -> None:
         self.capturing = False
-        warnings.warn(f"no CUDA graph can be made ({error}); every step is launched by itself, which takes longer", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"no CUDA graph can be made ({error}); every step is launched by itself, which takes longer",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 class _FrameSlot:
@@ -123,7 +127,7 @@ class _FrameSlot:
         self._graphs: dict[int, Graph] = {}
 
     def load(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
-        """Bring to the frame's memory what the crops touch, unless the picture lies there already."""
+        """Copy the parts under the crops to the frame's memory, unless the picture lies there already."""
         check_image(image)
         height, width = image.shape[:2]
         pixels = self.frame(height, width)
@@ -149,7 +153,7 @@ class _FrameSlot:
         self._network.mark()
 
     def finish(self, n: int) -> list[Mesh]:
-        """Wait for the first ``n`` faces of what was started."""
+        """Wait, and return the first ``n`` faces of the work started."""
         self._network.wait()
         count = self._shared.decoder.vertex_count
         return [(points[:count].copy(), points[count:].copy()) for points in self._points[:n]]
@@ -206,7 +210,7 @@ class _FrameSlot:
         return self._graphs.get(batch)
 
     def _resize(self, height: int, width: int) -> None:
-        """Graphs hold sizes and addresses, so they go; the memory stays for smaller frames, because locking pages anew for every photo is slow."""
+        """Drop the graphs: they hold sizes and addresses. Keep the memory for smaller frames: locking pages is slow."""
         self._network.stream.synchronize()  # a frame that nobody collected may be at work
         self._drop_graphs()
         self._pixels = self._pixels[:0, :0]
@@ -226,7 +230,7 @@ class _FrameSlot:
 
 
 def crop_region(matrix: NDArray[np.float64], size: int, height: int, width: int) -> tuple[slice, slice]:
-    """Return rows and columns of a (height, width) frame that hold every pixel which a crop of ``size`` px touches, a pixel to spare.
+    """Return the rows and columns of a (height, width) frame under a crop of ``size`` px, with a pixel to spare.
 
     ``matrix`` is (2, 3), frame px -> crop px. Raises `ValueError` for one that is singular or not finite.
     """
@@ -240,7 +244,7 @@ def crop_region(matrix: NDArray[np.float64], size: int, height: int, width: int)
 
 
 def _span(ends: list[float], length: int) -> slice:
-    """Bilinear sampling reaches one pixel beyond its last position; the other pixel at either end is for rounding."""
+    """Return the pixels between two ends, one more for bilinear sampling and one for rounding."""
     first, last = max(0.0, min(ends) - 1), min(length - 1.0, max(ends) + 2)
     return slice(math.floor(first), math.ceil(last) + 1) if first <= last else slice(0)
 

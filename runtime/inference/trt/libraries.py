@@ -1,4 +1,4 @@
-"""Which of the inference libraries that are installed here runs an engine."""
+"""Choose the installed inference library for an engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ MODULES = {
 
 
 def installed(library: str) -> list[ModuleType]:
-    """The modules here that run engines of ``library``, one of `runtime.models.manifest.LIBRARIES`; what does not load is as good as not there."""
+    """Return the installed modules for ``library``, one of `runtime.models.manifest.LIBRARIES`.
+
+    A module that is installed but does not load counts as missing.
+    """
     found = []
     for name in MODULES[library]:
         try:
@@ -27,8 +30,15 @@ def installed(library: str) -> list[ModuleType]:
 
 
 def choose(manifest: EngineManifest, device: Device | None) -> tuple[ModuleType | None, str | None]:
-    """The module that runs this engine on this device and None, or None or the module that comes nearest and the reason why it does not."""
-    modules = [module for module in installed(manifest.library) if module.__name__ != "tensorrt_lean" or manifest.version_compatible]
+    """Choose the module that runs an engine on a device.
+
+    Returns (module, None), or (None or the nearest module, the reason why it does not run the engine).
+    """
+    modules = [
+        module
+        for module in installed(manifest.library)
+        if module.__name__ != "tensorrt_lean" or manifest.version_compatible
+    ]
     reasons = {module: manifest.why_not(str(module.__version__), device) for module in modules}
     if fitting := [module for module, reason in reasons.items() if reason is None]:
         return fitting[0], None

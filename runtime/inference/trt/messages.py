@@ -1,4 +1,4 @@
-"""What TensorRT and TensorRT-RTX say through their loggers, which have one API: kept until it is known whether it matters."""
+"""Messages of TensorRT's and TensorRT-RTX's loggers, kept until a step fails or the engine is open."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runtime.errors import FaceMeshError
 
 
 class Messages:
-    """What the library's logger says: errors for when a step fails, warnings for the end. Called from several threads."""
+    """Errors and warnings of a library's logger. Several threads may add to them."""
 
     def __init__(self) -> None:
         self._errors: dict[str, None] = {}  # in order, each once
@@ -24,15 +24,15 @@ class Messages:
             self._warnings[text] = None
 
     def forget(self) -> None:
-        """What was said before a step that has worked is no error of the next one."""
+        """Drop the errors: a step that worked has none for the next one."""
         self._errors.clear()
 
     def reasons(self) -> str:
-        """The errors since `forget`, in one line."""
+        """Return the errors since `forget` in one line."""
         return "; ".join(self._errors) or "the library gives no reason"
 
     def failure(self, what: str) -> FaceMeshError:
-        """The error of a step that failed, with all that the library said of it."""
+        """Return the error of a failed step with the library's reasons."""
         return FaceMeshError(f"{what}: {self.reasons()}")
 
     def warnings(self) -> list[str]:
@@ -43,10 +43,10 @@ _LOGGERS: dict[ModuleType, Any] = {}
 
 
 def logger_for(trt: ModuleType, messages: Messages) -> Any:
-    """The ``ILogger`` of the library ``trt``, which from now on passes on to ``messages`` too, as long as these live.
+    """Return the ``ILogger`` of the library ``trt``; it forwards every message to ``messages`` too while these live.
 
-    A process has one, never freed: as long as it has any object, a library speaks through the first logger that it was given (gone or not) and warns
-    of every other one. What it says does not tell of which object, so all that listen hear it.
+    TensorRT keeps the first logger it is given until the process ends and warns of every other one. So there is one per
+    library, and it forwards every message to all live `Messages`: a message does not name its object.
     """
     if trt not in _LOGGERS:
         _LOGGERS[trt] = _make_logger(trt)
@@ -58,7 +58,9 @@ def _make_logger(trt: ModuleType) -> Any:
     class Logger(trt.ILogger):  # type: ignore[name-defined]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self._listeners: tuple[weakref.ref[Messages], ...] = ()  # replaced and never changed: the library's threads go through it
+            self._listeners: tuple[
+                weakref.ref[Messages], ...
+            ] = ()  # replaced and never changed: the library's threads go through it
 
         def listen(self, messages: Messages) -> None:
             self._listeners = (*(each for each in self._listeners if each() is not None), weakref.ref(messages))

@@ -1,4 +1,4 @@
-"""One lane of the GPU road: a stream with the network on it, and memory that reaches from the host to the device."""
+"""A CUDA stream with the network on it."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ from runtime.inference.trt.engine import Context, Engine
 
 
 class NetworkStream:
-    """Runs the network between two device addresses, in a stream of its own. What it takes from ``cuda`` that closes at the latest."""
+    """The network between two device addresses, in a stream of its own.
+
+    Closing the Cuda object frees everything allocated here.
+    """
 
     def __init__(self, engine: Engine, cuda: Cuda, input_pointer: int, output_pointer: int, blocking: bool) -> None:
-        """``blocking``: `wait` sleeps instead of spinning."""
-        self._engine, self._pointers = engine, (input_pointer, output_pointer)
+        """Make stream and event. ``blocking``: `wait` sleeps instead of spinning."""
+        self._engine = engine
+        self._pointers = input_pointer, output_pointer
         self.stream = cuda.stream()
         self._event = cuda.event(blocking=blocking)
         self._contexts: dict[int, Context] = {}
 
     def context(self, batch: int) -> Context:
-        """The network for ``batch`` inputs. One for each size and lane: a captured graph stays bound to the state of its context."""
+        """Return the context for ``batch`` inputs; one per size: a captured graph stays bound to its context."""
         if batch not in self._contexts:
             self._contexts[batch] = self._engine.context(batch, *self._pointers, self.stream)
         return self._contexts[batch]
 
     def mark(self) -> None:
-        """What is queued by now is what `wait` waits for."""
+        """Mark the work queued so far as the work that `wait` waits for."""
         self._event.record(self.stream)
 
     def wait(self) -> None:
         self._event.synchronize()
 
     def close(self) -> None:
-        """Wait until the device has left the lane's memory; the contexts go with the engine."""
+        """Wait until the device has left the memory; the contexts go with the engine."""
         with suppress(CudaError):
             self.stream.synchronize()

@@ -1,4 +1,4 @@
-"""Execution contexts of TensorRT-RTX, which compiles an engine for the device when it is first run: what it compiled is kept beside the engine."""
+"""Execution contexts of TensorRT-RTX. It compiles an engine at its first run; the result is kept beside the engine."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ from runtime.storage.whole_files import whole_file
 
 
 class RtxContexts:
-    """The contexts of one engine share a runtime cache, ``model.engine.cache``; without it every start of a program compiles anew, for seconds."""
+    """Contexts of one engine with a shared runtime cache, ``model.engine.cache``.
+
+    Without the cache every start of a program compiles anew, for seconds.
+    """
 
     def __init__(self, trt: ModuleType, engine: Any, path: Path) -> None:
         self._path = path.with_name(path.name + ".cache")
         self._engine = engine
         self._runtime_config = engine.create_runtime_config()
-        # A captured graph keeps the kernels that it was captured with, so those for its size of batch have to be there by then.
-        self._runtime_config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        # A captured graph keeps its kernels, so the ones for its batch size must exist by then.
+        self._runtime_config.dynamic_shapes_kernel_specialization_strategy = (
+            trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        )
         self._runtime_config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED  # ours holds crop and decode too
         self._runtime_cache = self._runtime_config.create_runtime_cache()
         self._content = self._read()
         self._runtime_config.set_runtime_cache(self._runtime_cache)
 
     def create(self) -> Any:
-        """A new context; None where the library fails."""
+        """Return a new context, None if the library fails."""
         return self._engine.create_execution_context(self._runtime_config)
 
     def save(self) -> None:
-        """Write what was compiled since; a folder that cannot be written costs time at the next start and nothing else."""
+        """Write the code compiled since the last call; a read-only folder only costs time at the next start."""
         content = bytes(self._runtime_cache.serialize() or b"")
         if content and content != self._content:
             self._content = content
@@ -38,7 +43,7 @@ class RtxContexts:
                 file.write(content)
 
     def _read(self) -> bytes:
-        """The cache of an earlier run, where it fits this device, driver and version: the library judges that itself."""
+        """Read the cache of an earlier run; the library judges if it fits device, driver and version."""
         try:
             content = self._path.read_bytes()
         except OSError:

@@ -1,4 +1,4 @@
-"""The runner for engines: TensorRT, its lean runtime or TensorRT-RTX on the GPU, memory and streams through `runtime.cuda.open_cuda`."""
+"""Runner for engines of TensorRT, its lean runtime and TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -38,18 +38,25 @@ def open_model(path: Path, options: RunnerOptions) -> TensorRTRunner:
 
 
 class TensorRTRunner:
-    """`runtime.inference.interface.Runner` over an engine. Its `mesher` is on the device from frame to mesh; ``input`` and `infer` run the network alone."""
+    """`runtime.inference.interface.Runner` over an engine.
 
-    def __init__(self, engine: Engine, cuda: Cuda, max_batch: int = 8, sync: str = "spin", memory: str | None = None) -> None:
-        """Takes over ``engine`` and ``cuda``.
+    Its `mesher` works on the device from frame to mesh; ``input`` and `infer` run the network alone.
+    """
 
-        ``sync``: how to wait for the device, "spin" for the least delay or "block" to leave the core to others. ``memory``: "copy" what host and
-        device exchange, or have it "mapped" into both; None is what suits the device, mapped where both share their memory.
+    def __init__(
+        self, engine: Engine, cuda: Cuda, max_batch: int = 8, sync: str = "spin", memory: str | None = None
+    ) -> None:
+        """Take over ``engine`` and ``cuda``.
+
+        ``sync`` "spin" waits for the device with the least delay, "block" leaves the core to others. ``memory`` "copy"
+        copies frames and points, "mapped" maps them into host and device; None maps if both share their memory.
         """
         if sync not in SYNC or memory not in (None, *MEMORY):
             raise ValueError(f"sync must be one of {SYNC} and memory of {MEMORY}, are {sync!r} and {memory!r}")
-        self.spec, self.max_batch = engine.spec, engine.padded(max_batch, max_batch)
-        self._engine, self._cuda = engine, cuda
+        self.spec = engine.spec
+        self.max_batch = engine.padded(max_batch, max_batch)
+        self._engine = engine
+        self._cuda = cuda
         self._blocking = sync == "block"
         self._mapped = cuda.integrated if memory is None else memory == "mapped"
         self._meshers: list[GpuMesher] = []
@@ -58,17 +65,17 @@ class TensorRTRunner:
 
     @property
     def input(self) -> NDArray[np.float32]:
-        """(max_batch, 3, S, S) or (max_batch, S, S, 3) in page-locked memory: write the crops here."""
+        """Page-locked memory (max_batch, *spec.input.shape): write the crops here."""
         return self._network.input
 
     def infer(self, n: int) -> NDArray[np.float32]:
-        """Position maps of the first ``n`` crops in ``input``; a view that the next call overwrites."""
+        """Run the first ``n`` crops in ``input``; a view that the next call overwrites."""
         if not 1 <= n <= self.max_batch:
             raise ValueError(f"n must be 1..{self.max_batch}, is {n}")
         return self._network.infer(n)
 
     def mesher(self, family: Family, dense: bool = True) -> Mesher:
-        """Return a mesher with all work on the device, or with crop and decode on the CPU where there are no kernels."""
+        """Return a mesher on the device; without kernels, crop and decode run on the CPU."""
         half = self._engine.output_dtype == np.float16
         decoder = None if self._cuda.kernels is None else family.gpu_decoder(self._cuda, half, dense)
         if decoder is None:
@@ -104,7 +111,7 @@ class TensorRTRunner:
 
     @cached_property
     def _network(self) -> _Network:
-        """Made when first used: frames that go through a `GpuMesher` need none of it."""
+        """Buffers of `infer`, made when first used: a `GpuMesher` needs none of them."""
         if self._closed:
             raise RuntimeError("the runner is closed: open another")
         return _Network(self._engine, self._cuda, self.max_batch, self._blocking, self._mapped)
@@ -114,7 +121,8 @@ class _Network:
     """The network between two arrays of the host."""
 
     def __init__(self, engine: Engine, cuda: Cuda, max_batch: int, blocking: bool, mapped: bool) -> None:
-        self._engine, self._max_batch = engine, max_batch
+        self._engine = engine
+        self._max_batch = max_batch
         self._input = StagedBuffer(cuda, max_batch * engine.input_nbytes, mapped)
         self._output = StagedBuffer(cuda, max_batch * engine.output_nbytes, mapped)
         self._stream = NetworkStream(engine, cuda, self._input.pointer, self._output.pointer, blocking)
