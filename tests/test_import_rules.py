@@ -46,7 +46,7 @@ HOMES = {
     "pycuda": {"runtime.cuda.pycuda_binding"},
     "pynvml": {"benchmarks.records.nvml"},
     "pytest": {"benchmarks.suites.conftest"},
-    "scipy": {"training.data.mat_files"},
+    "scipy": {"benchmarks.latency.sen_slope", "training.data.mat_files"},
     "skimage": {"benchmarks.peers.prnet"},
     "tensorrt": {"export.engines.tensorrt_builder"},
     "tensorrt_rtx": {"export.engines.rtx_builder"},

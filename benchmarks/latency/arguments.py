@@ -9,15 +9,18 @@ from runtime.console.arguments import positive_int
 from runtime.models.shipped import SHIPPED_PICTURE
 
 
-def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is measured, on which picture and with how many threads: for every command that measures latencies."""
-    parser.add_argument("--engine", type=Path, metavar="MODEL", help=".onnx or an engine; default: the shipped model")
-    parser.add_argument("--source", type=Path, default=SHIPPED_PICTURE, metavar="FILE", help="photo, folder or film; default: the shipped picture")
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="of network and OpenCV (default: what they choose themselves)")
+def add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the engine, the picture and the number of threads, for every command that measures latencies."""
+    add = parser.add_argument
+    add("--engine", type=Path, metavar="MODEL", help=".onnx or an engine; default: the shipped model")
+    source_help = "photo, folder or film; default: the shipped picture"
+    add("--source", type=Path, default=SHIPPED_PICTURE, metavar="FILE", help=source_help)
+    threads_help = "of network and OpenCV (default: what they choose themselves)"
+    add("--threads", type=positive_int, metavar="N", help=threads_help)
 
 
 def stage_list(text: str) -> list[str] | None:
-    """Type of ``--stages``; None is all."""
+    """Convert names with commas between, the type of ``--stages``; None means all."""
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
         raise argparse.ArgumentTypeError("is empty; leave it out for all stages")

@@ -1,4 +1,4 @@
-"""A PRNet that can be measured and checked where no trained weights are at hand."""
+"""A PRNet of random weights that can be measured and checked like a trained one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ OFFSET = 1.0  # of every normalisation, in units of its gain
 
 
 def live_prnet() -> nn.Module:
-    """A resfcn256 of random weights whose normalisation is fitted to noise, in eval mode; the same in every call.
+    """Create a resfcn256 of random weights with its normalisation fitted to noise, in eval mode.
 
-    A fresh one outputs 0.5 everywhere, on which every check passes. Gains differ from channel to channel, so that a mistake in folding
-    them shows. The offsets keep most units in the linear part of the ReLU: without them random layers amplify the last bit of float32 to
-    3e-4 of the output, which trained networks do not.
+    It is the same in every call. A fresh one outputs 0.5 everywhere, and every check passes on that. Gains differ from
+    channel to channel, so that a mistake in folding them shows. The offsets keep most units in the linear part of the
+    ReLU: without them random layers amplify the last bit of float32 to 3e-4 of the output, and trained networks do not.
     """
     torch.manual_seed(0)
     network = create_network("prnet")
@@ -35,7 +35,8 @@ def live_prnet() -> nn.Module:
 
 
 def blobs(seed: int, batch: int = 2) -> Tensor:
-    """(batch, 3, 256, 256) float32 in 0..1: smooth blobs and grain."""
+    """Make pictures (batch, 3, 256, 256) float32 in 0..1 of smooth blobs and grain."""
     generator = torch.Generator().manual_seed(seed)
-    coarse = nn.functional.interpolate(torch.rand(batch, 3, 8, 8, generator=generator), size=256, mode="bilinear")
+    cells = torch.rand(batch, 3, 8, 8, generator=generator)
+    coarse = nn.functional.interpolate(cells, size=256, mode="bilinear")
     return (coarse + 0.2 * torch.rand(batch, 3, 256, 256, generator=generator)).clamp(0, 1)

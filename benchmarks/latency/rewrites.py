@@ -1,19 +1,23 @@
-"""``python -m benchmarks rewrites``: what the rewrites of the export road, and INT8, gain on this machine's CPU.
+"""``python -m benchmarks rewrites``: measure the gain by the export's rewrites, and by INT8, on this machine's CPU.
 
-The plain export, the rewritten one and with --int8 its INT8 form run by turns in one process, so that all meet the same disturbances. INT8 is
-calibrated on the pictures of the export's own check, which is all that speed needs; what INT8 costs in accuracy is for 'int8' to say.
+The plain export, the rewritten one and with --int8 its INT8 form run by turns in one process, so that all meet the same
+disturbances. INT8 is calibrated on the pictures of the export's own check, which is all that speed needs; 'int8'
+measures its accuracy.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
+from runtime.console.arguments import positive_int
 from runtime.errors import FaceMeshError
 from training.networks import NETWORK_NAMES
 
@@ -21,56 +25,78 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from export.graphs.verify import Difference
+
+UNCOUNTED = 3  # runs of each model, to warm up
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """``python -m benchmarks rewrites``."""
-    parser = subparsers.add_parser("rewrites", help="plain against rewritten and INT8 export on the CPU", description=__doc__.splitlines()[0])
-    parser.add_argument("--arch", choices=NETWORK_NAMES, default="prnet")
-    parser.add_argument("--weights", type=Path, help="a checkpoint; without one PRNet gets random weights, which take as long")
-    parser.add_argument("--int8", action="store_true", help="the INT8 form for CPUs too")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=60, help="of each model")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, with machine and versions")
-    parser.set_defaults(func=run)
+    """Add ``python -m benchmarks rewrites``."""
+    parser = subparsers.add_parser(
+        "rewrites",
+        help="plain against rewritten and INT8 export on the CPU",
+        description=__doc__.splitlines()[0],
+    )
+    add = parser.add_argument
+    add("--arch", choices=NETWORK_NAMES, default="prnet")
+    add("--weights", type=Path, help="a checkpoint; without one PRNet gets random weights, which take as long")
+    add("--int8", action="store_true", help="the INT8 form for CPUs too")
+    add("--threads", type=positive_int, default=2)
+    add("--runs", type=positive_int, default=60, help="of each model")
+    add("--json", type=Path, metavar="FILE", help="the figures, with machine and versions")
+    parser.set_defaults(func=run_command)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Export, rewrite, measure, print."""
+def run_command(args: argparse.Namespace) -> None:
+    """Export, rewrite, measure, print and write."""
     check_writable(args.json)
+    models, difference, image = _make_models(args.arch, args.weights, args.int8)
+    taken = time_by_turns(list(models.values()), image, args.threads, args.runs)
+    times = dict(zip(models, taken, strict=True))
+    sizes = {name: model.ByteSize() for name, model in models.items()}
+    print(format_times(times, sizes))
+    print(f"outputs of rewritten and plain differ by {difference}")
+    if args.json is not None:
+        figures = {
+            name: {"times_ms": (1000 * seconds).round(3).tolist(), "bytes": sizes[name]}
+            for name, seconds in times.items()
+        }
+        ratios = {
+            "min": times["plain"].min() / times["rewritten"].min(),
+            "median": np.median(times["plain"]) / np.median(times["rewritten"]),
+        }
+        facts = {"ratio": ratios, "largest_difference": difference.largest, "threads": args.threads}
+        write_json(args.json, {**provenance(), **facts, **figures})
+
+
+def _make_models(
+    arch: str, weights: Path | None, with_int8: bool
+) -> tuple[dict[str, onnx.ModelProto], Difference, NDArray[np.float32]]:
+    """Return the models by name, the difference of the rewritten to the plain one, and a picture (1, …) for both."""
     from export.graphs.rewrite import rewrite
     from export.graphs.to_onnx import network_spec, to_onnx
     from export.graphs.verify import compare, require_live, run_model, verification_images
 
-    network = _network(args.arch, args.weights)
-    spec, plain = network_spec(network, args.arch), to_onnx(network, args.arch)
+    # Export, and rewrite.
+    network = _network(arch, weights)
+    spec = network_spec(network, arch)
+    plain = to_onnx(network, arch)
     images = verification_images(spec.input, spec.crop_scale)
     rewritten, _ = rewrite(plain, images, spec.output.name)
-    expected, outputs = (run_model(model, images, spec.output.name) for model in (plain, rewritten))
-    require_live(expected, spec, args.arch)
-    difference = compare(expected, outputs, spec)
+
+    # Check that all of them work.
+    expected = run_model(plain, images, spec.output.name)
+    require_live(expected, spec, arch)
+    difference = compare(expected, run_model(rewritten, images, spec.output.name), spec)
     models = {"plain": plain, "rewritten": rewritten}
-    if args.int8:
+    if with_int8:
         models["int8"] = int8_form(rewritten, images)
-        require_live(run_model(models["int8"], images, spec.output.name), spec, f"{args.arch} in INT8")
-    times = dict(zip(models, time_by_turns(list(models.values()), images[:1], args.threads, args.runs), strict=True))
-    rows = [("export", "min ms", "median ms", "p90 ms", "MB")]
-    for name, taken in times.items():
-        figures = (1000 * taken.min(), 1000 * np.median(taken), 1000 * np.quantile(taken, 0.9), models[name].ByteSize() / 1e6)
-        rows.append((name, *map(two_digits, figures)))
-    print(text_table(rows, 1))
-    for name, taken in list(times.items())[1:]:
-        by = [statistic(times["plain"]) / statistic(taken) for statistic in (np.median, np.min)]
-        size = models[name].ByteSize() / plain.ByteSize()
-        print(f"{name}: {by[0]:.2f} times as fast as plain (medians; {by[1]:.2f} by minima), {size:.3f} of its size")
-    print(f"outputs of rewritten and plain differ by {difference}")
-    if args.json is not None:
-        figures = {name: {"times_ms": (1000 * taken).round(3).tolist(), "bytes": models[name].ByteSize()} for name, taken in times.items()}
-        ratios = {"min": times["plain"].min() / times["rewritten"].min(), "median": np.median(times["plain"]) / np.median(times["rewritten"])}
-        write_json(args.json, {**provenance(), "ratio": ratios, "largest_difference": difference.largest, "threads": args.threads, **figures})
+        require_live(run_model(models["int8"], images, spec.output.name), spec, f"{arch} in INT8")
+    return models, difference, images[:1]
 
 
-def int8_form(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
-    """``model`` in INT8 for CPUs, with the ranges that ``images`` (N, …) fill."""
+def int8_form(model: onnx.ModelProto, images: NDArray[np.float32]) -> onnx.ModelProto:
+    """Convert ``model`` to INT8 for CPUs, with the ranges that ``images`` (N, …) fill."""
     from calibration.precision.graph_view import Graph
     from calibration.precision.placement import calibrated_tensors, quantisable_layers
     from calibration.precision.qdq import to_int8
@@ -80,23 +106,42 @@ def int8_form(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
     graph = Graph(model)
     crops = [image[None] for image in images]
     histograms = collect(model, calibrated_tensors(graph, "cpu"), crops, len(crops)).histograms
-    table = CalibrationTable("", "", len(crops), "minmax", "cpu", (), (), choose_ranges(histograms, "minmax", "cpu"))
+    ranges = choose_ranges(histograms, "minmax", "cpu")
+    table = CalibrationTable("", "", len(crops), "minmax", "cpu", (), (), ranges)
     return to_int8(model, quantisable_layers(graph), table)
 
 
-def time_by_turns(models: list[onnx.ModelProto], image: np.ndarray, threads: int, runs: int) -> list[np.ndarray]:
-    """Seconds of each run (runs,) for each model, one picture (1, …) at a time, after three to warm up."""
+def time_by_turns(
+    models: list[onnx.ModelProto], image: NDArray[np.float32], threads: int, runs: int
+) -> list[NDArray[np.float64]]:
+    """Time the models by turns on one picture (1, …); returns seconds (runs,) for each."""
     from runtime.inference.onnx_runner import open_session
 
     # The options of `open_session` keep the threads of one session from spinning while the other one runs.
     sessions = [open_session(model.SerializeToString(), threads) for model in models]
-    taken = np.zeros((len(models), runs + 3))
-    for turn in range(runs + 3):
+    taken = np.zeros((len(models), runs + UNCOUNTED))
+    for turn in range(runs + UNCOUNTED):
         for index, session in enumerate(sessions):
             started = time.perf_counter()
             session.run(None, {session.get_inputs()[0].name: image})
             taken[index, turn] = time.perf_counter() - started
-    return list(taken[:, 3:])
+    return list(taken[:, UNCOUNTED:])
+
+
+def format_times(times: Mapping[str, NDArray[np.float64]], sizes: Mapping[str, int]) -> str:
+    """Return the table of seconds (runs,) and bytes by model, and a line for each that compares it with the plain."""
+    rows = [("export", "min ms", "median ms", "p90 ms", "MB")]
+    for name, taken in times.items():
+        seconds = (taken.min(), np.median(taken), np.quantile(taken, 0.9))
+        rows.append((name, *(two_digits(1000 * value) for value in seconds), two_digits(sizes[name] / 1e6)))
+    lines = [text_table(rows, left=1)]
+    plain = times["plain"]
+    for name in list(times)[1:]:
+        medians = np.median(plain) / np.median(times[name])
+        minima = plain.min() / times[name].min()
+        size = f"{sizes[name] / sizes['plain']:.3f} of its size"
+        lines.append(f"{name}: {medians:.2f} times as fast as plain (medians; {minima:.2f} by minima), {size}")
+    return "\n".join(lines)
 
 
 def _network(arch: str, weights: Path | None) -> nn.Module:

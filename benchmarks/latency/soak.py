@@ -1,8 +1,9 @@
-"""``python -m benchmarks soak``: does it stay as fast and as small as it starts? Exit code 1, with the reason, where it certainly does not.
+"""``python -m benchmarks soak``: find leaks of memory and drifts of latency. Exit code 1 if there are some.
 
-Frames (one face, detection included) run without a pause, or at the pace of --fps. A line a second, fewer in long runs, is kept: the latencies, the
-memory of the process, temperature and power. The first tenth of the time is not judged: caches fill and the machine warms up. A leak or a drift is
-a slope whose whole confidence interval (99.9 %, Sen 1968, on medians of twenty stretches) lies beyond the limit.
+Frames (one face, detection included) run without a pause, or at the pace of --fps. A line a second is kept, fewer in
+long runs: the latencies, the memory of the process, temperature and power. The first tenth of the time does not count:
+caches fill and the machine warms up. A leak or a drift is a slope whose whole confidence interval (99.9 %, Sen 1968, on
+medians of twenty stretches) lies beyond the limit.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.latency.arguments import add_subject_arguments
-from benchmarks.latency.soak_trends import BATCHES, WARMING_UP, Line, Trend, judge
+from benchmarks.latency.arguments import add_measurement_arguments
+from benchmarks.latency.soak_trends import BATCHES, WARMING_UP, Line, Trend, find_trends
 from benchmarks.records.latency_record import describe_engine
 from benchmarks.records.latency_statistics import batch_medians
 from benchmarks.records.machine import Watch, doubts, memory_mb, state
-from benchmarks.records.measured_faces import Face, describe_source, load_subjects
+from benchmarks.records.measured_faces import Face, describe_source, load_measured_faces
 from benchmarks.records.provenance import check_writable, plain, provenance, write_json
 from runtime.console.arguments import positive_number
 from runtime.console.terminal import quiet_libraries
@@ -34,51 +35,73 @@ from runtime.inference.open_runner import open_runner
 from runtime.pipeline import FaceMeshPipeline
 
 KIND = "soak"
-INTERVAL_S, MOST_LINES = 1.0, 2000  # of a line; longer where there would be too many
+INTERVAL_S = 1.0  # of a line; longer if there would be more lines than
+MOST_LINES = 2000
 SENSORS_EVERY_S = 10.0  # jetson-stats takes a second to answer
 LEAK = 10.0  # MB per hour
 DRIFT = 10.0  # percent of the median latency, from the beginning to the end
-COLUMNS = {"p50_ms": "median ms", "p99_ms": "p99 ms", "memory_mb": "memory MB", "temperature_c": "hottest °C", "power_w": "power W"}
+COLUMNS = {
+    "p50_ms": "median ms",
+    "p99_ms": "p99 ms",
+    "memory_mb": "memory MB",
+    "temperature_c": "hottest °C",
+    "power_w": "power W",
+}
+UNITS = {"memory_mb": "MB", "p50_ms": "ms"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """``python -m benchmarks soak``."""
+    """Add ``python -m benchmarks soak``."""
     parser = subparsers.add_parser(
-        "soak", help="drift of latency and memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "soak",
+        help="drift of latency and memory",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_subject_arguments(parser)
-    parser.add_argument("--minutes", type=positive_number, required=True, metavar="N", help="how long; an hour or more finds small leaks")
-    parser.add_argument("--fps", type=positive_number, metavar="N", help="frames per second, as from a camera (default: as many as it can)")
-    parser.add_argument("--leak", type=positive_number, default=LEAK, metavar="MB", help="growth tolerated per hour (default: %(default)g)")
-    parser.add_argument("--drift", type=positive_number, default=DRIFT, metavar="PERCENT", help="of the latency, tolerated (default: %(default)g)")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the lines")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record")
-    parser.set_defaults(func=_run)
+    add_measurement_arguments(parser)
+    add = parser.add_argument
+    minutes_help = "how long; an hour or more finds small leaks"
+    add("--minutes", type=positive_number, required=True, metavar="N", help=minutes_help)
+    fps_help = "frames per second, as from a camera (default: as many as it can)"
+    add("--fps", type=positive_number, metavar="N", help=fps_help)
+    leak_help = "growth tolerated per hour (default: %(default)g)"
+    add("--leak", type=positive_number, default=LEAK, metavar="MB", help=leak_help)
+    drift_help = "of the latency, tolerated (default: %(default)g)"
+    add("--drift", type=positive_number, default=DRIFT, metavar="PERCENT", help=drift_help)
+    add("--plot", type=Path, metavar="FILE.png", help="draw the lines")
+    add("--json", type=Path, metavar="FILE", help="write the record")
+    parser.set_defaults(func=run_command)
 
 
-def _run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
+    """Soak, print, draw, write, and return the exit code."""
+    # Everything that can be missing, before the hours and not after them.
     for path in (args.json, args.plot):
         check_writable(path)
+    from benchmarks.latency import sen_slope  # noqa: F401
+
     if args.plot:
-        from benchmarks.latency.soak_chart import draw_soak  # before the hours, not after them
-    watch, faces = Watch(), load_subjects(args.source)
-    if args.threads:
-        cv2.setNumThreads(args.threads)
-    with quiet_libraries(), open_runner(args.engine, max_batch=1, threads=args.threads) as runner:
-        pipeline = FaceMeshPipeline(runner, YuNetDetector(max_faces=1))
-        lines = list(soak(pipeline, faces, 60 * args.minutes, args.fps))
-        engine = describe_engine(args.engine, runner)
-    conditions, trends = watch.finish(), judge(lines, args.leak, args.drift)
+        from benchmarks.latency.soak_chart import draw_soak
+
+    # Soak.
+    watch = Watch()
+    faces = load_measured_faces(args.source)
+    lines, engine = _soak_engine(args, faces)
+    conditions = watch.finish()
+    trends = find_trends(lines, args.leak, args.drift)
+    source = describe_source(args.source, faces)
     document = {
         **provenance(),
         "kind": KIND,
         "engine": engine,
-        "settings": {"source": describe_source(args.source, faces), "threads": args.threads, "minutes": args.minutes, "fps": args.fps},
+        "settings": {"source": source, "threads": args.threads, "minutes": args.minutes, "fps": args.fps},
         "lines": [asdict(line) for line in lines],
         "trends": {name: asdict(trend) for name, trend in trends.items()},
         "conditions": conditions,
         "warnings": doubts(conditions),
     }
+
+    # Print, draw and write.
     print(format_soak(lines, trends, document["warnings"]))
     if args.plot:
         draw_soak(lines, args.plot)
@@ -87,17 +110,33 @@ def _run(args: argparse.Namespace) -> int:
     if sys.stdout.isatty():
         document = {**document, "lines": len(lines)}
     print(json.dumps(plain(document), allow_nan=False))
-    return 1 if any(trend.problem for trend in trends.values()) else 0
+    return int(any(trend.problem for trend in trends.values()))
+
+
+def _soak_engine(args: argparse.Namespace, faces: list[Face]) -> tuple[list[Line], dict[str, Any]]:
+    """Return the lines, and the description of the engine."""
+    if args.threads:
+        cv2.setNumThreads(args.threads)
+    with quiet_libraries(), open_runner(args.engine, max_batch=1, threads=args.threads) as runner:
+        pipeline = FaceMeshPipeline(runner, YuNetDetector(max_faces=1))
+        lines = list(soak(pipeline, faces, 60 * args.minutes, args.fps))
+        return lines, describe_engine(args.engine, runner)
 
 
 def soak(pipeline: Any, faces: list[Face], seconds: float, fps: float | None) -> Iterator[Line]:
-    """Call ``pipeline`` with picture after picture for so long, and give a line for every interval."""
-    pictures, interval = itertools.cycle(faces), max(INTERVAL_S, seconds / MOST_LINES)
+    """Call ``pipeline`` with picture after picture for so long, and yield a line for every interval."""
+    pictures = itertools.cycle(faces)
+    interval = max(INTERVAL_S, seconds / MOST_LINES)
     start = due = time.monotonic()
-    sensors, sensors_at = {}, -SENSORS_EVERY_S
+    sensors: dict[str, float | None] = {}
+    sensors_at = -SENSORS_EVERY_S
     while (begun := time.monotonic() - start) < seconds:
+        # Read the sensors now and then.
         if begun - sensors_at >= SENSORS_EVERY_S:
-            sensors, sensors_at = _sensors(), begun
+            sensors = _read_sensors()
+            sensors_at = begun
+
+        # Time frames until the interval is over.
         taken = []
         while (now := time.monotonic() - start) < min(begun + interval, seconds) or not taken:
             if fps:
@@ -110,18 +149,22 @@ def soak(pipeline: Any, faces: list[Face], seconds: float, fps: float | None) ->
         yield Line((begun + now) / 2, len(taken), p50, p99, memory_mb(), **sensors)
 
 
-def _sensors() -> dict[str, float | None]:
+def _read_sensors() -> dict[str, float | None]:
+    """Return the temperature of the hottest sensor, and the power of the whole board or the GPU."""
     found = state()
-    degrees = [*found.get("temperatures_c", {}).values(), *([found["gpu_c"]] if "gpu_c" in found else [])]
+    degrees = list(found.get("temperatures_c", {}).values())
+    if "gpu_c" in found:
+        degrees.append(found["gpu_c"])
     rails = found.get("power_w", {})
     watts = next((rails[name] for name in ("total", "VDD_IN", "POM_5V_IN") if name in rails), found.get("gpu_w"))
     return {"temperature_c": max(degrees, default=None), "power_w": watts}
 
 
 def format_soak(lines: list[Line], trends: dict[str, Trend], warnings: list[str]) -> str:
-    """For people; the last line is the verdict."""
-    units = {"memory_mb": "MB", "p50_ms": "ms"}
-    text = [f"{sum(line.frames for line in lines)} frames in {lines[-1].time_s / 60:.1f} minutes; after warming up and at the end:"]
+    """Return the text for people; the last line is the verdict."""
+    frames = sum(line.frames for line in lines)
+    minutes = lines[-1].time_s / 60
+    text = [f"{frames} frames in {minutes:.1f} minutes; after warming up and at the end:"]
     for name, label in COLUMNS.items():
         values = [getattr(line, name) for line in lines[round(WARMING_UP * len(lines)) :]]
         if None not in values:
@@ -129,7 +172,9 @@ def format_soak(lines: list[Line], trends: dict[str, Trend], warnings: list[str]
             text.append(f"{label}: {first:.2f}, {last:.2f}")
     for name, trend in trends.items():
         slope = trend.per_hour
-        text.append(f"trend of {name}: {slope.estimate:+.3g} {units[name]} per hour ({slope.low:+.3g} … {slope.high:+.3g})")
+        interval = f"({slope.low:+.3g} … {slope.high:+.3g})"
+        text.append(f"trend of {name}: {slope.estimate:+.3g} {UNITS[name]} per hour {interval}")
     text += [f"warning: {warning}" for warning in warnings]
     problems = [trend.problem for trend in trends.values() if trend.problem]
-    return "\n".join([*text, f"failed: {'; '.join(problems)}" if problems else "passed: no leak and no drift beyond the limits"])
+    text.append(f"failed: {'; '.join(problems)}" if problems else "passed: no leak and no drift beyond the limits")
+    return "\n".join(text)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.records.latency_statistics import Interval, batch_medians, sen_slope
+from benchmarks.records.latency_statistics import Interval, batch_medians
 from runtime.errors import FaceMeshError
 
 WARMING_UP = 0.1  # of the time
@@ -16,7 +18,7 @@ ERROR = 0.0005  # of each end of an interval
 
 @dataclass(frozen=True)
 class Line:
-    """What is kept of one interval."""
+    """The figures that are kept of one interval."""
 
     time_s: float  # its middle, since the start
     frames: int
@@ -29,30 +31,44 @@ class Line:
 
 @dataclass(frozen=True)
 class Trend:
-    """How a quantity went, and why that is too much (None: it is not)."""
+    """The slope of a quantity, and the problem if it is too steep (None: it is not)."""
 
     per_hour: Interval
     problem: str | None
 
 
-def judge(lines: list[Line], leak: float, drift: float) -> dict[str, Trend]:
-    """The trends of memory and latency. Tolerated are ``leak`` MB per hour and ``drift`` percent of the median latency."""
-    judged = lines[round(WARMING_UP * len(lines)) :]
-    if len(judged) < 2 * BATCHES:
-        raise FaceMeshError(f"{len(lines)} lines are too few to see a trend in, {2 * BATCHES} are needed after the first tenth; soak for longer")
-    hours = np.array([line.time_s for line in judged]) / 3600
+def find_trends(lines: Sequence[Line], leak: float, drift: float) -> dict[str, Trend]:
+    """Find the trends of memory and latency after warming up.
+
+    ``leak`` MB per hour and ``drift`` percent of the median latency are tolerated. Raises `FaceMeshError` if there
+    are too few lines.
+    """
+    # Leave out the first tenth.
+    kept = lines[round(WARMING_UP * len(lines)) :]
+    if len(kept) < 2 * BATCHES:
+        needed = f"{2 * BATCHES} are needed after the first tenth"
+        raise FaceMeshError(f"{len(lines)} lines are too few to see a trend in, {needed}; soak for longer")
+    hours = np.array([line.time_s for line in kept]) / 3600
     trends = {}
-    if all(line.memory_mb is not None for line in judged):
-        slope = _slope(hours, [line.memory_mb for line in judged])
-        problem = f"memory leaks: {slope.estimate:+.1f} MB per hour, at least {slope.low:.1f}; {leak:g} are tolerated"
-        trends["memory_mb"] = Trend(slope, problem if slope.low > leak else None)
-    latency = _slope(hours, [line.p50_ms for line in judged])
-    span, middle = float(hours[-1] - hours[0]), float(np.median([line.p50_ms for line in judged]))
-    gained, least = (100 * value * span / middle for value in (latency.estimate, latency.low))
-    problem = f"latency drifts: {gained:+.1f} % in this time, at least {least:.1f}; {drift:g} are tolerated"
-    trends["p50_ms"] = Trend(latency, problem if least > drift else None)
+
+    # Memory, if the system tells it.
+    if all(line.memory_mb is not None for line in kept):
+        memory = _slope(hours, [line.memory_mb for line in kept])
+        amounts = f"{memory.estimate:+.1f} MB per hour, at least {memory.low:.1f}; {leak:g} are tolerated"
+        trends["memory_mb"] = Trend(memory, f"memory leaks: {amounts}" if memory.low > leak else None)
+
+    # Latency, in percent of its median over the whole time.
+    medians = [line.p50_ms for line in kept]
+    latency = _slope(hours, medians)
+    percent_per_slope = 100 * float(hours[-1] - hours[0]) / float(np.median(medians))
+    gained = percent_per_slope * latency.estimate
+    least = percent_per_slope * latency.low
+    amounts = f"{gained:+.1f} % in this time, at least {least:.1f}; {drift:g} are tolerated"
+    trends["p50_ms"] = Trend(latency, f"latency drifts: {amounts}" if least > drift else None)
     return trends
 
 
-def _slope(hours: np.ndarray, values: list[float]) -> Interval:
+def _slope(hours: NDArray[np.float64], values: list[float]) -> Interval:
+    from benchmarks.latency.sen_slope import sen_slope
+
     return sen_slope(batch_medians(hours, BATCHES), batch_medians(values, BATCHES), ERROR)

@@ -1,7 +1,7 @@
-"""What the machine is, and what it was doing before and after a measurement: as much of it as Linux and optional libraries tell.
+"""The machine and its state before and after a measurement, as far as Linux and optional libraries tell it.
 
-Nothing here is needed to measure: what a machine does not tell is left out. jetson-stats is asked where it is installed, then NVML; the
-rest, and what they do not say, comes from Linux's own files.
+Nothing here is needed to measure: everything that a machine does not tell is left out. The facts come from
+Linux's own files; NVML and jetson-stats overrule them if they are installed.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.records import linux_files
 from runtime.cores import usable_cores
 from runtime.cuda.driver import find_device
 
@@ -24,24 +25,34 @@ LOW_CLOCK = 0.9  # of the highest clock, under a governor that promises the high
 
 
 def identity(root: Path = ROOT) -> dict[str, Any]:
-    """What the machine is, without a name or number of the single machine; figures of two that differ here cannot be compared."""
-    found = {"system": platform.system(), "architecture": platform.machine(), "cpu": _cpu_name(root), "cores": usable_cores()}
-    optional = {"board": _text(root / "proc/device-tree/model"), "gpu": device.name if (device := find_device()) else None}
+    """Describe the kind of machine, without anything that names the single one.
+
+    Figures of two machines that differ here cannot be compared.
+    """
+    found = {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpu": linux_files.cpu_name(root),
+        "cores": usable_cores(),
+    }
+    device = find_device()
+    board = linux_files.read_text(root / "proc/device-tree/model")
+    optional = {"board": board, "gpu": device.name if device else None}
     return found | {name: value for name, value in optional.items() if value}
 
 
 def state(root: Path = ROOT) -> dict[str, Any]:
-    """Clocks, governor, power mode, temperatures, power and load at this moment: what could be read of it."""
+    """Read clocks, governor, power mode, temperatures, power and load of this moment, as far as possible."""
     found = {
-        "governor": ", ".join(_distinct(root, "sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")),
-        "cpu_mhz": _megahertz(root, "scaling_cur_freq"),
-        "cpu_max_mhz": _megahertz(root, "cpuinfo_max_freq"),
-        "power_mode": _power_mode(root),
-        "on_battery": _on_battery(root),
-        "temperatures_c": _temperatures(root),
-        "power_w": _rails(root),
-        "slowed_by_heat": [kind for kind, level in _cooling(root) if level > 0],
-        "throttle_events": _throttle_events(root),
+        "governor": ", ".join(linux_files.governors(root)),
+        "cpu_mhz": linux_files.megahertz(root, "scaling_cur_freq"),
+        "cpu_max_mhz": linux_files.megahertz(root, "cpuinfo_max_freq"),
+        "power_mode": linux_files.power_mode(root),
+        "on_battery": linux_files.on_battery(root),
+        "temperatures_c": linux_files.temperatures_c(root),
+        "power_w": linux_files.rails_w(root),
+        "slowed_by_heat": [kind for kind, level in linux_files.cooling_levels(root) if level > 0],
+        "throttle_events": linux_files.throttle_events(root),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
     for read in (_nvml_state, _jetson_state):  # the later one knows better
@@ -50,54 +61,71 @@ def state(root: Path = ROOT) -> dict[str, Any]:
 
 
 class Watch:
-    """The machine's state before and after what is measured, and how much of the CPUs others used in between."""
+    """The machine's state before and after a measurement, and the use of its CPUs by others in between."""
 
     def __init__(self, root: Path = ROOT) -> None:
         self._root = root
         self._before = state(root)
-        self._started, self._cpu = time.monotonic(), _cpu_seconds(root)
+        self._started = time.monotonic()
+        self._cpu = linux_files.cpu_seconds(root)
 
     def finish(self) -> dict[str, Any]:
-        """``before``, ``after``, and in cores ``others`` (other processes) and ``stolen`` (by the hypervisor) where they can be told."""
-        seconds, cpu = time.monotonic() - self._started, _cpu_seconds(self._root)
+        """Return ``before`` and ``after``, and two numbers of cores if they are known.
+
+        ``others`` is the use by other processes, ``stolen`` the time that the hypervisor took.
+        """
+        seconds = time.monotonic() - self._started
+        cpu = linux_files.cpu_seconds(self._root)
         report: dict[str, Any] = {"before": self._before, "after": state(self._root)}
         if seconds > 0:
-            report |= {name: round(max(0.0, cpu[name] - self._cpu[name]) / seconds, 3) for name in cpu.keys() & self._cpu.keys()}
+            for name in cpu.keys() & self._cpu.keys():
+                report[name] = round(max(0.0, cpu[name] - self._cpu[name]) / seconds, 3)
         return report
 
 
 def doubts(report: Mapping[str, Any]) -> list[str]:
-    """Why figures taken during a `Watch` should not be trusted, a line each."""
-    before, after = report["before"], report["after"]
-    found = []
+    """List reasons not to trust figures taken during a `Watch`, a line each."""
+    return [*_doubts_about_neighbours(report), *_doubts_about_clocks(report["before"], report["after"])]
+
+
+def _doubts_about_neighbours(report: Mapping[str, Any]) -> Iterator[str]:
     if report.get("others", 0) > HEAVY_CORES:
-        found.append(f"other processes used {report['others']:.1f} cores meanwhile: stop them")
+        yield f"other processes used {report['others']:.1f} cores meanwhile: stop them"
     if report.get("stolen", 0) > HEAVY_CORES / 4:
-        found.append(f"the hypervisor gave {report['stolen']:.2f} cores' time to other guests")
+        yield f"the hypervisor gave {report['stolen']:.2f} cores' time to other guests"
+    if (busy := report["before"].get("gpu_busy_percent", 0)) > HEAVY_GPU_PERCENT:
+        yield f"the GPU was {busy} % busy before anything was measured: stop what else runs on it"
+
+
+def _doubts_about_clocks(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    # Power and heat.
     if before.get("on_battery") or after.get("on_battery"):
-        found.append("running on battery: plug it in")
+        yield "running on battery: plug it in"
     events = after.get("throttle_events", 0) - before.get("throttle_events", 0)
     heat = sorted({*before.get("slowed_by_heat", ()), *after.get("slowed_by_heat", ())})
     if events > 0 or heat:
-        found.append(f"throttled ({', '.join(heat) or f'{events} events'}): cool it, or choose a power mode that it can hold")
+        cause = ", ".join(heat) or f"{events} events"
+        yield f"throttled ({cause}): cool it, or choose a power mode that it can hold"
     if slowed := after.get("gpu_slowed_by"):
-        found.append(f"the GPU is slowed down by {', '.join(slowed)}")
-    if (busy := before.get("gpu_busy_percent", 0)) > HEAVY_GPU_PERCENT:
-        found.append(f"the GPU was {busy} % busy before anything was measured: stop what else runs on it")
-    clock, most = after.get("cpu_mhz", 0), after.get("cpu_max_mhz", 0)
-    if after.get("governor") == "performance" and clock < LOW_CLOCK * most:
-        found.append(f"the CPU runs at {clock:g} of {most:g} MHz under the governor performance")
-    if after.get("governor") not in (None, "performance"):
-        found.append(f"the governor is {after['governor']}, so clocks follow the load: set performance, on a Jetson run jetson_clocks")
+        yield f"the GPU is slowed down by {', '.join(slowed)}"
+
+    # Clocks that are low or change.
+    clock = after.get("cpu_mhz", 0)
+    most = after.get("cpu_max_mhz", 0)
+    governor = after.get("governor")
+    if governor == "performance" and clock < LOW_CLOCK * most:
+        yield f"the CPU runs at {clock:g} of {most:g} MHz under the governor performance"
+    if governor not in (None, "performance"):
+        remedy = "set performance, on a Jetson run jetson_clocks"
+        yield f"the governor is {governor}, so clocks follow the load: {remedy}"
     if before.get("power_mode") != after.get("power_mode"):
-        found.append(f"the power mode changed from {before.get('power_mode')} to {after.get('power_mode')} meanwhile")
-    return found
+        yield f"the power mode changed from {before.get('power_mode')} to {after.get('power_mode')} meanwhile"
 
 
 def peak_memory_mb(root: Path = ROOT) -> float | None:
-    """Most memory that this process has held at a time."""
+    """Return the most memory that this process has held at a time, in MB."""
     # getrusage() would count what the parent held when it started us.
-    match = re.search(r"^VmHWM:\s+(\d+) kB", _text(root / "proc/self/status") or "", re.MULTILINE)
+    match = re.search(r"^VmHWM:\s+(\d+) kB", linux_files.read_text(root / "proc/self/status") or "", re.MULTILINE)
     if match:
         return int(match[1]) / 1024
     try:
@@ -108,8 +136,8 @@ def peak_memory_mb(root: Path = ROOT) -> float | None:
 
 
 def memory_mb(root: Path = ROOT) -> float | None:
-    """Memory that this process holds now."""
-    match = re.search(r"^VmRSS:\s+(\d+) kB", _text(root / "proc/self/status") or "", re.MULTILINE)
+    """Return the memory that this process holds now, in MB."""
+    match = re.search(r"^VmRSS:\s+(\d+) kB", linux_files.read_text(root / "proc/self/status") or "", re.MULTILINE)
     return int(match[1]) / 1024 if match else None
 
 
@@ -127,103 +155,3 @@ def _jetson_state() -> dict[str, Any]:
     except ModuleNotFoundError:
         return {}
     return read_jetson()
-
-
-def _cpu_name(root: Path) -> str:
-    match = re.search(r"^model name\s*:\s*(.+)$", _text(root / "proc/cpuinfo") or "", re.MULTILINE)
-    return match[1].strip() if match else platform.processor() or platform.machine()
-
-
-def _cpu_seconds(root: Path) -> dict[str, float]:
-    """Seconds since the start that CPUs spent on other processes, and that the hypervisor kept for itself."""
-    fields = (_text(root / "proc/stat") or "").partition("\n")[0].split()[1:9]
-    if len(fields) < 8:
-        return {}
-    user, nice, system, _, _, irq, softirq, stolen = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields)
-    own = os.times()
-    return {"others": user + nice + system + irq + softirq - sum(own[:4]), "stolen": stolen}
-
-
-def _power_mode(root: Path) -> str | None:
-    """The mode of nvpmodel: its name, or its number where the table of names cannot be read."""
-    match = re.search(r"pmode:(\d+)", _text(root / "var/lib/nvpmodel/status") or "")
-    if not match:
-        return None
-    number = int(match[1])
-    names = dict(re.findall(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)", _text(root / "etc/nvpmodel.conf") or ""))
-    return names.get(str(number), f"mode {number}")
-
-
-def _on_battery(root: Path) -> bool | None:
-    supplies = [(path, _text(path / "type")) for path in _matches(root, "sys/class/power_supply/*") if _text(path / "scope") != "Device"]
-    if any(_text(path / "online") == "1" for path, kind in supplies if kind != "Battery"):
-        return None
-    return True if any(_text(path / "status") == "Discharging" for path, kind in supplies if kind == "Battery") else None
-
-
-def _temperatures(root: Path) -> dict[str, float]:
-    found = {}
-    for zone in _matches(root, "sys/class/thermal/thermal_zone*"):
-        name, value = _text(zone / "type"), _number(zone / "temp")
-        if name and value is not None and value > 0:  # sensors that are off say 0 or less
-            found[name] = value / 1000
-    return found
-
-
-def _rails(root: Path) -> dict[str, float]:
-    """Watts of the power monitors on Jetson boards (INA3221)."""
-    found = {}
-    for monitor in _matches(root, "sys/class/hwmon/hwmon*"):
-        if _text(monitor / "name") == "ina3221":
-            for number in (1, 2, 3):
-                name, millivolts, milliamperes = (monitor / f"{part}" for part in (f"in{number}_label", f"in{number}_input", f"curr{number}_input"))
-                if (label := _text(name)) and None not in (values := (_number(millivolts), _number(milliamperes))):
-                    found[label] = round(values[0] * values[1] / 1e6, 3)
-    return found
-
-
-def _cooling(root: Path) -> list[tuple[str, float]]:
-    """The devices that the kernel slows down to cool the machine, each with its level; 0 is at full speed."""
-    devices = [(_text(path / "type") or "", _number(path / "cur_state") or 0) for path in _matches(root, "sys/class/thermal/cooling_device*")]
-    return [(kind, level) for kind, level in devices if re.search("Processor|cpufreq|devfreq|thermal-", kind, re.IGNORECASE)]
-
-
-def _throttle_events(root: Path) -> int | None:
-    """How often hardware was slowed down since the start: by heat on x86, by heat or current on Jetson boards."""
-    counters = [
-        *_matches(root, "sys/devices/system/cpu/cpu*/thermal_throttle/core_throttle_count"),
-        *_matches(root, "sys/class/hwmon/hwmon*/oc*_event_cnt"),
-    ]
-    return int(sum(_number(path) or 0 for path in counters)) if counters else None
-
-
-def _megahertz(root: Path, name: str) -> float | None:
-    """Of the fastest core."""
-    values = [_number(path) for path in _matches(root, f"sys/devices/system/cpu/cpu*/cpufreq/{name}")]
-    return max((value for value in values if value is not None), default=0) / 1000 or None
-
-
-def _distinct(root: Path, pattern: str) -> list[str]:
-    return sorted({text for path in _matches(root, pattern) if (text := _text(path))})
-
-
-def _matches(root: Path, pattern: str) -> list[Path]:
-    try:
-        return sorted(root.glob(pattern))
-    except OSError:
-        return []
-
-
-def _number(path: Path) -> float | None:
-    try:
-        return float(_text(path) or "")
-    except ValueError:
-        return None
-
-
-def _text(path: Path) -> str | None:
-    """Content of one of the kernel's small files, None where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n\t")
-    except OSError:
-        return None

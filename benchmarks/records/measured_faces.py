@@ -1,4 +1,4 @@
-"""What latencies are measured on: pictures with one face each, decoded and detected before the clock starts."""
+"""Faces for latency measurements: pictures with one face each, decoded and detected beforehand."""
 
 from __future__ import annotations
 
@@ -18,11 +18,24 @@ MOST_PICTURES = 64
 MOST_BYTES = 2**28  # of decoded pictures
 
 
-def load_subjects(source: Path) -> list[Face]:
-    """The best face of the picture, or of each of the first frames of a film or photos of a folder. Raises `FaceMeshError` where there is none."""
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face in its decoded picture."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) BGR
+    box_xyxy: NDArray[np.float32]  # (4,) px, tight box of the landmarks
+
+
+def load_measured_faces(source: Path) -> list[Face]:
+    """Load the best face of a photo, of each of the first frames of a film, or of the photos of a folder.
+
+    Raises `FaceMeshError` if there is no face, or if the source is a camera.
+    """
     if str(source).startswith(CAMERA_PREFIX):
         raise FaceMeshError(f"{source}: a camera never shows the same twice; record a film and measure on that")
-    detect, faces, size = YuNetDetector(max_faces=1), [], 0
+    detect = YuNetDetector(max_faces=1)
+    faces: list[Face] = []
+    size = 0
     with FrameSource(source) as frames:
         for frame in frames:
             boxes = detect(frame.image).boxes_xyxy
@@ -37,15 +50,7 @@ def load_subjects(source: Path) -> list[Face]:
 
 
 def describe_source(source: Path, faces: list[Face]) -> dict[str, Any]:
-    """For the record: the same source on another machine describes itself in the same way."""
+    """Describe the source for a record; the same source gets the same description on every machine."""
     height, width = faces[0].image.shape[:2]
     digest = file_sha256(source) if source.is_file() else None
     return {"file": source.name, "sha256": digest, "pictures": len(faces), "size_wh": [width, height]}
-
-
-@dataclass(frozen=True, eq=False)
-class Face:
-    """One face to work on; decoded before the clock starts."""
-
-    image: NDArray[np.uint8]  # (H, W, 3) BGR
-    box_xyxy: NDArray[np.float32]  # (4,) px, tight box of the labelled landmarks

@@ -1,4 +1,4 @@
-"""What every measurement is filed with: the command, the machine and the versions; and the file it goes into."""
+"""The origin of a measurement (command, commit, machine, versions), and the JSON file that keeps both."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ LIBRARIES = (
 
 
 def provenance() -> dict[str, Any]:
-    """Command line, commit, machine and library versions; nothing that names the user or the host."""
+    """Collect command line, commit, machine and library versions; nothing that names the user or the host."""
     machine = identity()
     if hasattr(os, "getloadavg"):
-        machine["load_average"] = round(os.getloadavg()[0], 2)  # over the last minute; what else runs makes latencies worthless
+        machine["load_average"] = round(os.getloadavg()[0], 2)  # over the last minute; other programs spoil latencies
     versions = {"python": platform.python_version(), "opencv": cv2.__version__}
     return {
         "command": shlex.join(["python", "-m", "benchmarks", *map(_without_folders, sys.argv[1:])]),
@@ -42,29 +42,31 @@ def provenance() -> dict[str, Any]:
 
 
 def commit(repository: Path = REPOSITORY) -> dict[str, Any] | None:
-    """The revision that runs and whether files were changed since; None outside a git repository."""
+    """Identify the revision that runs and tell if files were changed since; None outside a git repository."""
     if not (repository / ".git").exists():
         return None
     try:
-        revision, changes = (git(repository, *command) for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")))
+        revision = git(repository, "rev-parse", "HEAD")
+        changes = git(repository, "status", "--porcelain", "--untracked-files=no")
     except FaceMeshError:  # no git, no commit yet, or somebody else's repository
         return None
     return {"revision": revision, "dirty": bool(changes)}
 
 
 def git(repository: Path, *command: str) -> str:
-    """What git prints, without the line's end. Raises `FaceMeshError` with git's own words."""
+    """Run git and return its output without the line's end. Raises `FaceMeshError` with git's own words."""
     try:
         done = subprocess.run(["git", "-C", str(repository), *command], capture_output=True, text=True, check=True)
     except OSError as error:
         raise FaceMeshError(f"git cannot be run ({error.strerror}); install it") from None
     except subprocess.CalledProcessError as error:
-        raise FaceMeshError(f"git {command[0]}: {(error.stderr.strip().splitlines() or ['failed'])[0]}") from None
+        first_line = (error.stderr.strip().splitlines() or ["failed"])[0]
+        raise FaceMeshError(f"git {command[0]}: {first_line}") from None
     return done.stdout.strip()
 
 
 def check_writable(path: Path | None) -> None:
-    """Refuse a JSON path in a folder that is not there, before the measurement instead of after it."""
+    """Refuse a path in a missing folder, before the measurement instead of after it."""
     if path is not None and not path.parent.is_dir():
         raise FaceMeshError(f"{path}: there is no folder {path.parent}; create it or choose another --json file")
 
@@ -76,22 +78,24 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 
 def text_table(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Fixed-width columns, two spaces apart; the first ``left`` are aligned to the left, the others to the right."""
+    """Lay out rows in fixed-width columns; the first ``left`` are aligned to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = []
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            cells.append(cell.ljust(width) if column < left else cell.rjust(width))
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
 def two_digits(value: float) -> str:
-    """A number of a table; – where there is none."""
+    """Format a number of a table, "–" for one that is not finite."""
     return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
 def plain(value: Any) -> Any:
-    """``value`` for JSON: numbers that are not finite become None."""
+    """Convert ``value`` for JSON: tuples become lists, numbers that are not finite None."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -100,7 +104,7 @@ def plain(value: Any) -> Any:
 
 
 def _without_folders(argument: str) -> str:
-    """An argument of the command line without the folders of an absolute path, which may hold the user's name."""
+    """Strip an absolute path in an argument to its file name: folders may hold the user's name."""
     option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     return f"{option}{equals}{Path(value).name}" if Path(value).is_absolute() else argument
 

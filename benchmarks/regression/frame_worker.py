@@ -1,9 +1,10 @@
-"""Stand-alone: measures one revision of ``runtime`` in a process of its own, block by block, as it is told on stdin.
+"""Stand-alone script: measure one revision of ``runtime`` in a process of its own, block by block.
 
-The first line is a JSON object: ``root`` (folder that holds the revision's ``runtime``), ``paths`` (where libraries are), ``cores``, ``engine``,
-``threads``, ``picture`` (.npy, (H, W, 3) uint8 BGR) and ``box`` (4 numbers). The answer is ``{"ready": first times}`` or ``{"error": why}``. Every
-further line is a number of frames; the answer is the microseconds of each by stage. Run it with ``python -I -S``: then nothing but ``root`` and
-``paths`` decides what is imported. Only what every revision of ``runtime`` has had from early on is used.
+The first line of stdin is a JSON object: ``root`` (folder that holds the revision's ``runtime``), ``paths`` (folders of
+libraries), ``cores``, ``engine``, ``threads``, ``picture`` (.npy, (H, W, 3) uint8 BGR) and ``box`` (4 numbers). The
+answer is ``{"ready": first times}`` or ``{"error": reason}``. Every further line is a number of frames; the answer is
+the microseconds of each by stage. Run it with ``python -I -S``: then nothing but ``root`` and ``paths`` decides about
+imports. It uses only the parts of ``runtime`` that every revision has had from early on.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from typing import Any
 
 WARM_UP_S = 0.3
 UNCOUNTED = 2  # frames at the start of a block, in which the caches forget the other process
+STAGES = ("crop", "network", "decode", "frame")
 
 
 def main() -> None:
-    """Answer on the stdout that it was started with; what libraries print goes to stderr."""
+    """Answer on the original stdout; the output of libraries goes to stderr."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     try:
         runner, measure = open_revision(json.loads(sys.stdin.readline()))
     except Exception as error:  # an old revision may fail in any way; the other side says that it did
         reason = (str(error).splitlines() or [""])[0]
-        print(json.dumps({"error": f"{type(error).__name__}: {reason}" if reason else type(error).__name__}), file=answers)
+        name = type(error).__name__
+        print(json.dumps({"error": f"{name}: {reason}" if reason else name}), file=answers)
         return
     with runner:
         print(json.dumps({"ready": measure(5)}), file=answers)
@@ -49,35 +52,11 @@ def import_revision(settings: dict[str, Any]) -> None:
 
 
 def open_revision(settings: dict[str, Any]) -> tuple[Any, Callable[[int], dict[str, list[float]]]]:
-    """The revision's runner, and ``measure(frames)`` with everything opened and warmed up."""
+    """Return the revision's runner and ``measure(frames)``, with everything opened and warmed up."""
     import_revision(settings)
-    import cv2
     import numpy as np
 
-    from runtime import Decoder, FaceMeshPipeline, load_topology, open_runner
-
-    try:
-        from runtime import crop_into, crop_matrix
-    except ImportError:  # revisions before these two were public
-        from runtime.crop import crop_into, crop_matrix
-
-    cv2.setNumThreads(len(settings["cores"]))
-    image, box = np.load(settings["picture"]), np.array(settings["box"], np.float32)
-    runner = open_runner(settings["engine"], max_batch=1, threads=settings["threads"])
-    spec, clock = runner.spec, time.perf_counter_ns
-    decode, pipeline = Decoder(load_topology(spec.topology), spec), FaceMeshPipeline(runner)
-
-    def frame() -> tuple[int, int, int, int, int]:
-        start = clock()
-        matrix = crop_matrix(box, spec.crop_scale, spec.input.size)
-        crop_into(image, matrix, spec.input, runner.input[0])
-        cropped = clock()
-        output = runner.infer(1)
-        inferred = clock()
-        decode(output[0], matrix)
-        decoded = clock()
-        pipeline.from_boxes(image, box[None])
-        return start, cropped, inferred, decoded, clock()
+    runner, frame = _open_frame(settings)
 
     def measure(frames: int) -> dict[str, list[float]]:
         gc.collect()
@@ -89,12 +68,50 @@ def open_revision(settings: dict[str, Any]) -> tuple[Any, Callable[[int], dict[s
         finally:
             gc.enable()
         microseconds = np.diff(times, axis=1) / 1000
-        return {name: column.tolist() for name, column in zip(("crop", "network", "decode", "frame"), microseconds.T, strict=True)}
+        return {name: column.tolist() for name, column in zip(STAGES, microseconds.T, strict=True)}
 
     until = time.perf_counter() + WARM_UP_S
     while time.perf_counter() < until:
         frame()
     return runner, measure
+
+
+def _open_frame(settings: dict[str, Any]) -> tuple[Any, Callable[[], tuple[int, ...]]]:
+    """Return the runner and a function for one frame; it returns clock readings (ns) around the stages."""
+    # The public parts of the revision.
+    import cv2
+    import numpy as np
+
+    from runtime import Decoder, FaceMeshPipeline, load_topology, open_runner
+
+    try:
+        from runtime import crop_into, crop_matrix
+    except ImportError:  # revisions before these two were public
+        from runtime.crop import crop_into, crop_matrix
+
+    # Everything that is opened once.
+    cv2.setNumThreads(len(settings["cores"]))
+    image = np.load(settings["picture"])
+    box = np.array(settings["box"], np.float32)
+    runner = open_runner(settings["engine"], max_batch=1, threads=settings["threads"])
+    spec = runner.spec
+    decode = Decoder(load_topology(spec.topology), spec)
+    pipeline = FaceMeshPipeline(runner)
+    clock = time.perf_counter_ns
+
+    def frame() -> tuple[int, ...]:
+        start = clock()
+        matrix = crop_matrix(box, spec.crop_scale, spec.input.size)
+        crop_into(image, matrix, spec.input, runner.input[0])
+        cropped = clock()
+        output = runner.infer(1)
+        inferred = clock()
+        decode(output[0], matrix)
+        decoded = clock()
+        pipeline.from_boxes(image, box[None])
+        return start, cropped, inferred, decoded, clock()
+
+    return runner, frame
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""Two revisions by turns, block by block, on the same cores: what disturbs the machine disturbs both, and their ratio stays what it is.
+"""Measure two revisions by turns, block by block, on the same cores.
 
-Each revision runs in a process of its own (`benchmarks.regression.frame_worker`). A block is a few frames; its fastest tenth stands for it, because what
-else runs on the machine can only add time. Two blocks, one of each, make a pair, and the order within pairs alternates. Every few dozen pairs both
-processes are started anew, because where a process happens to lie in memory can make it a few percent faster or slower for its whole life.
+Everything that disturbs the machine disturbs both, and their ratio stays the same. Each revision runs in a process of
+its own (`benchmarks.regression.frame_worker`). A block is a few frames; its fastest tenth stands for it, because other
+programs can only add time. Two blocks, one of each revision, make a pair, and the order within pairs alternates. Every
+few dozen pairs both processes are started anew: the place of a process in memory can make it a few percent faster or
+slower for its whole life.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -26,12 +29,15 @@ from benchmarks.regression.revision import RevisionError
 from runtime.errors import FaceMeshError
 
 WORKER = Path(__file__).with_name("frame_worker.py")
-BLOCK_S, BLOCK_FRAMES = 0.03, (3, 10)  # how long a block should take, and how many frames it has at least and at most
+BLOCK_S = 0.03  # how long a block should take
+BLOCK_FRAMES = (3, 10)  # of a block, at least and at most
 PAIRS = 60  # of one start of the processes; even, so that both orders are as frequent
 STARTS = 4  # at least
 NARROW = 1.08  # an interval whose ends differ by this factor needs no more pairs
-FAMILY_ERROR = 0.01  # chance of any false alarm in one comparison where every stage is slower by exactly the limit
-FAST = 10  # percentile; beside nine busy processes on two cores the median was up to ten times as noisy, the quartile up to four times
+# Chance of any false alarm in one comparison in which every stage is slower by exactly the limit.
+FAMILY_ERROR = 0.01
+# Percentile. Beside nine busy processes on two cores the median was up to ten times as noisy, the quartile up to four.
+FAST = 10
 
 Pairs = dict[str, NDArray[np.float64]]  # by stage: microseconds (pairs, 2), new and baseline
 
@@ -40,10 +46,18 @@ class Worker:
     """One revision in its process; a context manager."""
 
     def __init__(self, name: str, root: Path, settings: Mapping[str, Any], script: Path = WORKER) -> None:
-        """``root`` holds the revision's ``runtime``; ``name`` is what errors call it. `RevisionError` where it does not run."""
+        """Start the process and wait until it is ready.
+
+        ``root`` holds the revision's ``runtime``; ``name`` is for errors. Raises `RevisionError` if it does not run.
+        """
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
+            [sys.executable, "-I", "-S", str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
         )
         try:
             answer = self._ask(json.dumps({**settings, "root": str(root), "paths": library_paths()}))
@@ -55,7 +69,7 @@ class Worker:
         self.first: dict[str, list[float]] = answer["ready"]
 
     def run(self, frames: int) -> dict[str, list[float]]:
-        """Microseconds of so many frames by stage."""
+        """Measure so many frames; returns microseconds by stage."""
         return self._ask(str(frames))
 
     def _ask(self, line: str) -> dict[str, Any]:
@@ -66,7 +80,8 @@ class Worker:
         except OSError:
             answer = ""
         if not answer:
-            raise RevisionError(self.name, f"cannot be measured: its process ended with code {self._process.wait()}")
+            code = self._process.wait()
+            raise RevisionError(self.name, f"cannot be measured: its process ended with code {code}")
         return json.loads(answer)
 
     def __enter__(self) -> Worker:
@@ -79,47 +94,79 @@ class Worker:
         self._process.wait()
 
 
+def worker_settings(engine: Path, picture: Path, box_xyxy: list[float], threads: int) -> dict[str, Any]:
+    """Return the settings of a `Worker`; workers of equal settings share the last usable cores."""
+    cores = list(range(threads))
+    if hasattr(os, "sched_getaffinity"):
+        cores = sorted(os.sched_getaffinity(0))[-threads:]
+    return {
+        "engine": str(engine.resolve()),
+        "picture": str(picture),
+        "box": box_xyxy,
+        "threads": threads,
+        "cores": cores,
+    }
+
+
 def library_paths() -> list[str]:
-    """Where this interpreter finds libraries. A folder among them may have a ``runtime`` too: the worker puts its own before all."""
+    """List the library folders of this interpreter.
+
+    One of them may have a ``runtime`` too: the worker puts its own before all.
+    """
     return [path for path in sys.path if path and Path(path).is_dir()]
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """One stage of a comparison."""
+class StageComparison:
+    """One stage of a comparison, and its verdict: "slower", "faster", "as fast" or "undecided"."""
 
     stage: str
     new_us: float
     baseline_us: float
     ratio: Interval
-    verdict: str  # "slower", "faster", "as fast" or "undecided"
+    verdict: str
 
 
-def run_interleaved(openers: Sequence[Callable[[], Worker]], stages: list[str] | None, seconds: float, rng: np.random.Generator) -> Pairs:
-    """Pairs of blocks from two workers (new, baseline), until every interval is narrow or the time is up, but from `STARTS` starts at least."""
-    began, rounds = time.monotonic(), []
+def run_interleaved(
+    openers: Sequence[Callable[[], Worker]],
+    stages: list[str] | None,
+    seconds: float,
+    rng: np.random.Generator,
+) -> Pairs:
+    """Measure pairs of blocks from two workers (new, baseline) until every interval is narrow or the time is up.
+
+    There are `STARTS` starts of the processes at least. ``stages`` None measures all.
+    """
+    began = time.monotonic()
+    rounds: list[Pairs] = []
     while True:
         rounds.append(_one_start(openers))
-        pairs = {stage: np.concatenate([one[stage] for one in rounds]) for stage in rounds[0] if stages is None or stage in stages}
+        chosen = [stage for stage in rounds[0] if stages is None or stage in stages]
+        pairs = {stage: np.concatenate([one[stage] for one in rounds]) for stage in chosen}
         if stages and (missing := set(stages) - pairs.keys()):
             raise FaceMeshError(f"no stage {', '.join(sorted(missing))} by turns; there are {','.join(rounds[0])}")
+        if len(rounds) < STARTS:
+            continue
         elapsed = time.monotonic() - began
-        if len(rounds) >= STARTS and (elapsed * (1 + 1 / len(rounds)) > seconds or _narrow(pairs, rng)):
+        if elapsed * (1 + 1 / len(rounds)) > seconds or _narrow(pairs, rng):
             return pairs
 
 
-def judge(pairs: Pairs, limit: float, rng: np.random.Generator) -> list[Judgement]:
-    """A verdict for each stage. ``limit`` 0.1 tolerates 10 %; the error is shared among the stages (Bonferroni)."""
+def compare_pairs(pairs: Pairs, limit: float, rng: np.random.Generator) -> list[StageComparison]:
+    """Compare the two revisions stage by stage.
+
+    ``limit`` 0.1 tolerates 10 %. The error is shared among the stages (Bonferroni).
+    """
     found = []
     for stage, times in pairs.items():
         ratio = paired_ratio(times[:, 0], times[:, 1], FAMILY_ERROR / len(pairs), rng)
         new, baseline = np.median(times, axis=0).tolist()
-        found.append(Judgement(stage, new, baseline, ratio, verdict(ratio, limit)))
+        found.append(StageComparison(stage, new, baseline, ratio, verdict(ratio, limit)))
     return found
 
 
 def verdict(ratio: Interval, limit: float) -> str:
-    """What an interval says about a tolerated slowdown: it is "slower" only where the whole interval lies beyond the limit."""
+    """Return the verdict on an interval; "slower" only if all of it lies beyond the tolerated slowdown."""
     if ratio.low > 1 + limit:
         return "slower"
     if ratio.high > 1 + limit:
@@ -143,5 +190,8 @@ def _one_start(openers: Sequence[Callable[[], Worker]]) -> Pairs:
 
 
 def _narrow(pairs: Pairs, rng: np.random.Generator) -> bool:
-    intervals = (paired_ratio(times[:, 0], times[:, 1], FAMILY_ERROR / len(pairs), rng) for times in pairs.values())
-    return all(interval.high / interval.low < NARROW for interval in intervals)
+    for times in pairs.values():
+        interval = paired_ratio(times[:, 0], times[:, 1], FAMILY_ERROR / len(pairs), rng)
+        if interval.high / interval.low >= NARROW:
+            return False
+    return True

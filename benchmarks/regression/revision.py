@@ -16,12 +16,12 @@ from benchmarks.records.provenance import REPOSITORY, git
 from runtime.errors import FaceMeshError
 
 CACHE = REPOSITORY / "build" / "revisions"  # git ignores it, 'make clean' removes it
-INPUTS = ("runtime", "CMakeLists.txt", "pyproject.toml")  # what decides how fast a revision is
+INPUTS = ("runtime", "CMakeLists.txt", "pyproject.toml")  # they decide how fast a revision is
 BUILD_TIMEOUT_S = 900
 
 
 class RevisionError(FaceMeshError):
-    """There is no such revision, or it cannot be built or run."""
+    """A revision is missing, or it cannot be built or run."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"{name} {problem}")
@@ -29,7 +29,7 @@ class RevisionError(FaceMeshError):
 
 
 def export_revision(repository: Path, revision: str, folder: Path) -> None:
-    """The files of a revision as it was committed."""
+    """Write the files of a revision, as it was committed, into ``folder``."""
     try:
         git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     except FaceMeshError:
@@ -42,7 +42,7 @@ def export_revision(repository: Path, revision: str, folder: Path) -> None:
 
 
 def export_working_tree(repository: Path, folder: Path) -> None:
-    """The files as they lie, those included that git does not know yet; not those that it ignores."""
+    """Copy the files as they lie into ``folder``: new ones too, but none that git ignores."""
     names = git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in filter(None, names):
         if (source := repository / name).is_file():
@@ -51,7 +51,7 @@ def export_working_tree(repository: Path, folder: Path) -> None:
 
 
 def source_key(folder: Path, with_cuda: bool) -> str:
-    """The same for two exports whose runtime is the same, on this machine and interpreter."""
+    """Return a key that two exports share if their runtime, machine and interpreter are the same."""
     digest = hashlib.sha256(f"{platform.machine()} {sys.implementation.cache_tag} {with_cuda}".encode())
     for path in sorted(path for name in INPUTS for path in _files(folder / name)):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -60,16 +60,17 @@ def source_key(folder: Path, with_cuda: bool) -> str:
 
 
 def build(folder: Path, name: str, with_cuda: bool, cache: Path = CACHE) -> Path:
-    """Install an exported revision into a folder of its own, from which ``runtime`` can be imported; a second call finds it there.
+    """Install an exported revision into a folder of its own; a second call finds it there.
 
-    ``name`` is what errors call it. Raises `RevisionError`.
+    ``runtime`` can be imported from the folder. ``name`` is for errors. Raises `RevisionError`.
     """
     target = cache / source_key(folder, with_cuda)
     if target.is_dir():
         return target
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, suffix=".part") as part:
-        command = [sys.executable, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--target", f"{part}/new", str(folder)]
+        command = [sys.executable, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check"]
+        command += ["--target", f"{part}/new", str(folder)]
         if not with_cuda:  # compiling the kernels takes minutes
             command += ["--config-settings=cmake.define.FACEMESH_CUDA=OFF"]
         try:
@@ -83,11 +84,14 @@ def build(folder: Path, name: str, with_cuda: bool, cache: Path = CACHE) -> Path
 
 
 def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file() and "__pycache__" not in item.parts]
+    if path.is_file():
+        return [path]
+    return [item for item in path.rglob("*") if item.is_file() and "__pycache__" not in item.parts]
 
 
 def _reason(errors: str) -> str:
-    """The line of pip's many that says most."""
+    """Choose the most telling line of pip's output."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line.lower() and not line.startswith(("error: subprocess-exited", "× "))]
+    uninformative = ("error: subprocess-exited", "× ")
+    telling = [line for line in lines if "error" in line.lower() and not line.startswith(uninformative)]
     return (telling or lines or ["pip failed"])[0][:300]

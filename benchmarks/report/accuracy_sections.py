@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from benchmarks.records.record import Record
 from benchmarks.report.html import PRECISION_COLOURS, decimals, figure, legend, of_kind, plots, source, table
-from benchmarks.report.record_files import Record
 from benchmarks.report.speed import whole_frames
 from benchmarks.report.svg import Axis, Point, Range, ranges, scatter
 

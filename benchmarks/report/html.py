@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from benchmarks.report.record_files import Record
+from benchmarks.records.record import Record
 
 PRECISION_COLOURS = {"fp16": 0, "int8": 1, "fp32": 2}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.records.record import Record, read_document
 from runtime.errors import FaceMeshError
 
 NUMBER = (int, float, type(None))  # numbers that were not finite are null
@@ -32,24 +32,6 @@ class Kind:
     command: str  # that writes it, after ``python -m benchmarks``
     fits: Callable[[dict[str, Any]], bool]
     shape: dict[str, Any]  # see `mismatch`
-
-
-@dataclass(frozen=True)
-class Record:
-    """One file."""
-
-    name: str  # of the file, without its folder
-    kind: str
-    document: dict[str, Any]
-
-    @property
-    def machine(self) -> str:
-        """Board, GPU and CPU in words, as far as they are known."""
-        machine = self.document.get("machine")
-        if not isinstance(machine, dict):
-            return "unknown machine"
-        words = [str(machine[key]) for key in ("board", "gpu", "cpu") if machine.get(key)]
-        return ", ".join([*words, *([f"{machine['cores']} cores"] if machine.get("cores") else [])]) or "unknown machine"
 
 
 KINDS = (
@@ -79,19 +61,14 @@ def read_records(paths: Sequence[Path]) -> list[Record]:
 
 def read_record(path: Path) -> Record:
     """One file; see `read_records`."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FaceMeshError(f"{path}: no such file; 'python -m benchmarks run --json FILE' writes one") from None
-    except (OSError, ValueError) as error:
-        raise FaceMeshError(f"{path}: cannot be read as JSON ({error}); measure again") from None
+    document = read_document(path)
     kind = next((kind for kind in KINDS if isinstance(document, dict) and kind.fits(document)), None)
     if kind is None:
         named = f" {document['kind']!r}" if isinstance(document, dict) and isinstance(document.get("kind"), str) else ""
         raise FaceMeshError(f"{path}: a report cannot be made of this kind of file{named}; it takes {', '.join(kind.name for kind in KINDS)}")
     if fault := mismatch(document, kind.shape):
         raise FaceMeshError(f"{path}: not a sound {kind.name} record: {fault}; write it again with 'python -m benchmarks {kind.command}'")
-    return Record(path.name, kind.name, document)
+    return Record(path, kind.name, document)
 
 
 def mismatch(value: Any, shape: Any, where: str = "") -> str | None:

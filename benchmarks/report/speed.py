@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.records.record import Record
 from benchmarks.report.html import PRECISION_COLOURS, decimals, figure, legend, ms, of_kind, plots, source, table
-from benchmarks.report.record_files import Record
 from benchmarks.report.svg import Axis, Bar, Range, bars, histogram, ranges
 
 COLUMNS = 40  # of a histogram

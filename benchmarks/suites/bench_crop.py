@@ -16,7 +16,8 @@ def test_crop(measured, face, runner):
 
 def test_crop_of_a_large_face(measured, face, runner):
     """Every pixel of the crop is the mean of many of the picture."""
-    spec, image = runner.spec, cv2.resize(face.image, None, fx=4, fy=4)
+    spec = runner.spec
+    image = cv2.resize(face.image, None, fx=4, fy=4)
     matrix = crop_matrix(4 * face.box_xyxy, spec.crop_scale, spec.input.size)
     measured(crop_into, image, matrix, spec.input, runner.input[0])
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.records.measured_faces import Face, load_subjects
+from benchmarks.records.measured_faces import Face, load_measured_faces
 from runtime.inference.interface import Runner
 from runtime.inference.open_runner import open_runner
 from runtime.models.shipped import SHIPPED_PICTURE
@@ -18,13 +18,16 @@ WARM_UP = 50  # rounds that do not count; without being asked pytest-benchmark h
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """The host's name has no business in a file that is shared."""
+    """Remove the host's name, which has no business in a shared file."""
     machine_info.pop("node", None)
 
 
 @pytest.fixture
 def measured(benchmark: Any) -> Callable[..., Any]:
-    """``measured(function, *arguments)``: time single calls; p99, which pytest-benchmark does not know, goes into ``extra_info``."""
+    """Return ``measured(function, *arguments)``, a clock for single calls.
+
+    It adds p99, unknown to pytest-benchmark, to ``extra_info``.
+    """
 
     def measure(function: Callable[..., Any], *arguments: Any, rounds: int = 1000) -> Any:
         result = benchmark.pedantic(function, arguments, rounds=rounds, warmup_rounds=WARM_UP)
@@ -37,12 +40,12 @@ def measured(benchmark: Any) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def face() -> Face:
-    """The shipped picture and its face."""
-    return load_subjects(SHIPPED_PICTURE)[0]
+    """Return the shipped picture and its face."""
+    return load_measured_faces(SHIPPED_PICTURE)[0]
 
 
 @pytest.fixture(scope="session")
 def runner() -> Iterator[Runner]:
-    """The shipped model, for up to four faces."""
+    """Open the shipped model for up to four faces."""
     with open_runner(max_batch=4) as opened:
         yield opened

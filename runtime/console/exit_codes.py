@@ -21,7 +21,7 @@ EXTRA_OF = {
     "matplotlib": "bench",
     "pynvml": "bench",
     "pytest": "bench",
-    "scipy": "train",
+    "scipy": "bench",
     "skimage": "peers",
     "tensorrt": "trt",
     "tensorrt_lean": "trt",

@@ -21,10 +21,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.records.machine import Watch
-from benchmarks.records.measured_faces import load_subjects
+from benchmarks.records.measured_faces import load_measured_faces
 from benchmarks.records.provenance import REPOSITORY
-from benchmarks.regression.compare import worker_settings
-from benchmarks.regression.interleave import Judgement, Worker, judge, library_paths, run_interleaved
+from benchmarks.regression.interleave import StageComparison, Worker, compare_pairs, library_paths, run_interleaved, worker_settings
 from benchmarks.regression.revision import build, export_working_tree
 from runtime.models.shipped import SHIPPED_MODEL, SHIPPED_PICTURE
 
@@ -35,7 +34,7 @@ LIMIT = 0.1
 @contextmanager
 def built_here() -> Iterator[tuple[Path, dict[str, Any]]]:
     """This tree, built, and the settings of workers for it."""
-    face = load_subjects(SHIPPED_PICTURE)[0]
+    face = load_measured_faces(SHIPPED_PICTURE)[0]
     with tempfile.TemporaryDirectory() as scratch:
         export_working_tree(REPOSITORY, folder := Path(scratch) / "tree")
         root = build(folder, "the working tree", with_cuda=False)
@@ -50,15 +49,15 @@ def calibrated(root: Path, settings: dict[str, Any], extra: float) -> dict[str, 
     return json.loads(subprocess.run(command, input=request, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def trial(root: Path, settings: dict[str, Any], again: float, seconds: float, seed: int) -> list[Judgement]:
+def trial(root: Path, settings: dict[str, Any], again: float, seconds: float, seed: int) -> list[StageComparison]:
     """The judgement of this tree, with so many vertices computed again, against itself."""
     slow = partial(Worker, "slow", root, {**settings, "again": again}, SLOW_WORKER)
     new, baseline = (partial(Worker, name, root, settings) for name in ("new", "baseline"))
     rng = np.random.default_rng(seed)
-    return judge(run_interleaved([slow if again else new, baseline], None, seconds, rng), LIMIT, rng)
+    return compare_pairs(run_interleaved([slow if again else new, baseline], None, seconds, rng), LIMIT, rng)
 
 
-def right(judgements: list[Judgement], again: float) -> bool:
+def right(judgements: list[StageComparison], again: float) -> bool:
     """Whether the alarm is what it should be: in decode where that was slowed down, nowhere else."""
     return [row.stage for row in judgements if row.verdict == "slower"] == (["decode"] if again else [])
 
@@ -82,7 +81,7 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def described(row: Judgement) -> str:
+def described(row: StageComparison) -> str:
     change, low, high = (100 * (value - 1) for value in (row.ratio.estimate, row.ratio.low, row.ratio.high))
     return f"{row.stage} {change:+.1f} % ({low:+.1f} … {high:+.1f}) {row.verdict}"
 

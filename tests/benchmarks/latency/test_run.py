@@ -15,7 +15,16 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.latency import run
 from benchmarks.latency.cold_start import cold_starts
-from benchmarks.latency.stage_clock import Enough, Group, _device_steps, allocations, chosen, first_after_idle, measure
+from benchmarks.latency.stage_clock import (
+    StageGroup,
+    StopAfter,
+    _time_device,
+    choose_groups,
+    measure_after_idle,
+    measure_allocations,
+    measure_groups,
+)
+from benchmarks.records.latency_record import spread_doubts
 from benchmarks.records.measured_faces import Face
 from runtime.errors import FaceMeshError
 
@@ -121,9 +130,9 @@ def test_groups_take_turns_until_each_has_enough():
             time.sleep(milliseconds / 1000)
             return [1000 * int(face.image[0, 0, 0])]
 
-        return Group((name,), run_face)
+        return StageGroup((name,), run_face)
 
-    times = measure([group("quick", 0), group("slow", 20)], FACES, Enough(60, 0.9), warm_up_s=0)
+    times = measure_groups([group("quick", 0), group("slow", 20)], FACES, StopAfter(60, 0.9), warm_up_s=0)
     assert len(times["quick"]) == 60
     assert len(times["slow"]) in (25, 50)  # its time was up
     assert order[:75] == ["quick"] * 25 + ["slow"] * 25 + ["quick"] * 25
@@ -134,16 +143,16 @@ def test_frames_of_a_block_are_not_disturbed_by_the_collector():
     import gc
 
     seen = []
-    measure([Group(("x",), lambda face: seen.append(gc.isenabled()) or [1])], FACES, Enough(3, math.inf), warm_up_s=0)
+    measure_groups([StageGroup(("x",), lambda face: seen.append(gc.isenabled()) or [1])], FACES, StopAfter(3, math.inf), warm_up_s=0)
     assert seen == [False] * 3
     assert gc.isenabled()
 
 
 def test_first_after_idle_rests_before_every_frame():
     stamps = []
-    group = Group(("x",), lambda face: stamps.append(time.monotonic()) or [2_000_000])
+    group = StageGroup(("x",), lambda face: stamps.append(time.monotonic()) or [2_000_000])
     started = time.monotonic()
-    assert first_after_idle(group, FACES, 0.05, 2) == [2, 2]
+    assert measure_after_idle(group, FACES, 0.05, 2) == [2, 2]
     assert stamps[0] - started >= 0.05
     assert stamps[1] - stamps[0] >= 0.05
 
@@ -156,11 +165,11 @@ def test_allocations_find_what_a_frame_leaves_behind():
         kept.append(bytearray(1000))
         return [1]
 
-    held = allocations(Group(("x",), leak), FACES)
+    held = measure_allocations(StageGroup(("x",), leak), FACES)
     assert 1000 <= held["bytes_left"] < 1300
     assert 1 <= held["blocks_left"] < 3
     assert 100_000 < held["peak_bytes"] < 110_000
-    clean = allocations(Group(("x",), lambda face: [len(bytearray(5000))]), FACES)
+    clean = measure_allocations(StageGroup(("x",), lambda face: [len(bytearray(5000))]), FACES)
     assert clean["bytes_left"] < 100
     assert clean["blocks_left"] < 1
 
@@ -176,7 +185,7 @@ def test_a_device_is_timed_from_the_handing_over_to_the_mesh():
 
     spec = SimpleNamespace(crop_scale=1.5, input=SimpleNamespace(size=8))
     runner = SimpleNamespace(spec=spec, mesher=lambda topology: Mesher())
-    enqueue, device = _device_steps(runner, SimpleNamespace(topology=None))(FACES[0])
+    enqueue, device = _time_device(runner, SimpleNamespace(topology=None))(FACES[0])
     assert enqueue >= 2e6
     assert device >= enqueue + 10e6
 
@@ -194,19 +203,19 @@ def test_engines_on_a_gpu_have_stages_of_their_own(quick, engine, gpu_machine, m
 
 
 def test_stages_of_this_engine_alone():
-    groups = [Group(("crop", "network"), len), Group(("frame",), len)]
-    assert chosen(groups, None) == groups
-    assert chosen(groups, ["network"]) == groups[:1]
+    groups = [StageGroup(("crop", "network"), len), StageGroup(("frame",), len)]
+    assert choose_groups(groups, None) == groups
+    assert choose_groups(groups, ["network"]) == groups[:1]
     with pytest.raises(FaceMeshError, match="no stage device with this engine; there are crop,network,frame"):
-        chosen(groups, ["device", "crop"])
+        choose_groups(groups, ["device", "crop"])
 
 
 def test_doubts_about_the_latencies():
     steady, jumpy = np.full(100, 2.0), np.tile([1.0, 3.0], 50)
-    assert run.spread_doubts({"crop": steady}) == []
-    assert "decode 50 %" in run.spread_doubts({"crop": steady, "decode": jumpy})[0]
-    assert run.spread_doubts({"enqueue": 0.5 * steady, "device": steady}) == []
-    assert "host" in run.spread_doubts({"enqueue": 0.9 * steady, "device": steady})[0]
+    assert spread_doubts({"crop": steady}) == []
+    assert "decode 50 %" in spread_doubts({"crop": steady, "decode": jumpy})[0]
+    assert spread_doubts({"enqueue": 0.5 * steady, "device": steady}) == []
+    assert "host" in spread_doubts({"enqueue": 0.9 * steady, "device": steady})[0]
 
 
 def test_a_cold_start_that_fails_says_why(tmp_path):

@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.__main__ import main
-from benchmarks.latency import soak
-from benchmarks.latency.soak import format_soak
-from benchmarks.latency.soak_trends import Line, judge
-from benchmarks.records.measured_faces import Face
-from runtime.errors import FaceMeshError
+pytest.importorskip("scipy", reason="needs SciPy for the trends")
+
+from benchmarks.__main__ import main  # noqa: E402
+from benchmarks.latency import soak  # noqa: E402
+from benchmarks.latency.soak import format_soak  # noqa: E402
+from benchmarks.latency.soak_trends import Line, find_trends  # noqa: E402
+from benchmarks.records.measured_faces import Face  # noqa: E402
+from runtime.errors import FaceMeshError  # noqa: E402
 
 FACE = Face(np.zeros((2, 2, 3), np.uint8), np.array([0, 0, 1, 1], np.float32))
 
@@ -32,48 +34,48 @@ def an_hour(memory=lambda hours: 0.0, latency=lambda hours: 1.0, seed=0) -> list
 
 def test_a_steady_hour_passes():
     for seed in range(20):
-        trends = judge(an_hour(seed=seed), 1, 5)
+        trends = find_trends(an_hour(seed=seed), 1, 5)
         assert [trend.problem for trend in trends.values()] == [None, None]
 
 
 def test_a_leak_is_found_and_measured():
-    trends = judge(an_hour(memory=lambda hours: 30 * hours), 10, 10)
+    trends = find_trends(an_hour(memory=lambda hours: 30 * hours), 10, 10)
     assert trends["memory_mb"].per_hour.estimate == pytest.approx(30, rel=0.02)
     assert "memory leaks: +30" in trends["memory_mb"].problem
     assert trends["p50_ms"].problem is None
 
 
 def test_a_tolerated_leak_passes():
-    assert judge(an_hour(memory=lambda hours: 5 * hours), 10, 10)["memory_mb"].problem is None
+    assert find_trends(an_hour(memory=lambda hours: 5 * hours), 10, 10)["memory_mb"].problem is None
 
 
 @pytest.mark.parametrize("memory", [lambda hours: 40 * (hours > 0.5), lambda hours: 40 * (hours < 0.05)])
 def test_a_step_is_no_leak(memory):
-    assert judge(an_hour(memory=memory), 1, 10)["memory_mb"].problem is None
+    assert find_trends(an_hour(memory=memory), 1, 10)["memory_mb"].problem is None
 
 
 def test_a_drift_is_found_and_measured():
-    problem = judge(an_hour(latency=lambda hours: 1 + 0.3 * hours), 10, 10)["p50_ms"].problem
+    problem = find_trends(an_hour(latency=lambda hours: 1 + 0.3 * hours), 10, 10)["p50_ms"].problem
     assert problem.startswith("latency drifts: +2")
 
 
 def test_getting_faster_is_no_drift():
-    assert judge(an_hour(latency=lambda hours: 1 - 0.5 * hours), 10, 10)["p50_ms"].problem is None
+    assert find_trends(an_hour(latency=lambda hours: 1 - 0.5 * hours), 10, 10)["p50_ms"].problem is None
 
 
 def test_memory_that_cannot_be_read_is_not_judged():
     lines = [Line(second, 1, 1.0, 1.0, None, None, None) for second in range(100)]
-    assert list(judge(lines, 1, 1)) == ["p50_ms"]
+    assert list(find_trends(lines, 1, 1)) == ["p50_ms"]
 
 
 def test_too_short_to_judge():
     with pytest.raises(FaceMeshError, match="soak for longer"):
-        judge(an_hour()[:30], 1, 1)
+        find_trends(an_hour()[:30], 1, 1)
 
 
 def test_verdict_for_people():
     lines = an_hour(memory=lambda hours: 30 * hours)
-    text = format_soak(lines, judge(lines, 10, 10), ["running on battery"])
+    text = format_soak(lines, find_trends(lines, 10, 10), ["running on battery"])
     assert "1440000 frames in 60.0 minutes" in text
     assert "hottest °C: 50.00, 50.00" in text
     assert "power" not in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.records.latency_statistics import batch_medians, block_length, median_ratio, paired_ratio, sen_slope, summarise, thin
+from benchmarks.records.latency_statistics import batch_medians, block_length, median_ratio, paired_ratio, summarise, thin
 
 
 def latencies(rng: np.random.Generator, count: int, memory: float = 0.0, spread: float = 0.05) -> np.ndarray:
@@ -96,25 +96,6 @@ def test_pairs_survive_outliers():
     new, baseline = np.ones(100), np.ones(100)
     new[::10], baseline[5::10] = 50, 50
     assert paired_ratio(new, baseline, 0.01, np.random.default_rng(0)).estimate == pytest.approx(1)
-
-
-def test_slope_of_a_line_in_noise():
-    rng, times = np.random.default_rng(5), np.arange(20.0)
-    for _ in range(50):
-        interval = sen_slope(times, 3 * times + rng.standard_normal(20), 0.01)
-        assert interval.low < interval.estimate < interval.high
-        assert 2.6 < interval.estimate < 3.4
-        assert interval.low > 2
-
-
-def test_slope_of_noise_is_found_as_seldom_as_stated():
-    rng, times, trials = np.random.default_rng(6), np.arange(20.0), 1000
-    alarms = sum(sen_slope(times, rng.standard_normal(20), 0.02).low > 0 for _ in range(trials))
-    assert 0 < alarms <= trials * 0.02 * 1.5
-
-
-def test_a_single_step_is_no_slope():
-    assert sen_slope(np.arange(20.0), np.repeat([100.0, 130.0], 10), 0.01).low == 0
 
 
 def test_batch_medians():

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.regression import frame_worker, interleave
-from benchmarks.regression.compare import worker_settings
-from benchmarks.regression.interleave import FAMILY_ERROR, Worker, judge, run_interleaved
+from benchmarks.regression.interleave import FAMILY_ERROR, Worker, compare_pairs, run_interleaved, worker_settings
 from benchmarks.regression.revision import RevisionError
 from runtime.errors import FaceMeshError
 from tests.benchmarks.stand_in import write_runtime
@@ -99,7 +98,7 @@ def test_a_slower_decode_is_caught_and_nothing_else(opener, monkeypatch):
     pairs = run_interleaved([opener("new", 120), opener("baseline", 100)], None, 30, rng)
     assert list(pairs) == STAGES
     assert len(pairs["decode"]) >= 4 * 30
-    rows = {row.stage: row for row in judge(pairs, 0.1, rng)}
+    rows = {row.stage: row for row in compare_pairs(pairs, 0.1, rng)}
     assert rows["decode"].verdict == "slower"
     assert rows["decode"].ratio.estimate == pytest.approx(1.2, abs=0.05)
     assert rows["decode"].new_us == pytest.approx(120, rel=0.1)
@@ -164,7 +163,7 @@ def test_error_rates_of_a_whole_comparison():
         count = 0
         for _ in range(comparisons):
             blocks = np.percentile(np.exp(0.2 * rng.standard_normal((4, 240, 2, 10))), 10, axis=3) * [slowdown, 1]
-            count += any(row.verdict == "slower" for row in judge(dict(zip(STAGES, blocks, strict=True)), 0.1, rng))
+            count += any(row.verdict == "slower" for row in compare_pairs(dict(zip(STAGES, blocks, strict=True)), 0.1, rng))
         return count
 
     assert FAMILY_ERROR == 0.01
@@ -174,7 +173,7 @@ def test_error_rates_of_a_whole_comparison():
 
 
 def test_a_judgement_is_plain_data():
-    (row,) = judge({"crop": np.full((80, 2), 5.0)}, 0.1, np.random.default_rng(0))
+    (row,) = compare_pairs({"crop": np.full((80, 2), 5.0)}, 0.1, np.random.default_rng(0))
     assert dataclasses.asdict(row) == {
         "stage": "crop",
         "new_us": 5.0,

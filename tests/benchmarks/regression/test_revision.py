@@ -144,7 +144,7 @@ def here(repository, tmp_path, monkeypatch, pip):
     """``compare`` on the repository of stand-ins, quickly."""
     monkeypatch.setattr(compare, "REPOSITORY", repository)
     monkeypatch.setattr(compare, "build", lambda folder, name, with_cuda: build(folder, name, with_cuda, tmp_path / "cache"))
-    monkeypatch.setattr(compare, "load_subjects", lambda source: [Face(np.zeros((4, 5, 3), np.uint8), np.array([0, 0, 2, 2], np.float32))])
+    monkeypatch.setattr(compare, "load_measured_faces", lambda source: [Face(np.zeros((4, 5, 3), np.uint8), np.array([0, 0, 2, 2], np.float32))])
     monkeypatch.setattr(interleave, "PAIRS", 30)
     return repository
 

@@ -150,7 +150,7 @@ def test_late_frames_are_counted_in_the_last_column():
     """A tail many times the median would squeeze everything else into one column."""
     late = latency()
     late["stages"]["frame"] |= {"samples_us": [1000.0] * 97 + [50_000.0] * 3, "p50_ms": 1.0, "p90_ms": 1.0, "p99_ms": 50.0, "max_ms": 50.0}
-    content = render([Record("late.json", "latency", late)])
+    content = render([Record(Path("late.json"), "latency", late)])
     assert "last column: 3 longer, up to 50.00" in content
     assert "p99 50.00 ms →" in content
     plot = content.split('aria-label="frame"')[1].split("</svg>")[0]
@@ -171,7 +171,7 @@ def test_error_and_time_meet_by_the_hash_of_the_model():
         *[latency(), accuracy(), latency("edge-fp16.onnx", "fp16", 0.5), accuracy("edge-fp16.onnx", 3.3)],
         latency("edge.engine", "int8", 0.2, model_sha256=SHA["edge.onnx"]),
     ]
-    records = [Record(f"{i}.json", "latency" if "kind" in document else "accuracy", document) for i, document in enumerate(documents)]
+    records = [Record(Path(f"{i}.json"), "latency" if "kind" in document else "accuracy", document) for i, document in enumerate(documents)]
     assert sorted(colours_of_points(records)) == ["c0", "c1", "c2"]
     assert colours_of_points(records[:3]) == ["c2"]
 
