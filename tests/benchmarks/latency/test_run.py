@@ -183,9 +183,9 @@ def test_a_device_is_timed_from_the_handing_over_to_the_mesh():
         def collect(self):
             time.sleep(0.01)
 
-    spec = SimpleNamespace(crop_scale=1.5, input=SimpleNamespace(size=8))
-    runner = SimpleNamespace(spec=spec, mesher=lambda topology: Mesher())
-    enqueue, device = _time_device(runner, SimpleNamespace(topology=None))(FACES[0])
+    family = SimpleNamespace(crop_matrix=lambda box_xyxy: np.eye(2, 3))
+    runner = SimpleNamespace(mesher=lambda family: Mesher())
+    enqueue, device = _time_device(runner, SimpleNamespace(family=family))(FACES[0])
     assert enqueue >= 2e6
     assert device >= enqueue + 10e6
 

@@ -13,12 +13,12 @@ import pytest
 
 pytest.importorskip("scipy", reason="needs SciPy for the trends")
 
-from benchmarks.__main__ import main  # noqa: E402
-from benchmarks.latency import soak  # noqa: E402
-from benchmarks.latency.soak import format_soak  # noqa: E402
-from benchmarks.latency.soak_trends import Line, find_trends  # noqa: E402
-from benchmarks.records.measured_faces import Face  # noqa: E402
-from runtime.errors import FaceMeshError  # noqa: E402
+from benchmarks.__main__ import main
+from benchmarks.latency import soak
+from benchmarks.latency.soak import format_soak
+from benchmarks.latency.soak_trends import Line, find_trends
+from benchmarks.records.measured_faces import Face
+from runtime.errors import FaceMeshError
 
 FACE = Face(np.zeros((2, 2, 3), np.uint8), np.array([0, 0, 1, 1], np.float32))
 
