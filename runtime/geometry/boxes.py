@@ -18,6 +18,10 @@ def check_box(box_xyxy: Sequence[float], least_side_px: float = 0.0) -> None:
     A width or height below ``least_side_px`` is refused, too.
     """
     x1, y1, x2, y2 = box_xyxy
+    far = MAX_COORDINATE_PX
+    # Sound boxes, several per frame, must not pay for the text of an error.
+    if -far <= x1 < x2 <= far and -far <= y1 < y2 <= far and min(x2 - x1, y2 - y1) >= least_side_px:
+        return
     box = f"box {x1:g},{y1:g},{x2:g},{y2:g}"
     if not all(abs(coordinate) <= MAX_COORDINATE_PX for coordinate in box_xyxy):  # False for NaN
         raise FaceMeshError(f"{box}: not a box, not finite or far off; give x1,y1,x2,y2 in pixels of the picture")

@@ -78,10 +78,9 @@ def check_matrix(matrix: NDArray[np.float64]) -> float:
     """Return the scale of a (2, 3) float64 crop matrix; raise `ValueError` if it is singular or not finite."""
     if matrix.shape != (2, 3) or matrix.dtype != np.float64:
         raise ValueError(f"the crop matrix must be (2, 3) float64, is {matrix.dtype} of shape {matrix.shape}")
-    if not math.isfinite(matrix[0, 2] + matrix[1, 2]):
-        raise ValueError(f"the crop matrix is singular or not finite: {matrix.tolist()}")
-    scale = float(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])) ** 0.5
-    if not 0 < scale < float("inf"):
+    (a, b, x), (c, d, y) = matrix.tolist()
+    scale = abs(a * d - b * c) ** 0.5
+    if not (0 < scale < math.inf and math.isfinite(x + y)):
         raise ValueError(f"the crop matrix is singular or not finite: {matrix.tolist()}")
     return scale
 
