@@ -1,4 +1,4 @@
-"""The layers of a network as a roofline sees them: how much each multiplies, and how many numbers it reads and writes."""
+"""The layers of a network as a roofline sees them: multiply-adds, and numbers read and written."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ QUANTISED_OPERATORS = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInt
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or matrix product of one picture: ``groups`` matrices (channels_in, channels_out), each applied ``positions`` times.
+    """A convolution or matrix product of one picture.
 
-    Convolution: a position is an output pixel and a tap of the kernel. Transposed convolution: an input pixel and a tap. Gemm: a row.
+    ``groups`` matrices (channels_in, channels_out) are each applied ``positions`` times. A position of a convolution is
+    an output pixel and a tap of the kernel, of a transposed convolution an input pixel and a tap, of a Gemm a row.
     """
 
     name: str
@@ -36,71 +37,100 @@ class Layer:
 
     @property
     def multiply_adds(self) -> int:
-        """Those that count, without padding."""
+        """Multiply-adds without padding."""
         return self.groups * self.positions * self.channels_in * self.channels_out
 
     @property
     def is_depthwise(self) -> bool:
-        """Every channel for itself: no matrix for a tensor core to multiply."""
+        """True if every channel is convolved for itself: no matrix for a tensor core to multiply."""
         return self.groups > 1 and self.channels_in == 1
 
     def multiply_adds_by_blocks(self, block: int) -> int:
-        """Those that tensor cores do, which multiply ``block`` by ``block`` channels at once; depthwise layers do not run on them."""
+        """Count the multiply-adds of tensor cores, in blocks of ``block`` by ``block`` channels.
+
+        Depthwise layers do not run on tensor cores and count as they are.
+        """
         if self.is_depthwise:
             return self.multiply_adds
-        return self.groups * self.positions * round_up(self.channels_in, block) * round_up(self.channels_out, block)
+        channels = round_up(self.channels_in, block) * round_up(self.channels_out, block)
+        return self.groups * self.positions * channels
 
 
 def round_up(value: int, block: int) -> int:
-    """The next multiple of ``block``."""
+    """Return the next multiple of ``block``."""
     return -(-value // block) * block
 
 
 def read_layers(path: Path) -> list[Layer]:
-    """The layers of the ONNX model in ``path``: FP32, FP16 or with Q/DQ. Raises `FaceMeshError` when it is none or sizes are unknown."""
+    """Read the layers of an ONNX model: FP32, FP16 or with Q/DQ.
+
+    Raises `FaceMeshError` if the file is no such model, or if sizes are unknown.
+    """
     from export.engines.engine_source import read_onnx
 
     _, model = read_onnx(path)
     return model_layers(model, str(path))
 
 
-def model_layers(model: onnx.ModelProto, where: str) -> list[Layer]:
-    """The layers of ``model``, one picture at a time; ``where`` it came from is for the errors."""
+def model_layers(model: onnx.ModelProto, name: str) -> list[Layer]:
+    """List the layers of ``model`` for one picture at a time; ``name`` is for errors."""
     from export.graphs.summary import WEIGHTED, tensor_shapes
 
-    shapes, constants = tensor_shapes(model), _constants(model.graph)
+    shapes = tensor_shapes(model)
+    constants = _constants(model.graph)
     dequantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     layers = []
     for node in model.graph.node:
-        if node.op_type in QUANTISED_OPERATORS:
-            raise FaceMeshError(f"{where}: {node.op_type} is a form for CPUs; give a model with QuantizeLinear and DequantizeLinear")
-        if node.op_type in WEIGHTED:
-            if len(node.input) < 2:
-                raise FaceMeshError(f"{where}: the {node.op_type} {node.name} has no weights; the file is damaged, export it again")
-            if unknown := [name for name in (*node.input[:2], node.output[0]) if name not in shapes]:
-                raise FaceMeshError(f"{where}: the size of {unknown[0]} is not known before run time; export the model with fixed picture sizes")
+        if node.op_type in QUANTISED_OPERATORS or node.op_type in WEIGHTED:
+            _check_node(node, shapes, name)
             layers.append(_layer(node, shapes, constants, dequantised))
     if not layers:
-        raise FaceMeshError(f"{where}: no convolution and no matrix product in it; is it a network?")
+        raise FaceMeshError(f"{name}: no convolution and no matrix product in it; is it a network?")
     return layers
 
 
-def _layer(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]], constants: set[str], dequantised: set[str]) -> Layer:
+def _check_node(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]], name: str) -> None:
+    """Raise `FaceMeshError` for a node whose multiply-adds cannot be counted."""
+    if node.op_type in QUANTISED_OPERATORS:
+        remedy = "give a model with QuantizeLinear and DequantizeLinear"
+        raise FaceMeshError(f"{name}: {node.op_type} is a form for CPUs; {remedy}")
+    if len(node.input) < 2:
+        problem = f"the {node.op_type} {node.name} has no weights"
+        raise FaceMeshError(f"{name}: {problem}; the file is damaged, export it again")
+    if unknown := [tensor for tensor in (*node.input[:2], node.output[0]) if tensor not in shapes]:
+        problem = f"the size of {unknown[0]} is not known before run time"
+        raise FaceMeshError(f"{name}: {problem}; export the model with fixed picture sizes")
+
+
+def _layer(
+    node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]], constants: set[str], dequantised: set[str]
+) -> Layer:
     data, weight, output = (shapes[name] for name in (*node.input[:2], node.output[0]))
     groups = _integer(node, "group", 1)
+
+    # Matrices and positions by operator.
     if node.op_type == "Conv":
-        channels_in, channels_out = weight[1], weight[0] // groups
+        channels_in = weight[1]
+        channels_out = weight[0] // groups
         positions = output[0] * math.prod(output[2:]) * math.prod(weight[2:])
     elif node.op_type == "ConvTranspose":
-        channels_in, channels_out = weight[0] // groups, weight[1]
+        channels_in = weight[0] // groups
+        channels_out = weight[1]
         positions = data[0] * math.prod(data[2:]) * math.prod(weight[2:])
     else:
-        channels_in, channels_out = data[0 if _integer(node, "transA", 0) else -1], output[-1]
+        channels_in = data[0 if _integer(node, "transA", 0) else -1]
+        channels_out = output[-1]
         positions = math.prod(output[:-1])
+
+    # Numbers: a second operand that is no constant counts as input.
     is_constant = node.input[1] in constants
     return Layer(
-        **{"name": node.name or node.output[0], "operator": node.op_type, "groups": groups},
-        **{"channels_in": channels_in, "channels_out": channels_out, "positions": positions},
+        name=node.name or node.output[0],
+        operator=node.op_type,
+        groups=groups,
+        channels_in=channels_in,
+        channels_out=channels_out,
+        positions=positions,
         weights=math.prod(weight) if is_constant else 0,
         inputs=math.prod(data) + (0 if is_constant else math.prod(weight)),
         outputs=math.prod(output),
@@ -109,7 +139,7 @@ def _layer(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]], constants:
 
 
 def _constants(graph: onnx.GraphProto) -> set[str]:
-    """Tensors that do not depend on the picture, as far as layers read them."""
+    """Return the tensors that do not depend on the picture, as far as layers read them."""
     from export.graphs.summary import RETYPES
 
     constants = {tensor.name for tensor in graph.initializer}

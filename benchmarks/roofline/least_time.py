@@ -1,15 +1,19 @@
-"""The least time that a network can take on a GPU: per layer, the longer of its arithmetic and its memory traffic (the roofline model,
-Williams, Waterman and Patterson, CACM 2009).
+"""The least time of a network on a GPU by the roofline model (Williams, Waterman and Patterson, CACM 2009).
 
-- Arithmetic: multiply-adds at the dense peak rate of the precision. Tensor cores multiply whole blocks of channels, so both channel counts
-  are rounded up to 8 (FP16) or 32 (INT8): TensorRT documentation, *Optimizing for Tensor Cores*, table of suggested alignments; its INT8
-  layout CHW32 is the same block. FP32 and devices without tensor cores have no such padding.
-- Depthwise convolutions are no matrix products: they run on the plain cores, whose FP32 rate is taken on devices with tensor cores
-  whatever the precision. Their traffic takes longer at any rate.
-- Traffic: weights, inputs and outputs once each, at the precision. Activations, normalisation, additions, cropping and reordering are taken
-  as fused into the layer before them and cost nothing. Caches are ignored; `cached_ms` is the other extreme, in which all activations stay
-  in the cache and only weights come from memory. The truth lies between, nearer to `cached_ms` on GPUs with tens of megabytes of L2.
-- Not a law of nature: Winograd's algorithm saves up to 2.25 times the multiplications of 3×3 convolutions, at FP32 mostly.
+The time of a layer is the longer of its arithmetic and its memory traffic.
+
+- Arithmetic: multiply-adds at the dense peak rate of the precision. Tensor cores multiply whole blocks of channels, so
+  both channel counts are rounded up to 8 (FP16) or 32 (INT8). Source: TensorRT documentation, *Optimizing for Tensor
+  Cores*, table of suggested alignments; its INT8 layout CHW32 is the same block. FP32 and devices without tensor cores
+  have no such padding.
+- Depthwise convolutions are no matrix products and run on the plain cores. On devices with tensor cores they get the
+  FP32 rate of the plain cores, whatever the precision. Their traffic takes longer at any rate.
+- Traffic: weights, inputs and outputs once each, at the precision. Activations, normalisation, additions, cropping and
+  reordering are taken as fused into the layer before them and cost nothing. Caches are ignored. `cached_ms` is the
+  other extreme: all activations stay in the cache and only weights come from memory. The truth lies between, nearer to
+  `cached_ms` on GPUs with tens of megabytes of L2.
+- Not a law of nature: Winograd's algorithm saves up to 2.25 times the multiplications of 3×3 convolutions, at FP32
+  mostly.
 - In a model with Q/DQ the layers without it are taken as FP16 when the rest is INT8.
 """
 
@@ -18,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.roofline.gpu_figures import Device
+from benchmarks.roofline.gpu_figures import GpuFigures
 from benchmarks.roofline.layers import Layer
 
 CHANNEL_BLOCK = {"fp32": 1, "fp16": 8, "int8": 32}  # of tensor cores
@@ -54,7 +58,7 @@ class LayerTime:
 class LeastTime:
     """Layers run one after the other: every figure is a sum."""
 
-    device: Device
+    device: GpuFigures
     precision: str
     layers: tuple[LayerTime, ...]
 
@@ -75,8 +79,8 @@ class LeastTime:
         return sum(time.cached_ms for time in self.layers)
 
 
-def least_time(layers: Sequence[Layer], device: Device, precision: str, batch: int = 1) -> LeastTime | None:
-    """The least time of ``batch`` pictures; None where the device has nothing for the precision."""
+def least_time(layers: Sequence[Layer], device: GpuFigures, precision: str, batch: int = 1) -> LeastTime | None:
+    """Compute the least time of ``batch`` pictures; None if the device has nothing for the precision."""
     usable = device.usable(precision)
     if usable is None:
         return None
@@ -88,8 +92,8 @@ def least_time(layers: Sequence[Layer], device: Device, precision: str, batch: i
     return LeastTime(device, usable, tuple(times))
 
 
-def layer_time(layer: Layer, device: Device, precision: str, batch: int = 1) -> LayerTime:
-    """One layer on ``batch`` pictures; weights are read once for all of them."""
+def layer_time(layer: Layer, device: GpuFigures, precision: str, batch: int = 1) -> LayerTime:
+    """Compute the time of one layer on ``batch`` pictures; weights are read once for all of them."""
     multiply_adds = batch * layer.multiply_adds_by_blocks(CHANNEL_BLOCK[precision] if device.tensor_cores else 1)
     rate = device.fp32_tflops if device.tensor_cores and layer.is_depthwise else device.rate(precision)
     ms_per_number = BYTES[precision] / (1e6 * device.gigabytes_per_s)

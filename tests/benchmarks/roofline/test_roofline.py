@@ -16,7 +16,7 @@ from torch import nn
 
 from benchmarks.__main__ import main
 from benchmarks.roofline.expected_time import default_fit, fit, left_out_ratios
-from benchmarks.roofline.gpu_figures import Device, all_devices, find_devices
+from benchmarks.roofline.gpu_figures import GpuFigures, all_gpus, find_gpus
 from benchmarks.roofline.layers import Layer, model_layers, read_layers
 from benchmarks.roofline.least_time import layer_time, least_time
 from benchmarks.roofline.measured_times import Measurement, measurements, network_layers, network_names
@@ -25,7 +25,7 @@ from export.graphs.summary import summarise
 from training.networks import create_network
 
 # 10 TFLOPS FP16, 20 TOPS INT8, 1 TFLOPS on plain cores, 100 GB/s
-ROUND = Device("round", "Round numbers", "discrete", "0.0", 1.0, 10.0, 20.0, 100.0, True, "made up")
+ROUND = GpuFigures("round", "Round numbers", "discrete", "0.0", 1.0, 10.0, 20.0, 100.0, True, "made up")
 PLAIN = dataclasses.replace(ROUND, id="plain", family="jetson", fp16_tflops=2.0, int8_tops=None, tensor_cores=False)
 
 
@@ -142,7 +142,7 @@ FIELD_NOTES_MS = {  # least time of PRNet in FP16 (FP32 on the GTX 1080), comput
 
 @pytest.mark.parametrize(("device", "ms"), FIELD_NOTES_MS.items())
 def test_prnet_takes_what_was_computed_before(device, ms):
-    least = least_time(network_layers("prnet"), find_devices([device])[0], "fp16")
+    least = least_time(network_layers("prnet"), find_gpus([device])[0], "fp16")
     assert least.least_ms == pytest.approx(ms, rel=0.03)
     assert least.cached_ms < least.least_ms
 
@@ -185,7 +185,7 @@ def test_networks_on_file_have_the_published_size(network, gmac, parameters_m):
     assert sum(layer.weights for layer in layers) / 1e6 == pytest.approx(parameters_m, rel=0.02)
 
 
-@pytest.mark.parametrize("device", all_devices(), ids=lambda device: device.id)
+@pytest.mark.parametrize("device", all_gpus(), ids=lambda device: device.id)
 def test_throughput_follows_from_units_and_clock(device):
     """The products in the sources: plain cores × 2 × GHz, or multiprocessors × operations per clock × GHz; sparse figures would be twice that."""
     units = re.search(r"(\d+)(?: cores)? x (\d+) x ([\d.]+) GHz", device.source)
@@ -200,10 +200,10 @@ def test_throughput_follows_from_units_and_clock(device):
 
 
 def test_devices_are_found_by_id_and_family():
-    assert [device.id for device in find_devices(["t4", "nano"])] == ["nano", "t4"]
-    assert {device.family for device in find_devices(["jetson"])} == {"jetson"}
-    assert len(find_devices(["jetson"])) == 9
-    assert find_devices([]) == list(all_devices())
+    assert [device.id for device in find_gpus(["t4", "nano"])] == ["nano", "t4"]
+    assert {device.family for device in find_gpus(["jetson"])} == {"jetson"}
+    assert len(find_gpus(["jetson"])) == 9
+    assert find_gpus([]) == list(all_gpus())
 
 
 def made_up_measurements(slower: str | None = None) -> list[Measurement]:
@@ -257,14 +257,14 @@ def test_a_cost_per_layer_is_what_makes_left_out_devices_predictable():
 
 
 def test_an_expectation_is_never_below_the_least_time():
-    least = least_time(network_layers("prnet"), find_devices(["nano"])[0], "fp16")
+    least = least_time(network_layers("prnet"), find_gpus(["nano"])[0], "fp16")
     eager = dataclasses.replace(default_fit(), plain_efficiency=1.0, jetson_layer_ms=0.0, lowest_ratio=0.5)
     assert eager.expect(least).low_ms == least.least_ms
 
 
 def test_the_markdown_marks_cells_and_says_what_is_impossible():
     networks = [open_network(name) for name in ("prnet", "edge", "resnet50")]
-    rows = [row for network in networks for row in roofline(network, find_devices(["nano", "gtx-1080", "t4"]), ("fp16", "int8"))]
+    rows = [row for network in networks for row in roofline(network, find_gpus(["nano", "gtx-1080", "t4"]), ("fp16", "int8"))]
     header, _, nano, t4, gtx = [line.strip("| ").split(" | ") for line in sorted(markdown_table(rows).splitlines(), key=lambda line: "GTX" in line)]
     cells = dict(zip(header, nano, strict=True))
     assert header[0] == "device"
