@@ -1,4 +1,4 @@
-"""``python -m benchmarks COMMAND``."""
+"""Entry point of ``python -m benchmarks COMMAND``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtime.console.exit_codes import run_subcommands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code."""
+    """Run one subcommand and return the exit code."""
     commands = (run, compare, soak, accuracy, int8, peers, report, rewrites, roofline, gpu_report)
     return run_subcommands("benchmarks", "Measure accuracy and latency.", commands, argv)
 

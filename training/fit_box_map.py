@@ -23,11 +23,10 @@ from runtime.detection.box_map import box_features, landmark_boxes
 from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import load_face_model
-from runtime.geometry.boxes import box_iou
+from runtime.geometry.boxes import SAME_FACE_IOU, box_iou
 from runtime.storage.whole_files import whole_file
 from training.data.labels import FaceLabels, load_labels, read_images
 
-MIN_IOU = 0.2  # between YuNet's box and the landmark box: the same face
 # Share of each source in the fit. Counted by rows, the warped pictures of 300W-LP (15 views of each of 337 faces) would decide; the
 # profiles are in aflw, the untouched photographs with all their surroundings in the other three.
 SOURCE_SHARES = {"300wlp_afw": 0.25, "aflw": 0.35, "afw": 0.10, "lfpw": 0.15, "helen": 0.15}
@@ -86,7 +85,7 @@ def match_faces(labels: FaceLabels, path: Path) -> Matches:
     for i in progress_bar(range(len(labels)), len(labels), unit="photo"):
         candidates = detector.find(images[i])
         overlap = box_iou(labels.box[i], np.concatenate([candidates[:, :2], candidates[:, :2] + candidates[:, 2:4]], axis=1))
-        if overlap.max(initial=0) >= MIN_IOU:
+        if overlap.max(initial=0) >= SAME_FACE_IOU:
             rows.append(candidates[overlap.argmax()])
             found.append(i)
     if not found:

@@ -1,4 +1,4 @@
-"""Command-line arguments that name labelled faces."""
+"""Command-line arguments for labelled faces."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--data`` and ``--face-model``, for every command that calls `load_faces`."""
-    parser.add_argument("--data", type=Path, required=True, help="common stem of .tar and .npz with labelled faces")
-    parser.add_argument("--face-model", type=Path, help="npz of the face model (default: face_model.npz beside the data)")
+    """Add ``--data`` and ``--face-model``, for every command that calls `load_faces`."""
+    data_help = "common stem of .tar and .npz with labelled faces"
+    parser.add_argument("--data", type=Path, required=True, help=data_help)
+    model_help = "npz of the face model (default: face_model.npz beside the data)"
+    parser.add_argument("--face-model", type=Path, help=model_help)

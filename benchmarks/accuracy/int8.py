@@ -1,7 +1,8 @@
-"""``python -m benchmarks int8``: what INT8 costs by method of calibration, with every layer besides the tail in INT8.
+"""``python -m benchmarks int8``: the loss of accuracy in INT8 by method of calibration.
 
-Each model is calibrated on training rows of ``--crops`` and judged on ``--labels``, once for each target and method. NME as in
-``python -m benchmarks accuracy``: 68 points in 2D, ground-truth boxes, mean over faces.
+Every layer besides the tail is in INT8. Each model is calibrated on training rows of ``--crops`` and measured on
+``--labels``, once for each target and method. NME as in ``python -m benchmarks accuracy``: 68 points in 2D,
+ground-truth boxes, mean over faces.
 """
 
 from __future__ import annotations
@@ -22,41 +23,52 @@ from runtime.models.spec import load_spec
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """``python -m benchmarks int8``."""
+    """Add ``python -m benchmarks int8``."""
     parser = subparsers.add_parser(
-        "int8", help="error of INT8 by calibration method", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "int8",
+        help="error of INT8 by calibration method",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx", help="FP32 models of 'python -m export onnx'")
-    parser.add_argument("--crops", type=Path, required=True, metavar="STEM", help="set to calibrate on: its training rows")
-    parser.add_argument("--labels", type=Path, metavar="STEM", help="set to judge by (default: the validation rows of --crops)")
-    parser.add_argument("--samples", type=positive_int, default=500, metavar="N", help="crops to calibrate on (default: 500)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
-    parser.set_defaults(func=run)
+    add = parser.add_argument
+    add("models", type=Path, nargs="+", metavar="MODEL.onnx", help="FP32 models of 'python -m export onnx'")
+    add("--crops", type=Path, required=True, metavar="STEM", help="set to calibrate on: its training rows")
+    add("--labels", type=Path, metavar="STEM", help="set to judge by (default: the validation rows of --crops)")
+    add("--samples", type=positive_int, default=500, metavar="N", help="crops to calibrate on (default: 500)")
+    add("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
+    parser.set_defaults(func=run_command)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Measure and print."""
+def run_command(args: argparse.Namespace) -> None:
+    """Measure, print and write."""
     check_writable(args.json)
     rows = [row for model in args.models for row in model_rows(model, args.crops, args.labels, args.samples)]
     lines = [("model", "target", "method", "FP32 NME %", "INT8 NME %", "change %", "shift px", "file")]
     for row in rows:
         change = 100 * (row["int8_nme"] / row["fp32_nme"] - 1)
-        figures = (f"{row['fp32_nme']:.3f}", f"{row['int8_nme']:.3f}", f"{change:+.2f}", f"{row['shift_px']:.3f}", f"{row['size']:.3f}")
-        lines.append((row["model"], row["target"], row["method"], *figures))
+        errors = (f"{row['fp32_nme']:.3f}", f"{row['int8_nme']:.3f}", f"{change:+.2f}")
+        others = (f"{row['shift_px']:.3f}", f"{row['size']:.3f}")
+        lines.append((row["model"], row["target"], row["method"], *errors, *others))
     print(text_table(lines, left=3))
     if args.json:
         write_json(args.json, {**provenance(), "table": rows})
 
 
 def model_rows(path: Path, crops: Path, labels: Path | None, samples: int) -> list[dict[str, Any]]:
-    """One line per target and method."""
+    """Measure one model: a row per target and method."""
     from calibration.precision.model_file import load_plain
     from calibration.precision.qdq import to_int8
 
-    spec, model = load_spec(path), load_plain(path)
+    # The model in FP32, and the crops for measuring.
+    spec = load_spec(path)
+    model = load_plain(path)
     faces = load_faces(crops)
-    judge, layers = Judge(read_crops(judged_rows(faces, labels), spec)), quantisable_layers(Graph(model))
-    reference, rows = judge.landmarks(model), []
+    judge = Judge(read_crops(judged_rows(faces, labels), spec))
+    layers = quantisable_layers(Graph(model))
+    reference = judge.landmarks(model)
+
+    # INT8 by target and method.
+    rows = []
     for target in TARGETS:
         activations = measure_activations(model, spec, faces, samples, target)
         prepared = equalised(model, activations.equalisation)
@@ -65,8 +77,14 @@ def model_rows(path: Path, crops: Path, labels: Path | None, samples: int) -> li
             landmarks = judge.landmarks(quantised)
             rows.append(
                 {
-                    **{"model": spec.name, "sha256": spec.onnx_sha256, "target": target, "method": method, "faces": len(judge)},
-                    **{"fp32_nme": judge.nme(reference), "int8_nme": judge.nme(landmarks), "shift_px": shift_px(landmarks, reference)},
+                    "model": spec.name,
+                    "sha256": spec.onnx_sha256,
+                    "target": target,
+                    "method": method,
+                    "faces": len(judge),
+                    "fp32_nme": judge.nme(reference),
+                    "int8_nme": judge.nme(landmarks),
+                    "shift_px": shift_px(landmarks, reference),
                     "size": quantised.ByteSize() / model.ByteSize(),
                 }
             )

@@ -1,4 +1,4 @@
-"""Labelled photographs to measure on: a stem whose ``.npz`` holds the labels and whose ``.tar`` the pictures."""
+"""Labelled photographs for measurements: labels in ``STEM.npz``, pictures in ``STEM.tar``."""
 
 from __future__ import annotations
 
@@ -34,17 +34,24 @@ class FaceSet:
 
 
 def load_faces(stem: Path, face_model: Path | None = None, rows: str = "all", limit: int | None = None) -> FaceSet:
-    """``rows`` is "all", "training" or "validation"; ``limit`` takes that many of them, evenly spread over the file.
+    """Load labelled faces.
 
-    Bins are the array ``bin`` where there is one (AFLW2000-3D: the published yaw), otherwise they are made from ``yaw_deg``.
+    ``rows`` is "all", "training" or "validation"; ``limit`` takes so many of them, evenly spread over the file. Bins
+    are the array ``bin`` if there is one (AFLW2000-3D: the published yaw), otherwise they are made from ``yaw_deg``.
+    Raises `FaceMeshError` if a file is missing or damaged, or if it has no such rows.
     """
-    path, tar = (stem.with_name(stem.name + suffix) for suffix in (".npz", ".tar"))
+    path = stem.with_name(stem.name + ".npz")
+    tar = stem.with_name(stem.name + ".tar")
     if not path.is_file():
-        raise FaceMeshError(f"{path}: no such file; --data is the common stem of the labels' .npz and the pictures' .tar")
+        remedy = "--data is the common stem of the labels' .npz and the pictures' .tar"
+        raise FaceMeshError(f"{path}: no such file; {remedy}")
     model = load_face_model(face_model or stem.parent / "face_model.npz")
     labels = load_labels(stem, model)
     extra = read_npz(path, (), ("bin", "pts68_reannotated"), what="face labels")
-    chosen = np.flatnonzero({"all": np.ones_like(labels.is_val), "training": ~labels.is_val, "validation": labels.is_val}[rows])
+
+    # Choose the rows.
+    wanted = {"all": np.ones_like(labels.is_val), "training": ~labels.is_val, "validation": labels.is_val}
+    chosen = np.flatnonzero(wanted[rows])
     if limit is not None:
         chosen = chosen[np.linspace(0, len(chosen) - 1, min(limit, len(chosen))).round().astype(int)]
     if not len(chosen):
@@ -61,16 +68,19 @@ def load_faces(stem: Path, face_model: Path | None = None, rows: str = "all", li
 
 
 class DenseTruth:
-    """The labelled face surface at the vertices of a topology: the face model, interpolated at the topology's pixels."""
+    """The labelled face surface at the vertices of a topology: the face model at the topology's pixels."""
 
     def __init__(self, model: FaceModel, topology: UVTopology) -> None:
         maps = rasterise_uv(model, topology.resolution)
         triangle, barycentric = (array.reshape(topology.resolution**2, -1)[topology.face_indices] for array in maps)
-        columns = np.concatenate([model.mean[..., None], model.basis.reshape(len(model.mean), 3, -1)], axis=2)  # (vertices, 3, 1 + C)
         corners = model.triangles[triangle[:, 0]]
-        self._basis = sum(barycentric[:, k, None, None] * columns[corners[:, k]] for k in range(3)).reshape(-1, columns.shape[2])
+        basis = model.basis.reshape(len(model.mean), 3, -1)
+        columns = np.concatenate([model.mean[..., None], basis], axis=2)  # (vertices, 3, 1 + C)
+        interpolated = sum(barycentric[:, k, None, None] * columns[corners[:, k]] for k in range(3))
+        self._basis = interpolated.reshape(-1, columns.shape[2])
 
     def __call__(self, labels: FaceLabels, row: int) -> NDArray[np.float32]:
-        """(V, 3) px of the stored picture."""
-        shape = (self._basis @ np.concatenate([[1], labels.coefficients[row]]).astype(np.float32)).reshape(-1, 3)
+        """Return the vertices (V, 3) of one row, in px of the stored picture."""
+        weights = np.concatenate([[1], labels.coefficients[row]]).astype(np.float32)
+        shape = (self._basis @ weights).reshape(-1, 3)
         return labels.scale[row] * shape @ labels.rotation[row].T + labels.translation[row]

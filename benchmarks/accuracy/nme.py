@@ -1,4 +1,4 @@
-"""Normalised mean error (NME) and how it is summarised; arithmetic on arrays, nothing else."""
+"""Normalised mean error (NME) and its summary; arithmetic on arrays, nothing else."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class Score:
 
 
 def point_nme(predicted: NDArray, truth: NDArray, box_xyxy: NDArray) -> NDArray[np.float64]:
-    """(N, P, D), (N, P, D), (N, 4) -> (N,) %: mean Euclidean distance over the P points, in units of sqrt(width × height) of the box.
+    """Compute the mean Euclidean distance over P points, in % of sqrt(width × height) of the box.
 
-    D = 2 compares x and y as they are. With D = 3 the mean z of prediction and truth are made equal first: under weak perspective z
-    has no origin. Nothing else is aligned, no rotation, scale or shift in the image plane.
+    ``predicted`` and ``truth`` are (N, P, D), ``box_xyxy`` is (N, 4), the result (N,). D = 2 compares x and y as they
+    are. With D = 3 the mean z of prediction and truth are made equal first: under weak perspective z has no origin.
+    Nothing else is aligned, no rotation, scale or shift in the image plane.
     """
     difference = predicted.astype(np.float64) - truth.astype(np.float64)
     if difference.shape[2] == 3:
@@ -35,14 +36,18 @@ def point_nme(predicted: NDArray, truth: NDArray, box_xyxy: NDArray) -> NDArray[
 
 
 def yaw_bins(yaw_deg: NDArray) -> NDArray[np.int64]:
-    """(N,) degrees -> (N,) 0, 1 or 2; beyond 90 counts as the last bin."""
+    """Return the yaw bins (N,) 0, 1 or 2 of angles (N,); beyond 90 degrees counts as the last bin."""
     return np.digitize(np.abs(yaw_deg), (30, 60))
 
 
 def summarise(nme: NDArray[np.float64], bins: NDArray[np.integer]) -> Score:
-    """(N,) % and (N,) bin numbers; faces whose NME is NaN were missed and are left out."""
+    """Summarise NME (N,) % by bins (N,); missed faces, with an NME of NaN, are left out."""
     found = np.isfinite(nme)
-    nme, bins = nme[found], bins[found]
-    means = tuple(float(nme[bins == number].mean()) if (bins == number).any() else float("nan") for number in range(3))
-    mean = float(nme.mean()) if len(nme) else float("nan")
-    return Score(faces=len(nme), mean=mean, bins=means, balanced=float(np.mean(means)))
+    nme = nme[found]
+    bins = bins[found]
+    means = tuple(_mean(nme[bins == number]) for number in range(3))
+    return Score(faces=len(nme), mean=_mean(nme), bins=means, balanced=float(np.mean(means)))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else float("nan")

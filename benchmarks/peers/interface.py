@@ -1,4 +1,4 @@
-"""What a peer is: something that turns a photograph and a face's box into a mesh, timed stage by stage."""
+"""The interface of a peer: it turns a photograph and a face's box into a mesh, timed stage by stage."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ class Peer(Protocol):
     """One row group of the table."""
 
     name: str
-    note: str  # what of it was run
+    note: str  # the parts of it that were run
     vertices: int
     stages: tuple[str, ...]
 
     def run(self, face: Face) -> tuple[list[float], NDArray | None]:
-        """Seconds of each stage (NaN: it did not find the face) and the landmarks (68, 2 or 3) px, None where it has not these 68."""
+        """Do one face and return the seconds of each stage, and the landmarks (68, 2 or 3) in px.
+
+        Seconds are NaN if it did not find the face. Landmarks are None if it has not these 68.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free everything."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class StagedPeer:
-    """A peer inside this process: each step takes what the one before returned, the first one the `Face`."""
+    """A peer inside this process: each step takes the result of the one before, the first one the `Face`."""
 
     name: str
     note: str
@@ -41,10 +46,13 @@ class StagedPeer:
 
     @property
     def stages(self) -> tuple[str, ...]:
+        """Names of the steps."""
         return tuple(name for name, _ in self.steps)
 
     def run(self, face: Face) -> tuple[list[float], NDArray | None]:
-        seconds, value = [], face
+        """Do the steps, each timed; see `Peer.run`."""
+        seconds = []
+        value: Any = face
         gc.disable()
         try:
             for _, step in self.steps:
@@ -56,4 +64,5 @@ class StagedPeer:
         return seconds, self.landmarks(value)
 
     def close(self) -> None:
+        """Free everything."""
         self.on_close()

@@ -1,7 +1,7 @@
 """3DDFA_V2 (Guo et al., ECCV 2020; MIT licence) as a peer: its small network with its published crop and dense decode.
 
-The steps are those of its ``TDDFA_ONNX.__call__`` and ``recon_dense`` with the crop policy "landmark", in its own arithmetic: NumPy
-and ``cv2.resize``; the network runs in ONNX Runtime. Home of this conversion; it needs PyTorch to read the published weights.
+The steps follow its ``TDDFA_ONNX.__call__`` and ``recon_dense`` with the crop policy "landmark", in its own arithmetic:
+NumPy and ``cv2.resize``. The network runs in ONNX Runtime; PyTorch reads the published weights.
 """
 
 from __future__ import annotations
@@ -26,47 +26,59 @@ from runtime.storage.npz_files import read_npz
 from training.networks.mb05 import Mb05, load_mb05
 
 SIZE = 120  # px, side of the network's input
-NO_NECK_VERTICES = 38_365  # how many its face model without neck and ears has (bfm_noneck_v3)
+NO_NECK_VERTICES = 38_365  # of its face model without neck and ears (bfm_noneck_v3)
 
 
 class Mb05Steps:
     """Crop, network and decode for one face model."""
 
     def __init__(self, weights: Path, model: FaceModel, threads: int) -> None:
-        """``weights`` is ``mb05_120x120.pth``; ``mb05_param_mean_std.npz`` lies beside it."""
+        """Load ``weights`` (``mb05_120x120.pth``) and ``mb05_param_mean_std.npz`` beside it."""
         network = load_mb05(weights)
-        scale = read_npz(weights.with_name("mb05_param_mean_std.npz"), ("mean", "std"), what="3DDFA_V2's parameter mean and std")
-        self._mean, self._std = scale["mean"], scale["std"]
+        scale_file = weights.with_name("mb05_param_mean_std.npz")
+        scale = read_npz(scale_file, ("mean", "std"), what="3DDFA_V2's parameter mean and std")
+        self._mean = scale["mean"]
+        self._std = scale["std"]
         self._session = open_session(_to_onnx(network), threads)
         chosen = frontal_vertices(model, NO_NECK_VERTICES)
         self._landmarks = np.searchsorted(chosen, model.keypoints68)
         basis = model.basis.reshape(len(model.mean), 3, -1)[chosen].reshape(3 * len(chosen), -1)
         self._base = model.mean[chosen].reshape(-1, 1).copy()
-        self._shape_basis, self._expression_basis = (np.ascontiguousarray(part) for part in np.split(basis, [40], axis=1))
+        shape_basis, expression_basis = np.split(basis, [40], axis=1)
+        self._shape_basis = np.ascontiguousarray(shape_basis)
+        self._expression_basis = np.ascontiguousarray(expression_basis)
         self.vertices = len(chosen)
 
     def crop(self, face: Face) -> tuple[NDArray[np.float32], list[float]]:
-        """(1, 3, 120, 120) float32 and the square it was cut from."""
+        """Return the crop (1, 3, 120, 120) float32, and its square in the photograph."""
         roi = roi_box(face.box_xyxy)
         image = cv2.resize(cut(face.image, roi), dsize=(SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
         image = image.astype(np.float32).transpose(2, 0, 1)[np.newaxis, ...]
         return (image - 127.5) / 128.0, roi
 
     def network(self, crop: tuple[NDArray[np.float32], list[float]]) -> tuple[NDArray[np.float32], list[float]]:
+        """Return the 62 parameters, and the square."""
         image, roi = crop
         return self._session.run(None, {"input": image})[0], roi
 
     def decode(self, output: tuple[NDArray[np.float32], list[float]]) -> NDArray[np.float32]:
-        """(3, V) float32 px of the photograph."""
-        parameters, (sx, sy, ex, ey) = output[0].flatten().astype(np.float32) * self._std + self._mean, output[1]
+        """Return the vertices (3, V) float32 in px of the photograph."""
+        # Parameters to vertices in the crop.
+        parameters = output[0].flatten().astype(np.float32) * self._std + self._mean
         pose = parameters[:12].reshape(3, -1)
-        shape, expression = parameters[12:52].reshape(-1, 1), parameters[52:].reshape(-1, 1)
-        points = (self._base + self._shape_basis @ shape + self._expression_basis @ expression).reshape(3, -1, order="F")
+        shape = parameters[12:52].reshape(-1, 1)
+        expression = parameters[52:].reshape(-1, 1)
+        surface = self._base + self._shape_basis @ shape + self._expression_basis @ expression
+        points = surface.reshape(3, -1, order="F")
         points = pose[:, :3] @ points + pose[:, 3:]
         points[0] -= 1
         points[2] -= 1
         points[1] = SIZE - points[1]
-        scale_x, scale_y = (ex - sx) / SIZE, (ey - sy) / SIZE
+
+        # Crop to photograph.
+        sx, sy, ex, ey = output[1]
+        scale_x = (ex - sx) / SIZE
+        scale_y = (ey - sy) / SIZE
         points[0] = points[0] * scale_x + sx
         points[1] = points[1] * scale_y + sy
         points[2] *= (scale_x + scale_y) / 2
@@ -74,12 +86,12 @@ class Mb05Steps:
         return np.array(points, dtype=np.float32)
 
     def landmarks(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(3, V) -> (68, 3)."""
+        """Choose the landmarks (68, 3) of the vertices (3, V)."""
         return points[:, self._landmarks].T
 
 
 def mb05_peer(weights: Path, model: FaceModel, threads: int) -> StagedPeer:
-    """The peer; raises `FaceMeshError` when ``weights`` are missing or others."""
+    """Open the peer. Raises `FaceMeshError` if ``weights`` are missing or others."""
     steps = Mb05Steps(weights, model, threads)
     return StagedPeer(
         name="3DDFA_V2 mb05",
@@ -94,16 +106,18 @@ def _to_onnx(network: Mb05) -> bytes:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports which unrelated libraries it does not find
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own
-        program = torch.onnx.export(network, (torch.zeros(1, 3, SIZE, SIZE),), input_names=["input"], dynamo=True, verbose=False)
+        image = torch.zeros(1, 3, SIZE, SIZE)
+        program = torch.onnx.export(network, (image,), input_names=["input"], dynamo=True, verbose=False)
     buffer = io.BytesIO()
     program.save(buffer)
     return buffer.getvalue()
 
 
 def frontal_vertices(model: FaceModel, count: int) -> NDArray[np.int64]:
-    """(count,) ascending: the vertices of the mean face nearest to the tip of the nose, and the 68 landmarks.
+    """Choose the vertices of the mean face nearest to the tip of the nose, and the 68 landmarks.
 
-    They stand in for the published selection, which our data lack: as many, so the arithmetic is the same.
+    Returns indices (count,), ascending. They stand in for the published selection, which our data lack: as many, so the
+    arithmetic is the same.
     """
     distance = np.linalg.norm(model.mean - model.mean[model.keypoints68[30]], axis=1)
     distance[model.keypoints68] = 0
@@ -111,20 +125,27 @@ def frontal_vertices(model: FaceModel, count: int) -> NDArray[np.int64]:
 
 
 def roi_box(box_xyxy: NDArray) -> list[float]:
-    """Its crop from landmarks: a square around the box's centre whose side is the diagonal of the square over the longer side."""
+    """Return the published crop for a box: a square around its centre.
+
+    The side is the diagonal of the square over the longer side of the box.
+    """
     x1, y1, x2, y2 = (float(value) for value in box_xyxy)
     radius = max(x2 - x1, y2 - y1) / 2
     side = math.sqrt(2) * 2 * radius
-    left, top = (x1 + x2) / 2 - side / 2, (y1 + y2) / 2 - side / 2
+    left = (x1 + x2) / 2 - side / 2
+    top = (y1 + y2) / 2 - side / 2
     return [left, top, left + side, top + side]
 
 
 def cut(image: NDArray[np.uint8], roi: list[float]) -> NDArray[Any]:
-    """The square rounded to whole pixels, black outside the photograph."""
+    """Cut out the square rounded to whole pixels, black outside the photograph."""
     height, width = image.shape[:2]
     sx, sy, ex, ey = (round(value) for value in roi)
     result = np.zeros((ey - sy, ex - sx, 3), dtype=np.uint8)
-    left, top, right, bottom = max(sx, 0), max(sy, 0), min(ex, width), min(ey, height)
+    left = max(sx, 0)
+    top = max(sy, 0)
+    right = min(ex, width)
+    bottom = min(ey, height)
     if left < right and top < bottom:
         result[top - sy : bottom - sy, left - sx : right - sx] = image[top:bottom, left:right]
     return result

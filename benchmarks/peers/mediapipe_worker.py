@@ -1,15 +1,13 @@
-"""Run by an interpreter that has MediaPipe 0.10.21, not by ours: times Face Mesh on the pictures that come in on stdin.
+"""Script for an interpreter with MediaPipe 0.10.21, not for ours: time Face Mesh on the pictures on stdin.
 
-Per picture: a line "height width", then height × width × 3 bytes RGB. The answer is a line with the milliseconds of one call of
-``FaceMesh.process`` in tracking, "nan" where no face was found. Two calls go before it: the first finds the face, the second settles.
+Per picture: a line "height width", then height × width × 3 bytes RGB. The answer is a line with the milliseconds of one
+call of ``FaceMesh.process`` in tracking, "nan" if no face was found. Two calls go before it: the first finds the face,
+the second settles.
 """
 
 from __future__ import annotations
 
 import sys
-
-sys.path.pop(0)  # this folder: its statistics.py would hide Python's from whatever MediaPipe imports
-
 import time
 
 import mediapipe
@@ -17,6 +15,7 @@ import numpy
 
 
 def main() -> None:
+    """Answer every picture with its time."""
     mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1, refine_landmarks=False)
     print("ready", mediapipe.__version__, flush=True)
     for header in sys.stdin.buffer:

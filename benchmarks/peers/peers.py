@@ -1,8 +1,9 @@
-"""``python -m benchmarks peers``: this runtime beside what people would use instead, on the same pictures, boxes and cores.
+"""``python -m benchmarks peers``: this runtime beside other programs, on the same pictures, boxes and cores.
 
-The peers take turns, each with a block of faces, in an order that rotates. A turn begins with a pause, in which the threads of the peer
-before stop spinning, and two runs that do not count. Garbage collection is off while the clock runs. Decoding of the picture and face
-detection are left out. ``total`` is taken per face and is therefore not the sum of the medians.
+The peers take turns, each with a block of faces, in an order that rotates. A turn begins with a pause, in which the
+threads of the peer before stop spinning, and two runs that do not count. Garbage collection is off while the clock
+runs. Decoding of the picture and face detection are left out. ``total`` is taken per face and is therefore not the sum
+of the medians.
 """
 
 from __future__ import annotations
@@ -34,24 +35,36 @@ SETTLE_S = 0.05  # OpenBLAS, for one, spins for 26 ms
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """``python -m benchmarks peers``."""
+    """Add ``python -m benchmarks peers``."""
     parser = subparsers.add_parser(
-        "peers", help="latency beside other programs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "peers",
+        help="latency beside other programs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_arguments(parser)
-    parser.add_argument("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
-    parser.add_argument("--faces", type=positive_int, default=300, metavar="N", help="how many, evenly spread over the data (default: 300)")
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="of the networks (default: the cores that may be used)")
-    parser.add_argument("--interval-ms", type=float, default=0.0, metavar="MS", help="rest before every face, 33 as with a camera (default: 0)")
-    parser.add_argument("--mb05", type=Path, metavar="FILE.pth", help="3DDFA_V2's mb05_120x120.pth (default: models/ beside the data)")
-    parser.add_argument("--mediapipe-python", type=Path, metavar="PYTHON", help="interpreter of an environment with mediapipe==0.10.21")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
-    parser.set_defaults(func=_run)
+    add = parser.add_argument
+    add("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
+    faces_help = "how many, evenly spread over the data (default: 300)"
+    add("--faces", type=positive_int, default=300, metavar="N", help=faces_help)
+    add("--threads", type=positive_int, metavar="N", help="of the networks (default: the cores that may be used)")
+    interval_help = "rest before every face, 33 as with a camera (default: 0)"
+    add("--interval-ms", type=float, default=0.0, metavar="MS", help=interval_help)
+    mb05_help = "3DDFA_V2's mb05_120x120.pth (default: models/ beside the data)"
+    add("--mb05", type=Path, metavar="FILE.pth", help=mb05_help)
+    mediapipe_help = "interpreter of an environment with mediapipe==0.10.21"
+    add("--mediapipe-python", type=Path, metavar="PYTHON", help=mediapipe_help)
+    add("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
+    parser.set_defaults(func=run_command)
 
 
-def _run(args: argparse.Namespace) -> None:
+def run_command(args: argparse.Namespace) -> None:
+    """Measure, print and write."""
     check_writable(args.json)
-    faces, threads = load_faces(args.data, args.face_model, limit=args.faces), args.threads or usable_cores()
+    faces = load_faces(args.data, args.face_model, limit=args.faces)
+    threads = args.threads or usable_cores()
+
+    # Open every peer whose libraries are installed, and measure all.
     openers, absent = _openers(args, faces, threads)
     with ExitStack() as stack:
         peers = []
@@ -60,22 +73,36 @@ def _run(args: argparse.Namespace) -> None:
                 peers.append(stack.enter_context(closing(open_peer())))
             except ModuleNotFoundError as error:
                 absent.append(f"{name}: not measured, needs {error.name}: pip install 'facemesh-edge[peers]'")
-        results = measure(peers, faces, args.interval_ms / 1000)
+        results = measure_peers(peers, faces, args.interval_ms / 1000)
     groups = [summary(peer, seconds, nme, faces) for peer, (seconds, nme) in zip(peers, results, strict=True)]
-    print(f"{len(faces)} faces of {args.data.name}, boxes of the labels, {threads} threads, {args.interval_ms:g} ms between faces")
+
+    # Print and write.
+    conditions = f"{threads} threads, {args.interval_ms:g} ms between faces"
+    print(f"{len(faces)} faces of {args.data.name}, boxes of the labels, {conditions}")
     print(format_groups(groups))
     print("\n".join([*(f"{group['name']}: {group['note']}" for group in groups), *absent]))
     if args.json:
-        engine, data = args.engine or SHIPPED_MODEL, {"faces": len(faces), "sha256": faces.sha256}
-        engine = {"file": engine.name, "sha256": file_sha256(engine)}
-        write_json(
-            args.json,
-            {**provenance(), "threads": threads, "interval_ms": args.interval_ms, "engine": engine, "data": data, "peers": groups, "absent": absent},
-        )
+        engine = args.engine or SHIPPED_MODEL
+        document = {
+            **provenance(),
+            "threads": threads,
+            "interval_ms": args.interval_ms,
+            "engine": {"file": engine.name, "sha256": file_sha256(engine)},
+            "data": {"faces": len(faces), "sha256": faces.sha256},
+            "peers": groups,
+            "absent": absent,
+        }
+        write_json(args.json, document)
 
 
-def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[dict[str, Callable[[], Peer]], list[str]]:
-    """What to measure, each of which imports its libraries when it is called, and lines about what cannot be."""
+Openers = dict[str, Callable[[], Peer]]
+
+
+def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[Openers, list[str]]:
+    """Return functions that open the peers, and a line about each peer without its files.
+
+    A function imports its peer's libraries when it is called.
+    """
     weights = args.mb05 or args.data.parent / "models" / "mb05_120x120.pth"
 
     def this_runtime() -> Peer:
@@ -98,43 +125,57 @@ def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[di
 
         return MediaPipePeer(args.mediapipe_python)
 
-    openers, absent = {"this runtime": this_runtime, "PRNet's steps": prnet}, []
-    for name, open_peer, given, option in (
-        ("3DDFA_V2 mb05", mb05, args.mb05 or weights.exists(), "--mb05"),
-        ("MediaPipe Face Mesh", mediapipe, args.mediapipe_python, "--mediapipe-python"),
-    ):
-        if given:
-            openers[name] = open_peer
-        else:
-            absent.append(f"{name}: not measured, give {option}")
+    # Two that need nothing, and two that need a file.
+    openers: Openers = {"this runtime": this_runtime, "PRNet's steps": prnet}
+    absent = []
+    if args.mb05 or weights.exists():
+        openers["3DDFA_V2 mb05"] = mb05
+    else:
+        absent.append("3DDFA_V2 mb05: not measured, give --mb05")
+    if args.mediapipe_python:
+        openers["MediaPipe Face Mesh"] = mediapipe
+    else:
+        absent.append("MediaPipe Face Mesh: not measured, give --mediapipe-python")
     return openers, absent
 
 
-def measure(peers: list[Peer], faces: FaceSet, interval_s: float = 0.0) -> list[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
-    """Per peer: seconds (faces, stages), NaN rows where it found nothing, and NME % (faces,) where it has the 68 landmarks."""
+def measure_peers(
+    peers: list[Peer], faces: FaceSet, interval_s: float = 0.0
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
+    """Measure the peers by turns; returns seconds and NME of each.
+
+    Seconds are (faces, stages), with NaN rows for faces that it did not find. NME is (faces,) in %, None for a peer
+    without the 68 landmarks.
+    """
     from runtime.console.progress import progress_bar
 
+    # Time blocks of faces, in an order of the peers that rotates.
     seconds = [np.full((len(faces), len(peer.stages)), math.nan) for peer in peers]
     landmarks: list[list[NDArray]] = [[] for _ in peers]
     blocks = range(0, len(faces), BLOCK)
     for turn, start in enumerate(progress_bar(blocks, len(blocks), "block")):
-        block = [Face(faces.images[row], faces.labels.box[row]) for row in range(start, min(start + BLOCK, len(faces)))]
+        rows = range(start, min(start + BLOCK, len(faces)))
+        block = [Face(faces.images[row], faces.labels.box[row]) for row in rows]
         for number in ((turn + place) % len(peers) for place in range(len(peers))):
             time.sleep(SETTLE_S)
             for _ in range(2):
                 peers[number].run(block[0])
-            for row, face in enumerate(block, start):
+            for row, face in zip(rows, block, strict=True):
                 time.sleep(interval_s)
                 seconds[number][row], points = peers[number].run(face)
                 if points is not None:
                     landmarks[number].append(points[:, :2])
+
+    # Compare the landmarks with the labels.
     truth = faces.labels.pts68[:, :, :2]
     errors = [point_nme(np.array(points), truth, faces.labels.box) if points else None for points in landmarks]
     return list(zip(seconds, errors, strict=True))
 
 
-def summary(peer: Peer, seconds: NDArray[np.float64], nme: NDArray[np.float64] | None, faces: FaceSet) -> dict[str, Any]:
-    """What goes into table and JSON for one peer; with a single stage there is no total beside it."""
+def summary(
+    peer: Peer, seconds: NDArray[np.float64], nme: NDArray[np.float64] | None, faces: FaceSet
+) -> dict[str, Any]:
+    """Summarise one peer for table and JSON; with a single stage there is no total beside it."""
     found = seconds[np.isfinite(seconds).all(axis=1)] * 1000
     columns = dict(zip(peer.stages, found.T, strict=True))
     if len(columns) > 1:
@@ -154,18 +195,20 @@ def _statistics(milliseconds: NDArray[np.float64], vertices: int) -> dict[str, f
     if not len(milliseconds):
         return dict.fromkeys(("median_ms", "p90_ms", "vertices_per_ms"), math.nan)
     median = float(np.median(milliseconds))
-    return {"median_ms": median, "p90_ms": float(np.percentile(milliseconds, 90)), "vertices_per_ms": vertices / median}
+    p90 = float(np.percentile(milliseconds, 90))
+    return {"median_ms": median, "p90_ms": p90, "vertices_per_ms": vertices / median}
 
 
 def format_groups(groups: list[dict[str, Any]]) -> str:
-    """The table as fixed-width text: a line per stage, the peer's own figures on its last line."""
+    """Return the table as fixed-width text: a line per stage, the peer's own figures on its last line."""
     lines = [("peer", "stage", "median ms", "p90 ms", "vertices/ms", "vertices", "faces", "NME % mean", "balanced")]
     for group in groups:
         nme = group["nme"]
         scores = ("–", "–") if nme is None else (two_digits(nme["mean"]), two_digits(nme["balanced"]))
         *_, last = group["stages"]
         for i, (stage, figures) in enumerate(group["stages"].items()):
+            name = group["name"] if i == 0 else ""
+            times = (f"{figures['median_ms']:.3f}", f"{figures['p90_ms']:.3f}")
             own = (f"{group['vertices']:,}", str(group["faces"]), *scores) if stage == last else ("",) * 4
-            numbers = (f"{figures['median_ms']:.3f}", f"{figures['p90_ms']:.3f}", f"{figures['vertices_per_ms']:,.0f}")
-            lines.append((group["name"] if i == 0 else "", stage, *numbers, *own))
+            lines.append((name, stage, *times, f"{figures['vertices_per_ms']:,.0f}", *own))
     return text_table(lines, left=2)

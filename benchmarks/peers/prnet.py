@@ -1,7 +1,8 @@
-"""PRNet's published Python steps (Feng et al., ECCV 2018; MIT licence) around this runtime's network. Home of scikit-image.
+"""PRNet's published Python steps (Feng et al., ECCV 2018) around this runtime's network. Home of scikit-image.
 
-The steps are those of its ``api.PRN``: `process` for a face whose landmark box is known, `get_vertices` and `get_landmarks`. A network
-whose map is smaller than the topology's grid gets it enlarged by ``cv2.resize`` first, which PRNet's own network does not need.
+The steps are the ones of its ``api.PRN`` (MIT licence): `process` for a face with a known landmark box, `get_vertices`
+and `get_landmarks`. If the network's map is smaller than the topology's grid, ``cv2.resize`` enlarges it first; PRNet's
+own network does not need that.
 """
 
 from __future__ import annotations
@@ -24,32 +25,42 @@ class PRNetSteps:
     """Crop, network and decode around an open runner."""
 
     def __init__(self, runner: Runner, topology: UVTopology) -> None:
-        self._runner, self._topology = runner, topology
+        self._runner = runner
+        self._topology = topology
 
     def crop(self, face: Face) -> tuple[NDArray[np.float64], SimilarityTransform]:
-        """(S, S, 3) float64 0..1 in the network's colour order, and the transform that made it."""
+        """Return the crop (S, S, 3) float64 0..1 in the network's colour order, and its transform."""
+        # The square around the box, as published.
         spec = self._runner.spec
         image = face.image[:, :, ::-1] if spec.input.colour_order == "RGB" else face.image
         left, top, right, bottom = (float(value) for value in face.box_xyxy)
         old_size = (right - left + bottom - top) / 2
         centre = np.array([right - (right - left) / 2.0, bottom - (bottom - top) / 2.0])
         size = int(old_size * spec.crop_scale)
-        source = np.array([centre + (-size / 2, -size / 2), centre + (-size / 2, size / 2), centre + (size / 2, -size / 2)])
+        corners = ((-size / 2, -size / 2), (-size / 2, size / 2), (size / 2, -size / 2))
+        source = np.array([centre + corner for corner in corners])
+
+        # Its three corners go to the corners of the crop.
         last = spec.input.size - 1
         transform = estimate_transform("similarity", source, np.array([[0, 0], [0, last], [last, 0]]))
-        return warp(image / 255.0, transform.inverse, output_shape=(spec.input.size, spec.input.size)), transform
+        crop = warp(image / 255.0, transform.inverse, output_shape=(spec.input.size, spec.input.size))
+        return crop, transform
 
-    def network(self, crop: tuple[NDArray[np.float64], SimilarityTransform]) -> tuple[NDArray[np.float32], SimilarityTransform]:
-        """The position map (M, M, 3) in px of the crop."""
-        runner, (image, transform) = self._runner, crop
+    def network(
+        self, crop: tuple[NDArray[np.float64], SimilarityTransform]
+    ) -> tuple[NDArray[np.float32], SimilarityTransform]:
+        """Return the position map (M, M, 3) in px of the crop, and the transform."""
+        runner = self._runner
+        image, transform = crop
         low, high = runner.spec.input.value_range
         is_nchw = runner.spec.input.layout == "NCHW"
-        runner.input[0] = (image * (high - low) + low).transpose(2, 0, 1) if is_nchw else image * (high - low) + low
+        values = image * (high - low) + low
+        runner.input[0] = values.transpose(2, 0, 1) if is_nchw else values
         output = runner.infer(1)[0] * runner.spec.output.scale
         return output.transpose(1, 2, 0) if is_nchw else output, transform
 
     def decode(self, output: tuple[NDArray[np.float32], SimilarityTransform]) -> tuple[NDArray, NDArray]:
-        """Vertices (V, 3) and landmarks (68, 3) in px of the photograph."""
+        """Return vertices (V, 3) and landmarks (68, 3) in px of the photograph."""
         cropped, transform = output
         side = self._topology.resolution
         if cropped.shape[0] != side:
@@ -65,7 +76,7 @@ class PRNetSteps:
 
 
 def prnet_peer(engine: Path | None, threads: int) -> StagedPeer:
-    """PRNet's steps around the shipped model or ``engine``."""
+    """Open the shipped model or ``engine`` with PRNet's steps around it."""
     runner = open_runner(engine, max_batch=1, threads=threads)
     topology = load_topology(runner.spec.topology)
     steps = PRNetSteps(runner, topology)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.peers.interface import StagedPeer
 from benchmarks.records.measured_faces import Face
 from runtime.families.table import open_family
@@ -12,13 +15,13 @@ from runtime.inference.open_runner import open_runner
 
 
 def runtime_peer(engine: Path | None, threads: int) -> StagedPeer:
-    """The shipped model or ``engine``, opened for one face at a time."""
+    """Open the shipped model or ``engine`` for one face at a time."""
     runner = open_runner(engine, max_batch=1, threads=threads)
     spec = runner.spec
     family = open_family(spec)
     decode = family.decoder()
 
-    def crop(face: Face):
+    def crop(face: Face) -> NDArray[np.float64]:
         matrix = family.crop_matrix(face.box_xyxy)
         crop_into(face.image, matrix, spec.input, runner.input[0])
         return matrix

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from runtime.errors import FaceMeshError
 
+SAME_FACE_IOU = 0.2  # a detected box and the labelled box of one face overlap at least so much
 MAX_COORDINATE_PX = 1e6  # far beyond any picture, near enough for float32
 
 
