@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 from export.engines.build_engine import build_engine
 from export.engines.build_steps import EngineOptions
+from runtime.console.arguments import whole_number
 from runtime.models.manifest import LIBRARIES
 
 MOST_WORKSPACE_MIB = 1 << 20
@@ -27,14 +27,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--backend", choices=LIBRARIES, default="tensorrt", help="the library (tensorrt)")
     batch_help = "faces at once (1 1 8, or what a model is fixed to)"
     batch_names = ("MIN", "OPT", "MAX")
-    parser.add_argument("--batch", type=_whole(1, 1024), nargs=3, metavar=batch_names, help=batch_help)
+    parser.add_argument("--batch", type=whole_number(1, 1024), nargs=3, metavar=batch_names, help=batch_help)
     cache_help = "measurements of earlier builds, read and written"
     parser.add_argument("--timing-cache", type=Path, metavar="FILE", help=cache_help)
     workspace_help = "most device memory for intermediate results"
-    parser.add_argument("--workspace", type=_whole(1, MOST_WORKSPACE_MIB), metavar="MIB", help=workspace_help)
-    parser.add_argument("--opt-level", type=_whole(0, 5), metavar="N", help="how long to search, 0..5 (3)")
+    parser.add_argument("--workspace", type=whole_number(1, MOST_WORKSPACE_MIB), metavar="MIB", help=workspace_help)
+    parser.add_argument("--opt-level", type=whole_number(0, 5), metavar="N", help="how long to search, 0..5 (3)")
     dla_help = "run on this deep learning accelerator, what it lacks on the GPU"
-    parser.add_argument("--dla-core", type=_whole(0, 15), metavar="N", help=dla_help)
+    parser.add_argument("--dla-core", type=whole_number(0, 15), metavar="N", help=dla_help)
     hardware_help = "run on all GPUs from Ampere on, somewhat slower"
     parser.add_argument("--hardware-compat", action="store_true", help=hardware_help)
     version_help = "run on newer versions of TensorRT too, somewhat slower"
@@ -62,14 +62,3 @@ def run_command(args: argparse.Namespace) -> None:
         f"batch {'..'.join(map(str, manifest.batch))}, {manifest.library} {manifest.version}, "
         f"compute capability {', '.join(manifest.compute_capabilities)}; manifest {manifest.path_for(args.output)}"
     )
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    """Return an argparse type: a whole number from ``low`` to ``high``."""
-
-    def convert(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-        return int(text)
-
-    return convert
