@@ -17,9 +17,10 @@ struct InputFormat {
 // crop: (size, size, 3) uint8; out: (3, size, size) or (size, size, 3).
 void finish_crop(const uint8_t *crop, const InputFormat &format, float *out);
 
-// Crop px = s * frame px + (tx, ty), black outside the frame; every output pixel is the mean of samples x samples bilinear samples.
-// That is a separable filter: rows first, then columns. image: (height, width, 3) uint8 with row_stride bytes from row to row.
-void crop_axis_aligned(const uint8_t *image, int height, int width, int64_t row_stride, double s, double tx, double ty, int samples,
-                       const InputFormat &format, float *out);
+// Crop px = s * frame px + (tx, ty), black outside the frame; every output pixel is the mean of samples x samples
+// bilinear samples. That is a separable filter: rows first, then columns. image: (height, width, 3) uint8 with
+// row_stride bytes from row to row.
+void crop_axis_aligned(const uint8_t *image, int height, int width, int64_t row_stride, double s, double tx, double ty,
+                       int samples, const InputFormat &format, float *out);
 
 } // namespace facemesh

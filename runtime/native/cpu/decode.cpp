@@ -21,7 +21,15 @@ Affine invert(const double *m, double scale) {
     const double xx = m[4] / determinant, xy = -m[1] / determinant, yx = -m[3] / determinant, yy = m[0] / determinant;
     const double tx = -(xx * m[2] + xy * m[5]), ty = -(yx * m[2] + yy * m[5]);
     const double zz = 1.0 / std::sqrt(std::fabs(determinant));
-    return {float(xx * scale), float(xy * scale), float(yx * scale), float(yy * scale), float(zz * scale), float(tx), float(ty)};
+    Affine affine;
+    affine.xx = float(xx * scale);
+    affine.xy = float(xy * scale);
+    affine.yx = float(yx * scale);
+    affine.yy = float(yy * scale);
+    affine.zz = float(zz * scale);
+    affine.tx = float(tx);
+    affine.ty = float(ty);
+    return affine;
 }
 
 FACEMESH_MULTIVERSION
@@ -61,7 +69,8 @@ void widen(const float *row, const int32_t *left, const float *weight, int count
     }
 }
 
-// Values are relative to the crop's origin until here: adding the offset last keeps float32 exact to the last place far from the frame's origin.
+// Values are relative to the crop's origin until here: adding the offset last keeps float32 exact to the last place far
+// from the frame's origin.
 FACEMESH_MULTIVERSION
 void blend(const float *upper, const float *lower, float weight, const float *offset, int count, float *out) {
 #pragma omp simd
@@ -70,10 +79,10 @@ void blend(const float *upper, const float *lower, float weight, const float *of
 
 } // namespace
 
-Decoder::Decoder(const int32_t *face_indices, size_t face_count, std::vector<int32_t> landmark_vertices, int resolution, int map_size,
-                 bool channels_last, double scale)
-    : resolution_(resolution), map_size_(map_size), channels_last_(channels_last), scale_(scale), vertex_count_(face_count),
-      landmark_vertices_(std::move(landmark_vertices)) {
+Decoder::Decoder(const int32_t *face_indices, size_t face_count, std::vector<int32_t> landmark_vertices, int resolution,
+                 int map_size, bool channels_last, double scale)
+    : resolution_(resolution), map_size_(map_size), channels_last_(channels_last), scale_(scale),
+      vertex_count_(face_count), landmark_vertices_(std::move(landmark_vertices)) {
     for (size_t vertex = 0; vertex < face_count; ++vertex) {
         const int32_t row = face_indices[vertex] / resolution, column = face_indices[vertex] % resolution;
         if (!runs_.empty() && runs_.back().row == row && runs_.back().column + runs_.back().length == column)
@@ -98,7 +107,8 @@ void Decoder::decode(const float *map, const double *matrix, float *vertices, fl
         decode_direct(map, affine, vertices);
     else
         decode_sampled(map, affine, vertices);
-    for (size_t i = 0; i < landmark_vertices_.size(); ++i) std::copy_n(vertices + 3 * size_t(landmark_vertices_[i]), 3, landmarks + 3 * i);
+    for (size_t i = 0; i < landmark_vertices_.size(); ++i)
+        std::copy_n(vertices + 3 * size_t(landmark_vertices_[i]), 3, landmarks + 3 * i);
 }
 
 void Decoder::decode_direct(const float *map, const Affine &affine, float *vertices) const {
@@ -113,12 +123,15 @@ void Decoder::decode_direct(const float *map, const Affine &affine, float *verti
     }
 }
 
-// Bilinear sampling commutes with the affine transform, so the small map is transformed; a grid row is then a blend of two widened map rows.
+// Bilinear sampling commutes with the affine transform, so the small map is transformed; a grid row is then a blend of
+// two widened map rows.
 void Decoder::decode_sampled(const float *map, const Affine &affine, float *vertices) const {
     const size_t plane = size_t(map_size_) * map_size_, width = 3 * size_t(resolution_);
     Affine linear = affine;
     linear.tx = linear.ty = 0;
-    std::vector<float> offset(width), map_row(3 * (size_t(map_size_) + 1) + 1), buffers[2] = {std::vector<float>(width + 1), std::vector<float>(width + 1)};
+    std::vector<float> offset(width);
+    std::vector<float> map_row(3 * (size_t(map_size_) + 1) + 1);
+    std::vector<float> buffers[2] = {std::vector<float>(width + 1), std::vector<float>(width + 1)};
     for (size_t i = 0; i < width; i += 3) {
         offset[i] = affine.tx;
         offset[i + 1] = affine.ty;
@@ -130,7 +143,8 @@ void Decoder::decode_sampled(const float *map, const Affine &affine, float *vert
         if (channels_last_)
             transform_points(map + 3 * pixel, map_size_, linear, map_row.data());
         else
-            transform_planes(map + pixel, map + plane + pixel, map + 2 * plane + pixel, map_size_, linear, map_row.data());
+            transform_planes(map + pixel, map + plane + pixel, map + 2 * plane + pixel, map_size_, linear,
+                             map_row.data());
         widen(map_row.data(), column_left_.data(), column_weight_.data(), resolution_, buffers[slot].data());
         held[slot] = row;
     };
@@ -144,7 +158,8 @@ void Decoder::decode_sampled(const float *map, const Affine &affine, float *vert
         load(0, tap.left);
         load(1, lower);
         const size_t start = 3 * size_t(run.column);
-        blend(buffers[0].data() + start, buffers[1].data() + start, tap.weight, offset.data() + start, 3 * run.length, vertices + 3 * run.vertex);
+        blend(buffers[0].data() + start, buffers[1].data() + start, tap.weight, offset.data() + start, 3 * run.length,
+              vertices + 3 * run.vertex);
     }
 }
 

@@ -9,13 +9,13 @@ namespace facemesh {
 
 struct Affine; // map value -> frame px
 
-// What one topology and one model need for decoding, computed once; decode() is const and may run on several threads.
+// The tables of one topology and one model, computed once; decode() is const and may run on several threads.
 class Decoder {
   public:
-    // face_indices: ascending pixels of the resolution x resolution grid; landmark_vertices: positions of the landmarks in face_indices;
-    // scale: map value * scale = crop px. The caller has checked the ranges.
-    Decoder(const int32_t *face_indices, size_t face_count, std::vector<int32_t> landmark_vertices, int resolution, int map_size,
-            bool channels_last, double scale);
+    // face_indices: ascending pixels of the resolution x resolution grid; landmark_vertices: positions of the landmarks
+    // in face_indices; scale: map value * scale = crop px. The caller has checked the ranges.
+    Decoder(const int32_t *face_indices, size_t face_count, std::vector<int32_t> landmark_vertices, int resolution,
+            int map_size, bool channels_last, double scale);
 
     // map: (3, M, M) or (M, M, 3); matrix: (2, 3) row-major similarity, frame px -> crop px, not singular;
     // vertices: (V, 3) and landmarks: (L, 3), frame px.
@@ -31,7 +31,7 @@ class Decoder {
         int32_t row, column, length;
         size_t vertex;
     };
-    struct Tap { // where a grid row or column lies between two map rows or columns
+    struct Tap { // position of a grid row or column between two map rows or columns
         int32_t left;
         float weight; // of the right neighbour
     };
@@ -45,9 +45,9 @@ class Decoder {
     size_t vertex_count_;
     std::vector<int32_t> landmark_vertices_;
     std::vector<Run> runs_;
-    std::vector<Tap> row_taps_;          // (resolution,)
-    std::vector<int32_t> column_left_;   // (resolution,) offsets into an interleaved map row
-    std::vector<float> column_weight_;   // (resolution,)
+    std::vector<Tap> row_taps_;        // (resolution,)
+    std::vector<int32_t> column_left_; // (resolution,) offsets into an interleaved map row
+    std::vector<float> column_weight_; // (resolution,)
 };
 
 } // namespace facemesh

@@ -1,7 +1,8 @@
 // Function multiversioning: one binary per platform, the widest vectors the machine has.
 #pragma once
 
-// The attribute needs GCC's or Clang's dispatcher and glibc's ifunc; elsewhere (aarch64: NEON is always there) the plain function is right.
+// The attribute needs GCC's or Clang's dispatcher and glibc's ifunc; elsewhere (aarch64: NEON is always there) the
+// plain function is right.
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && defined(__GNUC__)
 #define FACEMESH_MULTIVERSION __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
 #elif defined(__x86_64__) && defined(__GLIBC__) && defined(__clang_major__) && __clang_major__ >= 14
@@ -10,5 +11,5 @@
 #define FACEMESH_MULTIVERSION
 #endif
 
-// What a multiversioned function is made of: compiled anew into each version.
+// For the parts of a multiversioned function: compiled anew into each version.
 #define FACEMESH_INLINE inline __attribute__((always_inline))

@@ -8,13 +8,16 @@ cudaStream_t as_stream(uintptr_t handle) { return reinterpret_cast<cudaStream_t>
 
 } // namespace
 
-// Thread-local: calls that a capture forbids (an allocation, say) fail when this thread makes them, because they would not be in the graph;
-// other threads (another pipeline, another library) may go on making them.
-void begin_capture(uintptr_t stream) { check(cudaStreamBeginCapture(as_stream(stream), cudaStreamCaptureModeThreadLocal), "begin_capture"); }
+// Thread-local: calls that a capture forbids (an allocation, say) fail when this thread makes them, because they would
+// not be in the graph; other threads (another pipeline, another library) may go on making them.
+void begin_capture(uintptr_t stream) {
+    check(cudaStreamBeginCapture(as_stream(stream), cudaStreamCaptureModeThreadLocal), "begin_capture");
+}
 
 Graph::Graph(uintptr_t stream) {
     cudaGraph_t graph = nullptr;
-    check(cudaStreamEndCapture(as_stream(stream), &graph), "end_capture"); // a failed capture ends too: the stream is usable again
+    // A failed capture ends, too: the stream is usable again.
+    check(cudaStreamEndCapture(as_stream(stream), &graph), "end_capture");
     cudaGraphExec_t executable = nullptr;
     // Not cudaGraphInstantiate, whose parameters changed with CUDA 12; this one is the same from 11.4 to 13.
     const cudaError_t status = cudaGraphInstantiateWithFlags(&executable, graph, 0);

@@ -1,6 +1,8 @@
 #include <cuda_runtime.h>
 
+#include "crop_body.h"
 #include "cuda_status.h"
+#include "decode_body.h"
 #include "kernels.h"
 
 namespace facemesh::cuda {
@@ -8,7 +10,8 @@ namespace {
 
 constexpr int THREADS = 256;
 
-// The triples of a block's threads, stored one after another: neighbouring threads write neighbouring addresses. `total` triples in all.
+// The triples of a block's threads, stored one after another: neighbouring threads write neighbouring addresses.
+// `total` triples in all.
 template <typename Store> __device__ void store_staged(const Triple &triple, int total, Store store) {
     __shared__ float staged[3 * THREADS];
     for (int i = 0; i < 3; ++i) staged[3 * threadIdx.x + i] = triple.values[i];
@@ -27,7 +30,8 @@ __global__ void __launch_bounds__(THREADS) crop_kernel(const CropTask task) {
     if (pixel < pixels) colour = crop_pixel(task, transform, pixel % task.size, pixel / task.size);
     const size_t offset = 3 * size_t(pixels) * face;
     if (task.channels_last) {
-        store_staged(colour, pixels, [&](int index, float value) { store_value(task.out, offset + index, value, task.half); });
+        store_staged(colour, pixels,
+                     [&](int index, float value) { store_value(task.out, offset + index, value, task.half); });
     } else if (pixel < pixels) {
         for (int channel = 0; channel < 3; ++channel)
             store_value(task.out, offset + size_t(pixels) * channel + pixel, colour.values[channel], task.half);
@@ -46,10 +50,13 @@ __global__ void __launch_bounds__(THREADS) decode_kernel(const DecodeTask task) 
     store_staged(point, task.count, [&](int index, float value) { points[index] = value; });
 }
 
-template <typename Task> void launch(void (*kernel)(Task), const Task &task, int threads, uintptr_t stream, const char *name) {
+template <typename Task>
+void launch(void (*kernel)(Task), const Task &task, int threads, uintptr_t stream, const char *name) {
     void *arguments[] = {const_cast<Task *>(&task)};
     const dim3 grid(unsigned(threads + THREADS - 1) / THREADS, unsigned(task.faces));
-    check(cudaLaunchKernel(reinterpret_cast<const void *>(kernel), grid, dim3(THREADS), arguments, 0, reinterpret_cast<cudaStream_t>(stream)), name);
+    const void *function = reinterpret_cast<const void *>(kernel);
+    const cudaStream_t queue = reinterpret_cast<cudaStream_t>(stream);
+    check(cudaLaunchKernel(function, grid, dim3(THREADS), arguments, 0, queue), name);
 }
 
 } // namespace
@@ -59,7 +66,9 @@ void crop(const CropTask &task, uintptr_t stream) { launch(crop_kernel, task, ta
 void decode(const DecodeTask &task, uintptr_t stream) { launch(decode_kernel, task, task.count, stream, "decode"); }
 
 void check_device() {
-    for (const void *kernel : {reinterpret_cast<const void *>(&crop_kernel), reinterpret_cast<const void *>(&decode_kernel)}) {
+    const void *kernels[] = {reinterpret_cast<const void *>(&crop_kernel),
+                             reinterpret_cast<const void *>(&decode_kernel)};
+    for (const void *kernel : kernels) {
         cudaFuncAttributes attributes;
         check(cudaFuncGetAttributes(&attributes, kernel), "check_device");
     }

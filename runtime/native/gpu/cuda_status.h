@@ -15,9 +15,12 @@ inline void check(cudaError_t status, const char *call) {
     std::string message = std::string(call) + ": " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status);
     int driver = 0;
     if (status == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess) {
-        const auto version = [](int value) { return std::to_string(value / 1000) + "." + std::to_string(value % 1000 / 10); };
+        const auto version = [](int value) {
+            return std::to_string(value / 1000) + "." + std::to_string(value % 1000 / 10);
+        };
         message += driver == 0 ? " (no NVIDIA driver is installed)"
-                               : " (the driver is for CUDA " + version(driver) + ", this module was built with CUDA " + version(CUDART_VERSION) +
+                               : " (the driver is for CUDA " + version(driver) + ", this module was built with CUDA " +
+                                     version(CUDART_VERSION) +
                                      ": update the driver, or build with a toolkit not newer than it)";
     }
     throw std::runtime_error(message);

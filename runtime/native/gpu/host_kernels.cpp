@@ -1,3 +1,5 @@
+#include "crop_body.h"
+#include "decode_body.h"
 #include "kernels.h"
 
 namespace facemesh::host {

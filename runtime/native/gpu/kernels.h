@@ -1,4 +1,5 @@
-// Crop and decode of the GPU road: on the device, and the same arithmetic on the host. The caller has checked sizes and addresses.
+// Crop and decode for the GPU: on the device, and the same arithmetic on the host. The caller has checked sizes and
+// addresses.
 #pragma once
 
 #include <cstdint>
@@ -7,25 +8,29 @@
 
 namespace facemesh {
 
-namespace host { // all pointers are host memory; done on return, the stream is not used
+// All pointers are host memory; the work is done on return, the stream is not used.
+namespace host {
 void crop(const CropTask &task, uintptr_t stream);
 void decode(const DecodeTask &task, uintptr_t stream);
 } // namespace host
 
 #ifdef FACEMESH_CUDA
-namespace cuda { // device memory; enqueued on the stream; failures throw std::runtime_error with the name of the CUDA status
+// All pointers are device memory; the work is queued on the stream. Failures throw std::runtime_error with the name of
+// the CUDA status.
+namespace cuda {
+
 void crop(const CropTask &task, uintptr_t stream);
 void decode(const DecodeTask &task, uintptr_t stream);
 
-// Throws where the current device cannot run these kernels; loads them otherwise, so that no first launch has to.
+// Loads the kernels, so that no first launch has to. Throws if the current device cannot run them.
 void check_device();
 
 void begin_capture(uintptr_t stream);
 
-// What was enqueued on a stream between begin_capture and this.
+// The work queued on a stream between begin_capture and the construction.
 class Graph {
   public:
-    explicit Graph(uintptr_t stream); // ends the capture, also where it throws
+    explicit Graph(uintptr_t stream); // ends the capture, even if it throws
     ~Graph() { close(); }
     Graph(const Graph &) = delete;
     Graph &operator=(const Graph &) = delete;

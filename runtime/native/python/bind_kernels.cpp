@@ -1,4 +1,5 @@
-// Python bindings of _native.host_kernels and _native.cuda. Memory is given as addresses: what can be told from numbers is checked here.
+// Python bindings of _native.host_kernels and _native.cuda. Memory is given as addresses, whose sizes cannot be
+// checked; the numbers beside them are.
 #include <nanobind/nanobind.h>
 
 #include <cmath>
@@ -18,7 +19,9 @@ constexpr int MAX_SIDE = 8192;   // three planes of it are still counted in 32 b
 constexpr int MAX_FACES = 65535; // CUDA's limit on a grid's second side
 
 void require_between(const char *name, int value, int most) {
-    if (value < 1 || value > most) throw std::invalid_argument(std::string(name) + " must be 1.." + std::to_string(most) + ", is " + std::to_string(value));
+    if (value < 1 || value > most)
+        throw std::invalid_argument(std::string(name) + " must be 1.." + std::to_string(most) + ", is " +
+                                    std::to_string(value));
 }
 
 void require_finite(const char *name, double value) {
@@ -28,57 +31,83 @@ void require_finite(const char *name, double value) {
 // An address that is off its type's boundary is an error on the device from which the process does not recover.
 template <typename T> T *pointer(const char *name, uintptr_t address, size_t alignment) {
     if (address == 0) throw std::invalid_argument(std::string(name) + " is a null pointer");
-    if (address % alignment != 0) throw std::invalid_argument(std::string(name) + " must lie on a " + std::to_string(alignment) + "-byte boundary");
+    if (address % alignment != 0)
+        throw std::invalid_argument(std::string(name) + " must lie on a " + std::to_string(alignment) +
+                                    "-byte boundary");
     return reinterpret_cast<T *>(address);
 }
 
 template <void (*run)(const facemesh::CropTask &, uintptr_t)>
-void crop(uintptr_t frame, int height, int width, int64_t row_stride, uintptr_t matrices, int n, uintptr_t out, int size, bool channels_last,
-          bool swap_colours, double low, double high, bool half, uintptr_t stream) {
+void crop(uintptr_t frame, int height, int width, int64_t row_stride, uintptr_t matrices, int n, uintptr_t out,
+          int size, bool channels_last, bool swap_colours, double low, double high, bool half, uintptr_t stream) {
     require_between("height", height, 1 << 24);
     require_between("width", width, 1 << 24);
     require_between("n", n, MAX_FACES);
     require_between("size", size, MAX_SIDE);
     require_finite("low", low);
     require_finite("high", high);
-    if (row_stride < 3 * int64_t(width)) throw std::invalid_argument("row_stride must be at least 3 * width bytes, is " + std::to_string(row_stride));
+    if (row_stride < 3 * int64_t(width))
+        throw std::invalid_argument("row_stride must be at least 3 * width bytes, is " + std::to_string(row_stride));
     if (row_stride > INT32_MAX / height) throw std::invalid_argument("the frame must be smaller than 2 GiB");
-    const facemesh::CropTask task = {
-        pointer<const uint8_t>("frame", frame, 4), height, width, int32_t(row_stride), pointer<const double>("matrices", matrices, 8), n,
-        pointer<void>("out", out, half ? 2 : 4), size, channels_last, swap_colours, float(low), float((high - low) / 255), half};
+    facemesh::CropTask task;
+    task.frame = pointer<const uint8_t>("frame", frame, 4);
+    task.height = height;
+    task.width = width;
+    task.row_stride = int32_t(row_stride);
+    task.matrices = pointer<const double>("matrices", matrices, 8);
+    task.faces = n;
+    task.out = pointer<void>("out", out, half ? 2 : 4);
+    task.size = size;
+    task.channels_last = channels_last;
+    task.swap_colours = swap_colours;
+    task.low = float(low);
+    task.gain = float((high - low) / 255);
+    task.half = half;
     nb::gil_scoped_release release;
     run(task, stream);
 }
 
 template <void (*run)(const facemesh::DecodeTask &, uintptr_t)>
-void decode(uintptr_t map, bool half, int map_size, bool channels_last, double scale, uintptr_t matrices, int n, uintptr_t indices, int count,
-            int resolution, uintptr_t out, uintptr_t stream) {
+void decode(uintptr_t map, bool half, int map_size, bool channels_last, double scale, uintptr_t matrices, int n,
+            uintptr_t indices, int count, int resolution, uintptr_t out, uintptr_t stream) {
     require_between("map_size", map_size, MAX_SIDE);
     require_between("resolution", resolution, MAX_SIDE);
     require_between("n", n, MAX_FACES);
     require_between("count", count, MAX_SIDE * MAX_SIDE);
     require_finite("scale", scale);
-    const facemesh::DecodeTask task = {
-        pointer<const void>("map", map, half ? 2 : 4), half, map_size, channels_last, float(scale), pointer<const double>("matrices", matrices, 8), n,
-        pointer<const int32_t>("indices", indices, 4), count, resolution, pointer<float>("out", out, 4)};
+    facemesh::DecodeTask task;
+    task.map = pointer<const void>("map", map, half ? 2 : 4);
+    task.half = half;
+    task.map_size = map_size;
+    task.channels_last = channels_last;
+    task.scale = float(scale);
+    task.matrices = pointer<const double>("matrices", matrices, 8);
+    task.faces = n;
+    task.indices = pointer<const int32_t>("indices", indices, 4);
+    task.count = count;
+    task.resolution = resolution;
+    task.out = pointer<float>("out", out, 4);
     nb::gil_scoped_release release;
     run(task, stream);
 }
 
-template <void (*run_crop)(const facemesh::CropTask &, uintptr_t), void (*run_decode)(const facemesh::DecodeTask &, uintptr_t)>
+template <void (*run_crop)(const facemesh::CropTask &, uintptr_t),
+          void (*run_decode)(const facemesh::DecodeTask &, uintptr_t)>
 void define_kernels(nb::module_ &module) {
-    module.def("crop", &crop<run_crop>, "frame"_a, "height"_a, "width"_a, "row_stride"_a, "matrices"_a, "n"_a, "out"_a, "size"_a, "channels_last"_a,
-               "swap_colours"_a, "low"_a, "high"_a, "half"_a, "stream"_a,
-               "Crop, antialias and normalise n faces as runtime.crop.warp_crop does, straight from the frame.\n\n"
-               "frame: (height, width, 3) uint8 BGR, row_stride bytes from row to row, on a 4-byte boundary. matrices: (n, 2, 3) float64, frame px ->\n"
-               "crop px, similarities, rotated or not; a singular one gives black. out: (n, 3, size, size), or (n, size, size, 3) for channels_last,\n"
-               "float32, or float16 for half; low and high are what colours 0 and 255 become. Raises ValueError for numbers that cannot be right.");
-    module.def("decode", &decode<run_decode>, "map"_a, "half"_a, "map_size"_a, "channels_last"_a, "scale"_a, "matrices"_a, "n"_a, "indices"_a, "count"_a,
-               "resolution"_a, "out"_a, "stream"_a,
-               "Points of n position maps in frame px, as runtime.decode.Decoder computes them: vertices or landmarks, by the list of pixels.\n\n"
-               "map: (n, 3, map_size, map_size), or (n, map_size, map_size, 3) for channels_last, float32, or float16 for half; its values times scale\n"
-               "are crop px. matrices: (n, 2, 3) float64, frame px -> crop px. indices: (count,) int32, pixels of the flattened resolution x resolution\n"
-               "grid; not checked. out: (n, count, 3) float32. Raises ValueError for numbers that cannot be right.");
+    module.def("crop", &crop<run_crop>, "frame"_a, "height"_a, "width"_a, "row_stride"_a, "matrices"_a, "n"_a, "out"_a,
+               "size"_a, "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a, "half"_a, "stream"_a,
+               "Crop, antialias and normalise n faces of a frame, as runtime.geometry.crop.warp_crop does.\n\n"
+               "frame: (height, width, 3) uint8 BGR, row_stride bytes from row to row, on a 4-byte boundary.\n"
+               "matrices: (n, 2, 3) float64 similarities, frame px -> crop px; a singular one gives black.\n"
+               "out: (n, 3, size, size), or (n, size, size, 3) for channels_last; float32, or float16 for half;\n"
+               "low and high are the values of colours 0 and 255. Raises ValueError for numbers out of range.");
+    module.def("decode", &decode<run_decode>, "map"_a, "half"_a, "map_size"_a, "channels_last"_a, "scale"_a,
+               "matrices"_a, "n"_a, "indices"_a, "count"_a, "resolution"_a, "out"_a, "stream"_a,
+               "Decode count points of each of n position maps, as runtime.families.position_map.Decoder does.\n\n"
+               "map: (n, 3, map_size, map_size), or (n, map_size, map_size, 3) for channels_last; float32, or float16\n"
+               "for half; its values times scale are crop px. matrices: (n, 2, 3) float64, frame px -> crop px.\n"
+               "indices: (count,) int32 pixels of the flattened resolution x resolution grid; not checked.\n"
+               "out: (n, count, 3) float32, frame px. Raises ValueError for numbers out of range.");
 }
 
 #ifdef FACEMESH_CUDA
@@ -88,28 +117,34 @@ void define_cuda(nb::module_ &module) {
     module.attr("architectures") = FACEMESH_CUDA_ARCHITECTURES;
     module.attr("toolkit_version") = FACEMESH_CUDA_VERSION;
     module.def("check_device", &facemesh::cuda::check_device,
-               "Load the kernels onto the current device. Raises RuntimeError where there is no driver or device, or none that can run them.");
+               "Load the kernels onto the current device. Raises RuntimeError if there is none that can run them.");
     module.def("begin_capture", &facemesh::cuda::begin_capture, "stream"_a,
-               "Record what this thread enqueues on a stream other than the default one from now on, instead of running it. Raises RuntimeError.");
-    nb::class_<Graph>(module, "Graph", "A recorded sequence of device work. Memory that it reads and writes must stay where it was.")
-        .def("launch", &Graph::launch, "stream"_a, nb::call_guard<nb::gil_scoped_release>(), "Enqueue all of it on a stream. Raises RuntimeError.")
-        .def("close", &Graph::close, nb::call_guard<nb::gil_scoped_release>(), "Release it; a second call does nothing.");
+               "Record the work that this thread queues on a stream (not the default one) instead of running it.\n"
+               "Raises RuntimeError.");
+    nb::class_<Graph>(module, "Graph",
+                      "A recorded sequence of device work. Memory that it reads and writes must stay where it was.")
+        .def("launch", &Graph::launch, "stream"_a, nb::call_guard<nb::gil_scoped_release>(),
+             "Enqueue all of it on a stream. Raises RuntimeError.")
+        .def("close", &Graph::close, nb::call_guard<nb::gil_scoped_release>(),
+             "Release it; a second call does nothing.");
     module.def(
-        "end_capture", [](uintptr_t stream) { return new Graph(stream); }, nb::rv_policy::take_ownership, nb::call_guard<nb::gil_scoped_release>(),
-        "stream"_a,
-        "End the capture that begin_capture began, on the same thread. Raises RuntimeError where something was enqueued that cannot be recorded;\n"
-        "the stream can be used again in either case.");
+        "end_capture", [](uintptr_t stream) { return new Graph(stream); }, nb::rv_policy::take_ownership,
+        nb::call_guard<nb::gil_scoped_release>(), "stream"_a,
+        "End the capture that begin_capture began, on the same thread. Raises RuntimeError for work that cannot be\n"
+        "recorded; the stream can be used again in either case.");
 }
 #endif
 
 } // namespace
 
 void bind_kernels(nb::module_ &module) {
-    nb::module_ host = module.def_submodule("host_kernels", "The device's kernels run by the CPU, on host memory: for tests. The stream is not used.");
+    nb::module_ host = module.def_submodule(
+        "host_kernels", "The device's kernels run by the CPU, on host memory: for tests. The stream is not used.");
     define_kernels<&facemesh::host::crop, &facemesh::host::decode>(host);
     host.def("check_device", [] {}, "Nothing to check.");
 #ifdef FACEMESH_CUDA
-    nb::module_ cuda = module.def_submodule("cuda", "Kernels and graphs on the calling thread's current CUDA device; addresses are device memory.");
+    nb::module_ cuda = module.def_submodule(
+        "cuda", "Kernels and graphs on the calling thread's current CUDA device; addresses are device memory.");
     define_cuda(cuda);
     module.attr("has_cuda") = true;
 #else

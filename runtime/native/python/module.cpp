@@ -22,7 +22,8 @@ using namespace nb::literals;
 namespace {
 
 template <typename T, typename Shape> using In = nb::ndarray<const T, Shape, nb::c_contig, nb::device::cpu>;
-using Image = nb::ndarray<const uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>; // rows may lie apart: a region of a frame is fine
+// Its rows may lie apart: a region of a frame is fine.
+using Image = nb::ndarray<const uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
 using Matrix = In<double, nb::shape<2, 3>>;
 using Output = nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<nb::numpy, float>;
@@ -38,73 +39,91 @@ Floats make_floats(std::initializer_list<size_t> shape, float **data) {
     return Floats(*data, shape, nb::capsule(*data, [](void *p) noexcept { delete[] static_cast<float *>(p); }));
 }
 
-facemesh::Decoder *make_decoder(In<int32_t, nb::ndim<1>> face_indices, In<int32_t, nb::ndim<1>> landmark_vertices, int resolution, int map_size,
-                                bool channels_last, double scale) {
+facemesh::Decoder *make_decoder(In<int32_t, nb::ndim<1>> face_indices, In<int32_t, nb::ndim<1>> landmark_vertices,
+                                int resolution, int map_size, bool channels_last, double scale) {
     require(resolution > 0 && map_size > 0, "decoder: resolution and map_size must be positive");
     int64_t previous = -1;
     for (size_t i = 0; i < face_indices.shape(0); ++i) {
-        require(face_indices(i) > previous && face_indices(i) < int64_t(resolution) * resolution, "decoder: face_indices must ascend within the grid");
+        require(face_indices(i) > previous && face_indices(i) < int64_t(resolution) * resolution,
+                "decoder: face_indices must ascend within the grid");
         previous = face_indices(i);
     }
     std::vector<int32_t> landmarks;
     for (size_t i = 0; i < landmark_vertices.shape(0); ++i) {
-        require(landmark_vertices(i) >= 0 && size_t(landmark_vertices(i)) < face_indices.shape(0), "decoder: landmark_vertices out of range");
+        require(landmark_vertices(i) >= 0 && size_t(landmark_vertices(i)) < face_indices.shape(0),
+                "decoder: landmark_vertices out of range");
         landmarks.push_back(landmark_vertices(i));
     }
-    return new facemesh::Decoder(face_indices.data(), face_indices.shape(0), std::move(landmarks), resolution, map_size, channels_last, scale);
+    return new facemesh::Decoder(face_indices.data(), face_indices.shape(0), std::move(landmarks), resolution, map_size,
+                                 channels_last, scale);
 }
 
 std::pair<Floats, Floats> decode(const facemesh::Decoder &decoder, In<float, nb::ndim<3>> map, Matrix matrix) {
     const size_t side = decoder.map_size(), channel_axis = decoder.channels_last() ? 2 : 0;
     for (size_t axis = 0; axis < 3; ++axis)
-        require(map.shape(axis) == (axis == channel_axis ? 3 : side), "decode: the position map has a shape other than the model spec says");
+        require(map.shape(axis) == (axis == channel_axis ? 3 : side),
+                "decode: the position map has a shape other than the model spec says");
     const double *m = matrix.data(), determinant = m[0] * m[4] - m[1] * m[3];
     require(std::isnormal(determinant), "decode: the crop matrix is singular or not finite");
     float *vertices, *landmarks;
-    auto result = std::make_pair(make_floats({decoder.vertex_count(), 3}, &vertices), make_floats({decoder.landmark_count(), 3}, &landmarks));
+    auto result = std::make_pair(make_floats({decoder.vertex_count(), 3}, &vertices),
+                                 make_floats({decoder.landmark_count(), 3}, &landmarks));
     nb::gil_scoped_release release;
     decoder.decode(map.data(), m, vertices, landmarks);
     return result;
 }
 
 facemesh::InputFormat make_format(const Output &out, bool channels_last, bool swap_colours, double low, double high) {
-    const size_t side = out.shape(1), first = channels_last ? out.shape(2) : out.shape(0), second = channels_last ? out.shape(0) : out.shape(2);
-    require(side > 0 && first == 3 && second == side, "crop: out must be (3, size, size), or (size, size, 3) for channels_last");
+    const size_t side = out.shape(1);
+    const size_t channels = channels_last ? out.shape(2) : out.shape(0);
+    const size_t other_side = channels_last ? out.shape(0) : out.shape(2);
+    require(side > 0 && channels == 3 && other_side == side,
+            "crop: out must be (3, size, size), or (size, size, 3) for channels_last");
     return {int(side), channels_last, swap_colours, float(low), float((high - low) / 255)};
 }
 
-void finish_crop(In<uint8_t, nb::shape<-1, -1, 3>> crop, Output out, bool channels_last, bool swap_colours, double low, double high) {
+void finish_crop(In<uint8_t, nb::shape<-1, -1, 3>> crop, Output out, bool channels_last, bool swap_colours, double low,
+                 double high) {
     const auto format = make_format(out, channels_last, swap_colours, low, high);
-    require(crop.shape(0) == size_t(format.size) && crop.shape(1) == size_t(format.size), "finish_crop: crop and out must have the same side");
+    require(crop.shape(0) == size_t(format.size) && crop.shape(1) == size_t(format.size),
+            "finish_crop: crop and out must have the same side");
     facemesh::finish_crop(crop.data(), format, out.data());
 }
 
-void crop_axis_aligned(Image image, Matrix matrix, int samples, Output out, bool channels_last, bool swap_colours, double low, double high) {
+void crop_axis_aligned(Image image, Matrix matrix, int samples, Output out, bool channels_last, bool swap_colours,
+                       double low, double high) {
     const auto format = make_format(out, channels_last, swap_colours, low, high);
     const double *m = matrix.data();
     require(image.shape(0) > 0 && image.shape(1) > 0, "crop_axis_aligned: the image is empty");
-    require(image.stride(1) == 3 && image.stride(2) == 1, "crop_axis_aligned: the pixels of an image row must be contiguous");
-    require(m[0] > 0 && m[0] == m[4] && m[1] == 0 && m[3] == 0, "crop_axis_aligned: the matrix must be a positive scale and a shift");
-    require(std::isfinite(m[0]) && std::isfinite(m[2]) && std::isfinite(m[5]), "crop_axis_aligned: the matrix must be finite");
+    require(image.stride(1) == 3 && image.stride(2) == 1,
+            "crop_axis_aligned: the pixels of an image row must be contiguous");
+    require(m[0] > 0 && m[0] == m[4] && m[1] == 0 && m[3] == 0,
+            "crop_axis_aligned: the matrix must be a positive scale and a shift");
+    require(std::isfinite(m[0]) && std::isfinite(m[2]) && std::isfinite(m[5]),
+            "crop_axis_aligned: the matrix must be finite");
     require(samples >= 1 && samples <= 64, "crop_axis_aligned: samples must be 1..64");
     nb::gil_scoped_release release;
-    facemesh::crop_axis_aligned(image.data(), int(image.shape(0)), int(image.shape(1)), image.stride(0), m[0], m[2], m[5], samples, format, out.data());
+    facemesh::crop_axis_aligned(image.data(), int(image.shape(0)), int(image.shape(1)), image.stride(0), m[0], m[2],
+                                m[5], samples, format, out.data());
 }
 
-std::pair<Floats, Floats> rasterise(In<float, nb::shape<-1, 3>> vertices, In<int32_t, nb::shape<-1, 3>> triangles, In<float, nb::ndim<2>> values,
-                                    std::pair<int, int> size_wh) {
+std::pair<Floats, Floats> rasterise(In<float, nb::shape<-1, 3>> vertices, In<int32_t, nb::shape<-1, 3>> triangles,
+                                    In<float, nb::ndim<2>> values, std::pair<int, int> size_wh) {
     const auto [width, height] = size_wh;
     require(width > 0 && height > 0, "rasterise: width and height must be positive");
     require(values.shape(0) == vertices.shape(0), "rasterise: values must have one row per vertex");
     const size_t triangle_count = triangles.shape(0), pixel_count = size_t(width) * height, channels = values.shape(1);
     for (size_t i = 0; i < 3 * triangle_count; ++i)
-        require(triangles.data()[i] >= 0 && size_t(triangles.data()[i]) < vertices.shape(0), "rasterise: a triangle names a vertex that is not there");
+        require(triangles.data()[i] >= 0 && size_t(triangles.data()[i]) < vertices.shape(0),
+                "rasterise: a triangle names a vertex that is not there");
     float *image, *depth;
-    auto result = std::make_pair(make_floats({size_t(height), size_t(width), channels}, &image), make_floats({size_t(height), size_t(width)}, &depth));
+    auto result = std::make_pair(make_floats({size_t(height), size_t(width), channels}, &image),
+                                 make_floats({size_t(height), size_t(width)}, &depth));
     nb::gil_scoped_release release;
     std::fill_n(image, pixel_count * channels, 0.0f);
     std::fill_n(depth, pixel_count, -std::numeric_limits<float>::infinity());
-    facemesh::rasterise(vertices.data(), triangles.data(), triangle_count, values.data(), int(channels), width, height, image, depth);
+    facemesh::rasterise(vertices.data(), triangles.data(), triangle_count, values.data(), int(channels), width, height,
+                        image, depth);
     return result;
 }
 
@@ -112,22 +131,28 @@ std::pair<Floats, Floats> rasterise(In<float, nb::shape<-1, 3>> vertices, In<int
 
 NB_MODULE(_native, module) {
     nb::set_leak_warnings(false); // a pipeline that a script keeps in a global until it ends is no leak
-    module.doc() = "Native parts of the fast road: decode, crop and rasterise. Arguments are never converted silently: dtypes must fit exactly.";
-    nb::class_<facemesh::Decoder>(module, "Decoder", "Position map -> (vertices (V, 3), landmarks (L, 3)) float32 frame px. See runtime.decode.")
-        .def(nb::new_(&make_decoder), "face_indices"_a.noconvert(), "landmark_vertices"_a.noconvert(), "resolution"_a, "map_size"_a, "channels_last"_a,
-             "scale"_a)
+    module.doc() = "Decode, crop and rasterise. Arguments are never converted silently: dtypes must fit exactly.";
+    nb::class_<facemesh::Decoder>(module, "Decoder",
+                                  "Position map -> (vertices (V, 3), landmarks (L, 3)) float32 frame px.\n\n"
+                                  "See runtime.families.position_map.")
+        .def(nb::new_(&make_decoder), "face_indices"_a.noconvert(), "landmark_vertices"_a.noconvert(), "resolution"_a,
+             "map_size"_a, "channels_last"_a, "scale"_a)
         .def("__call__", &decode, "position_map"_a.noconvert(), "matrix"_a.noconvert());
-    module.def("finish_crop", &finish_crop, "crop"_a.noconvert(), "out"_a.noconvert(), "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a,
-               "(S, S, 3) uint8 crop -> float32 network input, written into out.");
-    module.def("crop_axis_aligned", &crop_axis_aligned, "image"_a.noconvert(), "matrix"_a.noconvert(), "samples"_a, "out"_a.noconvert(),
-               "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a,
-               "Crop, antialias and normalise a (H, W, 3) uint8 frame into out; the matrix is a scale and a shift. See runtime.crop.");
-    module.def("rasterise", &rasterise, "vertices"_a.noconvert(), "triangles"_a.noconvert(), "values"_a.noconvert(), "size_wh"_a,
-               "rasterise(vertices (V, 3) float32 px, triangles (T, 3) int32, values (V, C) float32, size_wh (int, int))\n"
-               "-> (image (H, W, C) float32, depth (H, W) float32)\n\n"
-               "Z-buffered drawing of front faces (cross(v1 - v0, v2 - v0).z > 0, x right, y down), larger z nearer, values interpolated between the\n"
-               "vertices. Pixels are sampled at their centres, which are the integers. Where nothing was drawn the image is 0 and the depth -inf; triangles\n"
-               "with non-finite corners are left out. For a face in a large picture draw its bounding box alone: subtract its corner from the vertices.\n"
-               "Raises TypeError for a wrong dtype, shape or layout, ValueError for triangle indices out of range or an empty size.");
+    module.def("finish_crop", &finish_crop, "crop"_a.noconvert(), "out"_a.noconvert(), "channels_last"_a,
+               "swap_colours"_a, "low"_a, "high"_a, "(S, S, 3) uint8 crop -> float32 network input, written into out.");
+    module.def("crop_axis_aligned", &crop_axis_aligned, "image"_a.noconvert(), "matrix"_a.noconvert(), "samples"_a,
+               "out"_a.noconvert(), "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a,
+               "Crop, antialias and normalise a (H, W, 3) uint8 frame into out; the matrix is a scale and a shift.\n\n"
+               "See runtime.geometry.crop.");
+    module.def(
+        "rasterise", &rasterise, "vertices"_a.noconvert(), "triangles"_a.noconvert(), "values"_a.noconvert(),
+        "size_wh"_a,
+        "rasterise(vertices (V, 3) float32 px, triangles (T, 3) int32, values (V, C) float32, size_wh (int, int))\n"
+        "-> (image (H, W, C) float32, depth (H, W) float32)\n\n"
+        "Draw front faces (cross(v1 - v0, v2 - v0).z > 0, x right, y down) with a z-buffer, larger z nearer; values\n"
+        "are interpolated between the vertices. Pixels are sampled at their centres, which are the integers. Pixels\n"
+        "without a face have image 0 and depth -inf; triangles with non-finite corners are left out. For a face in a\n"
+        "large picture draw its bounding box alone: subtract its corner from the vertices. Raises TypeError for a\n"
+        "wrong dtype, shape or layout, ValueError for triangle indices out of range or an empty size.");
     bind_kernels(module);
 }

@@ -1,8 +1,10 @@
-// A stand-in for the CUDA driver, libcuda.so.1, over host memory: what the bindings behind runtime/cuda/ call, and no more.
+// A stand-in for the CUDA driver, libcuda.so.1, over host memory: what the bindings behind runtime/cuda/ call, and no
+// more.
 //
-// Work on a stream is only queued; a wait does it, so that results read before a wait are not there, and an event's first query after new work
-// says "not ready". Device memory and page-locked memory start as 0xA5. Copies must stay inside live allocations of the right kind.
-// The fake_... functions at the end are for the tests: fail a call, read the log, count what is not released.
+// Work on a stream is only queued; a wait does it, so that results read before a wait are not there, and an event's
+// first query after new work says "not ready". Device memory and page-locked memory start as 0xA5. Copies must stay
+// inside live allocations of the right kind. The fake_... functions at the end are for the tests: fail a call, read the
+// log, count what is not released.
 #include <dlfcn.h>
 
 #include <cstdint>
@@ -21,8 +23,9 @@ namespace {
 
 using Status = int;
 using Work = std::function<void()>;
-constexpr Status SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
-                 INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, CAPTURE_UNSUPPORTED = 900;
+constexpr Status SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_DEVICE = 101,
+                 INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600,
+                 CAPTURE_UNSUPPORTED = 900;
 constexpr size_t TOTAL_MEMORY = size_t(1) << 30;
 constexpr unsigned DISABLE_TIMING = 2, DEVICEMAP = 2;
 
@@ -55,8 +58,10 @@ struct Stream {
     std::vector<Work> captured;
 
     void add(Work work) {
-        if (capturing) captured.push_back(std::move(work));
-        else queue.push_back(std::move(work));
+        if (capturing)
+            captured.push_back(std::move(work));
+        else
+            queue.push_back(std::move(work));
     }
     void run() {
         while (!queue.empty()) {
@@ -144,8 +149,10 @@ template <typename... Details> Status enter_idle(const char *call, Details... de
 
 void wait_for_device() {
     for (Stream *stream : streams)
-        if (lost == SUCCESS) stream->run();
-        else stream->queue.clear();
+        if (lost == SUCCESS)
+            stream->run();
+        else
+            stream->queue.clear();
 }
 Status allocate(size_t nbytes, bool is_host, bool mapped, void **out) {
     if (nbytes == 0) return INVALID_VALUE;
@@ -173,10 +180,10 @@ void wait_for(Event *event) {
 
 } // namespace
 
-#define RETURN_UNLESS(call) \
+#define RETURN_UNLESS(call)                                                                                            \
     if (const Status status_of_call = (call); status_of_call != SUCCESS) return status_of_call
 // Of a release: what it releases is gone also where it reports that the device is lost.
-#define RETURN_UNLESS_LOST(status) \
+#define RETURN_UNLESS_LOST(status)                                                                                     \
     if (status != SUCCESS && status != lost) return status
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -280,12 +287,15 @@ EXPORT Status cuEventQuery(Event *event) {
 }
 EXPORT Status cuEventElapsedTime_v2(float *milliseconds, Event *start, Event *end) {
     RETURN_UNLESS(enter_idle("cuEventElapsedTime"));
-    if (!events.count(start) || !events.count(end) || ((start->flags | end->flags) & DISABLE_TIMING)) return INVALID_HANDLE;
+    if (!events.count(start) || !events.count(end) || ((start->flags | end->flags) & DISABLE_TIMING))
+        return INVALID_HANDLE;
     if (!start->recorded || !end->recorded) return INVALID_HANDLE;
     if (start->reached < start->recorded || end->reached < end->recorded) return NOT_READY;
     return *milliseconds = end->milliseconds - start->milliseconds, SUCCESS;
 }
-EXPORT Status cuEventElapsedTime(float *milliseconds, Event *start, Event *end) { return cuEventElapsedTime_v2(milliseconds, start, end); }
+EXPORT Status cuEventElapsedTime(float *milliseconds, Event *start, Event *end) {
+    return cuEventElapsedTime_v2(milliseconds, start, end);
+}
 
 EXPORT Status cuMemAlloc_v2(void **out, size_t nbytes) {
     RETURN_UNLESS(enter_idle("cuMemAlloc", nbytes));
@@ -307,7 +317,8 @@ EXPORT Status cuMemFreeHost(void *pointer) {
 }
 EXPORT Status cuMemHostGetDevicePointer_v2(uintptr_t *out, void *pointer, unsigned) {
     RETURN_UNLESS(enter_context("cuMemHostGetDevicePointer"));
-    return in_host(pointer, 1) && in_device(uintptr_t(pointer), 1) ? (*out = uintptr_t(pointer), SUCCESS) : INVALID_VALUE;
+    return in_host(pointer, 1) && in_device(uintptr_t(pointer), 1) ? (*out = uintptr_t(pointer), SUCCESS)
+                                                                   : INVALID_VALUE;
 }
 EXPORT Status cuMemcpyHtoDAsync_v2(uintptr_t to, const void *source, size_t nbytes, Stream *stream) {
     RETURN_UNLESS(enter_context("cuMemcpyHtoDAsync", nbytes));
@@ -364,7 +375,8 @@ EXPORT Status cuGetProcAddress_v2(const char *name, void **out, int, uint64_t, i
     return *out != nullptr ? SUCCESS : NOT_FOUND;
 }
 
-// The nth call of this name from now on fails, and all after it; a status that loses the device fails every call of any name from then on.
+// The nth call of this name from now on fails, and all after it; a status that loses the device fails every call of any
+// name from then on.
 EXPORT void fake_fail(const char *call, int nth, Status status) { faults[call] = {nth, status}; }
 // Forget faults and log.
 EXPORT void fake_heal() { faults.clear(), lost = SUCCESS, log_text.clear(), leaked = 0; }
