@@ -48,7 +48,7 @@ def share_below_one(text: str) -> float:
 
 
 def not_empty(text: str) -> str:
-    """Refuse an empty text, which an unset variable of a shell leaves."""
+    """Refuse an empty text, such as an unset variable of a shell leaves."""
     if not text:
         raise argparse.ArgumentTypeError("is empty; an unset variable?")
     return text

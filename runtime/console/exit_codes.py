@@ -1,4 +1,4 @@
-"""How every command of the project ends: an exit code, and one line on stderr where something is wrong."""
+"""Exit codes of all commands of the project, and the one line on stderr for an error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ EXTRA_OF = {
 
 
 def run_subcommands(package: str, description: str, modules: Sequence[ModuleType], argv: Sequence[str] | None) -> int:
-    """``python -m PACKAGE COMMAND …``: each module has ``add_parser(subparsers)``, which sets ``func``. Returns the exit code."""
+    """Run the command line ``argv`` of ``python -m PACKAGE COMMAND …`` and return the exit code.
+
+    Every module has a function ``add_parser(subparsers)`` that sets ``func``; None takes the arguments of the process.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {package}", description=description)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in modules:
@@ -56,7 +59,8 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         library = (error.name or "").split(".")[0]
         if library not in EXTRA_OF:
             raise
-        print(f"error: this needs {library}, which is not installed: pip install 'facemesh-edge[{EXTRA_OF[library]}]'", file=sys.stderr)
+        remedy = f"pip install 'facemesh-edge[{EXTRA_OF[library]}]'"
+        print(f"error: this needs {library}, which is not installed: {remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; what was finished is kept", file=sys.stderr)

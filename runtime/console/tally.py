@@ -15,19 +15,22 @@ T = TypeVar("T")
 
 
 class Tally:
-    """Counts what was done and says what was not."""
+    """Counts of a run's results and failures, and its time per face."""
 
     def __init__(self) -> None:
-        self.pictures = self.faces = self.failures = 0
-        self.note = ""  # to the time per face
-        self._seconds = 0.0  # in which this program was busy finding faces, or waited for them
+        """Start from zero."""
+        self.pictures = 0
+        self.faces = 0
+        self.failures = 0
+        self.note = ""  # printed after the time per face
+        self._seconds = 0.0  # spent on finding faces or waiting for them
 
     def inside(self, items: Iterable[T]) -> Iterator[T]:
-        """``items``; the time that it takes to get them counts."""
+        """Pass ``items`` through; add the time spent waiting for them."""
         return self._timed(items, 1)
 
     def outside(self, items: Iterable[T]) -> Iterator[T]:
-        """``items``; the time that it takes to get them, as a part of what `inside` counts, does not."""
+        """Pass ``items`` through; subtract the time spent waiting for them from the time that `inside` adds."""
         return self._timed(items, -1)
 
     def _timed(self, items: Iterable[T], sign: int) -> Iterator[T]:
@@ -41,14 +44,17 @@ class Tally:
             yield item
 
     def written(self, faces: list[FaceMesh]) -> None:
+        """Count one picture and its faces."""
         self.pictures += 1
         self.faces += len(faces)
 
     def failed(self, error: FaceMeshError) -> None:
+        """Count and print a failure."""
         self.failures += 1
         print_line(f"error: {error}")
 
     def print_summary(self, output: Path) -> None:
+        """Print the counts and the time per face in one line; nothing for a run without pictures."""
         if not self.pictures:
             return
         parts = [count_noun(self.pictures, "picture"), count_noun(self.faces, "face")]
@@ -60,4 +66,5 @@ class Tally:
 
 
 def count_noun(number: int, noun: str) -> str:
+    """Return "1 face" or "2 faces"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""What a command lets through to the terminal: its own lines, one each, above a running progress bar."""
+"""Lines of a command on the terminal: its own alone, one each, above a running progress bar."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TextIO
 
 
 def print_line(line: str) -> None:
-    """On stderr, above the bar if there is one."""
+    """Print ``line`` on stderr, above the bar if there is one."""
     try:
         from runtime.console.progress import print_above_bar
     except ModuleNotFoundError:
@@ -22,9 +22,9 @@ def print_line(line: str) -> None:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Image, video and inference libraries write remarks of their own to file descriptor 2; only this program's lines get through.
+    """Keep the remarks of image, video and inference libraries off file descriptor 2.
 
-    Warnings of this program become such a line.
+    Only lines of this program reach the terminal; its warnings become such lines.
     """
     with warnings.catch_warnings(), _without_descriptor_2():
         warnings.showwarning = lambda message, *_: print_line(f"warning: {message}")

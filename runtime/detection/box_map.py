@@ -15,10 +15,10 @@ BOX_MAP = ASSETS / "yunet_box_map.json"
 
 
 def landmark_boxes(rows: NDArray[np.float32], coefficients: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Tight boxes of the 68 landmarks (N, 4) float32 xyxy px from YuNet's rows (N, 15).
+    """Return the tight boxes of the 68 landmarks, (N, 4) float32 xyxy px, for YuNet's rows (N, 15).
 
-    ``coefficients`` (11, 4): from `box_features` to the shift of the centre, in units of YuNet's width and height, and the
-    logarithms of the growth in width and height.
+    ``coefficients`` (11, 4) map `box_features` to the shift of the centre in x and y, in units of YuNet's width and
+    height, and to the logarithms of the growth in width and height.
     """
     change = box_features(rows) @ coefficients
     size = rows[:, 2:4].astype(np.float64)
@@ -28,7 +28,10 @@ def landmark_boxes(rows: NDArray[np.float32], coefficients: NDArray[np.float64])
 
 
 def box_features(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, 11) from YuNet's rows (N, 15): 1 and the five points (x, y) from the box's centre, in units of its width and height."""
+    """Return (N, 11) features of YuNet's rows (N, 15): a 1 and the five points (x, y).
+
+    The points are relative to the box's centre, in units of its width and height.
+    """
     rows = rows.astype(np.float64)
     size = rows[:, 2:4]
     centre = rows[:, :2] + size / 2
@@ -38,12 +41,13 @@ def box_features(rows: NDArray[np.float32]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def load_box_map() -> NDArray[np.float64]:
-    """The shipped coefficients (11, 4) of `landmark_boxes`, made by ``python -m training fit-box-map``."""
+    """Return the shipped coefficients (11, 4) of `landmark_boxes`; ``python -m training fit-box-map`` makes them."""
     try:
         coefficients = np.array(json.loads(BOX_MAP.read_text(encoding="utf-8"))["coefficients"], np.float64)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FaceMeshError(f"{BOX_MAP}: cannot be read ({error}); install the package again") from error
     if coefficients.shape != (11, 4) or not np.isfinite(coefficients).all():
-        raise FaceMeshError(f"{BOX_MAP}: must hold 11 x 4 finite coefficients, has {coefficients.shape}; install the package again")
+        found = f"must hold 11 x 4 finite coefficients, has {coefficients.shape}"
+        raise FaceMeshError(f"{BOX_MAP}: {found}; install the package again")
     coefficients.flags.writeable = False
     return coefficients

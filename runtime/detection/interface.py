@@ -11,18 +11,24 @@ from runtime.types import Detections
 
 
 class Detector(Protocol):
-    """Finds the faces of one picture, (H, W, 3) uint8 BGR."""
+    """A face detector."""
 
-    def __call__(self, image: NDArray[np.uint8]) -> Detections: ...
+    def __call__(self, image: NDArray[np.uint8]) -> Detections:
+        """Return the faces of ``image`` (H, W, 3) uint8 BGR, best first."""
 
 
 class WholePicture:
-    """For pictures that are already cut round one face: the face whose square crop is the picture, with score 1."""
+    """Detector for pictures that are already cut round one face: it returns one box with score 1.
+
+    The square crop of that box is the picture.
+    """
 
     def __init__(self, crop_scale: float) -> None:
+        """Take the factor ``crop_scale`` between box and crop of the model."""
         self._crop_scale = crop_scale
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
+        """Return the one face of ``image`` (H, W, 3)."""
         height, width = image.shape[:2]
         side = (width + height) / 2 / self._crop_scale
         x, y = (width - 1) / 2, (height - 1) / 2

@@ -1,4 +1,4 @@
-"""Face detection: YuNet through OpenCV, its boxes turned into the one meaning of "box", the tight box of the 68 landmarks."""
+"""Face detection by YuNet through OpenCV; its boxes become tight boxes of the 68 landmarks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from runtime.errors import FaceMeshError
 from runtime.models.shipped import YUNET
 from runtime.types import Detections
 
-# Longer side of what YuNet sees. Of the 25 faces that it finds in two group photos at any size it finds 22 at 320 px, 24 at 480
-# and 25 at 640, in 2, 5 and 7 ms on one core; 1024 finds no more and takes 20 ms.
+# Longer side of YuNet's input. Of the 25 faces that it finds in two group photos at any size it finds 22 at 320 px, 24
+# at 480 and 25 at 640, in 2, 5 and 7 ms on one core; 1024 finds no more and takes 20 ms.
 DETECTION_SIDE = 640
-# It sees faces that fill the picture better from afar: of tight close-ups of 250 training faces it finds 84 % at 640 px and
-# 99 % at 320, and its boxes overlap the labelled ones by 0.76 instead of 0.56. So pictures with a face above this share of
-# the longer side, and those without any, are looked at again.
+# YuNet finds faces that fill the picture better at a smaller size: of tight close-ups of 250 training faces it finds
+# 84 % at 640 px and 99 % at 320, and its boxes overlap the labelled ones by 0.76 instead of 0.56. So pictures with a
+# face above this share of the longer side, and pictures without any face, are searched again at the smaller size.
 CLOSE_UP_SHARE = 0.5
 CLOSE_UP_SIDE = 320
 LEAST_SIDE = 64
@@ -31,24 +31,30 @@ class YuNetDetector:
         """Keep faces that score at least ``score_threshold``, at most the best ``max_faces``."""
         if not YUNET.is_file():
             raise FaceMeshError(f"{YUNET}: the detector's model is missing; install the package again")
-        verbosity = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of what does not concern us
+        # OpenCV 5 warns about parts of the model that the detector does not need.
+        verbosity = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        side_wh = (CLOSE_UP_SIDE, CLOSE_UP_SIDE)  # until the first picture
         try:
-            self._network = cv2.FaceDetectorYN.create(str(YUNET), "", (CLOSE_UP_SIDE, CLOSE_UP_SIDE), score_threshold, NMS_THRESHOLD, MOST_CANDIDATES)
+            self._network = cv2.FaceDetectorYN.create(
+                str(YUNET), "", side_wh, score_threshold, NMS_THRESHOLD, MOST_CANDIDATES
+            )
         except (cv2.error, AttributeError) as error:
-            raise FaceMeshError(f"{YUNET}: OpenCV {cv2.__version__} cannot run the detector; install opencv-python-headless 4.8 or newer") from error
+            remedy = "install opencv-python-headless 4.8 or newer"
+            raise FaceMeshError(f"{YUNET}: OpenCV {cv2.__version__} cannot run the detector; {remedy}") from error
         finally:
             cv2.utils.logging.setLogLevel(verbosity)
         self._max_faces = max_faces
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
-        """Faces of ``image`` (H, W, 3) uint8 BGR, best first."""
+        """Return the faces of ``image`` (H, W, 3) uint8 BGR, best first."""
         rows = self.find(image)[: self._max_faces]
         return Detections(landmark_boxes(rows, load_box_map()), np.ascontiguousarray(rows[:, 14]))
 
     def find(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """YuNet's own rows (N, 15) float32, best first: x, y, w, h and five points (x, y) in px of ``image``, then the score.
+        """Return YuNet's own rows (N, 15) float32, best first.
 
-        The points are right eye, left eye, nose tip, right and left mouth corner; right and left are the person's.
+        A row is x, y, w, h and five points (x, y) in px of ``image``, then the score. The points are right eye,
+        left eye, nose tip, right and left mouth corner; right and left are the person's.
         """
         rows = self._find_at(image, DETECTION_SIDE)
         longer_side = max(image.shape[:2])
@@ -58,6 +64,7 @@ class YuNetDetector:
         return rows[np.argsort(-rows[:, 14], kind="stable")]
 
     def _find_at(self, image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+        """Return the rows for ``image`` reduced to ``side`` px on its longer side, in px of ``image`` itself."""
         height, width = image.shape[:2]
         scale = min(1.0, side / max(height, width))
         size_wh = max(1, round(width * scale)), max(1, round(height * scale))

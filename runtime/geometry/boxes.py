@@ -29,7 +29,8 @@ def check_box(box_xyxy: Sequence[float], least_side_px: float = 0.0) -> None:
     if x1 >= x2 or y1 >= y2:
         raise FaceMeshError(f"{box}: not a box, reversed or empty; give x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2")
     if min(x2 - x1, y2 - y1) < least_side_px:
-        raise FaceMeshError(f"{box}: under {least_side_px:g} px wide or high; give x1,y1,x2,y2 in pixels of the picture")
+        size = f"under {least_side_px:g} px wide or high"
+        raise FaceMeshError(f"{box}: {size}; give x1,y1,x2,y2 in pixels of the picture")
 
 
 def check_boxes(boxes_xyxy: ArrayLike, size_wh: tuple[int, int]) -> NDArray[np.float64]:

@@ -16,11 +16,11 @@ MAX_SUBSAMPLES = 8
 
 
 def crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np.float64]:
-    """PRNet's landmark crop as a (2, 3) similarity, frame px -> crop px.
+    """Return PRNet's landmark crop as a (2, 3) float64 similarity, frame px -> crop px.
 
-    ``box_xyxy`` (4,) px is the tight box of the 68 landmarks. The square has the side ``crop_scale * (width + height) / 2``, lies around the
-    centre of the box and becomes ``size`` x ``size`` px (PRNet's ``api.py``: its edges go to 0 and size - 1).
-    Raises `FaceMeshError` for a box that is not finite, is reversed or empty, or lies absurdly far off.
+    ``box_xyxy`` (4,) px is the tight box of the 68 landmarks. The square has the side ``crop_scale * (width + height) /
+    2``, lies around the centre of the box and becomes ``size`` x ``size`` px (PRNet's ``api.py``: its edges go to 0 and
+    size - 1). Raises `FaceMeshError` for a box that `check_box` refuses.
     """
     box = np.asarray(box_xyxy, dtype=np.float64)
     if box.shape != (4,):
@@ -29,13 +29,18 @@ def crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np
     check_box((x1, y1, x2, y2))
     side = crop_scale * (x2 - x1 + y2 - y1) / 2
     scale = (size - 1) / side
-    return np.array([[scale, 0, scale * (side / 2 - (x1 + x2) / 2)], [0, scale, scale * (side / 2 - (y1 + y2) / 2)]])
+    shift_x = scale * (side / 2 - (x1 + x2) / 2)
+    shift_y = scale * (side / 2 - (y1 + y2) / 2)
+    return np.array([[scale, 0, shift_x], [0, scale, shift_y]])
 
 
-def warp_crop(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-    """Antialiased similarity crop: (H, W, 3) uint8 -> (size, size, 3) uint8, black outside the picture.
+def warp_crop(
+    image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Return the crop (size, size, 3) uint8 of ``image`` (H, W, 3) uint8 by a similarity, black outside the picture.
 
-    Where the crop shrinks the picture by 1/s, every crop pixel is the mean of n x n bilinear samples, n = round(1/s), at most 8.
+    It is antialiased: for a crop that shrinks the picture by 1/s, every crop pixel is the mean of n x n bilinear
+    samples, n = round(1/s), at most 8.
     """
     check_image(image)
     samples = _subsamples(check_matrix(matrix))
@@ -49,9 +54,9 @@ def warp_crop(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, 
 
 
 def crop_into(image: NDArray[np.uint8], matrix: NDArray[np.float64], spec: InputSpec, out: NDArray[np.float32]) -> None:
-    """`warp_crop` of a BGR picture in the colour order and value range of ``spec``, written into ``out``.
+    """Write the `warp_crop` of a BGR picture into ``out``, in the colour order and value range of ``spec``.
 
-    ``out`` is float32, contiguous and writable, (3, size, size) or (size, size, 3) by ``spec.layout``: a slot of a runner's input.
+    ``out`` is float32, contiguous and writable, of ``spec.shape``: one image of a runner's input batch.
     A matrix without rotation takes a native path that skips the rounding to uint8 in between.
     """
     check_image(image)
@@ -71,7 +76,8 @@ def crop_into(image: NDArray[np.uint8], matrix: NDArray[np.float64], spec: Input
 def check_image(image: NDArray[np.uint8]) -> None:
     """Raise `ValueError` unless ``image`` is (H, W, 3) uint8 and not empty."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"the image must be (H, W, 3) uint8 BGR and not empty, is {image.dtype} of shape {image.shape}")
+        found = f"{image.dtype} of shape {image.shape}"
+        raise ValueError(f"the image must be (H, W, 3) uint8 BGR and not empty, is {found}")
 
 
 def check_matrix(matrix: NDArray[np.float64]) -> float:
@@ -86,5 +92,5 @@ def check_matrix(matrix: NDArray[np.float64]) -> float:
 
 
 def _subsamples(scale: float) -> int:
-    """Samples per crop pixel and axis for a crop that scales by ``scale``."""
+    """Return the samples per crop pixel and axis for a crop that scales by ``scale``."""
     return min(MAX_SUBSAMPLES, max(1, round(1 / scale)))

@@ -16,35 +16,40 @@ _WEIGHTS = np.repeat([0.3, 1.0, 0.1], [17, 31, 20])
 
 
 class PoseEstimator:
-    """The rotation that best turns a topology's canonical landmarks into predicted ones (Umeyama 1991, weighted)."""
+    """Estimator of the rotation from a topology's canonical landmarks to predicted ones (Umeyama 1991, weighted)."""
 
     def __init__(self, topology: MeshTopology) -> None:
         """Take the canonical landmarks of ``topology``."""
         canonical = topology.canonical_vertices[topology.landmark_vertices].astype(np.float64)
         weights = _WEIGHTS / _WEIGHTS.sum()
-        # These rows sum to 0, so the predicted points need no centring: a shift of all of them adds nothing to the covariance.
+        # These rows sum to 0, so the predicted points need no centring: a shift of all of them adds nothing to the
+        # covariance.
         self._weighted = (canonical - weights @ canonical) * weights[:, None]
 
     def __call__(self, landmarks: NDArray[np.float32]) -> Pose:
-        """Pose of (68, 3) landmarks: x right, y down, z to the camera, one unit for all three. Scale and place do not matter.
+        """Return the pose of (68, 3) landmarks: x right, y down, z to the camera, one unit for all three.
 
-        Raises `ValueError` for another shape and `FaceMeshError` where the points are not finite or have no extent.
+        Scale and place do not matter. Raises `ValueError` for another shape and `FaceMeshError` for points that are not
+        finite or have no extent.
         """
         if landmarks.shape != (LANDMARK_COUNT, 3):
             raise ValueError(f"landmarks must have shape ({LANDMARK_COUNT}, 3), have {landmarks.shape}")
         if not np.isfinite(landmarks).all() or (landmarks == landmarks[0]).all():
-            raise FaceMeshError("the landmarks are not finite or all the same: the model's output is unusable; check the engine with another picture")
-        _, left, right = cv2.SVDecomp(landmarks.T.astype(np.float64) @ self._weighted)  # in a quarter of the time that NumPy's takes
+            fault = "the landmarks are not finite or all the same: the model's output is unusable"
+            raise FaceMeshError(f"{fault}; check the engine with another picture")
+        # OpenCV takes a quarter of the time that NumPy takes for the decomposition.
+        _, left, right = cv2.SVDecomp(landmarks.T.astype(np.float64) @ self._weighted)
         if _determinant(left) * _determinant(right) < 0:  # a rotation, no reflection
             left[:, 2] = -left[:, 2]
         return rotation_to_pose(left @ right)
 
 
 def rotation_to_pose(rotation: NDArray[np.float64]) -> Pose:
-    """Angles of a (3, 3) proper rotation, canonical face -> image.
+    """Return the angles of a (3, 3) proper rotation, canonical face -> image.
 
-    Yaw and pitch say where the nose points; roll is what is left. The order rotation = yaw @ pitch @ roll has its singularity where one looks
-    straight up or down; the order of 300W-LP (pitch @ yaw @ roll) has it at the profile, where its pitch and roll become meaningless.
+    Yaw and pitch are the direction of the nose; roll is the rest. The order rotation = yaw @ pitch @ roll has its
+    singularity at a look straight up or down. The order of 300W-LP (pitch @ yaw @ roll) has it at the profile: its
+    pitch and roll become meaningless there.
     """
     (_, _, nose_x), (side_y, up_y, nose_y), (_, _, nose_z) = rotation.tolist()
     yaw = math.atan2(nose_x, nose_z)
@@ -54,14 +59,16 @@ def rotation_to_pose(rotation: NDArray[np.float64]) -> Pose:
 
 
 def _determinant(matrix: NDArray[np.float64]) -> float:
-    """Of a (3, 3) matrix; NumPy's needs more time for the call than for the work."""
+    """Return the determinant of a (3, 3) matrix; NumPy needs more time for the call than for the work."""
     (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
     return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
 def pose_to_rotation(pose: Pose) -> NDArray[np.float64]:
-    """The (3, 3) rotation, canonical face -> image, whose `rotation_to_pose` is ``pose``."""
-    (sin_y, sin_p, sin_r), (cos_y, cos_p, cos_r) = (f(np.radians([pose.yaw_deg, pose.pitch_deg, pose.roll_deg])) for f in (np.sin, np.cos))
+    """Return the (3, 3) rotation, canonical face -> image, of ``pose``: the inverse of `rotation_to_pose`."""
+    angles = np.radians([pose.yaw_deg, pose.pitch_deg, pose.roll_deg])
+    sin_y, sin_p, sin_r = np.sin(angles)
+    cos_y, cos_p, cos_r = np.cos(angles)
     yaw = np.array([[cos_y, 0, sin_y], [0, 1, 0], [-sin_y, 0, cos_y]])
     pitch = np.array([[1, 0, 0], [0, cos_p, -sin_p], [0, sin_p, cos_p]])
     roll = np.array([[cos_r, -sin_r, 0], [sin_r, cos_r, 0], [0, 0, 1]])

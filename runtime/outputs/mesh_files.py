@@ -1,7 +1,7 @@
 """One face as a file: OBJ and PLY with vertex colours for MeshLab and Blender, NPZ with the arrays.
 
-OBJ and PLY turn the frame's pixels (x right, y down, z towards the camera) into the axes of 3D programs: y up, so y is negated
-and every triangle runs the other way round to keep facing outwards. NPZ keeps the pixels.
+OBJ and PLY turn the frame's pixels (x right, y down, z towards the camera) into the axes of 3D programs: y up, so y is
+negated and every triangle runs the other way round to keep facing outwards. NPZ keeps the pixels.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ MESH_FORMATS = ("obj", "ply", "npz")
 
 
 class MeshWriter:
-    """Writes faces of one topology; what all of them share is formatted once."""
+    """Writer of faces of one topology; their common triangles are formatted once."""
 
     def __init__(self, topology: MeshTopology) -> None:
+        """Take the triangles of ``topology``."""
         self._triangles = topology.triangles
         self._outward = np.ascontiguousarray(topology.triangles[:, ::-1])
         self._obj_faces: bytes | None = None
 
     def write(self, path: Path, face: FaceMesh, image: NDArray[np.uint8]) -> None:
-        """Write ``face`` in the format of ``path``'s suffix, coloured by the picture (H, W, 3) uint8 BGR it lies in."""
-        {".obj": self._write_obj, ".ply": self._write_ply, ".npz": self._write_npz}[path.suffix](path, face, image)
+        """Write ``face`` in the format of ``path``'s suffix, with the colours of its picture (H, W, 3) uint8 BGR."""
+        writers = {".obj": self._write_obj, ".ply": self._write_ply, ".npz": self._write_npz}
+        writers[path.suffix](path, face, image)
 
     def _write_obj(self, path: Path, face: FaceMesh, image: NDArray[np.uint8]) -> None:
         if self._obj_faces is None:
@@ -41,9 +43,11 @@ class MeshWriter:
 
     def _write_ply(self, path: Path, face: FaceMesh, image: NDArray[np.uint8]) -> None:
         vertices = np.empty(len(face.vertices), [("xyz", "<f4", 3), ("rgb", "u1", 3)])
-        vertices["xyz"], vertices["rgb"] = _upright(face.vertices), np.rint(vertex_colours(image, face.vertices))
+        vertices["xyz"] = _upright(face.vertices)
+        vertices["rgb"] = np.rint(vertex_colours(image, face.vertices))
         triangles = np.empty(len(self._outward), [("count", "u1"), ("corners", "<i4", 3)])
-        triangles["count"], triangles["corners"] = 3, self._outward
+        triangles["count"] = 3
+        triangles["corners"] = self._outward
         header = (
             "ply\nformat binary_little_endian 1.0\ncomment x right, y up, z towards the viewer; pixels of the picture\n"
             f"element vertex {len(vertices)}\nproperty float x\nproperty float y\nproperty float z\n"
@@ -72,9 +76,10 @@ class MeshWriter:
 
 
 def _upright(vertices: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (V, 3) vertices with y up instead of down."""
     return vertices * np.array([1, -1, 1], np.float32)
 
 
 def _format(line: str, rows: NDArray) -> bytes:
-    """``line`` for every row; one formatting operation is three times as fast as ``np.savetxt``."""
+    """Return ``line`` filled in by every row; one formatting operation is three times as fast as ``np.savetxt``."""
     return ((line * len(rows)) % tuple(rows.ravel().tolist())).encode("ascii")

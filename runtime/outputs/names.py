@@ -8,25 +8,32 @@ from runtime.types import Frame
 
 
 class OutputNames:
-    """Names of the files that belong to one picture. Two pictures never share one, not even where case does not count."""
+    """Names of the files that belong to one picture.
+
+    Two pictures never share a name, not even on a file system that ignores case.
+    """
 
     def __init__(self, folder: Path, numbered: bool) -> None:
+        """Take the output ``folder``; ``numbered`` adds the frame's number, for videos."""
         self._folder = folder
-        self._numbered = numbered  # frames of a video carry their number
+        self._numbered = numbered
         self._base_of: dict[str, str] = {}
         self._taken: set[str] = set()
 
     def overlay(self, frame: Frame, suffix: str) -> Path:
-        """``name_overlay.jpg`` or, one for the whole video, ``name_overlay.mp4``."""
+        """Return ``name_overlay.jpg`` or, one for the whole video, ``name_overlay.mp4``."""
         return self._folder / f"{self._base(frame.source)}_overlay{suffix}"
 
     def mesh(self, frame: Frame, face_index: int, mesh_format: str) -> Path:
-        """``name_face0.obj`` or, for frame 12 of a video, ``name_000012_face0.obj``."""
+        """Return ``name_face0.obj`` or, for frame 12 of a video, ``name_000012_face0.obj``."""
         number = f"_{frame.index:06d}" if self._numbered else ""
         return self._folder / f"{self._base(frame.source)}{number}_face{face_index}.{mesh_format}"
 
     def _base(self, source: str) -> str:
-        """The stem; where another picture has it already, with the suffix (``a.png`` beside ``a.jpg``: ``a_png``), then with a number."""
+        """Return the stem of ``source``.
+
+        If another picture has it already, the suffix is added (``a.png`` beside ``a.jpg``: ``a_png``), then a number.
+        """
         if source not in self._base_of:
             path = Path(source.replace(":", "_"))  # camera:0
             candidates = [path.stem, path.name.replace(".", "_")]

@@ -21,42 +21,52 @@ class OverlayPhotoSink:
     """One JPEG for every photo, with or without faces."""
 
     def __init__(self, names: OutputNames, painter: OverlayPainter) -> None:
-        self._names, self._painter = names, painter
+        """Take the names of the files and the painter of the overlays."""
+        self._names = names
+        self._painter = painter
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
+        """Write the overlay of one photo; raises `FaceMeshError` if it cannot be encoded or written."""
         path = self._names.overlay(frame, ".jpg")
-        encoded, data = cv2.imencode(".jpg", self._painter.draw(frame.image, faces), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        overlay = self._painter.draw(frame.image, faces)
+        encoded, data = cv2.imencode(".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not encoded:
             raise FaceMeshError(f"{path}: the picture cannot be encoded as JPEG; leave overlay out of --save")
         with whole_file(path) as file:
             file.write(data.tobytes())
 
     def close(self) -> None:
-        pass
+        """Do nothing: every photo is complete once written."""
 
 
 class OverlayVideoSink:
     """One MP4 video of all frames. It has a temporary name until it is closed."""
 
     def __init__(self, names: OutputNames, painter: OverlayPainter, fps: float) -> None:
-        self._names, self._painter, self._fps = names, painter, fps or DEFAULT_FPS
+        """Take the names of the files, the painter and the frame rate; 0 stands for an unknown one."""
+        self._names = names
+        self._painter = painter
+        self._fps = fps or DEFAULT_FPS
         self._video: cv2.VideoWriter | None = None
         self._path = self._temporary = Path()
         self._frames = 0
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
+        """Append the overlay of one frame; the first one opens the video, which may raise `FaceMeshError`."""
         if self._video is None:
             self._open(frame)
         self._video.write(self._painter.draw(frame.image, faces))
         self._frames += 1
 
     def close(self) -> None:
+        """Finish the video under its own name; raises `FaceMeshError` if frames are missing in it."""
         if self._video is None:
             return
         self._video.release()
         if _video_length(self._temporary) != self._frames:  # the writer itself is silent about a full disk
             self._temporary.unlink(missing_ok=True)
-            raise FaceMeshError(f"{self._path}: the video could not be written; free some space or choose another --output folder")
+            remedy = "free some space or choose another --output folder"
+            raise FaceMeshError(f"{self._path}: the video could not be written; {remedy}")
         rename_whole(self._temporary, self._path)
 
     def _open(self, frame: Frame) -> None:
@@ -65,11 +75,13 @@ class OverlayVideoSink:
         height, width = frame.image.shape[:2]
         video = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, (width, height))
         if not video.isOpened():
-            raise FaceMeshError(f"{self._path}: OpenCV cannot write this video of {width} x {height}; leave overlay out of --save")
+            fault = f"OpenCV cannot write this video of {width} x {height}"
+            raise FaceMeshError(f"{self._path}: {fault}; leave overlay out of --save")
         self._video = video
 
 
 def _video_length(path: Path) -> int:
+    """Return the number of frames of a video file, -1 for one that cannot be opened."""
     video = cv2.VideoCapture(str(path))
     length = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else -1
     video.release()

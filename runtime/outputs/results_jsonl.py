@@ -17,10 +17,19 @@ from runtime.types import FaceMesh, Frame
 
 
 class JsonSink:
-    """``results.jsonl``: one line per picture, written at once, under the name ``results.jsonl.part`` until it is closed."""
+    """Sink for ``results.jsonl``: one line per picture, written at once.
+
+    The file is called ``results.jsonl.part`` until it is closed.
+    """
 
     def __init__(self, path: Path, names: OutputNames, mesh_format: str | None) -> None:
-        self._path, self._names, self._mesh_format = path, names, mesh_format
+        """Open the file; ``mesh_format`` is the suffix of the mesh that lines refer to, or None.
+
+        Raises `FaceMeshError` if it cannot be written.
+        """
+        self._path = path
+        self._names = names
+        self._mesh_format = mesh_format
         self._temporary = path.with_name(path.name + ".part")
         self._length = 0  # bytes of whole lines
         try:
@@ -29,6 +38,7 @@ class JsonSink:
             raise write_error(path, error) from error
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
+        """Append the line of one picture, whole or not at all; raises `FaceMeshError` if it cannot be written."""
         line = (json.dumps(self._document(frame, faces), allow_nan=False) + "\n").encode("ascii")
         try:
             written = 0
@@ -41,8 +51,9 @@ class JsonSink:
         self._length += len(line)
 
     def close(self) -> None:
+        """Close the file and give it its own name; an empty one never replaces the results of an earlier run."""
         self._file.close()
-        if self._length == 0 and self._path.exists():  # nothing was done: what an earlier run found is worth more
+        if self._length == 0 and self._path.exists():
             self._temporary.unlink(missing_ok=True)
         else:
             rename_whole(self._temporary, self._path)
@@ -72,5 +83,5 @@ class JsonSink:
 
 
 def _rounded(values: NDArray[np.float32]) -> list[Any]:
-    """Nested lists, to a thousandth of a pixel."""
+    """Return nested lists, rounded to a thousandth of a pixel."""
     return np.round(values.astype(np.float64), 3).tolist()

@@ -1,4 +1,4 @@
-"""What `runtime.run` writes: overlays, meshes and ``results.jsonl``. Every file appears whole or not at all."""
+"""Output files of `runtime.run`: overlays, meshes and ``results.jsonl``. Every file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ FORMATS = ("overlay", "json", *MESH_FORMATS)
 
 
 class Sink(Protocol):
-    def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None: ...
+    """One kind of output. Both methods raise `FaceMeshError` for files that cannot be written."""
 
-    def close(self) -> None: ...
+    def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
+        """Write the output of one frame."""
+
+    def close(self) -> None:
+        """Finish the files that all frames share."""
 
 
 class Sinks:
-    """All that was asked for; a context manager. Whatever ends the run, what was finished is kept and closed."""
+    """Several sinks as one; a context manager. Finished files are kept and closed at the end, even after an error."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
+        """Take the sinks in the order of writing."""
         self._sinks = sinks
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
+        """Write the output of one frame to every sink."""
         for sink in self._sinks:
             sink.write(frame, faces)
 
@@ -48,9 +54,10 @@ class Sinks:
 
 
 def open_sinks(folder: Path, formats: Sequence[str], topology: MeshTopology, video_fps: float | None) -> Sinks:
-    """Sinks for ``formats``, some of `FORMATS`, in ``folder``, which is made; ``video_fps`` None for photos, 0 where unknown.
+    """Make ``folder`` and return sinks there for ``formats``, some of `FORMATS`.
 
-    Raises `FaceMeshError` when the folder cannot be written.
+    ``video_fps`` is None for photos and 0 for a video of unknown frame rate. Raises `FaceMeshError` if the folder
+    cannot be written.
     """
     _make_folder(folder)
     names = OutputNames(folder, numbered=video_fps is not None)
@@ -60,33 +67,42 @@ def open_sinks(folder: Path, formats: Sequence[str], topology: MeshTopology, vid
         sinks.append(MeshSink(names, meshes, topology))
     if "overlay" in formats:
         painter = OverlayPainter(topology)
-        sinks.append(OverlayPhotoSink(names, painter) if video_fps is None else OverlayVideoSink(names, painter, video_fps))
+        if video_fps is None:
+            sinks.append(OverlayPhotoSink(names, painter))
+        else:
+            sinks.append(OverlayVideoSink(names, painter, video_fps))
     if "json" in formats:  # last: a line says that the picture's files are there
         sinks.append(JsonSink(folder / "results.jsonl", names, meshes[0] if meshes else None))
     return Sinks(sinks)
 
 
 class MeshSink:
-    """Every face in every asked-for mesh format."""
+    """Sink for meshes: one file for every face and format."""
 
     def __init__(self, names: OutputNames, formats: Sequence[str], topology: MeshTopology) -> None:
-        self._names, self._formats, self._writer = names, formats, MeshWriter(topology)
+        """Take the names of the files, some of `MESH_FORMATS` and the topology of the faces."""
+        self._names = names
+        self._formats = formats
+        self._writer = MeshWriter(topology)
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
+        """Write the meshes of one frame."""
         for index, face in enumerate(faces):
             for mesh_format in self._formats:
                 self._writer.write(self._names.mesh(frame, index, mesh_format), face, frame.image)
 
     def close(self) -> None:
-        pass
+        """Do nothing: every mesh is complete once written."""
 
 
 def _make_folder(folder: Path) -> None:
-    """Make ``folder`` and see that a file can be written there, before any work is done."""
+    """Make ``folder`` and check, before any work is done, that a file can be written there."""
     probe = folder / ".facemesh.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise FaceMeshError(f"{folder}: cannot be used as the output folder ({error.strerror or error}); choose another --output") from error
+        reason = error.strerror or error
+        remedy = "choose another --output"
+        raise FaceMeshError(f"{folder}: cannot be used as the output folder ({reason}); {remedy}") from error

@@ -9,7 +9,10 @@ from runtime.types import MeshTopology
 
 
 def vertex_colours(image: NDArray[np.uint8], vertices: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colour (V, 3) RGB 0..255 of the picture (H, W, 3) BGR at every vertex, bilinear, the border's beyond the border."""
+    """Return the colours (V, 3) RGB 0..255 of the picture (H, W, 3) BGR at every vertex.
+
+    They are interpolated bilinearly; vertices beyond the border get the border's colour.
+    """
     height, width = image.shape[:2]
     x = np.clip(vertices[:, 0], 0, width - 1)
     y = np.clip(vertices[:, 1], 0, height - 1)
@@ -22,7 +25,10 @@ def vertex_colours(image: NDArray[np.uint8], vertices: NDArray[np.float32]) -> N
 
 
 def vertex_normals(vertices: NDArray[np.float32], topology: MeshTopology) -> NDArray[np.float32]:
-    """Unit normals (V, 3) in the axes of the frame, z > 0 towards the camera; smoothed a little over the UV grid."""
+    """Return unit normals (V, 3) in the axes of the frame, z > 0 towards the camera.
+
+    They are averaged over neighbouring vertices by the topology's `smooth`.
+    """
     a, b, c = (vertices[topology.triangles[:, corner]] for corner in range(3))
     of_triangles = np.cross(b - a, c - a)
     sums = np.zeros((len(vertices), 3), np.float32)

@@ -32,36 +32,39 @@ MESH_COLOUR = np.array([255, 200, 130], np.float32)
 GRID_COLOUR = np.array([255, 244, 214], np.float32)
 LANDMARK_COLOUR = (110, 255, 200)
 BOX_COLOUR = (255, 255, 255)
-AXIS_COLOURS = ((70, 70, 240), (80, 200, 60), (240, 140, 50))  # x to the person's left red, y up green, z out of the face blue
-LIGHT = np.array([-0.45, -0.55, 0.70], np.float32)  # where it comes from: above, left, and from the camera
+AXIS_COLOURS = ((70, 70, 240), (80, 200, 60), (240, 140, 50))  # x to the person's left, y up, z out of the face
+LIGHT = np.array([-0.45, -0.55, 0.70], np.float32)  # direction to the light: above, left, and from the camera
 MESH_ALPHA = 0.55
 GRID_ALPHA = 0.22
 GRID_STEP = 8  # px of the UV grid between two lines of the mesh
 SOFT_BORDER = 14  # px of the UV grid over which the mesh fades out
-FINE_SIDE = 450  # px: small faces are drawn two to four times as large, towards this size, and scaled down: thin and smooth lines
+# Small faces are drawn two to four times as large, towards this size in px, and scaled down: thin and smooth lines.
+FINE_SIDE = 450
 LARGE_SIDE = 1000  # px: larger faces are drawn as they are
 SHIFT = 4  # cv2 draws at 1/16 px
-# A landmark this far behind the surface, in sizes of the face, can still be seen. The jaw's lie where the surface turns away.
+# A landmark this far behind the surface, in sizes of the face, still counts as visible. The surface turns away at the
+# jaw, so that its landmarks get more.
 DEPTH_TOLERANCE = np.repeat([0.35, 0.15], [17, 51]).astype(np.float32)
 
 
 class OverlayPainter:
-    """Draws overlays for one topology."""
+    """Painter of overlays for one topology."""
 
     def __init__(self, topology: MeshTopology) -> None:
+        """Compute the parts that all faces share: the fading border and the grid."""
         self._topology = topology
         self._fade = np.clip(topology.border_distance() / SOFT_BORDER, 0, 1).astype(np.float32)[:, None]
         self._grid = topology.grid_lines(GRID_STEP).astype(np.float32)[:, None]
 
     def draw(self, image: NDArray[np.uint8], faces: Sequence[FaceMesh]) -> NDArray[np.uint8]:
-        """A copy of the picture (H, W, 3) uint8 BGR with ``faces`` drawn over it, small ones first."""
+        """Return a copy of the picture (H, W, 3) uint8 BGR with ``faces`` drawn over it, small ones first."""
         canvas = image.copy()
         for face in sorted(faces, key=_size):
             corner, below = _region(canvas, face)
             if below.size == 0:
                 continue
-            factor = 1 if _size(face) > LARGE_SIDE else min(max(2, math.ceil(FINE_SIDE / max(1.0, _size(face)))), 4)
-            # Repeating pixels and taking their mean again leaves those alone that nothing is drawn on.
+            factor = _enlargement(_size(face))
+            # Repeating pixels and taking their mean again does not change pixels without drawing.
             fine = below.repeat(factor, axis=0).repeat(factor, axis=1)
             self._draw_face(fine, _moved(face, corner, factor))
             below[:] = cv2.resize(fine, below.shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -74,7 +77,7 @@ class OverlayPainter:
         _draw_axes(canvas, face)
 
     def _draw_mesh(self, canvas: NDArray[np.uint8], face: FaceMesh) -> NDArray[np.float32]:
-        """Blend the shaded surface into ``canvas``; returns its z-buffer."""
+        """Blend the shaded surface into ``canvas`` and return its z-buffer."""
         # Lines closer than a few pixels would only make the surface paler.
         grid = self._grid * np.clip((_size(face) - 280) / 160, 0, 1)
         colours = _shade(vertex_normals(face.vertices, self._topology)) * (1 - 0.6 * grid) + GRID_COLOUR * 0.6 * grid
@@ -88,8 +91,15 @@ class OverlayPainter:
         return depth
 
 
+def _enlargement(size: float) -> int:
+    """Return the factor of enlargement for drawing a face of ``size`` px."""
+    if size > LARGE_SIDE:
+        return 1
+    return min(max(2, math.ceil(FINE_SIDE / max(1.0, size))), 4)
+
+
 def _shade(normals: NDArray[np.float32]) -> NDArray[np.float32]:
-    """BGR 0..255 (V, 3): Blinn-Phong with a soft second light from the right."""
+    """Return BGR 0..255 (V, 3): Blinn-Phong with a soft second light from the right."""
     light = LIGHT / np.linalg.norm(LIGHT)
     halfway = light + np.array([0, 0, 1], np.float32)
     halfway /= np.linalg.norm(halfway)
@@ -98,8 +108,13 @@ def _shade(normals: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip(diffuse[:, None] * MESH_COLOUR + 255 * shine[:, None], 0, 255).astype(np.float32)
 
 
-def _in_front(points: NDArray[np.float32], depth: NDArray[np.float32], tolerance: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which points (n, 3) are not behind the surface in the z-buffer; points beyond its edge see nothing in front of them."""
+def _in_front(
+    points: NDArray[np.float32], depth: NDArray[np.float32], tolerance: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Return True for points (n, 3) that are not behind the surface in the z-buffer ``depth`` (H, W).
+
+    Points outside the z-buffer have nothing in front of them.
+    """
     height, width = depth.shape
     x, y = np.rint(points[:, 0]).astype(int), np.rint(points[:, 1]).astype(int)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
@@ -109,6 +124,7 @@ def _in_front(points: NDArray[np.float32], depth: NDArray[np.float32], tolerance
 
 
 def _draw_landmarks(canvas: NDArray[np.uint8], face: FaceMesh, visible: NDArray[np.bool_]) -> None:
+    """Draw the visible landmarks and the lines between neighbours that are both visible."""
     points = np.rint(face.landmarks[:, :2] * 2**SHIFT).astype(int)
     thickness = max(1, round(_size(face) / 220))
     radius = _size(face) / 105
@@ -122,7 +138,7 @@ def _draw_landmarks(canvas: NDArray[np.uint8], face: FaceMesh, visible: NDArray[
 
 
 def _draw_box(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
-    """The four corners of the box."""
+    """Draw the four corners of the box."""
     x1, y1, x2, y2 = face.box_xyxy.tolist()
     arm = 0.12 * _size(face)
     thickness = max(1, round(_size(face) / 220))
@@ -133,7 +149,7 @@ def _draw_box(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
 
 
 def _draw_axes(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
-    """The head's axes, beside the upper right corner of the box where they hide nothing."""
+    """Draw the head's axes beside the upper right corner of the box, so that they hide nothing."""
     length = 0.16 * _size(face)
     origin = np.array([face.box_xyxy[2], face.box_xyxy[1]]) + (0.2 * length, -0.2 * length)
     axes = pose_to_rotation(face.pose) * (1, -1, 1)  # columns x right, y up, z out of the face
@@ -144,13 +160,13 @@ def _draw_axes(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
 
 
 def _size(face: FaceMesh) -> float:
-    """Mean side of the face's box, px."""
+    """Return the mean side of the face's box, px."""
     x1, y1, x2, y2 = face.box_xyxy.tolist()
     return (x2 - x1 + y2 - y1) / 2
 
 
 def _region(canvas: NDArray[np.uint8], face: FaceMesh) -> tuple[tuple[int, int], NDArray[np.uint8]]:
-    """The part of the picture that a face and what belongs to it may touch: upper left corner x, y, and a view."""
+    """Return the part of the picture that the drawing of a face may touch: its upper left corner x, y and a view."""
     points = np.vstack([face.vertices[:, :2], face.box_xyxy.reshape(2, 2)])
     margin = 0.25 * _size(face) + 2
     left, top = np.clip(np.floor(points.min(axis=0) - margin), 0, canvas.shape[1::-1]).astype(int)
@@ -159,7 +175,7 @@ def _region(canvas: NDArray[np.uint8], face: FaceMesh) -> tuple[tuple[int, int],
 
 
 def _moved(face: FaceMesh, corner: tuple[int, int], factor: int) -> FaceMesh:
-    """``face`` in the pixels of a part of the picture that begins at ``corner`` and is enlarged by ``factor``."""
+    """Return ``face`` in the pixels of a part of the picture that begins at ``corner``, enlarged by ``factor``."""
     shift = (factor - 1) / 2  # integers are pixel centres before and after
     offset = np.array([*corner, 0], np.float32)
 

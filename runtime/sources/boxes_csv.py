@@ -17,7 +17,7 @@ COLUMNS = ("path", "x1", "y1", "x2", "y2")
 
 
 def read_boxes(path: Path, pictures: Sequence[Path]) -> dict[str, NDArray[np.float32]]:
-    """Read the boxes of ``pictures``: picture path -> boxes_xyxy (N, 4) float32 px, N = 0 where the file has no line for it.
+    """Return the boxes_xyxy (N, 4) float32 px of every one of ``pictures``, by path; N = 0 for pictures without a line.
 
     A box is the tight box of the 68 landmarks. A path in the file is taken relative to the folder of the pictures or to
     the current folder. Raises `FaceMeshError` naming the line for anything that is not a box of one of ``pictures``.
@@ -28,18 +28,20 @@ def read_boxes(path: Path, pictures: Sequence[Path]) -> dict[str, NDArray[np.flo
     for line, row in _rows(path):
         where = f"{path} line {line}"
         if len(row) != len(COLUMNS):
-            raise FaceMeshError(f"{where}: {len(row)} columns instead of {len(COLUMNS)}; every line is {','.join(COLUMNS)}")
+            form = ",".join(COLUMNS)
+            raise FaceMeshError(f"{where}: {len(row)} columns instead of {len(COLUMNS)}; every line is {form}")
         name = row[0].strip()
         places = () if "\0" in name else (folder / name, name)
         picture = next((known[place] for place in map(os.path.realpath, places) if place in known), None)
         if picture is None:
-            raise FaceMeshError(f"{where}: {name!r} is not a picture of the source; give paths relative to the source's folder or the current one")
+            remedy = "give paths relative to the source's folder or the current one"
+            raise FaceMeshError(f"{where}: {name!r} is not a picture of the source; {remedy}")
         boxes[picture].append(_box(row[1:], where))
     return {picture: np.array(rows, np.float32).reshape(-1, 4) for picture, rows in boxes.items()}
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """(line number, fields) of every line that is not blank, without the checked header."""
+    """Return (line number, fields) of every line that is not blank; check the header and leave it out."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
@@ -54,7 +56,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _box(fields: Sequence[str], where: str) -> list[float]:
-    """Four numbers of one line, checked as far as it goes without the picture."""
+    """Return the four numbers of one line, checked as far as it goes without the picture."""
     try:
         box = [float(field) for field in fields]
     except ValueError as error:

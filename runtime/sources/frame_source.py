@@ -1,4 +1,4 @@
-"""Where frames come from: one photo, a folder of photos, a video file or a camera."""
+"""Frames of one photo, a folder of photos, a video file or a camera."""
 
 from __future__ import annotations
 
@@ -15,24 +15,31 @@ from runtime.sources.photos import list_photos, read_bytes, read_photo
 from runtime.types import Frame
 
 # A list, because the video library opens nearly anything: it plays a text file as an animation of its letters.
-VIDEO_SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
+VIDEO_SUFFIXES = {
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
+    ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv",
+}
 CAMERA_PREFIX = "camera:"
 
 
 class FrameSource:
     """The frames of ``uri``, in order; a context manager and an iterable.
 
-    ``uri`` is a photo, a folder (its photos, by name, subfolders left out), a video file or ``camera:0``. Raises
-    `FaceMeshError` when it cannot be opened. A photo that cannot be read raises too; with ``on_error`` it is handed that
-    error instead and the next photo follows.
+    ``uri`` is a photo, a folder (its photos, by name, subfolders left out), a video file or ``camera:0``.
     """
 
     def __init__(self, uri: str | Path, on_error: Callable[[FaceMeshError], None] | None = None) -> None:
+        """Open the source; raises `FaceMeshError` if that fails.
+
+        Iterating raises `FaceMeshError` for a photo that cannot be read. With ``on_error`` the error is handed to that
+        function and the next photo follows.
+        """
         self.uri = str(uri)
         self.photos: list[Path] = []  # empty for a video or a camera
-        self.frame_count: int | None = None  # what is to come: a promise for a video, None for a camera
-        self.fps = 0.0  # of a video or a camera, 0 where unknown
-        # Of a video or a camera: memory for the next frame (height, width, 3), such as `FaceMeshPipeline.frame_buffer` gives. None: new memory.
+        self.frame_count: int | None = None  # as a video's header has it, which may be wrong; None for a camera
+        self.fps = 0.0  # of a video or a camera, 0 if unknown
+        # Returns the memory for the next frame of a video or camera (height, width, 3), or None for new memory.
+        # `FaceMeshPipeline.frame_buffer` is such a function.
         self.frame_buffer: Callable[[int, int], NDArray[np.uint8] | None] = lambda height, width: None
         self._on_error = on_error
         self._capture: cv2.VideoCapture | None = None
@@ -60,7 +67,8 @@ class FrameSource:
             raise FaceMeshError(f"{self.uri}: a camera is named by its number; write camera:0 for the first one")
         self._capture = cv2.VideoCapture(int(number))
         if not self._capture.isOpened():
-            raise FaceMeshError(f"{self.uri}: no camera answers there; plug one in, close other programs that use it, or try another number")
+            remedy = "plug one in, close other programs that use it, or try another number"
+            raise FaceMeshError(f"{self.uri}: no camera answers there; {remedy}")
         self.fps = _positive(self._capture.get(cv2.CAP_PROP_FPS))
 
     def _open_video(self) -> None:
@@ -95,11 +103,13 @@ class FrameSource:
             index += 1
             read, image = capture.read(self.frame_buffer(*image.shape[:2]))
         if is_camera:
-            raise FaceMeshError(f"{self.uri}: the camera stopped delivering pictures after {index}; check its cable and start again")
+            remedy = "check its cable and start again"
+            raise FaceMeshError(f"{self.uri}: the camera stopped delivering pictures after {index}; {remedy}")
         if index == 0:
-            raise FaceMeshError(f"{self.uri}: not one frame of the video could be decoded; it may be damaged, or convert it to MP4")
+            remedy = "it may be damaged, or convert it to MP4"
+            raise FaceMeshError(f"{self.uri}: not one frame of the video could be decoded; {remedy}")
 
 
 def _positive(value: float) -> float:
-    """Video properties are 0, negative or not a number where they are unknown."""
+    """Return a video property, or 0 for the zero, negative or NaN that stands for an unknown one."""
     return value if 0 < value < 1e9 else 0.0

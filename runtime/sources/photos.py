@@ -1,4 +1,4 @@
-"""Photos: listed and read, turned by their EXIF orientation."""
+"""List and read photos."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ PHOTO_SUFFIXES = {".bmp", ".jpe", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".pnm
 
 
 def list_photos(path: Path) -> list[Path]:
-    """``path`` itself, or the photos of the folder ``path`` sorted by name; `FaceMeshError` where there is none."""
+    """Return the photos of the folder ``path`` sorted by name, or ``path`` itself for a file.
+
+    Raises `FaceMeshError` for a missing path and for a folder without photos.
+    """
     if path.is_dir():
         try:
             # Names with a leading dot are droppings of file managers, such as ._photo.jpg.
-            photos = sorted(item for item in path.iterdir() if item.suffix.lower() in PHOTO_SUFFIXES and not item.name.startswith("."))
+            files = [item for item in path.iterdir() if not item.name.startswith(".")]
         except OSError as error:
-            raise FaceMeshError(f"{path}: the folder cannot be listed ({error.strerror or error}); check its permissions") from error
+            reason = error.strerror or error
+            raise FaceMeshError(f"{path}: the folder cannot be listed ({reason}); check its permissions") from error
+        photos = sorted(item for item in files if item.suffix.lower() in PHOTO_SUFFIXES)
         if not photos:
-            raise FaceMeshError(f"{path}: no photos in this folder (subfolders are not searched); give a folder with JPEG or PNG files")
+            remedy = "give a folder with JPEG or PNG files"
+            raise FaceMeshError(f"{path}: no photos in this folder (subfolders are not searched); {remedy}")
         return photos
     if not path.exists():
         raise FaceMeshError(f"{path}: no such file or folder; check the path given to --source")
@@ -48,19 +54,23 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
 
 
 def read_bytes(path: Path, most_bytes: int = -1) -> bytes:
-    """The file's content or its first ``most_bytes``, never empty."""
+    """Return a file's content or its first ``most_bytes``; raises `FaceMeshError` for an empty file."""
     try:
         with open(path, "rb") as file:
             data = file.read(most_bytes)
     except OSError as error:
-        raise FaceMeshError(f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions") from error
+        reason = error.strerror or error
+        raise FaceMeshError(f"{path}: cannot be read ({reason}); check the path and its permissions") from error
     if not data:
         raise FaceMeshError(f"{path}: the file is empty (0 bytes); copy or download it again")
     return data
 
 
 def _jpeg_is_cut_off(data: bytes) -> bool:
-    """True when no end marker follows the start of the first scan. (An embedded preview, which comes earlier, has its own.)"""
+    """Return True if no end marker follows the start of the first scan.
+
+    An embedded preview comes before that and has an end marker of its own.
+    """
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
