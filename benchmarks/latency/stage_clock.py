@@ -97,9 +97,7 @@ def measure_groups(
             times[place] += rows
             seconds[place] += taken
         pending = [
-            place
-            for place in pending
-            if len(times[place]) < stop_after.frames and seconds[place] < stop_after.seconds
+            place for place in pending if len(times[place]) < stop_after.frames and seconds[place] < stop_after.seconds
         ]
 
     # Rows of frames to columns of stages.

@@ -117,9 +117,7 @@ def run_command(parser: argparse.ArgumentParser, args: argparse.Namespace) -> in
     return _conclude(stages, args.max_regression)
 
 
-def compare_runs(
-    new: Run, baseline: Run, stages: list[str] | None, limit: float, rng: np.random.Generator
-) -> Compared:
+def compare_runs(new: Run, baseline: Run, stages: list[str] | None, limit: float, rng: np.random.Generator) -> Compared:
     """Compare two runs by their samples. Raises `FaceMeshError` if they cannot be compared."""
     paths = f"{new.record.path} and {baseline.record.path}"
     if reasons := list(differences(new, baseline)):

@@ -26,7 +26,10 @@ COUNT, CROP_SIZE, MAP_SIZE, CROP_SCALE = 6, 128, 64, 1.6
 
 @dataclasses.dataclass(frozen=True)
 class ToySet:
-    """``data`` is the stem of .npz and .tar; the face model lies beside it. Every row is the same face, a third of them in each yaw bin."""
+    """A labelled set with the stem ``data``, the face model beside it.
+
+    Every row is the same face, a third of them in each yaw bin.
+    """
 
     folder: Path
     model: FaceModel
@@ -41,8 +44,14 @@ class ToySet:
 def toy_set(tmp_path_factory: pytest.TempPathFactory) -> ToySet:
     folder, model = tmp_path_factory.mktemp("toy"), toy_face_model()
     labels = toy_labels(model, COUNT).select(np.zeros(COUNT, int))
-    labels = dataclasses.replace(labels, names=np.array([f"{i}.png" for i in range(COUNT)]), is_val=np.arange(COUNT) % 2 == 1)
-    arrays = {field.name: getattr(labels, field.name) for field in dataclasses.fields(labels) if getattr(labels, field.name) is not None}
+    labels = dataclasses.replace(
+        labels, names=np.array([f"{i}.png" for i in range(COUNT)]), is_val=np.arange(COUNT) % 2 == 1
+    )
+    arrays = {
+        field.name: getattr(labels, field.name)
+        for field in dataclasses.fields(labels)
+        if getattr(labels, field.name) is not None
+    }
     coefficients = arrays.pop("coefficients")
     arrays |= {"shape": coefficients[:, :2], "exp": coefficients[:, 2:], "bin": np.arange(COUNT) % 3}
     np.savez(folder / "toy.npz", **arrays)
@@ -61,16 +70,24 @@ def toy_set(tmp_path_factory: pytest.TempPathFactory) -> ToySet:
 
 @pytest.fixture(scope="session")
 def write_oracle(toy_set: ToySet, make_spec: Callable[..., ModelSpec]) -> Callable[..., Path]:
-    """``write_oracle(name, shift_px)``: a model that answers every crop with the labelled face, moved by shift_px (3,) of the crop."""
+    """Return ``write_oracle(name, shift_px)`` for a model that answers every crop with the labelled face.
+
+    The face is moved by shift_px (3,) of the crop.
+    """
     onnx = pytest.importorskip("onnx", reason="needs onnx to make a model")
 
     def write(name: str, shift_px: tuple[float, float, float] = (0, 0, 0)) -> Path:
         helper, kind, labels = onnx.helper, onnx.TensorProto.FLOAT, toy_set.labels
         spec = make_spec(map_size=MAP_SIZE, input_size=CROP_SIZE)
-        surface = labels.scale[0] * toy_set.model.vertices(labels.coefficients[0]) @ labels.rotation[0].T + labels.translation[0]
+        surface = (
+            labels.scale[0] * toy_set.model.vertices(labels.coefficients[0]) @ labels.rotation[0].T
+            + labels.translation[0]
+        )
         matrix = crop_matrix(labels.box[0], CROP_SCALE, CROP_SIZE)
         surface = matrix[0, 0] * surface + (*matrix[:, 2], 0) + shift_px
-        face = cv2.resize(sample_uv(toy_set.model, surface.astype(np.float32)), (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_AREA)
+        face = cv2.resize(
+            sample_uv(toy_set.model, surface.astype(np.float32)), (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_AREA
+        )
         face = face.transpose(2, 0, 1)[None] / spec.output.scale
         nodes = [
             helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=1),
@@ -88,7 +105,9 @@ def write_oracle(toy_set: ToySet, make_spec: Callable[..., ModelSpec]) -> Callab
         path = toy_set.folder / name
         onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
         topology = str(toy_set.folder / "topology.npz")
-        dataclasses.replace(spec, onnx_sha256=file_sha256(path), crop_scale=CROP_SCALE, topology=topology).save(ModelSpec.path_for(path))
+        dataclasses.replace(spec, onnx_sha256=file_sha256(path), crop_scale=CROP_SCALE, topology=topology).save(
+            ModelSpec.path_for(path)
+        )
         return path
 
     return write

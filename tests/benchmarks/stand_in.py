@@ -1,4 +1,4 @@
-"""A ``runtime`` for workers that needs no compiler: as quick or slow as it is told, with the public parts that `benchmarks.regression.frame_worker` uses."""
+"""A ``runtime`` that needs no compiler, as quick or slow as it is told, for `benchmarks.regression.frame_worker`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Does the gate catch what it should, and nothing else? ``python -m tests.programs.gate_trial --tries 10``
+"""Try the regression gate: it must find a slower decode, and nothing else. ``python -m tests.programs.gate_trial``
 
-Builds the files as they lie and compares them with themselves: ``--tries`` times as they are, which must raise no alarm, and as often with a
-decode that does ``--extra`` more work, which must raise one in decode each time. Exit code 1 where either fails.
+It builds the files as they lie and compares them with themselves, ``--tries`` times as they are and as often with a
+decode that does ``--extra`` more work. The first must raise no alarm, the second one in decode each time. Exit code 1
+if either fails.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ import numpy as np
 from benchmarks.records.machine import Watch
 from benchmarks.records.measured_faces import load_measured_faces
 from benchmarks.records.provenance import REPOSITORY
-from benchmarks.regression.interleave import StageComparison, Worker, compare_pairs, library_paths, run_interleaved, worker_settings
+from benchmarks.regression.interleave import (
+    StageComparison,
+    Worker,
+    compare_pairs,
+    library_paths,
+    run_interleaved,
+    worker_settings,
+)
 from benchmarks.regression.revision import build, export_working_tree
 from runtime.models.shipped import SHIPPED_MODEL, SHIPPED_PICTURE
 
@@ -43,23 +51,23 @@ def built_here() -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def calibrated(root: Path, settings: dict[str, Any], extra: float) -> dict[str, float]:
-    """How many vertices to compute again for ``extra`` more time in decode, and the share that this was measured to be."""
+    """Find the vertices to compute again for ``extra`` more time in decode, and the share measured with them."""
     request = json.dumps({**settings, "root": str(root), "paths": library_paths(), "extra": extra}) + "\n"
     command = [sys.executable, "-I", "-S", str(SLOW_WORKER), "--calibrate"]
     return json.loads(subprocess.run(command, input=request, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def trial(root: Path, settings: dict[str, Any], again: float, seconds: float, seed: int) -> list[StageComparison]:
-    """The judgement of this tree, with so many vertices computed again, against itself."""
+    """Compare this tree, with so many vertices computed again, with itself."""
     slow = partial(Worker, "slow", root, {**settings, "again": again}, SLOW_WORKER)
     new, baseline = (partial(Worker, name, root, settings) for name in ("new", "baseline"))
     rng = np.random.default_rng(seed)
     return compare_pairs(run_interleaved([slow if again else new, baseline], None, seconds, rng), LIMIT, rng)
 
 
-def right(judgements: list[StageComparison], again: float) -> bool:
-    """Whether the alarm is what it should be: in decode where that was slowed down, nowhere else."""
-    return [row.stage for row in judgements if row.verdict == "slower"] == (["decode"] if again else [])
+def right(stages: list[StageComparison], again: float) -> bool:
+    """Tell if the alarm is right: in decode if that was slowed down, nowhere else."""
+    return [row.stage for row in stages if row.verdict == "slower"] == (["decode"] if again else [])
 
 
 def main() -> int:
@@ -71,13 +79,18 @@ def main() -> int:
     failures, started, watch = 0, time.monotonic(), Watch()
     with built_here() as (root, settings):
         for number in range(2 * args.tries):
-            slowdown = calibrated(root, settings, args.extra) if number % 2 else None  # anew: it depends on what else uses the caches
+            slowdown = (
+                calibrated(root, settings, args.extra) if number % 2 else None
+            )  # anew: it depends on what else uses the caches
             again = slowdown["again"] if slowdown else 0
-            judgements = trial(root, settings, again, args.seconds, number)
-            failures += not (good := right(judgements, again))
+            stages = trial(root, settings, again, args.seconds, number)
+            failures += not (good := right(stages, again))
             what = f"decode {slowdown['share']:+.1%} in one process" if slowdown else "unchanged"
-            print(f"{time.monotonic() - started:5.0f} s  {what}: {'right' if good else 'WRONG'}  {'; '.join(map(described, judgements))}", flush=True)
-    print(f"{2 * args.tries - failures} of {2 * args.tries} right; others used {watch.finish().get('others', 0):.1f} cores meanwhile")
+            passed = "right" if good else "WRONG"
+            seconds = time.monotonic() - started
+            print(f"{seconds:5.0f} s  {what}: {passed}  {'; '.join(map(described, stages))}", flush=True)
+    others = watch.finish().get("others", 0)
+    print(f"{2 * args.tries - failures} of {2 * args.tries} right; others used {others:.1f} cores meanwhile")
     return 1 if failures else 0
 
 

@@ -1,7 +1,8 @@
-"""`benchmarks.regression.frame_worker` with a slower decode, for showing that a slowdown is caught. Stand-alone, run like the original.
+"""`benchmarks.regression.frame_worker` with a slower decode, to try the gate. Stand-alone, run like the original.
 
-After each decode the first ``settings["again"]`` vertices are scaled once more. ``slow_worker.py --calibrate`` finds out how many take
-``settings["extra"]`` of a decode's time (0.2: a fifth), between frames as everywhere else, and prints ``{"again": number, "share": measured}``.
+After each decode the first ``settings["again"]`` vertices are scaled once more. ``slow_worker.py --calibrate`` finds
+the number that takes ``settings["extra"]`` of a decode's time (0.2: a fifth), between frames as everywhere else, and prints
+``{"again": number, "share": measured}``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SPEC = importlib.util.spec_from_file_location("frame_worker", Path(__file__).resolve().parents[2] / "benchmarks" / "regression" / "frame_worker.py")
+SPEC = importlib.util.spec_from_file_location(
+    "frame_worker", Path(__file__).resolve().parents[2] / "benchmarks" / "regression" / "frame_worker.py"
+)
 frame_worker = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(frame_worker)
 import_revision = frame_worker.import_revision
@@ -21,7 +24,7 @@ again = 0  # vertices
 
 
 def import_slow_revision(settings: dict[str, Any]) -> None:
-    """The revision, with another ``Decoder`` for everything that is imported afterwards."""
+    """Import the revision with another ``Decoder`` for everything that is imported afterwards."""
     import_revision(settings)
     from runtime.families import position_map as decode
 
@@ -43,7 +46,7 @@ def use(count: int) -> None:
 
 
 def calibrate(settings: dict[str, Any]) -> dict[str, float]:
-    """How many vertices make decode slower by ``settings["extra"]``, found by halving, and the share measured with them in the end."""
+    """Find by halving the vertices that make decode slower by ``settings["extra"]``, and measure their share."""
     runner, measure = frame_worker.open_revision(settings)
     with runner:
         low, high = 0, 43867
@@ -54,7 +57,7 @@ def calibrate(settings: dict[str, Any]) -> dict[str, float]:
 
 
 def measured_share(measure, count: int, blocks: int) -> float:
-    """How much slower decode is with ``count`` vertices scaled again: the median of neighbouring blocks of this one process."""
+    """Measure the slowdown by ``count`` vertices scaled again: the median of neighbouring blocks of one process."""
     import numpy as np
 
     ratios = []

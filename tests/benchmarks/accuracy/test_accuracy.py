@@ -24,8 +24,18 @@ REFERENCES = [  # of the data's README: faces; mean; bins; balanced, in %
 
 
 @pytest.mark.parametrize(("file", "key", "measure", "faces", "mean", "bins", "balanced"), REFERENCES)
-def test_reference_predictions_score_what_their_readme_says(shared_data, tmp_path, file, key, measure, faces, mean, bins, balanced):
-    row = run(tmp_path, "--data", shared_data / "aflw2000_dev", "--predictions", shared_data / "reference" / file, "--key", key)[measure]
+def test_reference_predictions_score_what_their_readme_says(
+    shared_data, tmp_path, file, key, measure, faces, mean, bins, balanced
+):
+    row = run(
+        tmp_path,
+        "--data",
+        shared_data / "aflw2000_dev",
+        "--predictions",
+        shared_data / "reference" / file,
+        "--key",
+        key,
+    )[measure]
     assert row["faces"] == faces
     assert round(row["mean"], 2) == mean
     if bins:
@@ -34,7 +44,7 @@ def test_reference_predictions_score_what_their_readme_says(shared_data, tmp_pat
 
 
 def test_dense_truth_agrees_with_the_labelled_landmarks(shared_data, topology):
-    """To 0.8 %: the coefficients reproduce the published landmarks to 0.65 %, and a landmark's place on the map is its nearest pixel."""
+    """To 0.8 %: the coefficients reproduce the published landmarks to 0.65 %, and the map rounds places to pixels."""
     faces = load_faces(shared_data / "aflw2000_dev", limit=20)
     truth = DenseTruth(faces.model, topology)
     landmarks = np.stack([truth(faces.labels, row)[topology.landmark_vertices] for row in range(20)])
@@ -46,7 +56,9 @@ def test_model_that_knows_the_faces_has_no_error(toy_set, write_oracle, tmp_path
     assert set(rows) == {"68 points 2D", "68 points 3D", "dense 2D", "dense 3D"}
     for row in rows.values():
         assert row["faces"] == 6
-        assert row["mean"] < 0.6  # the map has 64 pixels along a side, a landmark lies up to half a pixel of 256 beside its vertex
+        assert (
+            row["mean"] < 0.6
+        )  # the map has 64 pixels along a side, a landmark lies up to half a pixel of 256 beside its vertex
 
 
 @pytest.mark.parametrize(("shift_px", "counts_in"), [((5, 0, 0), "2D"), ((0, 0, 9), "neither")])
@@ -54,7 +66,9 @@ def test_shift_of_the_output_is_measured_in_the_photograph(toy_set, write_oracle
     box = toy_set.labels.box[0]
     crop_px = crop_matrix(box, 1.6, 128)[0, 0]
     expected = 100 * 5 / crop_px / math.sqrt((box[2] - box[0]) * (box[3] - box[1])) if counts_in == "2D" else 0
-    rows = run(tmp_path, "--data", toy_set.data, "--engine", write_oracle("moved.onnx", shift_px), "--boxes", "ground-truth")
+    rows = run(
+        tmp_path, "--data", toy_set.data, "--engine", write_oracle("moved.onnx", shift_px), "--boxes", "ground-truth"
+    )
     for row in rows.values():
         assert row["mean"] == pytest.approx(expected, abs=0.6)
         assert row["balanced"] == pytest.approx(row["mean"])
@@ -62,7 +76,9 @@ def test_shift_of_the_output_is_measured_in_the_photograph(toy_set, write_oracle
 
 def test_missed_faces_are_counted_and_named(toy_set, write_oracle, tmp_path, capsys):
     """There is nothing to detect in a grey picture."""
-    document = run(tmp_path, "--data", toy_set.data, "--engine", write_oracle("exact.onnx"), "--rows", "validation", whole=True)
+    document = run(
+        tmp_path, "--data", toy_set.data, "--engine", write_oracle("exact.onnx"), "--rows", "validation", whole=True
+    )
     assert document["missed"] == {"ground-truth": [], "detected": ["1.png", "3.png", "5.png"]}
     detected = [row for row in document["table"] if row["boxes"] == "detected"]
     assert all(row["faces"] == 0 and row["mean"] is None for row in detected)
@@ -70,7 +86,18 @@ def test_missed_faces_are_counted_and_named(toy_set, write_oracle, tmp_path, cap
 
 
 def test_document_says_where_it_comes_from(toy_set, write_oracle, tmp_path):
-    document = run(tmp_path, "--data", toy_set.data, "--engine", write_oracle("exact.onnx"), "--limit", "2", "--boxes", "ground-truth", whole=True)
+    document = run(
+        tmp_path,
+        "--data",
+        toy_set.data,
+        "--engine",
+        write_oracle("exact.onnx"),
+        "--limit",
+        "2",
+        "--boxes",
+        "ground-truth",
+        whole=True,
+    )
     assert document["data"]["faces"] == 2
     assert all(len(digest) == 64 for digest in [document["subject"]["sha256"], *document["data"]["sha256"].values()])
     assert document["data"]["sha256"].keys() == {"toy.npz", "toy.tar"}

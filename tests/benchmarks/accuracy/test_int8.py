@@ -1,4 +1,4 @@
-"""What INT8 costs by method, and what it gains."""
+"""The loss and the gain of INT8 by method."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def test_a_line_per_target_and_method(tmp_path, capsys):
     onnx.save(small_network(), model)
     dataclasses.replace(SPEC, onnx_sha256=file_sha256(model)).save(ModelSpec.path_for(model))
     table = tmp_path / "table.json"
-    assert main(["int8", str(model), "--crops", str(write_face_set(tmp_path)), "--samples", "8", "--json", str(table)]) == 0
+    assert (
+        main(["int8", str(model), "--crops", str(write_face_set(tmp_path)), "--samples", "8", "--json", str(table)])
+        == 0
+    )
     assert len(capsys.readouterr().out.splitlines()) == 9
     rows = json.loads(table.read_text())["table"]
     assert {(row["target"], row["method"]) for row in rows} == {

@@ -49,7 +49,9 @@ def test_command(quick, tmp_path, capsys):
         assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"] <= row["max_ms"] < 10_000
         assert max(row["samples_us"]) == pytest.approx(1000 * row["max_ms"], abs=0.11)
     parts = document["cold_start"]
-    assert parts["total_ms"] == document["cold_start_ms"] > parts["import_ms"] + parts["open_ms"] + parts["first_face_ms"]
+    assert (
+        parts["total_ms"] == document["cold_start_ms"] > parts["import_ms"] + parts["open_ms"] + parts["first_face_ms"]
+    )
     assert document["first_after_idle_ms"] > 0
     assert document["kind"] == "latency"
     assert len(document["engine"]["sha256"]) == len(document["engine"]["model_sha256"]) == 64
@@ -74,7 +76,9 @@ def test_terminals_are_spared_the_samples(quick, capsys, monkeypatch):
     assert list(document["stages"]) == ["decode"]
 
 
-@pytest.mark.parametrize(("option", "gone"), [("--no-detection", {"detection", "frame+detection"}), ("--detection", {"frame"})])
+@pytest.mark.parametrize(
+    ("option", "gone"), [("--no-detection", {"detection", "frame+detection"}), ("--detection", {"frame"})]
+)
 def test_with_or_without_detection(quick, capsys, option, gone):
     assert main(["run", "--frames", "1", option]) == 0
     stages = set(json.loads(capsys.readouterr().out.splitlines()[-1])["stages"])
@@ -114,7 +118,9 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, what):
     assert what in error
 
 
-@pytest.mark.parametrize("options", ["--frames 0", "--seconds 0", "--seconds nan", "--stages ,", "--frames 1 --seconds 1"])
+@pytest.mark.parametrize(
+    "options", ["--frames 0", "--seconds 0", "--seconds nan", "--stages ,", "--frames 1 --seconds 1"]
+)
 def test_usage_errors(options):
     with pytest.raises(SystemExit) as exit_code:
         main(["run", *options.split()])
@@ -143,7 +149,12 @@ def test_frames_of_a_block_are_not_disturbed_by_the_collector():
     import gc
 
     seen = []
-    measure_groups([StageGroup(("x",), lambda face: seen.append(gc.isenabled()) or [1])], FACES, StopAfter(3, math.inf), warm_up_s=0)
+    measure_groups(
+        [StageGroup(("x",), lambda face: seen.append(gc.isenabled()) or [1])],
+        FACES,
+        StopAfter(3, math.inf),
+        warm_up_s=0,
+    )
     assert seen == [False] * 3
     assert gc.isenabled()
 
@@ -192,7 +203,11 @@ def test_a_device_is_timed_from_the_handing_over_to_the_mesh():
 
 def test_engines_on_a_gpu_have_stages_of_their_own(quick, engine, gpu_machine, monkeypatch, capsys):
     machine = gpu_machine()
-    monkeypatch.setattr(run, "cold_starts", lambda picture, keywords, runs: [{"total": 3.0, "import": 1.0, "open": 1.0, "first_face": 1.0}])
+    monkeypatch.setattr(
+        run,
+        "cold_starts",
+        lambda picture, keywords, runs: [{"total": 3.0, "import": 1.0, "open": 1.0, "first_face": 1.0}],
+    )
     assert main(["run", "--frames", "3", "--engine", str(engine), "--no-detection"]) == 0
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert list(document["stages"]) == ["crop", "network", "decode", "pose", "enqueue", "device", "frame"]

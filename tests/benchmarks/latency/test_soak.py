@@ -1,4 +1,4 @@
-"""``python -m benchmarks soak``: leaks and drifts are found, noise and steps are none, the command leaves record and picture."""
+"""``python -m benchmarks soak``: it finds leaks and drifts, not noise and steps, and leaves record and picture."""
 
 from __future__ import annotations
 
@@ -85,7 +85,11 @@ def test_verdict_for_people():
 
 def test_lines_while_it_runs(monkeypatch):
     monkeypatch.setattr(soak, "INTERVAL_S", 0.1)
-    monkeypatch.setattr(soak, "state", lambda: {"temperatures_c": {"cpu": 40, "gpu": 48}, "gpu_c": 45, "power_w": {"total": 7.5, "VDD_SOC": 2.0}})
+    monkeypatch.setattr(
+        soak,
+        "state",
+        lambda: {"temperatures_c": {"cpu": 40, "gpu": 48}, "gpu_c": 45, "power_w": {"total": 7.5, "VDD_SOC": 2.0}},
+    )
     lines = list(soak.soak(lambda image: time.sleep(0.005), [FACE], 0.5, None))
     assert 2 <= len(lines) <= 6
     assert all(line.p50_ms >= 5 and line.frames > 1 for line in lines)
@@ -113,7 +117,9 @@ def leaking(monkeypatch):
 
         def __call__(self, image):
             time.sleep(0.005)
-            kept.append(mmap.mmap(-1, 100_000))  # malloc could give what earlier tests have freed, and the process would not grow
+            kept.append(
+                mmap.mmap(-1, 100_000)
+            )  # malloc could give what earlier tests have freed, and the process would not grow
             kept[-1].write(b"x" * 100_000)
 
     monkeypatch.setattr(soak, "FaceMeshPipeline", Pipeline)
@@ -140,7 +146,11 @@ def test_command_passes(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("options", "what"),
-    [(["--engine", "nowhere.onnx"], "nowhere.onnx"), (["--plot", "nowhere/s.png"], "nowhere"), (["--minutes", "0.001"], "soak for longer")],
+    [
+        (["--engine", "nowhere.onnx"], "nowhere.onnx"),
+        (["--plot", "nowhere/s.png"], "nowhere"),
+        (["--minutes", "0.001"], "soak for longer"),
+    ],
 )
 def test_bad_input_is_one_line(capsys, options, what):
     assert main(["soak", "--minutes", "1", *options]) == 1
@@ -155,7 +165,10 @@ def test_a_picture_of_a_machine_that_tells_little(tmp_path):
     from benchmarks.latency.soak_chart import draw_soak
 
     both = []
-    for name, line in (("all", Line(1, 1, 2.0, 3.0, 100.0, 50.0, 7.0)), ("few", Line(1, 1, 2.0, 3.0, None, None, None))):
+    for name, line in (
+        ("all", Line(1, 1, 2.0, 3.0, 100.0, 50.0, 7.0)),
+        ("few", Line(1, 1, 2.0, 3.0, None, None, None)),
+    ):
         draw_soak([line, SimpleNamespace(**{**vars(line), "time_s": 2.0})], tmp_path / f"{name}.png")
         both.append(cv2.imread(str(tmp_path / f"{name}.png")).shape[0])
     assert both[0] == pytest.approx(4 * both[1], rel=0.05)

@@ -1,4 +1,4 @@
-"""The peers compute what their authors' programs compute, and the table says what was measured."""
+"""The peers compute the same as their authors' programs, and the table tells the measurements."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def oracle_face(toy_set):
 def test_mb05_reproduces_the_reference_predictions(shared_data):
     """To a fraction of a pixel of its 120 px crop, of which the published decode lies one pixel further left.
 
-    The reference came from other crops: the square one pixel larger, shrunk with an antialiased bicubic filter, then stored as JPEG.
-    With such crops network and decode agree to 0.15 px, with the published crop to half a pixel.
+    The reference came from other crops: the square one pixel larger, shrunk with an antialiased bicubic filter, then
+    stored as JPEG. With such crops network and decode agree to 0.15 px, with the published crop to half a pixel.
     """
     torch = pytest.importorskip("torch", reason="needs torch to read the weights")
     from benchmarks.peers.mb05 import Mb05Steps, cut
@@ -48,11 +48,15 @@ def test_mb05_reproduces_the_reference_predictions(shared_data):
         published = steps.crop(Face(faces.images[row], faces.labels.box[row]))
         left, top, right, bottom = squares[name].tolist()
         photograph = cut(faces.images[row], [left - 1, top - 1, right, bottom]).transpose(2, 0, 1)[None]
-        shrunk = torch.nn.functional.interpolate(torch.from_numpy(photograph).float(), (120, 120), mode="bicubic", antialias=True)
+        shrunk = torch.nn.functional.interpolate(
+            torch.from_numpy(photograph).float(), (120, 120), mode="bicubic", antialias=True
+        )
         reference_like = (shrunk.round().clamp(0, 255).numpy() - 127.5) / 128, squares[name].tolist()
         crop_px = (right - left) / 120
         landmarks = [steps.landmarks(steps.decode(steps.network(crop)))[:, :2] for crop in (published, reference_like)]
-        distances.append([np.linalg.norm(points + (crop_px, 0) - expected[name], axis=1).mean() / crop_px for points in landmarks])
+        distances.append(
+            [np.linalg.norm(points + (crop_px, 0) - expected[name], axis=1).mean() / crop_px for points in landmarks]
+        )
     with_published, with_reference_like = np.median(distances, axis=0)
     assert with_published < 0.55
     assert with_reference_like < 0.2
@@ -83,7 +87,7 @@ def test_this_runtime_is_the_pipeline(write_oracle, oracle_face):
 
 
 def test_prnet_steps_agree_with_this_runtime(write_oracle, oracle_face):
-    """Up to the rounding of the crop's side to whole pixels, which is theirs alone."""
+    """Up to the rounding of the crop's side to whole pixels, done by theirs alone."""
     pytest.importorskip("skimage", reason="needs scikit-image")
     from benchmarks.peers.prnet import prnet_peer
 
@@ -149,7 +153,9 @@ def test_interpreter_without_mediapipe(python):
 
 def test_summary_of_a_peer(toy_set):
     peer = StagedPeer("some", "as it is", 1000, (("crop", id), ("network", id)), id)
-    seconds = np.array([[0.001, 0.003], [0.002, 0.001], [math.nan, math.nan], [0.003, 0.002], [0.004, 0.004], [0.005, 0.005]])
+    seconds = np.array(
+        [[0.001, 0.003], [0.002, 0.001], [math.nan, math.nan], [0.003, 0.002], [0.004, 0.004], [0.005, 0.005]]
+    )
     faces = load_faces(toy_set.data)
     group = summary(peer, seconds, np.array([2.0, 4.0, 6.0, 2.0, 4.0, 6.0]), faces)
     assert group["faces"] == 5
@@ -164,7 +170,7 @@ def test_summary_of_a_peer(toy_set):
 
 
 def test_command(toy_set, write_oracle, tmp_path, capsys, monkeypatch):
-    """What cannot be measured is said, what can be is in table and JSON."""
+    """The command measures every peer that it can, and names the others."""
     monkeypatch.setitem(sys.modules, "benchmarks.peers.prnet", None)  # as if scikit-image were not installed
     monkeypatch.setitem(sys.modules, "benchmarks.peers.mb05", None)
     engine, path = str(write_oracle("exact.onnx")), tmp_path / "p.json"
@@ -192,7 +198,21 @@ def test_command(toy_set, write_oracle, tmp_path, capsys, monkeypatch):
 def test_bad_input_is_one_line(toy_set, write_oracle, capsys, options, what):
     if "--mb05" in options:
         pytest.importorskip("torch", reason="3DDFA_V2 needs torch")
-    assert main(["peers", "--data", str(toy_set.data), "--engine", str(write_oracle("exact.onnx")), "--faces", "1", *options]) == 1
+    assert (
+        main(
+            [
+                "peers",
+                "--data",
+                str(toy_set.data),
+                "--engine",
+                str(write_oracle("exact.onnx")),
+                "--faces",
+                "1",
+                *options,
+            ]
+        )
+        == 1
+    )
     error = capsys.readouterr().err
     assert what in error
     assert error.startswith("error: ")

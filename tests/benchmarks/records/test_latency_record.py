@@ -1,4 +1,4 @@
-"""Latency records: written and read again, and those that lie in the repository."""
+"""Latency records: written and read again, and the ones of the repository."""
 
 from __future__ import annotations
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.records.latency_statistics import batch_medians, block_length, median_ratio, paired_ratio, summarise, thin
+from benchmarks.records.latency_statistics import (
+    batch_medians,
+    block_length,
+    median_ratio,
+    paired_ratio,
+    summarise,
+    thin,
+)
 
 
 def latencies(rng: np.random.Generator, count: int, memory: float = 0.0, spread: float = 0.05) -> np.ndarray:
@@ -66,10 +73,11 @@ def test_interval_of_medians_narrows_with_the_number_of_frames():
 
 @pytest.mark.parametrize("memory", [0.0, 0.4])
 def test_false_alarms_of_pairs(memory):
-    """At the worst, a slowdown of exactly the limit, not more than the rate that compare is designed for (here 1 %, with 80 observations)."""
+    """At the worst, a slowdown of exactly the limit, alarms are as rare as designed (1 %, with 80 observations)."""
     rng, trials, error = np.random.default_rng(3), 200, 0.01
     alarms = sum(
-        paired_ratio(1.1 * latencies(rng, 160, memory, 0.1), latencies(rng, 160, memory, 0.1), error, rng).low > 1.1 for _ in range(trials)
+        paired_ratio(1.1 * latencies(rng, 160, memory, 0.1), latencies(rng, 160, memory, 0.1), error, rng).low > 1.1
+        for _ in range(trials)
     )
     assert alarms <= trials * error * 3
 
@@ -83,7 +91,7 @@ def test_no_change_raises_no_alarm_and_a_fifth_more_always_does():
 
 
 def test_pairs_cancel_drift_and_the_advantage_of_the_second():
-    """The machine gets slower by 1 % with every pair, and who comes second in a pair is 10 % faster."""
+    """The machine gets slower by 1 % with every pair, and the second in a pair is 10 % faster."""
     pairs = np.arange(200)
     drift, second_is_new = 1.01**pairs, pairs % 2 == 0
     new, baseline = drift * np.where(second_is_new, 0.9, 1), drift * np.where(second_is_new, 1, 0.9)

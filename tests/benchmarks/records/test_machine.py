@@ -1,4 +1,4 @@
-"""What the machine tells, from stand-ins of Linux's files, NVML and jetson-stats."""
+"""The state of a machine, from stand-ins of Linux's files, NVML and jetson-stats."""
 
 from __future__ import annotations
 
@@ -121,7 +121,14 @@ def test_watch_counts_what_others_use(tmp_path, monkeypatch):
 
 
 def test_no_doubts_about_a_quiet_machine():
-    quiet = {"governor": "performance", "cpu_mhz": 2000, "cpu_max_mhz": 2000, "power_mode": "MAXN", "throttle_events": 3, "gpu_busy_percent": 0}
+    quiet = {
+        "governor": "performance",
+        "cpu_mhz": 2000,
+        "cpu_max_mhz": 2000,
+        "power_mode": "MAXN",
+        "throttle_events": 3,
+        "gpu_busy_percent": 0,
+    }
     assert machine.doubts({"before": quiet, "after": quiet, "others": 0.01, "stolen": 0.0}) == []
 
 
@@ -148,7 +155,9 @@ def test_each_doubt(change, what):
 def fake_nvml(**functions) -> types.ModuleType:
     module = types.ModuleType("pynvml")
     module.NVMLError = type("NVMLError", (Exception,), {})
-    module.NVML_TEMPERATURE_GPU, module.NVML_CLOCK_SM, module.NVML_CLOCK_MEM = 0, 1, 2
+    module.NVML_TEMPERATURE_GPU = 0
+    module.NVML_CLOCK_SM = 1
+    module.NVML_CLOCK_MEM = 2
     module.closed = 0
 
     def shutdown():
@@ -231,7 +240,12 @@ def test_jetson_stats_know_better(tmp_path, monkeypatch):
     assert found["power_mode"] == "MAXN_SUPER"
     assert found["governor"] == "performance"
     assert found["jetson_clocks"] is True
-    assert (found["cpu_mhz"], found["gpu_mhz"], found["gpu_max_mhz"], found["memory_mhz"]) == (1510.4, 306, 624.75, 2133)
+    assert (found["cpu_mhz"], found["gpu_mhz"], found["gpu_max_mhz"], found["memory_mhz"]) == (
+        1510.4,
+        306,
+        624.75,
+        2133,
+    )
     assert found["temperatures_c"] == {"cpu": 47.5}
     assert found["power_w"] == {"VDD_SOC": 1.2, "total": 4.8}
     assert found["throttle_events"] == 4  # only Linux's files have it

@@ -1,4 +1,4 @@
-"""``python -m benchmarks compare`` with two records: verdicts and exit codes, and what is refused."""
+"""``python -m benchmarks compare`` with two records: verdicts, exit codes and refusals."""
 
 from __future__ import annotations
 
@@ -19,21 +19,40 @@ from benchmarks.regression.interleave import verdict
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """``write(name, factors, change)``: the record of a run whose stages took ``factors`` of the usual time; ``change`` edits the document."""
+    """Return ``write(name, factors, change)`` for the record of a run.
+
+    Its stages took ``factors`` of the usual time; ``change`` edits the document.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def write_record(name: str, change: Callable[[dict[str, Any]], object] = lambda document: None, frames: int = 400, **factors: float) -> str:
+    def write_record(
+        name: str,
+        change: Callable[[dict[str, Any]], object] = lambda document: None,
+        frames: int = 400,
+        **factors: float,
+    ) -> str:
         rng = np.random.default_rng(len(name))
         usual = {"crop": 80, "network": 1000, "decode": 40}
         stages = {
-            stage: {"samples_us": (usual[stage] * factors.get(stage, 1) * np.exp(0.05 * rng.standard_normal(frames))).round(1).tolist()}
+            stage: {
+                "samples_us": (usual[stage] * factors.get(stage, 1) * np.exp(0.05 * rng.standard_normal(frames)))
+                .round(1)
+                .tolist()
+            }
             for stage in usual
         }
         document = {
             "kind": "latency",
             "format": 1,
             "versions": {"python": "3.11.7", "numpy": "2.4"},
-            "machine": {"system": "Linux", "architecture": "aarch64", "cpu": "Cortex-A78AE", "cores": 6, "board": "Orin Nano", "load": frames},
+            "machine": {
+                "system": "Linux",
+                "architecture": "aarch64",
+                "cpu": "Cortex-A78AE",
+                "cores": 6,
+                "board": "Orin Nano",
+                "load": frames,
+            },
             "engine": {"file": "edge.onnx", "sha256": "a" * 64},
             "settings": {"source": {"file": "face.jpg", "sha256": "b" * 64, "pictures": 1}, "threads": None},
             "conditions": {"before": {"power_mode": "15W", "governor": "performance", "temperatures_c": {"cpu": 40}}},
@@ -56,7 +75,20 @@ def test_the_same_speed_passes(write, capsys):
 
 
 def test_a_slower_stage_fails_and_is_named(write, capsys):
-    assert main(["compare", write("new.json", decode=1.2), write("baseline.json"), "--max-regression", "10%", "--json", "out.json"]) == 1
+    assert (
+        main(
+            [
+                "compare",
+                write("new.json", decode=1.2),
+                write("baseline.json"),
+                "--max-regression",
+                "10%",
+                "--json",
+                "out.json",
+            ]
+        )
+        == 1
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "failed: decode slower by more than 10 %"
     rows = {row["stage"]: row for row in json.loads(Path("out.json").read_text())["stages"]}
@@ -164,7 +196,10 @@ def test_files_that_are_no_json_are_refused(write, capsys, content):
 
 
 def test_missing_files_and_stages(write, capsys):
-    for options, what in ((["nowhere.json"], "nowhere.json"), (["new.json", "--stages", "pose"], "not both have measured pose")):
+    for options, what in (
+        (["nowhere.json"], "nowhere.json"),
+        (["new.json", "--stages", "pose"], "not both have measured pose"),
+    ):
         assert main(["compare", write("new.json"), *options]) == 1
         assert what in capsys.readouterr().err
 

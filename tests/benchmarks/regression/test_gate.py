@@ -1,4 +1,7 @@
-"""The gate on the real runtime: a fifth more work in decode is caught, no change raises no alarm. `tests.programs.gate_trial` does it ten times."""
+"""The gate on the real runtime: it catches a fifth more work in decode, and stays quiet without a change.
+
+`tests.programs.gate_trial` does it ten times.
+"""
 
 from __future__ import annotations
 

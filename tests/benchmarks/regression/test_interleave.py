@@ -1,4 +1,7 @@
-"""Two revisions by turns: the worker's protocol, its failures, and the judgement; on stand-ins for ``runtime``, in real processes."""
+"""Two revisions by turns: the worker's protocol, its failures, and the comparison.
+
+On stand-ins for ``runtime``, in real processes.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +63,15 @@ def test_a_worker_ends_with_its_context(opener):
     ("spoil", "why"),
     [
         (lambda root: (root / "runtime" / "crop.py").unlink(), r"ModuleNotFoundError: No module named 'runtime\.crop'"),
-        (lambda root: (root / "runtime" / "crop.py").write_text("crop_into = None"), "ImportError: cannot import name 'crop_matrix'"),
+        (
+            lambda root: (root / "runtime" / "crop.py").write_text("crop_into = None"),
+            "ImportError: cannot import name 'crop_matrix'",
+        ),
         (lambda root: (root / "runtime" / "__init__.py").write_text("raise OSError"), "OSError$"),
-        (lambda root: (root / "runtime" / "__init__.py").write_text("import os; os._exit(3)"), "its process ended with code 3"),
+        (
+            lambda root: (root / "runtime" / "__init__.py").write_text("import os; os._exit(3)"),
+            "its process ended with code 3",
+        ),
     ],
 )
 def test_a_revision_that_lacks_something_is_named(opener, tmp_path, spoil, why):
@@ -113,19 +122,24 @@ def test_stages_that_there_are_not(opener, monkeypatch):
 
 
 class FakeWorker:
-    """Times of a known distribution, and a log of who ran when."""
+    """Times of a known distribution, and a log of the order of runs."""
 
     log: list[str] = []
 
     def __init__(self, name: str, slow: float = 1.0, noise: float = 0.0) -> None:
-        self.name, self._slow, self._noise = name, slow, noise
+        self.name = name
+        self._slow = slow
+        self._noise = noise
         self._rng = np.random.default_rng(len(self.log))
         self.log.append(f"open {name}")
         self.first = self.run(1)
 
     def run(self, frames: int) -> dict[str, list[float]]:
         self.log.append(self.name)
-        return {stage: (100 * self._slow * np.exp(self._noise * self._rng.standard_normal(frames))).tolist() for stage in STAGES}
+        return {
+            stage: (100 * self._slow * np.exp(self._noise * self._rng.standard_normal(frames))).tolist()
+            for stage in STAGES
+        }
 
     def __enter__(self) -> FakeWorker:
         return self
@@ -142,13 +156,23 @@ def log(monkeypatch):
 
 def test_turns_alternate_and_processes_are_renewed(log):
     run_interleaved([partial(FakeWorker, "new"), partial(FakeWorker, "old")], None, 10, np.random.default_rng(0))
-    one_start = ["open new", "new", "open old", "old", *["old", "new", "new", "old"] * (interleave.PAIRS // 2), "close old", "close new"]
+    one_start = [
+        "open new",
+        "new",
+        "open old",
+        "old",
+        *["old", "new", "new", "old"] * (interleave.PAIRS // 2),
+        "close old",
+        "close new",
+    ]
     assert log == one_start * interleave.STARTS
 
 
 def test_noise_is_met_with_more_starts_until_the_time_is_up(log):
     rng = np.random.default_rng(0)
-    pairs = run_interleaved([partial(FakeWorker, "new", 1, 0.5), partial(FakeWorker, "old", 1, 0.5)], ["crop"], 1e9, rng)
+    pairs = run_interleaved(
+        [partial(FakeWorker, "new", 1, 0.5), partial(FakeWorker, "old", 1, 0.5)], ["crop"], 1e9, rng
+    )
     assert len(pairs["crop"]) > interleave.STARTS * interleave.PAIRS
     log.clear()
     run_interleaved([partial(FakeWorker, "new", 1, 0.5), partial(FakeWorker, "old", 1, 0.5)], ["crop"], 1e-9, rng)
@@ -163,7 +187,9 @@ def test_error_rates_of_a_whole_comparison():
         count = 0
         for _ in range(comparisons):
             blocks = np.percentile(np.exp(0.2 * rng.standard_normal((4, 240, 2, 10))), 10, axis=3) * [slowdown, 1]
-            count += any(row.verdict == "slower" for row in compare_pairs(dict(zip(STAGES, blocks, strict=True)), 0.1, rng))
+            count += any(
+                row.verdict == "slower" for row in compare_pairs(dict(zip(STAGES, blocks, strict=True)), 0.1, rng)
+            )
         return count
 
     assert FAMILY_ERROR == 0.01

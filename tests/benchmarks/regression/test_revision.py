@@ -1,4 +1,4 @@
-"""Revisions side by side: exported, built once, and ``compare --against`` from end to end on a repository of stand-ins."""
+"""Revisions side by side: exported, built once, and ``compare --against`` on a repository of stand-ins."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
 
 def git(repository: Path, *command: str) -> None:
-    identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+    identity = {
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@b",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@b",
+    }
     environment = {**os.environ, **identity, "GIT_CONFIG_GLOBAL": os.devnull}
     subprocess.run(["git", "-C", repository, *command], check=True, env=environment, capture_output=True)
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """One commit, in which decode takes 100 microseconds."""
+    """One commit with a decode of 100 microseconds."""
     root = write_runtime(tmp_path / "repository", 100)
     (root / "pyproject.toml").write_text('[project]\nname = "stand-in"\nversion = "1"\n')
     (root / ".gitignore").write_text("build/\n")
@@ -90,7 +95,7 @@ def test_keys_tell_what_matters(repository, tmp_path):
 
 @pytest.fixture
 def pip(monkeypatch):
-    """Stands in for pip: copies ``runtime``, or fails with what is put into ``pip.errors``. ``pip.commands`` says what was run."""
+    """Stand in for pip: copy ``runtime``, or fail with the text in ``pip.errors``; ``pip.commands`` logs the calls."""
 
     class Pip:
         commands: list[list[str]] = []
@@ -106,7 +111,9 @@ def pip(monkeypatch):
 
     stand_in, real = Pip(), subprocess.run
     stand_in.commands = []
-    monkeypatch.setattr(revision.subprocess, "run", lambda command, **rest: (stand_in if "pip" in command else real)(command, **rest))
+    monkeypatch.setattr(
+        revision.subprocess, "run", lambda command, **rest: (stand_in if "pip" in command else real)(command, **rest)
+    )
     return stand_in
 
 
@@ -124,7 +131,8 @@ def test_a_revision_is_built_once(repository, tmp_path, pip):
 
 def test_a_revision_that_cannot_be_built_says_why_and_leaves_nothing(repository, tmp_path, pip):
     folder = exported(export_revision, repository, "HEAD", to=tmp_path / "old")
-    pip.errors = "  error: subprocess-exited-with-error\n  × Building wheel did not run\n  decode.cpp:7: error: 'x' was not declared\n"
+    lines = ("error: subprocess-exited-with-error", "× Building wheel did not run")
+    pip.errors = "\n".join([*lines, "  decode.cpp:7: error: 'x' was not declared"])
     with pytest.raises(RevisionError, match=r"^HEAD cannot be built: decode\.cpp:7: error: 'x' was not declared$"):
         build(folder, "HEAD", False, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
@@ -143,8 +151,14 @@ def test_commit_and_whether_files_were_changed(repository, tmp_path):
 def here(repository, tmp_path, monkeypatch, pip):
     """``compare`` on the repository of stand-ins, quickly."""
     monkeypatch.setattr(compare, "REPOSITORY", repository)
-    monkeypatch.setattr(compare, "build", lambda folder, name, with_cuda: build(folder, name, with_cuda, tmp_path / "cache"))
-    monkeypatch.setattr(compare, "load_measured_faces", lambda source: [Face(np.zeros((4, 5, 3), np.uint8), np.array([0, 0, 2, 2], np.float32))])
+    monkeypatch.setattr(
+        compare, "build", lambda folder, name, with_cuda: build(folder, name, with_cuda, tmp_path / "cache")
+    )
+    monkeypatch.setattr(
+        compare,
+        "load_measured_faces",
+        lambda source: [Face(np.zeros((4, 5, 3), np.uint8), np.array([0, 0, 2, 2], np.float32))],
+    )
     monkeypatch.setattr(interleave, "PAIRS", 30)
     return repository
 

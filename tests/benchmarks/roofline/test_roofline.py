@@ -83,7 +83,10 @@ def test_a_sum_over_layers_takes_the_longer_of_both_in_each():
 def small_model(kind: int = TensorProto.FLOAT, side: int | None = 16) -> onnx.ModelProto:
     """(N, 6, 16, 16): depthwise 3×3, transposed 4×4 of stride 2 to 8 channels, flattened, Gemm to 5."""
     shapes = {"depthwise": (6, 1, 3, 3), "transposed": (6, 8, 4, 4), "gemm": (5, 8 * 32 * 32)}
-    held = [numpy_helper.from_array(np.zeros(shape, helper.tensor_dtype_to_np_dtype(kind)), name) for name, shape in shapes.items()]
+    held = [
+        numpy_helper.from_array(np.zeros(shape, helper.tensor_dtype_to_np_dtype(kind)), name)
+        for name, shape in shapes.items()
+    ]
     nodes = [
         helper.make_node("Conv", ["image", "depthwise"], ["a"], name="depthwise", group=6, pads=[1] * 4),
         helper.make_node("Relu", ["a"], ["b"]),
@@ -91,7 +94,10 @@ def small_model(kind: int = TensorProto.FLOAT, side: int | None = 16) -> onnx.Mo
         helper.make_node("Flatten", ["c"], ["d"]),
         helper.make_node("Gemm", ["d", "gemm"], ["result"], name="gemm", transB=1),
     ]
-    values = [helper.make_tensor_value_info("image", kind, ["N", 6, side or "H", side or "W"]), helper.make_tensor_value_info("result", kind, None)]
+    values = [
+        helper.make_tensor_value_info("image", kind, ["N", 6, side or "H", side or "W"]),
+        helper.make_tensor_value_info("result", kind, None),
+    ]
     graph = helper.make_graph(nodes, "small", values[:1], values[1:], held)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
 
@@ -102,10 +108,14 @@ def quantised(model: onnx.ModelProto, *names: str) -> onnx.ModelProto:
     for node in model.graph.node:
         for i in (0, 1) if node.name in names else ():
             nodes.append(helper.make_node("QuantizeLinear", [node.input[i], "scale", "zero"], [f"{node.name}_q{i}"]))
-            nodes.append(helper.make_node("DequantizeLinear", [f"{node.name}_q{i}", "scale", "zero"], [f"{node.name}_dq{i}"]))
+            nodes.append(
+                helper.make_node("DequantizeLinear", [f"{node.name}_q{i}", "scale", "zero"], [f"{node.name}_dq{i}"])
+            )
             node.input[i] = f"{node.name}_dq{i}"
         nodes.append(node)
-    model.graph.initializer.extend([numpy_helper.from_array(np.float32(0.1), "scale"), numpy_helper.from_array(np.int8(0), "zero")])
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(np.float32(0.1), "scale"), numpy_helper.from_array(np.int8(0), "zero")]
+    )
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(copies)
@@ -123,7 +133,9 @@ def test_layers_are_read_from_a_graph(kind):
 
 def test_the_arithmetic_is_that_of_inspect():
     model = small_model()
-    assert 2 * sum(layer.multiply_adds for layer in model_layers(model, "small")) / 1e9 == pytest.approx(summarise(model).gflop)
+    assert 2 * sum(layer.multiply_adds for layer in model_layers(model, "small")) / 1e9 == pytest.approx(
+        summarise(model).gflop
+    )
 
 
 def test_layers_without_quantisers_stay_float_in_a_quantised_model():
@@ -135,7 +147,15 @@ def test_layers_without_quantisers_stay_float_in_a_quantised_model():
 
 
 FIELD_NOTES_MS = {  # least time of PRNet in FP16 (FP32 on the GTX 1080), computed independently of this code
-    **{"nano": 17.8, "tx2": 6.4, "xavier-nx": 1.8, "agx-xavier": 0.94, "orin-nano": 1.4, "orin-nano-super": 0.91, "orin-nx": 0.95},
+    **{
+        "nano": 17.8,
+        "tx2": 6.4,
+        "xavier-nx": 1.8,
+        "agx-xavier": 0.94,
+        "orin-nano": 1.4,
+        "orin-nano-super": 0.91,
+        "orin-nx": 0.95,
+    },
     **{"agx-orin": 0.43, "thor": 0.29, "gtx-1080": 1.05, "rtx-3060": 0.27, "rtx-4090": 0.08, "h200": 0.018},
 }
 
@@ -162,20 +182,31 @@ def test_prnet_on_file_is_the_network():
             module.register_forward_hook(trace)
     with torch.no_grad():
         network(image)
-    on_file = [(layer.channels_in, layer.channels_out, layer.positions, layer.weights, layer.inputs) for layer in network_layers("prnet")]
+    on_file = [
+        (layer.channels_in, layer.channels_out, layer.positions, layer.weights, layer.inputs)
+        for layer in network_layers("prnet")
+    ]
     assert sorted(on_file) == sorted(traced)
 
 
 def test_the_edge_model_on_file_is_the_shipped_one(repository):
     shipped = read_layers(repository / "runtime" / "assets" / "edge.onnx")
-    nameless = [sorted(dataclasses.astuple(layer)[1:] for layer in layers) for layers in (shipped, network_layers("edge"))]
+    nameless = [
+        sorted(dataclasses.astuple(layer)[1:] for layer in layers) for layers in (shipped, network_layers("edge"))
+    ]
     assert nameless[0] == nameless[1]
 
 
 @pytest.mark.parametrize(
     ("network", "gmac", "parameters_m"),
     [
-        *[("prnet", 4.13, 13.35), ("resnet18", 1.81, 11.7), ("resnet50", 4.09, 25.6), ("mobilenet_v1", 0.569, 4.2), ("mobilenet_v2", 0.30, 3.5)],
+        *[
+            ("prnet", 4.13, 13.35),
+            ("resnet18", 1.81, 11.7),
+            ("resnet50", 4.09, 25.6),
+            ("mobilenet_v1", 0.569, 4.2),
+            ("mobilenet_v2", 0.30, 3.5),
+        ],
         *[("yolov8n", 8.7 / 2, 3.2), ("yolo11n", 6.5 / 2, 2.6), ("yolo11s", 21.5 / 2, 9.4), ("yolox_s", 26.8 / 2, 9.0)],
     ],
 )
@@ -187,7 +218,10 @@ def test_networks_on_file_have_the_published_size(network, gmac, parameters_m):
 
 @pytest.mark.parametrize("device", all_gpus(), ids=lambda device: device.id)
 def test_throughput_follows_from_units_and_clock(device):
-    """The products in the sources: plain cores × 2 × GHz, or multiprocessors × operations per clock × GHz; sparse figures would be twice that."""
+    """The products in the sources: plain cores × 2 × GHz, or multiprocessors × operations per clock × GHz.
+
+    Sparse figures would be twice that.
+    """
     units = re.search(r"(\d+)(?: cores)? x (\d+) x ([\d.]+) GHz", device.source)
     if units:  # one says: as another device
         expected = float(units[1]) * float(units[2]) * float(units[3]) / 1000
@@ -207,14 +241,19 @@ def test_devices_are_found_by_id_and_family():
 
 
 def made_up_measurements(slower: str | None = None) -> list[Measurement]:
-    """Times that follow the formula exactly: efficiencies 0.5 and 0.25, 0.02 and 0.005 ms per layer; one device may be twice as slow."""
+    """Return times by the formula: efficiencies 0.5 and 0.25, 0.02 and 0.005 ms per layer.
+
+    The device ``slower`` takes twice as long.
+    """
     devices, found = [], []
     for base, family, i in itertools.product((ROUND, PLAIN), ("jetson", "discrete"), range(2)):
         devices.append(dataclasses.replace(base, id=f"{base.id}{i}", family=family, gigabytes_per_s=100.0 / (i + 1)))
     for device in devices:
         for layers in ([convolution(64, 128, 3, 32)] * 9, [convolution(16, 16, 3, 64)] * 40):
             least = least_time(layers, device, "fp16")
-            ms = least.least_ms / (0.25 if device.tensor_cores else 0.5) + len(layers) * (0.02 if device.family == "jetson" else 0.005)
+            ms = least.least_ms / (0.25 if device.tensor_cores else 0.5) + len(layers) * (
+                0.02 if device.family == "jetson" else 0.005
+            )
             found.append(Measurement("made up", ms * (2 if device.id == slower else 1), least))
     return found
 
@@ -252,7 +291,9 @@ def test_a_cost_per_layer_is_what_makes_left_out_devices_predictable():
     found = measurements()
     tensor = [m for m in found if m.least.device.tensor_cores]
     bare = [np.log(m.ms / m.least.least_ms) for m in tensor]
-    with_layers = [np.log(ratio) for device in {m.least.device for m in tensor} for ratio in left_out_ratios(found, device)]
+    with_layers = [
+        np.log(ratio) for device in {m.least.device for m in tensor} for ratio in left_out_ratios(found, device)
+    ]
     assert np.std(bare) > 2 * np.std(with_layers)
 
 
@@ -264,8 +305,15 @@ def test_an_expectation_is_never_below_the_least_time():
 
 def test_the_markdown_marks_cells_and_says_what_is_impossible():
     networks = [open_network(name) for name in ("prnet", "edge", "resnet50")]
-    rows = [row for network in networks for row in roofline(network, find_gpus(["nano", "gtx-1080", "t4"]), ("fp16", "int8"))]
-    header, _, nano, t4, gtx = [line.strip("| ").split(" | ") for line in sorted(markdown_table(rows).splitlines(), key=lambda line: "GTX" in line)]
+    rows = [
+        row
+        for network in networks
+        for row in roofline(network, find_gpus(["nano", "gtx-1080", "t4"]), ("fp16", "int8"))
+    ]
+    header, _, nano, t4, gtx = [
+        line.strip("| ").split(" | ")
+        for line in sorted(markdown_table(rows).splitlines(), key=lambda line: "GTX" in line)
+    ]
     cells = dict(zip(header, nano, strict=True))
     assert header[0] == "device"
     assert nano[0] == "Jetson Nano"
@@ -287,7 +335,10 @@ def test_the_table_of_the_docs_is_what_the_command_prints(repository, capsys):
 def test_the_command_prints_and_writes(tmp_path, capsys):
     model, written = tmp_path / "small.onnx", tmp_path / "roofline.json"
     onnx.save(small_model(), model)
-    assert main(["roofline", str(model), "--devices", "orin-nano", "--layers", "--batch", "2", "--json", str(written)]) == 0
+    assert (
+        main(["roofline", str(model), "--devices", "orin-nano", "--layers", "--batch", "2", "--json", str(written)])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "transposed" in out
     assert "a prediction, not a measurement" in out
@@ -324,7 +375,10 @@ def test_bad_input_is_refused_in_one_line(arguments, message, tmp_path, monkeypa
     (tmp_path / "text.onnx").write_text("this is not a model")
     onnx.save(small_model(side=None), "free.onnx")
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("x", "y")]
-    onnx.save(helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])), "relu.onnx")
+    onnx.save(
+        helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])),
+        "relu.onnx",
+    )
     assert main(["roofline", *arguments]) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
