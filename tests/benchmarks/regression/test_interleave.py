@@ -180,7 +180,7 @@ def test_noise_is_met_with_more_starts_until_the_time_is_up(log):
 
 
 def test_error_rates_of_a_whole_comparison():
-    """By simulation: all stages at exactly the limit raise an alarm as seldom as designed, a fifth more always does, no change never."""
+    """By simulation: slowdowns of exactly the limit alarm as seldom as designed, a fifth more always, none never."""
     rng = np.random.default_rng(0)
 
     def alarms(slowdown: float, comparisons: int) -> int:
