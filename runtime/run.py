@@ -50,7 +50,9 @@ def _run(args: argparse.Namespace) -> int:
         cv2.setNumThreads(args.threads)
     with FrameSource(args.source, on_error=tally.failed) as source, _open_runner(args) as runner:
         detector: Detector = (
-            WholePicture(runner.spec.crop_scale) if args.detector == "none" else YuNetDetector(max_faces=args.max_faces)
+            WholePicture(runner.spec.crop_scale)
+            if args.detector == "none"
+            else YuNetDetector(max_faces=args.max_faces, side=args.detection_size)
         )
         pipeline = FaceMeshPipeline(runner, detector, dense=args.save != ["json"])
         boxes_of = None if args.boxes is None else _given_boxes(args, source)
@@ -142,6 +144,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=("yunet", "none"),
         default="yunet",
         help="none: every picture is already the square cut round one face, margin included",
+    )
+    parser.add_argument(
+        "--detection-size",
+        type=positive_int,
+        metavar="PX",
+        help="longer side of the detector's input (default: 640, and 1280 too for pictures over 2560)",
     )
     parser.add_argument(
         "--max-faces",

@@ -14,6 +14,9 @@ from runtime.types import Detections
 # Longer side of YuNet's input. Of the 25 faces that it finds in two group photos at any size it finds 22 at 320 px, 24
 # at 480 and 25 at 640, in 2, 5 and 7 ms on one core; 1024 finds no more and takes 20 ms.
 DETECTION_SIDE = 640
+# Pictures beyond this longer side can hold faces that are too small at 640 px: they are searched at 1280 px, too.
+LARGE_PICTURE = 2560
+LARGE_SIDE = 1280
 # YuNet finds faces that fill the picture better at a smaller size: of tight close-ups of 250 training faces it finds
 # 84 % at 640 px and 99 % at 320, and its boxes overlap the labelled ones by 0.76 instead of 0.56. So pictures with a
 # face above this share of the longer side, and pictures without any face, are searched again at the smaller size.
@@ -21,14 +24,18 @@ CLOSE_UP_SHARE = 0.5
 CLOSE_UP_SIDE = 320
 LEAST_SIDE = 64
 NMS_THRESHOLD = 0.3
+SAME_FACE = 0.6  # share of the smaller box inside the other
 MOST_CANDIDATES = 5000
 
 
 class YuNetDetector:
     """YuNet (Wu, Peng, Yu 2023) of OpenCV's model zoo. One instance serves one thread."""
 
-    def __init__(self, score_threshold: float = 0.6, max_faces: int | None = None) -> None:
-        """Keep faces that score at least ``score_threshold``, at most the best ``max_faces``."""
+    def __init__(self, score_threshold: float = 0.6, max_faces: int | None = None, side: int | None = None) -> None:
+        """Keep faces that score at least ``score_threshold``, at most the best ``max_faces``.
+
+        ``side`` is the longer side, px, of the detector's main input; None: 640, and 1280 too for large pictures.
+        """
         if not YUNET.is_file():
             raise FaceMeshError(f"{YUNET}: the detector's model is missing; install the package again")
         # OpenCV 5 warns about parts of the model that the detector does not need.
@@ -44,6 +51,7 @@ class YuNetDetector:
         finally:
             cv2.utils.logging.setLogLevel(verbosity)
         self._max_faces = max_faces
+        self._side = side
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Return the faces of ``image`` (H, W, 3) uint8 BGR, best first."""
@@ -56,11 +64,14 @@ class YuNetDetector:
         A row is x, y, w, h and five points (x, y) in px of ``image``, then the score. The points are right eye,
         left eye, nose tip, right and left mouth corner; right and left are the person's.
         """
-        rows = self._find_at(image, DETECTION_SIDE)
         longer_side = max(image.shape[:2])
-        if longer_side > CLOSE_UP_SIDE and (len(rows) == 0 or rows[:, 2:4].max() > CLOSE_UP_SHARE * longer_side):
+        rows = self._find_at(image, self._side or DETECTION_SIDE)
+        if self._side is None and longer_side > LARGE_PICTURE:
+            rows = _merged(rows, self._find_at(image, LARGE_SIDE))
+        if longer_side > CLOSE_UP_SIDE and _largest(rows, default=longer_side) > CLOSE_UP_SHARE * longer_side:
             close_up = self._find_at(image, CLOSE_UP_SIDE)
-            rows = close_up if len(close_up) else rows
+            is_large = close_up[:, 2:4].max(axis=1) > CLOSE_UP_SHARE / 2 * longer_side
+            rows = _merged(close_up[is_large], rows, close_up[~is_large])
         return rows[np.argsort(-rows[:, 14], kind="stable")]
 
     def _find_at(self, image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
@@ -81,3 +92,26 @@ class YuNetDetector:
         rows[:, 0:14:2] *= width / size_wh[0]
         rows[:, 1:14:2] *= height / size_wh[1]
         return rows
+
+
+def _largest(rows: NDArray[np.float32], default: float) -> float:
+    """Return the longest side of all boxes, ``default`` if there are none."""
+    return float(rows[:, 2:4].max()) if len(rows) else default
+
+
+def _merged(*groups: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the rows of all groups; of two rows that show one face, the one of the earlier group."""
+    kept = groups[0]
+    for rows in groups[1:]:
+        new = [row for row in rows if not _shows_any(row, kept)]
+        kept = np.concatenate([kept, np.array(new, np.float32).reshape(-1, 15)])
+    return kept
+
+
+def _shows_any(row: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
+    """Return True if ``row`` overlaps one of ``others`` so much that both show one face, or a part of it."""
+    low = np.maximum(row[:2], others[:, :2])
+    high = np.minimum(row[:2] + row[2:4], others[:, :2] + others[:, 2:4])
+    shared = np.prod(np.clip(high - low, 0, None), axis=1)
+    smaller = np.minimum(np.prod(row[2:4]), np.prod(others[:, 2:4], axis=1))
+    return bool((shared > SAME_FACE * smaller).any())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 
 import cv2
@@ -158,3 +159,31 @@ def test_damaged_detector_model(tmp_path, monkeypatch, content):
     monkeypatch.setattr(detector, "YUNET", path)
     with pytest.raises(FaceMeshError, match=r"yunet\.onnx"):
         YuNetDetector()
+
+
+@pytest.mark.parametrize(("name", "least"), [("group_12mp.jpg", 12), ("selfie_with_friends.jpg", 5)])
+def test_nobody_is_lost_beside_a_large_or_in_a_large_picture(shared_data, yunet, name, least):
+    cases = shared_data / "cases"
+    image = read_photo(cases / name)
+    boxes = yunet(image).boxes_xyxy
+    truth = [np.array(face["box"]) for face in json.loads((cases / "truth.json").read_text())[name]]
+    assert sum(any(overlap(box, wanted) > 0.4 for box in boxes) for wanted in truth) >= least
+    assert len(boxes) <= len(truth)
+    largest = max(truth, key=lambda box: box[2] - box[0])
+    assert any(overlap(box, largest) > 0.4 for box in boxes)
+
+
+def test_a_smaller_input_of_the_detector_loses_small_faces(shared_data):
+    group = read_photo(shared_data / "photos" / "group.jpg")
+    assert 0 < len(YuNetDetector(side=160)(group)) < len(YuNetDetector()(group))
+
+
+def test_close_up_adds_to_the_first_pass(portrait_image):
+    """A large face and a small one in a corner: each is found by one pass alone."""
+    small = cv2.resize(portrait_image[60:220, 140:300], (90, 90), interpolation=cv2.INTER_AREA)
+    canvas = cv2.resize(portrait_image[60:220, 140:300], (1200, 1200), interpolation=cv2.INTER_CUBIC)
+    canvas = cv2.copyMakeBorder(canvas, 0, 0, 0, 300, cv2.BORDER_CONSTANT, value=(90, 90, 90))
+    canvas[40:130, 1350:1440] = small
+    boxes = YuNetDetector()(canvas).boxes_xyxy
+    assert len(boxes) == 2
+    assert sorted((boxes[:, 0] > 1300).tolist()) == [False, True]
