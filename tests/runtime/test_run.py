@@ -207,7 +207,7 @@ def test_box_outside_its_picture_fails_that_picture(run, results, tmp_path, port
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("000.png,10,10,nan,60", "boxes.csv line 2: the box"),
+        ("000.png,10,10,nan,60", "boxes.csv line 2: box 10,10,nan,60"),
         ("000.png,60,10,10,60", "reversed"),
         ("000.png,10,10,60", "4 columns"),
         ("zzz.png,10,10,60,60", "'zzz.png' is not a picture of the source"),
