@@ -14,7 +14,8 @@ from runtime.cuda.driver import Device
 from runtime.cuda.errors import CudaError
 from runtime.cuda.shared import Live, OpenDevice, Resource
 
-_SUCCESS, _NOT_READY = driver.CUresult.CUDA_SUCCESS, driver.CUresult.CUDA_ERROR_NOT_READY
+_SUCCESS = driver.CUresult.CUDA_SUCCESS
+_NOT_READY = driver.CUresult.CUDA_ERROR_NOT_READY
 
 
 class _Stream(Resource):
@@ -58,13 +59,14 @@ class _HostBuffer(Resource):
         self.device_pointer = int(_call(driver.cuMemHostGetDevicePointer, self.pointer, 0)) if mapped else 0
 
     def _free(self) -> None:
-        self.array = self.array[:0]  # an IndexError for who uses it after this, not a crash
+        self.array = self.array[:0]  # later use is an IndexError, not a crash
         _call(driver.cuMemFreeHost, self.pointer)
 
 
 class _DeviceBuffer(Resource):
     def __init__(self, live: Live, nbytes: int) -> None:
-        self.nbytes, self.pointer = nbytes, int(_call(driver.cuMemAlloc, nbytes))
+        self.nbytes = nbytes
+        self.pointer = int(_call(driver.cuMemAlloc, nbytes))
         super().__init__(live, partial(_call, driver.cuMemFree, self.pointer))
 
 
@@ -101,11 +103,15 @@ class _Cuda(OpenDevice):
 
 
 def open_device(device: Device) -> _Cuda:
+    """Open ``device``, the first one; raises `CudaError`."""
     return _Cuda(device)
 
 
 def _call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
-    """What the driver's function returns beside its status: None, a value or a tuple of values."""
+    """Call a function of the driver and return its result without the status: None, a value or a tuple of values.
+
+    Raises `CudaError` for any status but success.
+    """
     try:
         status, *values = function(*arguments)
     except RuntimeError as error:  # the driver does not have it
@@ -116,5 +122,6 @@ def _call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
 
 
 def _error(function: Callable[..., Any], status: Any) -> CudaError:
+    """Return the `CudaError` for a status of ``function``."""
     _, text = driver.cuGetErrorString(status)
     return CudaError(function.__name__, getattr(status, "name", str(status)), (text or b"").decode(errors="replace"))

@@ -1,4 +1,7 @@
-"""The CUDA device of this machine, asked of the driver itself: no CUDA package is needed to know whether an engine fits."""
+"""The CUDA device of this machine, as the driver describes it; needs no CUDA package.
+
+So a machine without one can still tell if an engine fits its device.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,25 @@ from dataclasses import dataclass
 from runtime.cuda.errors import CudaError
 
 # https://docs.nvidia.com/cuda/cuda-driver-api: CUdevice_attribute
-INTEGRATED, CAPABILITY_MAJOR, CAPABILITY_MINOR = 18, 75, 76
+INTEGRATED = 18
+CAPABILITY_MAJOR = 75
+CAPABILITY_MINOR = 76
 
 
 @dataclass(frozen=True)
 class Device:
+    """A CUDA device."""
+
     name: str  # "Orin", "NVIDIA GeForce RTX 4090"
     compute_capability: str  # "8.7"
     integrated: bool = False  # shares its memory with the host, as a Jetson's does
 
 
 def find_device() -> Device | None:
-    """The first CUDA device, which is the one that engines are built for and run on; None without a driver or a device."""
+    """Return the first CUDA device, or None without a driver or a device.
+
+    Engines are built for that device and run on it.
+    """
     try:
         return query_device()
     except CudaError:
@@ -27,8 +37,10 @@ def find_device() -> Device | None:
 
 
 def query_device() -> Device:
-    """`find_device`, or CudaError that says why there is none."""
-    driver, device, name = _load_driver(), ctypes.c_int(), ctypes.create_string_buffer(256)
+    """Return the first CUDA device; raises `CudaError` with the reason if there is none."""
+    driver = _load_driver()
+    device = ctypes.c_int()
+    name = ctypes.create_string_buffer(256)
 
     def check(call: str, *arguments: object) -> None:
         status = getattr(driver, call)(*arguments)
@@ -48,7 +60,10 @@ def query_device() -> Device:
 
 
 def status_name(text: str) -> str:
-    """The name of the status that the driver describes so: "out of memory" -> "CUDA_ERROR_OUT_OF_MEMORY"; "" where it is of none."""
+    """Return the name of the status that the driver describes by ``text``, "" for an unknown text.
+
+    For example "out of memory" -> "CUDA_ERROR_OUT_OF_MEMORY".
+    """
     driver = _load_driver()
     for status in range(1, 1000):
         if _describe(driver.cuGetErrorString, status) == text:
@@ -57,6 +72,7 @@ def status_name(text: str) -> str:
 
 
 def _load_driver() -> ctypes.CDLL:
+    """Return the driver's library; raises `CudaError` if it is not installed."""
     try:
         return ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -65,7 +81,7 @@ def _load_driver() -> ctypes.CDLL:
 
 
 def _describe(describe: ctypes._NamedFuncPointer, status: int) -> str:
-    """By cuGetErrorName or cuGetErrorString."""
+    """Return the text of a status by cuGetErrorName or cuGetErrorString."""
     text = ctypes.c_char_p()
     describe(status, ctypes.byref(text))
     return (text.value or f"status {status}".encode()).decode(errors="replace")

@@ -9,9 +9,11 @@ import numpy as np
 
 
 class Closes(Protocol):
-    """Holds something of the driver until `close`, which may be called twice, or the end of its ``with``."""
+    """Owner of a resource of the driver until `close` or the end of its ``with``."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release the resource; a second call does nothing."""
+
     def __enter__(self) -> Any: ...
     def __exit__(self, *exc_info: object) -> None: ...
 
@@ -28,15 +30,20 @@ class Stream(Closes, Protocol):
 class Event(Closes, Protocol):
     """A mark in a stream."""
 
-    def record(self, stream: Stream) -> None: ...
+    def record(self, stream: Stream) -> None:
+        """Queue the mark behind all work queued so far."""
+
     def synchronize(self) -> None:
         """Wait until the work queued before the last `record` is done."""
 
     def done(self) -> bool:
-        """Whether it is, without waiting; ``while not event.done(): pass`` is the spinning wait."""
+        """Return True if that work is done, without waiting.
+
+        ``while not event.done(): pass`` waits with the least delay and keeps a core busy.
+        """
 
     def elapsed_ms(self, since: Event) -> float:
-        """Time between two recorded, finished events made with ``timing``."""
+        """Return the milliseconds between two recorded, finished events made with ``timing``."""
 
 
 class HostBuffer(Closes, Protocol):
@@ -48,11 +55,15 @@ class HostBuffer(Closes, Protocol):
 
 
 class DeviceBuffer(Closes, Protocol):
-    pointer: int
+    """Memory of the device."""
+
+    pointer: int  # device address
     nbytes: int
 
 
 class Graph(Closes, Protocol):
+    """A recorded sequence of device work. The memory that it reads and writes must stay in place."""
+
     def launch(self, stream: Stream) -> None:
         """Queue all the work that was captured."""
 
@@ -117,21 +128,28 @@ class Kernels(Protocol):
 
 
 class Cuda(Closes, Protocol):
-    """One device, its primary context current on this thread; closing it closes what it made."""
+    """One device, its primary context current on this thread. Closing it closes everything it made."""
 
     name: str  # "Orin"
     compute_capability: str  # "8.7"
     integrated: bool  # shares its memory with the host (Jetson)
     kernels: Kernels | None  # None where `runtime._native` was built without CUDA, or not for this device
 
-    def stream(self) -> Stream: ...
+    def stream(self) -> Stream:
+        """Make a stream."""
+
     def event(self, *, blocking: bool = False, timing: bool = False) -> Event:
-        """``blocking``: `Event.synchronize` sleeps and frees the core instead of spinning."""
+        """Make an event.
+
+        ``blocking``: `Event.synchronize` sleeps and frees the core instead of spinning. ``timing``: for `elapsed_ms`.
+        """
 
     def host_buffer(self, nbytes: int, *, mapped: bool = False) -> HostBuffer:
-        """``mapped``: the device can use it without a copy."""
+        """Allocate page-locked host memory; ``mapped`` memory can be used by the device without a copy."""
 
-    def device_buffer(self, nbytes: int) -> DeviceBuffer: ...
+    def device_buffer(self, nbytes: int) -> DeviceBuffer:
+        """Allocate memory of the device."""
+
     def upload(self, device_pointer: int, host_pointer: int, nbytes: int, stream: Stream) -> None:
         """Queue a copy from a host buffer to the device."""
 
@@ -139,11 +157,12 @@ class Cuda(Closes, Protocol):
         """Queue a copy from the device to a host buffer."""
 
     def capture(self, stream: Stream, enqueue: Callable[[], object]) -> Graph:
-        """The work that ``enqueue`` queues on ``stream``, recorded instead of done.
+        """Return a graph of the work that ``enqueue`` queues on ``stream``; it is recorded instead of done.
 
-        ``enqueue`` must not wait or allocate. Whatever it raises ends the capture and is raised here; CudaError where a graph cannot be made
-        (`runtime._native` without CUDA, a library that refuses), after which the stream is as before.
+        ``enqueue`` must not wait or allocate. Any exception of it ends the capture and is raised here. Raises
+        `CudaError` if no graph can be made (`runtime._native` without CUDA, a library that refuses); the stream is as
+        before then.
         """
 
     def memory_info(self) -> tuple[int, int]:
-        """Free and total bytes of the device."""
+        """Return the free and the total bytes of the device."""

@@ -1,10 +1,11 @@
-"""The one door to CUDA: streams, events, page-locked and device memory, copies and graphs of one device.
+"""Access to CUDA: streams, events, page-locked and device memory, copies and graphs of one device.
 
-`open_cuda` gives the device through PyCUDA or, where that is not installed, through cuda-python; both do exactly what the protocols
-here say. Every status is checked and becomes a `CudaError`; every resource is a context manager, closed at the latest with its `Cuda`.
+`open_cuda` opens the device through PyCUDA or, if that is not installed, through cuda-python; both implement the
+protocols of `runtime.cuda.interface`. Every status is checked and becomes a `CudaError`; every resource is a context
+manager, closed at the latest with its `Cuda`.
 
-All of it belongs to the thread that opened it. A process that forks after `open_cuda` cannot use CUDA in the child: open it there, or start
-children with ``spawn``.
+Everything belongs to the thread that opened it. A process that forks after `open_cuda` cannot use CUDA in the child:
+open it there, or start children with ``spawn``.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from runtime.cuda.driver import query_device
 from runtime.cuda.interface import Cuda
 from runtime.errors import FaceMeshError
 
-_BINDINGS = {"pycuda": "runtime.cuda.pycuda_binding", "cuda-python": "runtime.cuda.cuda_python_binding"}  # in the order of preference
+# Name -> module, in the order of preference.
+_BINDINGS = {"pycuda": "runtime.cuda.pycuda_binding", "cuda-python": "runtime.cuda.cuda_python_binding"}
 
 
 def open_cuda(binding: str | None = None) -> Cuda:
-    """The first device through ``binding``, "pycuda" or "cuda-python"; None takes PyCUDA where it can be imported, else cuda-python.
+    """Open the first device through ``binding``, "pycuda" or "cuda-python"; None takes the first one installed.
 
-    CudaError where there is no driver or device that can be used; FaceMeshError where no binding is installed.
+    Raises `CudaError` without a usable driver or device and `FaceMeshError` without a binding.
     """
-    device, failures = query_device(), []
+    device = query_device()
+    failures = []
     for name in [binding] if binding else _BINDINGS:
         try:
             module = import_module(_BINDINGS[name])

@@ -1,6 +1,6 @@
 """CUDA through PyCUDA. Home of pycuda.
 
-PyCUDA never raises where it releases something: on a lost device it prints a warning to stderr.
+PyCUDA never raises while releasing a resource: on a lost device it prints a warning to stderr.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class _Stream(Resource):
 class _Event(Resource):
     def __init__(self, live: Live, blocking: bool, timing: bool) -> None:
         flags = driver.event_flags
-        self.raw = _call(driver.Event, (blocking and int(flags.BLOCKING_SYNC)) | (not timing and int(flags.DISABLE_TIMING)))
+        chosen = (blocking and int(flags.BLOCKING_SYNC)) | (not timing and int(flags.DISABLE_TIMING))
+        self.raw = _call(driver.Event, chosen)
         super().__init__(live, self._destroy)
 
     def record(self, stream: _Stream) -> None:
@@ -56,21 +57,23 @@ class _Event(Resource):
 
 class _HostBuffer(Resource):
     def __init__(self, live: Live, nbytes: int, mapped: bool) -> None:
-        self.array = _call(driver.pagelocked_empty, nbytes, np.uint8, "C", driver.host_alloc_flags.DEVICEMAP if mapped else 0)
+        flags = driver.host_alloc_flags.DEVICEMAP if mapped else 0
+        self.array = _call(driver.pagelocked_empty, nbytes, np.uint8, "C", flags)
         super().__init__(live, self._free)
         self.pointer = self.array.ctypes.data
         self.device_pointer = int(_call(self.array.base.get_device_pointer)) if mapped else 0
 
     def _free(self) -> None:
         allocation = self.array.base
-        self.array = self.array[:0]  # an IndexError for who uses it after this, not a crash
+        self.array = self.array[:0]  # later use is an IndexError, not a crash
         _call(allocation.free)
 
 
 class _DeviceBuffer(Resource):
     def __init__(self, live: Live, nbytes: int) -> None:
         allocation = _call(driver.mem_alloc, nbytes)
-        self.nbytes, self.pointer = nbytes, int(allocation)
+        self.nbytes = nbytes
+        self.pointer = int(allocation)
         super().__init__(live, allocation.free)
 
 
@@ -78,7 +81,8 @@ class _Cuda(OpenDevice):
     def _enter_context(self) -> None:
         _call(driver.init, 0)
         context = _call(_call(driver.Device, 0).retain_primary_context)
-        Resource(self._live, context.detach)  # still current, so that PyCUDA takes it off its own stack, without which it aborts at exit
+        # Detached while still current, so that PyCUDA takes it off its own stack; otherwise PyCUDA aborts at exit.
+        Resource(self._live, context.detach)
         _call(context.push)
 
     def stream(self) -> _Stream:
@@ -94,23 +98,27 @@ class _Cuda(OpenDevice):
         return _DeviceBuffer(self._live, nbytes)
 
     def upload(self, device_pointer: int, host_pointer: int, nbytes: int, stream: _Stream) -> None:
-        _call(driver.memcpy_htod_async, device_pointer, (ctypes.c_uint8 * nbytes).from_address(host_pointer), stream.raw)
+        host = (ctypes.c_uint8 * nbytes).from_address(host_pointer)
+        _call(driver.memcpy_htod_async, device_pointer, host, stream.raw)
 
     def download(self, host_pointer: int, device_pointer: int, nbytes: int, stream: _Stream) -> None:
-        _call(driver.memcpy_dtoh_async, (ctypes.c_uint8 * nbytes).from_address(host_pointer), device_pointer, stream.raw)
+        host = (ctypes.c_uint8 * nbytes).from_address(host_pointer)
+        _call(driver.memcpy_dtoh_async, host, device_pointer, stream.raw)
 
     def memory_info(self) -> tuple[int, int]:
         return _call(driver.mem_get_info)
 
 
 def open_device(device: Device) -> _Cuda:
+    """Open ``device``, the first one; raises `CudaError`."""
     return _Cuda(device)
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of a function of PyCUDA; its errors become `CudaError`."""
     try:
         return function(*arguments)
     except driver.Error as error:  # "cuMemAlloc failed: out of memory"
         call, _, text = str(error).partition(" failed: ")
-        del function, arguments  # or the traceback would keep alive a stream or event that is closed meanwhile
+        del function, arguments  # otherwise the traceback keeps alive a stream or event that is closed meanwhile
         raise CudaError(call, status_name(text), text) from None

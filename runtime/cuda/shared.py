@@ -1,4 +1,4 @@
-"""What the bindings of `runtime.cuda.open_cuda` have in common: closing, and the kernels and graphs of the native module."""
+"""Common part of the CUDA bindings: closing, and the kernels and graphs of the native module."""
 
 from __future__ import annotations
 
@@ -13,25 +13,36 @@ from runtime.cuda.driver import Device
 from runtime.cuda.errors import CudaError, native_error
 
 Live = dict["Resource", None]  # in the order of their making
-# The native module was built for other devices, or with a newer CUDA than the driver's.
-_UNFIT = {f"CUDA_ERROR_{what}" for what in ("NO_BINARY_FOR_GPU", "INSUFFICIENT_DRIVER", "CALL_REQUIRES_NEWER_DRIVER", "UNSUPPORTED_PTX_VERSION")}
-_UNFIT |= {"CUDA_ERROR_JIT_COMPILER_NOT_FOUND", "CUDA_ERROR_JIT_COMPILATION_DISABLED"}  # there is PTX alone for it, which nothing here compiles
+_UNFIT = {
+    # The native module was built for other devices, or with a newer CUDA than the driver's.
+    "CUDA_ERROR_NO_BINARY_FOR_GPU",
+    "CUDA_ERROR_INSUFFICIENT_DRIVER",
+    "CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER",
+    "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+    # It has only PTX for this device, and the driver cannot compile that.
+    "CUDA_ERROR_JIT_COMPILER_NOT_FOUND",
+    "CUDA_ERROR_JIT_COMPILATION_DISABLED",
+}
 
 
 class Resource:
     """`runtime.cuda.interface.Closes`, by one call of ``release``; in ``live`` until then."""
 
     def __init__(self, live: Live, release: Callable[[], object]) -> None:
-        self._live, self._release = live, release
+        """Enter ``live``; ``release`` gives the resource back to the driver."""
+        self._live = live
+        self._release = release
         live[self] = None
 
     def close(self) -> None:
+        """Release the resource; a second call does nothing."""
         if self not in self._live:
             return
         try:
             self._release()
         except CudaError as error:
-            if not error.lost:  # else it is gone with the device, and the call that met the loss has raised
+            # On a lost device the resource is gone, and the call that met the loss has raised.
+            if not error.lost:
                 raise
         finally:
             del self._live[self]
@@ -44,7 +55,7 @@ class Resource:
 
 
 def close_all(live: Live) -> None:
-    """What was made last goes first; all of it, whatever fails."""
+    """Close all resources, the last one first; an error does not keep the others open."""
     with ExitStack() as closing:
         for resource in live:
             closing.callback(resource.close)
@@ -54,10 +65,12 @@ class NativeGraph(Resource):
     """`runtime.cuda.interface.Graph`"""
 
     def __init__(self, live: Live, graph: Any) -> None:
+        """Take over a graph of the native module."""
         super().__init__(live, graph.close)
         self._launch = graph.launch
 
     def launch(self, stream: Any) -> None:
+        """Queue the recorded work on ``stream``; raises `CudaError`."""
         try:
             self._launch(stream.handle)
         except RuntimeError as error:
@@ -68,14 +81,19 @@ class NativeKernels:
     """`runtime.cuda.interface.Kernels`"""
 
     def __init__(self, native: ModuleType) -> None:
-        self.crop, self.decode = _checked(native.crop), _checked(native.decode)
+        """Take the kernels of the native module ``native``; their failures become `CudaError`."""
+        self.crop = _checked(native.crop)
+        self.decode = _checked(native.decode)
 
 
 class OpenDevice:
     """The part of `runtime.cuda.interface.Cuda` that is the same for all bindings."""
 
     def __init__(self, device: Device) -> None:
-        self.name, self.compute_capability, self.integrated = device.name, device.compute_capability, device.integrated
+        """Enter the device's context and load the kernels; raises `CudaError`."""
+        self.name = device.name
+        self.compute_capability = device.compute_capability
+        self.integrated = device.integrated
         self._live: Live = {}
         atexit.register(self.close)  # before the driver is shut down
         try:
@@ -87,10 +105,11 @@ class OpenDevice:
         self.kernels = NativeKernels(self._native) if self._native else None
 
     def _enter_context(self) -> None:
-        """Retain the primary context and make it current, with a `Resource` for what must be undone."""
+        """Retain the primary context and make it current, with a `Resource` for every step to undo."""
         raise NotImplementedError
 
     def capture(self, stream: Any, enqueue: Callable[[], object]) -> NativeGraph:
+        """Return a graph of the work that ``enqueue`` queues; see `runtime.cuda.interface.Cuda`."""
         if self._native is None:
             raise CudaError("capture", "", "runtime._native has no CUDA kernels for this device")
         _checked(self._native.begin_capture)(stream.handle)
@@ -103,6 +122,7 @@ class OpenDevice:
         return NativeGraph(self._live, _checked(self._native.end_capture)(stream.handle))
 
     def close(self) -> None:
+        """Close everything that is still open."""
         atexit.unregister(self.close)
         close_all(self._live)
 
@@ -114,7 +134,7 @@ class OpenDevice:
 
 
 def _native_module() -> ModuleType | None:
-    """The kernels and graphs for the current device; None without."""
+    """Return the native module's kernels and graphs, or None if it has none for the current device."""
     from runtime.compiled import native
 
     if not native.has_cuda:
@@ -131,7 +151,7 @@ def _native_module() -> ModuleType | None:
 
 
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the native module whose failures are `CudaError`."""
+    """Return ``function`` of the native module with its failures as `CudaError`."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         try:

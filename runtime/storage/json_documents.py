@@ -17,25 +17,30 @@ T = TypeVar("T")
 
 
 def save_document(document: Any, path: str | os.PathLike[str]) -> None:
-    """Write a dataclass as the JSON file ``path``, whole or not at all. Raises `FaceMeshError` when it cannot be written."""
+    """Write a dataclass as the JSON file ``path``, whole or not at all.
+
+    Raises `FaceMeshError` if it cannot be written.
+    """
     with whole_file(Path(path)) as file:
         file.write(document_bytes(document))
 
 
 def document_bytes(document: Any) -> bytes:
-    """What `save_document` writes."""
+    """Return the bytes that `save_document` writes."""
     return (json.dumps(dataclasses.asdict(document), indent=2) + "\n").encode()
 
 
 def load_document(cls: type[T], path: str | os.PathLike[str], what: str, writer: str) -> T:
-    """The dataclass ``cls`` from the JSON file ``path``; ``what`` it is and the command that writes it are for the errors.
+    """Return the dataclass ``cls`` from the JSON file ``path``.
 
-    Raises `FaceMeshError` when it cannot be read, or names the field that is unknown, missing or wrong.
+    Raises `FaceMeshError` for a file that cannot be read and for a field that is unknown, missing or wrong. The texts
+    use ``what``, the kind of document ("model spec"), and ``writer``, the command that makes it.
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FaceMeshError(f"{path}: no {what} there; it belongs beside the file that it describes, '{writer}' writes both") from None
+        remedy = f"it belongs beside the file that it describes, '{writer}' writes both"
+        raise FaceMeshError(f"{path}: no {what} there; {remedy}") from None
     except (OSError, ValueError) as error:
         raise FaceMeshError(f"{path}: cannot be read as a {what} ({error}); make it again with '{writer}'") from None
     try:
@@ -59,7 +64,7 @@ def _from_document(cls: type[T], document: Any, where: str) -> T:
 
 
 def _convert(kind: Any, value: Any, field: str) -> Any:
-    """A parsed JSON value as ``kind``: str, int, float, a dataclass, a tuple of these, or one of them and None."""
+    """Return a JSON value as ``kind``: str, int, float, a dataclass, a tuple of these, or one of these or None."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     arguments = typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
@@ -77,4 +82,5 @@ def _convert(kind: Any, value: Any, field: str) -> Any:
             arguments = arguments[:1] * len(value)
         if len(arguments) == len(value):
             return tuple(_convert(argument, item, field) for argument, item in zip(arguments, value, strict=True))
-    raise ValueError(f"field {field} must be {kind.__name__ if isinstance(kind, type) and not arguments else kind}, is {value!r}")
+    expected = kind.__name__ if isinstance(kind, type) and not arguments else kind
+    raise ValueError(f"field {field} must be {expected}, is {value!r}")

@@ -18,8 +18,8 @@ _DAMAGED = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.Ba
 def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = (), *, what: str) -> dict[str, NDArray]:
     """Return the arrays ``required`` and, as far as they are there, ``optional`` of an ``.npz`` file, by name.
 
-    ``what`` names the content in error texts ("a face model"). Pickled objects are refused. Raises `FaceMeshError` for a
-    file that is missing or damaged and for arrays that are missing.
+    ``what`` names the content in error texts ("a face model"). Pickled objects are refused. Raises `FaceMeshError` for
+    a file that is missing or damaged and for arrays that are missing.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -27,7 +27,8 @@ def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = (), 
     except FileNotFoundError:
         raise FaceMeshError(f"{path}: no such file; give {what} as .npz") from None
     except _DAMAGED as error:
-        raise FaceMeshError(f"{path}: cannot be read as {what} in an .npz file ({one_line(error)}); get the file again") from None
+        fault = f"cannot be read as {what} in an .npz file ({one_line(error)})"
+        raise FaceMeshError(f"{path}: {fault}; get the file again") from None
     missing = [key for key in required if key not in arrays]
     if missing:
         raise FaceMeshError(f"{path}: lacks {', '.join(missing)}; {what} has the arrays {', '.join(required)}")

@@ -13,15 +13,16 @@ from runtime.errors import FaceMeshError
 
 
 def write_error(path: Path, error: OSError) -> FaceMeshError:
-    """The one line for a file that the system would not let us write."""
-    return FaceMeshError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place")
+    """Return the error for a file that the system does not let us write."""
+    reason = error.strerror or error
+    return FaceMeshError(f"{path}: cannot be written ({reason}); free some space or choose another place")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open ``path`` for binary writing under a temporary name; it gets its own name at the end, and nothing stays after an error.
+    """Open ``path`` for binary writing under a temporary name, until the end of the ``with``.
 
-    Raises `FaceMeshError` when the file cannot be written.
+    Nothing stays after an error. Raises `FaceMeshError` if the file cannot be written.
     """
     temporary = path.with_name(path.name + ".part")
     try:
@@ -36,6 +37,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def rename_whole(temporary: Path, path: Path) -> None:
+    """Give the finished file ``temporary`` its name ``path``; raises `FaceMeshError` if that fails."""
     try:
         os.replace(temporary, path)
     except OSError as error:
@@ -43,6 +45,9 @@ def rename_whole(temporary: Path, path: Path) -> None:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Hex SHA-256 of a file."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
