@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from runtime.console.exit_codes import run_subcommands
 from training import fit, fit_box_map, shrink
+from training.turning import turn_faces
 from training.uv import uv_layout
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
-    return run_subcommands("training", "Train networks, make the assets of the runtime.", (fit, shrink, uv_layout, fit_box_map), argv)
+    return run_subcommands("training", "Train networks, make the assets of the runtime.", (fit, shrink, uv_layout, fit_box_map, turn_faces), argv)
 
 
 if __name__ == "__main__":
