@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from export.checkpoints.checkpoint import load_checkpoint
-from tests.training.toy import dot_pictures, toy_face_model, toy_labels
+from tests.training.toy import dot_pictures, toy_face_model, toy_labels, write_toy_set
 from training.__main__ import main
 from training.fit import parse_source_weights
 from training.networks import create_network
@@ -22,21 +19,8 @@ from training.networks import create_network
 def data(tmp_path_factory) -> Path:
     """Stem of toy.npz and toy.tar, with face_model.npz beside them, in the layout of the project's data."""
     folder = tmp_path_factory.mktemp("data")
-    model = toy_face_model()
-    bases = {"shape_basis": model.basis[:, :2], "exp_basis": model.basis[:, 2:]}
-    fields = {name: getattr(model, name) for name in ("mean", "triangles", "uv", "keypoints68", "symmetry")}
-    np.savez(folder / "face_model.npz", **fields, **bases)
-    labels = toy_labels(model, 16)
-    names = ("names", "source", "size", "scale", "rotation", "translation", "pts68", "box", "yaw_deg", "is_val")
-    arrays = {name: getattr(labels, name) for name in names}
-    np.savez(folder / "toy.npz", **arrays, shape=labels.coefficients[:, :2], exp=labels.coefficients[:, 2:])
-    with tarfile.open(folder / "toy.tar", "w") as tar:
-        for name, picture in zip(labels.names, dot_pictures(labels), strict=True):
-            jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
-            member = tarfile.TarInfo(name)
-            member.size = len(jpeg)
-            tar.addfile(member, io.BytesIO(jpeg))
-    return folder / "toy"
+    labels = toy_labels(toy_face_model(), 16)
+    return write_toy_set(folder, labels, dot_pictures(labels))
 
 
 def fit(data: Path, run: Path, *options: str) -> int:

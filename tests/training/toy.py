@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+from pathlib import Path
+
 import cv2
 import numpy as np
 
@@ -19,7 +23,9 @@ def toy_face_model() -> FaceModel:
     mean = np.stack([x, y, 0.8 - 0.5 * x**2 - 0.2 * y**2], 1)
     columns = [np.stack(c, 1) for c in ((0.1 * x, 0 * x, 0 * x), (0 * x, 0.1 * y, 0.05 * x**2), (0 * x, 0 * x, 0.1 * np.cos(3 * y)))]
     corner = np.arange(SIDE * (SIDE - 1)).reshape(SIDE - 1, SIDE)[:, :-1].ravel()
-    triangles = np.concatenate([np.stack([corner, corner + SIDE, corner + 1], 1), np.stack([corner + 1, corner + SIDE, corner + SIDE + 1], 1)])
+    # Clockwise as one sees them in a picture, as the triangles of the real face model.
+    below = corner + SIDE
+    triangles = np.concatenate([np.stack([corner, corner + 1, below], 1), np.stack([corner + 1, below + 1, below], 1)])
     inside = np.flatnonzero((np.abs(x) < 0.6) & (y > -0.4) & (y < 0.9))
     assert FACE_LEFT_EDGE[0][0] < 255 * 0.2  # the chosen landmarks are face
     keypoints = inside[np.linspace(0, len(inside) - 1, 68).astype(int)]
@@ -73,6 +79,24 @@ def dot_pictures(labels: FaceLabels) -> list[np.ndarray]:
             cv2.circle(picture, (round(float(x)), round(float(y))), 3, (255 - 3 * number, 55 + 3 * number, 128), -1)
         pictures.append(picture)
     return pictures
+
+
+def write_toy_set(folder: Path, labels: FaceLabels, pictures: list[np.ndarray], **arrays: np.ndarray) -> Path:
+    """Write toy.npz, toy.tar and face_model.npz in the layout of the project's data; ``arrays`` are added. Returns the stem."""
+    model = toy_face_model()
+    bases = {"shape_basis": model.basis[:, :2], "exp_basis": model.basis[:, 2:]}
+    fields = {name: getattr(model, name) for name in ("mean", "triangles", "uv", "keypoints68", "symmetry")}
+    np.savez(folder / "face_model.npz", **fields, **bases)
+    names = ("names", "source", "size", "scale", "rotation", "translation", "pts68", "box", "yaw_deg", "is_val")
+    arrays |= {name: getattr(labels, name) for name in names}
+    np.savez(folder / "toy.npz", **arrays, shape=labels.coefficients[:, :2], exp=labels.coefficients[:, 2:])
+    with tarfile.open(folder / "toy.tar", "w") as tar:
+        for name, picture in zip(labels.names, pictures, strict=True):
+            jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+            member = tarfile.TarInfo(name)
+            member.size = len(jpeg)
+            tar.addfile(member, io.BytesIO(jpeg))
+    return folder / "toy"
 
 
 def _rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:

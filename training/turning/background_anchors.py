@@ -1,9 +1,10 @@
 """Anchors on the background of a photograph: a regular grid, carried along by the face in its middle.
 
-Zhu et al. (CVPR 2016, section 4) surround the face with anchors and, when the face is turned, move them so that neighbours keep their
-distances as well as they can, in the least-squares sense. On a grid the minimiser of that sum of squares is the harmonic extension of the
-face's displacement, with the edge of the picture held in place. The extension is linear in its boundary values. So it is solved once
-per photograph, for the functions x, y, z and 1; every turn is a linear combination of the four.
+Zhu et al. (CVPR 2016, section 4) surround the face with anchors. When the face is turned they move the anchors so that
+neighbours keep their distances, in the least-squares sense. On a grid the minimiser of that sum of squares is the
+harmonic extension of the face's displacement. Here the edge of the picture is held in place: nothing tears off.
+The extension is linear in its boundary values. So it is solved once per photograph, for the functions x, y, z and 1;
+every turn is a linear combination of the four.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def make_anchors(depth: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
     """Return the anchors of a photograph and how the face carries them.
 
     ``depth`` (S, S) px is the z-buffer of the fitted face, -inf beside it.
-    Returns positions (H, W, 2) px and ``carried`` (H, W, 4): x, y, z and 1 on the face, 0 at the edge, harmonic between them.
+    Returns positions (H, W, 2) px and ``carried`` (H, W, 4): x, y, z and 1 on the face, 0 at the edge, harmonic else.
     A motion ``p -> a @ p + b`` of the face moves an anchor by ``(a - identity) @ carried[:3] + b * carried[3]``.
     """
     nodes = np.arange(-GRID_STEP, len(depth) + GRID_STEP, GRID_STEP)
@@ -41,7 +42,10 @@ def make_anchors(depth: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
 
 
 def smooth_surface(depth: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return (S, S): True on the face, away from its rims, steps and steep flanks. ``depth`` (S, S) px, -inf beside the face."""
+    """Return (S, S): True on the face, away from rims, steps and steep flanks.
+
+    ``depth`` (S, S) px is -inf beside the face.
+    """
     surface = np.isfinite(depth)
     window = np.ones((3, 3), np.uint8)
     highest = cv2.dilate(np.where(surface, depth, -np.float32(1e9)), window)
@@ -52,7 +56,7 @@ def smooth_surface(depth: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def extend_harmonically(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return ``values`` (H, W, C) with the entries that are not ``known`` (H, W) replaced by the mean of their four neighbours each.
+    """Return ``values`` (H, W, C), each entry that is not ``known`` (H, W) replaced by the mean of its four neighbours.
 
     Solves Laplace's equation from coarse to fine, with Jacobi's sweeps on each level. At least one entry must be known.
     """
@@ -63,7 +67,9 @@ def extend_harmonically(values: NDArray[np.float32], known: NDArray[np.bool_]) -
         share = known.astype(np.float32)
         half = ((width + 1) // 2, (height + 1) // 2)
         coarse_share = cv2.resize(share, half, interpolation=cv2.INTER_AREA)
-        coarse = cv2.resize(values * share[..., None], half, interpolation=cv2.INTER_AREA).reshape(*coarse_share.shape, -1)
+        coarse = cv2.resize(values * share[..., None], half, interpolation=cv2.INTER_AREA).reshape(
+            *coarse_share.shape, -1
+        )
         coarse /= np.maximum(coarse_share, 1e-6)[..., None]
         solved = extend_harmonically(coarse, coarse_share > 0.01)
         guess = cv2.resize(solved, (width, height), interpolation=cv2.INTER_LINEAR).reshape(values.shape)

@@ -43,11 +43,13 @@ class ContactSheet:
         return cv2.imencode(".png", np.vstack(lines))[1].tobytes()
 
     def _draw_label(self, picture: NDArray[np.uint8], copy: TurnedFace) -> NDArray[np.uint8]:
-        """Return a copy of the tile with the outline of the dense face and the lines of its 68 landmarks."""
+        """Return a copy of the tile with the outline of the dense face and the lines of the 68 landmarks."""
         canvas = picture.copy()
         pose = resized_pose(copy.pose, TILE / copy.side)
         vertices = pose.apply(self._model.vertices(copy.coefficients)).astype(np.float32)
-        depth = native.rasterise(vertices, self._model.triangles, np.ascontiguousarray(vertices[:, 2:]), (TILE, TILE))[1]
+        depth = native.rasterise(vertices, self._model.triangles, np.ascontiguousarray(vertices[:, 2:]), (TILE, TILE))[
+            1
+        ]
         outlines = cv2.findContours(np.isfinite(depth).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
         cv2.drawContours(canvas, outlines, -1, OUTLINE_COLOUR, 1)
         points = np.rint(vertices[self._model.keypoints68, :2] * 2**SHIFT).astype(np.int32)

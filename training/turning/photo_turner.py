@@ -48,7 +48,9 @@ class PhotoTurner:
         self._labels = labels
         self._images = images
 
-    def turn(self, row: int, azimuth_deg: NDArray[np.float64], pitch_change_deg: NDArray[np.float64]) -> list[TurnedFace]:
+    def turn(
+        self, row: int, azimuth_deg: NDArray[np.float64], pitch_change_deg: NDArray[np.float64]
+    ) -> list[TurnedFace]:
         """Return the copies of one photograph, turned to each azimuth (K,) with a change of pitch (K,), degrees."""
         labels, picture = self._labels, self._images[row]
         mesh = make_photo_mesh(labels, row, self._model)
@@ -61,7 +63,11 @@ class PhotoTurner:
             image = render_turned(picture, mesh, pose, side)
             jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
             label_pose = resized_pose(pose, side / len(picture))
-            copies.append(TurnedFace(f"{source}/{stem}_{number:02d}.jpg", source, side, label_pose, labels.coefficients[row], jpeg))
+            copies.append(
+                TurnedFace(
+                    f"{source}/{stem}_{number:02d}.jpg", source, side, label_pose, labels.coefficients[row], jpeg
+                )
+            )
         return copies
 
 
@@ -69,7 +75,8 @@ def turn_photos(turner: PhotoTurner, plan: TurnPlan, workers: int) -> Iterator[T
     """Yield the copies in the plan's order, whatever the number of processes."""
     starts = np.flatnonzero(np.diff(plan.rows, prepend=-1))
     ends = [*starts[1:], len(plan.rows)]
-    jobs = [(plan.rows[a], plan.azimuth_deg[a:b], plan.pitch_change_deg[a:b]) for a, b in zip(starts, ends, strict=True)]
+    parts = [slice(start, end) for start, end in zip(starts, ends, strict=True)]
+    jobs = [(plan.rows[part.start], plan.azimuth_deg[part], plan.pitch_change_deg[part]) for part in parts]
     if workers == 1:
         for job in jobs:
             yield from turner.turn(*job)
@@ -84,7 +91,9 @@ def turn_photos(turner: PhotoTurner, plan: TurnPlan, workers: int) -> Iterator[T
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     except BrokenProcessPool:
-        raise FaceMeshError("a worker process was ended from outside, perhaps for want of memory; give fewer --workers") from None
+        raise FaceMeshError(
+            "a worker process was ended from outside, perhaps for want of memory; give fewer --workers"
+        ) from None
 
 
 _turner: PhotoTurner | None = None  # of this worker process
@@ -97,5 +106,7 @@ def _start_worker(turner: PhotoTurner) -> None:
     _turner = turner
 
 
-def _turn_in_worker(row: int, azimuth_deg: NDArray[np.float64], pitch_change_deg: NDArray[np.float64]) -> list[TurnedFace]:
+def _turn_in_worker(
+    row: int, azimuth_deg: NDArray[np.float64], pitch_change_deg: NDArray[np.float64]
+) -> list[TurnedFace]:
     return _turner.turn(row, azimuth_deg, pitch_change_deg)

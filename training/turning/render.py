@@ -15,13 +15,16 @@ INPAINT_RADIUS = 3  # px
 
 
 def resized_pose(pose: WeakPerspective, factor: float) -> WeakPerspective:
-    """Return ``pose`` in a picture ``factor`` times as large; integers are pixel centres before and after. z of the translation is 0."""
+    """Return ``pose`` in a picture ``factor`` times as large, with 0 for z of the translation.
+
+    Integers are pixel centres before and after.
+    """
     x, y = (pose.translation[:2] + 0.5) * factor - 0.5
     return WeakPerspective(pose.scale * factor, pose.rotation, np.array([x, y, 0.0]))
 
 
 def render_turned(picture: NDArray[np.uint8], mesh: PhotoMesh, pose: WeakPerspective, side: int) -> NDArray[np.uint8]:
-    """Return the photograph ``picture`` (S, S, 3) uint8 with its face in ``pose`` (px of the photograph), ``side`` px wide and high."""
+    """Return ``picture`` (S, S, 3) uint8 with its face in ``pose`` (px of ``picture``), (side, side, 3)."""
     fine = side * OVERSAMPLING
     factor = fine / len(picture)
     corners = mesh.turn(pose) * np.float32(factor)

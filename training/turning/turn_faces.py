@@ -1,7 +1,8 @@
-"""``python -m training turn-faces``: copies of photographs with fitted labels, their faces turned out of plane towards the profile.
+"""``python -m training turn-faces``: copies of labelled photographs, their faces turned out of plane to the profile.
 
-Face profiling of Zhu et al. (CVPR 2016, section 4), the way that 300W-LP was made: a mesh through the fitted face and anchors on the
-background, turned and drawn again. Shape and expression stay, the pose is the one that was drawn, so the labels are exact.
+Face profiling of Zhu et al. (CVPR 2016, section 4), as 300W-LP was made: a mesh through the fitted face and anchors on
+the background, turned and drawn again. Shape and expression stay, the pose is the one that was drawn: labels are as
+exact as those of the photographs.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ DEFAULT_YAW = (YawBand(20.0, 90.0, 1.0),)
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("turn-faces", help="make copies of labelled photographs with their faces turned", description=__doc__)
+    help_line = "make copies of labelled photographs with their faces turned"
+    parser = subparsers.add_parser("turn-faces", help=help_line, description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="STEM", help="common stem of .tar and .npz")
-    parser.add_argument("--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data")
-    parser.add_argument("--sources", default="lfpw,helen,afw", help="names of sources in the labels, with commas; default: %(default)s")
+    model_help = "npz of the face model; default: face_model.npz beside the data"
+    parser.add_argument("--face-model", type=Path, metavar="FILE.npz", help=model_help)
+    parser.add_argument("--sources", default="lfpw,helen,afw", help="sources to turn; default: %(default)s")
     parser.add_argument("--count", type=positive, default=25000, help="copies to make; default: %(default)s")
     parser.add_argument(
         "--yaw",
@@ -48,9 +51,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="bands of |yaw| in degrees, copies spread evenly within each; default: 20-90",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=positive, default=1, help="processes; they do not change the result")
-    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="contact sheet of copies without and with their labels")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="STEM", help="common stem of the .tar and .npz to write")
+    parser.add_argument("--workers", type=positive, default=1, help="processes; the result is the same")
+    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="contact sheet, without and with labels")
+    output_help = "common stem of the .tar and .npz to write"
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="STEM", help=output_help)
     parser.set_defaults(func=run)
 
 
@@ -78,12 +82,14 @@ def run(args: argparse.Namespace) -> None:
         if sheet:
             picture_file.write(sheet.encode_png())
     bands = np.histogram(np.abs(arrays["yaw_deg"]), np.arange(0, 91, 10))[0]
-    print(f"{beside(args.output, '.npz')}: {args.count} copies of {len(np.unique(plan.rows))} photographs; per 10 degrees of |yaw|: {bands.tolist()}")
+    path, photographs = beside(args.output, ".npz"), len(np.unique(plan.rows))
+    print(f"{path}: {args.count} copies of {photographs} photographs; per 10 degrees of |yaw|: {bands.tolist()}")
 
 
 def _check_output(output: Path, data: Path) -> None:
     if output.resolve().is_relative_to(REPOSITORY) and (REPOSITORY / ".git").exists():
-        raise FaceMeshError(f"{output}: lies in the repository, but the photographs' licences forbid that they get into it; choose another place")
+        problem = "lies in the repository, but the photographs' licences forbid that they get into it"
+        raise FaceMeshError(f"{output}: {problem}; choose another place")
     if beside(output, ".npz").resolve() == beside(data, ".npz").resolve():
         raise FaceMeshError(f"{output}: is the set to read; choose another name for the copies")
 
@@ -91,7 +97,9 @@ def _check_output(output: Path, data: Path) -> None:
 def _rows_of(labels: FaceLabels, sources: list[str], data: Path) -> NDArray[np.int64]:
     known = np.unique(labels.source).tolist()
     if missing := [name for name in sources if name not in known]:
-        raise FaceMeshError(f"{data}: has no source {', '.join(map(repr, missing))}; its sources are {', '.join(known)}")
+        raise FaceMeshError(
+            f"{data}: has no source {', '.join(map(repr, missing))}; its sources are {', '.join(known)}"
+        )
     return np.flatnonzero(np.isin(labels.source, sources))
 
 
@@ -100,7 +108,7 @@ def _read_fit_nme(data: Path, count: int) -> NDArray[np.float32] | None:
     path = beside(data, ".npz")
     fit_nme = read_npz(path, (), ("fit_nme",), what="face labels").get("fit_nme")
     if fit_nme is not None and fit_nme.shape != (count,):
-        raise FaceMeshError(f"{path}: fit_nme has shape {fit_nme.shape}, expected {(count,)}; the file is damaged or of another kind")
+        raise FaceMeshError(f"{path}: fit_nme has shape {fit_nme.shape}, expected {(count,)}; the file is damaged")
     return fit_nme
 
 
@@ -140,7 +148,7 @@ def _label_arrays(faces: list[TurnedFace], model: FaceModel) -> dict[str, NDArra
         "hand68": np.full((len(faces), 68, 2), np.nan),
         "hand21": np.full((len(faces), 21, 2), np.nan),
         "box": np.concatenate([flat.min(axis=1), flat.max(axis=1)], axis=1),
-        # The yaw of 300W-LP: elevation of the nose out of the plane of symmetry of a face that looks at the camera.
+        # Yaw as in the other sets (300W-LP): the nose's angle with the plane x = 0.
         "yaw_deg": np.rad2deg(np.arcsin(np.clip(rotation[:, 0, 2], -1, 1))),
     }
     texts = {"names": np.array([face.name for face in faces]), "source": np.array([face.source for face in faces])}

@@ -42,17 +42,19 @@ def parse_yaw_band(text: str) -> YawBand:
     try:
         low, high, weight = (float(group or 1) for group in match.groups())
     except (AttributeError, ValueError):
-        raise argparse.ArgumentTypeError(f"must be LOW-HIGH or LOW-HIGH:WEIGHT in degrees, is {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be LOW-HIGH or LOW-HIGH:WEIGHT, is {text!r}") from None
     if not (0 <= low < high <= MAX_AZIMUTH_DEG and 0 < weight < math.inf):
-        raise argparse.ArgumentTypeError(f"needs 0 <= LOW < HIGH <= {MAX_AZIMUTH_DEG:g} and a weight above 0, is {text!r}")
+        limits = f"0 <= LOW < HIGH <= {MAX_AZIMUTH_DEG:g} and WEIGHT > 0"
+        raise argparse.ArgumentTypeError(f"needs {limits}, is {text!r}")
     return YawBand(low, high, weight)
 
 
 def plan_turns(azimuth_deg: NDArray[np.floating], bands: list[YawBand], count: int, seed: int) -> TurnPlan:
     """Return ``count`` turns of photographs whose faces point to ``azimuth_deg`` (N,).
 
-    A face turns on to its own side, by `MIN_TURN_DEG` at least: what it shows then was visible before. The photograph with the fewest
-    copies so far takes the next turn, chance decides between equals. Raises `FaceMeshError` where no photograph allows a turn.
+    A face turns on to its own side, by `MIN_TURN_DEG` at least: the surface it shows then was visible before.
+    The photograph with the fewest copies so far takes the next turn, chance decides between equals.
+    Raises `FaceMeshError` if no photograph allows a turn.
     """
     generator = np.random.default_rng(seed)
     targets = generator.permutation(draw_targets(bands, count, generator))
@@ -62,7 +64,8 @@ def plan_turns(azimuth_deg: NDArray[np.floating], bands: list[YawBand], count: i
     for index, target in enumerate(targets):
         allowed = np.flatnonzero(start + MIN_TURN_DEG <= target)
         if len(allowed) == 0:
-            raise FaceMeshError(f"--yaw: no photograph can be turned on to {target:.0f} degrees; give higher yaws or more frontal photographs")
+            problem = f"no photograph can be turned on to {target:.0f} degrees"
+            raise FaceMeshError(f"--yaw: {problem}; give higher yaws or more frontal photographs")
         rows[index] = allowed[np.argmin(used[allowed] + generator.random(len(allowed)) * 0.5)]
         used[rows[index]] += 1
     pitch = np.clip(generator.normal(0, PITCH_JITTER_DEG, count), -MAX_PITCH_JITTER_DEG, MAX_PITCH_JITTER_DEG)

@@ -64,7 +64,9 @@ class PhotoMesh:
 def make_photo_mesh(labels: FaceLabels, row: int, model: FaceModel) -> PhotoMesh:
     """Return the mesh of one labelled photograph."""
     face = model.vertices(labels.coefficients[row])
-    pose = WeakPerspective(float(labels.scale[row]), labels.rotation[row].astype(np.float64), labels.translation[row].astype(np.float64))
+    pose = WeakPerspective(
+        float(labels.scale[row]), labels.rotation[row].astype(np.float64), labels.translation[row].astype(np.float64)
+    )
     vertices = pose.apply(face).astype(np.float32)
     side = int(labels.size[row])
     depth = native.rasterise(vertices, model.triangles, np.ascontiguousarray(vertices[:, 2:]), (side, side))[1]
@@ -85,7 +87,7 @@ def make_photo_mesh(labels: FaceLabels, row: int, model: FaceModel) -> PhotoMesh
 def visible_triangles(
     vertices: NDArray[np.float32], triangles: NDArray[np.int32], depth: NDArray[np.float32], tolerance: float
 ) -> NDArray[np.int32]:
-    """Return the triangles (T, 3) that face the camera and are not hidden by ``depth`` (S, S) px; ``tolerance`` in px."""
+    """Return the triangles (T, 3) that face the camera and that ``depth`` (S, S) does not hide; ``tolerance`` in px."""
     a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
     normals = np.cross(b - a, c - a)
     facing = normals[:, 2] > MIN_FACING * np.linalg.norm(normals, axis=1)
@@ -95,7 +97,7 @@ def visible_triangles(
 
 
 def turned_pose(mesh: PhotoMesh, azimuth_deg: float, pitch_change_deg: float) -> WeakPerspective:
-    """Return the pose of the same size whose nose points to ``azimuth_deg`` (> 0: image right), its centroid kept in place."""
+    """Return the mesh's pose turned to ``azimuth_deg`` (> 0: the nose points to the image right), the centroid kept."""
     before = rotation_to_pose(FLIP_Y @ mesh.pose.rotation)
     rotation = FLIP_Y @ pose_to_rotation(Pose(azimuth_deg, before.pitch_deg + pitch_change_deg, before.roll_deg))
     centroid = mesh.face.mean(axis=0, dtype=np.float64)
@@ -104,5 +106,5 @@ def turned_pose(mesh: PhotoMesh, azimuth_deg: float, pitch_change_deg: float) ->
 
 
 def azimuths_deg(rotation: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return (N,): direction of the nose as seen from above, of labels' rotations (N, 3, 3), > 0: image right."""
+    """Return (N,): direction of the nose as seen from above, for labels' rotations (N, 3, 3), > 0: image right."""
     return np.rad2deg(np.arctan2(rotation[:, 0, 2], rotation[:, 2, 2]).astype(np.float64))
