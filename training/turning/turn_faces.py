@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.console.arguments import positive
+from runtime.console.arguments import positive_int
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import FaceModel, load_face_model
 from runtime.storage.npz_files import read_npz
@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     model_help = "npz of the face model; default: face_model.npz beside the data"
     parser.add_argument("--face-model", type=Path, metavar="FILE.npz", help=model_help)
     parser.add_argument("--sources", default="lfpw,helen,afw", help="sources to turn; default: %(default)s")
-    parser.add_argument("--count", type=positive, default=25000, help="copies to make; default: %(default)s")
+    parser.add_argument("--count", type=positive_int, default=25000, help="copies to make; default: %(default)s")
     parser.add_argument(
         "--yaw",
         type=parse_yaw_band,
@@ -51,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="bands of |yaw| in degrees, copies spread evenly within each; default: 20-90",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=positive, default=1, help="processes; the result is the same")
+    parser.add_argument("--workers", type=positive_int, default=1, help="processes; the result is the same")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="contact sheet, without and with labels")
     output_help = "common stem of the .tar and .npz to write"
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="STEM", help=output_help)
