@@ -1,4 +1,7 @@
-"""What every `runtime.cuda.interface.Cuda` does, whatever is behind it. A subclass named Test… runs it, with a fixture ``cuda`` of its module."""
+"""Tests for every implementation of `runtime.cuda.interface.Cuda`.
+
+A subclass named Test… runs them, with a fixture ``cuda`` of its module.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,11 @@ class CudaContract:
     @pytest.mark.parametrize("blocking", [False, True])
     @pytest.mark.parametrize("spinning", [False, True])
     def test_event(self, cuda: Cuda, stream, blocking, spinning):
-        with cuda.event(blocking=blocking) as event, cuda.host_buffer(1 << 20) as host, cuda.device_buffer(1 << 20) as device:
+        with (
+            cuda.event(blocking=blocking) as event,
+            cuda.host_buffer(1 << 20) as host,
+            cuda.device_buffer(1 << 20) as device,
+        ):
             assert event.done(), "nothing was recorded yet"
             for value in (1, 2):
                 host.array[:] = value
@@ -63,7 +70,12 @@ class CudaContract:
                 assert (host.array == value).all()
 
     def test_event_waits_for_its_own_stream(self, cuda: Cuda, stream):
-        with cuda.stream() as other, cuda.event() as event, cuda.host_buffer(512) as host, cuda.device_buffer(512) as device:
+        with (
+            cuda.stream() as other,
+            cuda.event() as event,
+            cuda.host_buffer(512) as host,
+            cuda.device_buffer(512) as device,
+        ):
             assert other.handle != stream.handle
             host.array[:] = 5
             cuda.upload(device.pointer, host.pointer, 256, stream)
@@ -124,7 +136,9 @@ class CudaContract:
 
     def test_more_memory_than_there_is(self, cuda: Cuda, stream):
         for allocate in (cuda.device_buffer, cuda.host_buffer):
-            with pytest.raises(CudaError, match=r"^\w+ failed with CUDA_ERROR_OUT_OF_MEMORY: the GPU's memory is full[^\n]*$") as caught:
+            with pytest.raises(
+                CudaError, match=r"^\w+ failed with CUDA_ERROR_OUT_OF_MEMORY: the GPU's memory is full[^\n]*$"
+            ) as caught:
                 allocate(1 << 50)
             assert not caught.value.lost
         with pytest.raises(CudaError, match="CUDA_ERROR_INVALID_VALUE"):

@@ -1,11 +1,12 @@
 """A stand-in for a CUDA device, over host memory: `FakeCuda` is a `runtime.cuda.interface.Cuda`.
 
-What is put on a stream is only queued; a wait (of the stream, or of an event recorded on it) does it. So results that are read before a wait
-are not there, and every buffer starts as `GARBAGE`. Each copy and kernel must stay inside buffers that are open when it runs: host sides
-of copies in page-locked memory, device sides in device or mapped memory. Nothing may wait or allocate while a graph is captured, and all calls
-come from one thread, as with the real device.
+Work on a stream is only queued; a wait (of the stream, or of an event recorded on it) does it. So results are not there
+before a wait, and every buffer starts as `GARBAGE`. Each copy and kernel must stay inside buffers that are open when it
+runs: host sides of copies in page-locked memory, device sides in device or mapped memory. Nothing may wait or allocate
+while a graph is captured, and all calls come from one thread, as with the real device.
 
-``log`` lists the calls as (name, details), names as in `CALLS`; ``live`` are the resources not closed; ``fail`` makes calls fail.
+``log`` lists the calls as (name, details), names as in `CALLS`; ``live`` are the resources not closed; ``fail`` makes
+calls fail.
 """
 
 from __future__ import annotations
@@ -25,7 +26,18 @@ from runtime.cuda.shared import Resource, close_all
 GARBAGE = 0xA5
 TOTAL_MEMORY = 8 << 30
 CALLS = {
-    *("stream", "event", "host_buffer", "device_buffer", "memory_info", "upload", "download", "crop", "decode", "enqueue"),
+    *(
+        "stream",
+        "event",
+        "host_buffer",
+        "device_buffer",
+        "memory_info",
+        "upload",
+        "download",
+        "crop",
+        "decode",
+        "enqueue",
+    ),
     *("record", "synchronize", "done", "elapsed_ms", "capture", "launch", "close"),
 }
 NOT_WHILE_CAPTURING = CALLS - {"upload", "download", "crop", "decode", "enqueue", "record"}
@@ -33,14 +45,19 @@ Work = Callable[[], object]
 
 
 def check_open(resource: Resource) -> None:
-    """No CudaError, which callers may ignore: PyCUDA's object is gone by then, and cuda-python hands a dead handle to the driver."""
+    """Assert that ``resource`` is open.
+
+    No `CudaError`, because callers may ignore one: PyCUDA's object is gone by then, and cuda-python hands a dead handle
+    to the driver.
+    """
     assert resource in resource._live, f"{type(resource).__name__} is used after its close"
 
 
 class FakeStream(Resource):
     def __init__(self, cuda: FakeCuda, handle: int) -> None:
         super().__init__(cuda.live, self._destroy)
-        self.handle, self._cuda = handle, cuda
+        self.handle = handle
+        self._cuda = cuda
         self.queue: deque[Work] = deque()
         self.captured: list[Work] | None = None  # while capturing
 
@@ -52,10 +69,14 @@ class FakeStream(Resource):
         (self.queue if self.captured is None else self.captured).append(work)
 
     def run(self, until: Work | None = None) -> None:
-        """Do what is queued, to ``until`` where that is given and queued."""
-        count = len(self.queue) if until is None else self.queue.index(until) + 1 if until in self.queue else 0
-        for _ in range(count):
-            self.queue.popleft()()
+        """Do the queued work, all of it or up to and including ``until``; nothing if ``until`` is not queued."""
+        if until is not None and until not in self.queue:
+            return
+        while self.queue:
+            work = self.queue.popleft()
+            work()
+            if work is until:
+                return
 
     def synchronize(self) -> None:
         check_open(self)
@@ -64,19 +85,26 @@ class FakeStream(Resource):
 
 
 class FakeEvent(Resource):
-    """Its first `done` after a `record` with work before it says False, the next does the work."""
+    """An event. Its first `done` after a `record` with work before it returns False, the next does the work."""
 
     def __init__(self, cuda: FakeCuda, blocking: bool, timing: bool) -> None:
         super().__init__(cuda.live, lambda: cuda.called("close", what="event"))
-        self.blocking, self.timing = blocking, timing
-        self._cuda, self._stream, self._mark, self._polled = cuda, None, None, False
+        self.blocking = blocking
+        self.timing = timing
+        self._cuda = cuda
+        self._stream: FakeStream | None = None
+        self._mark: Work | None = None
+        self._polled = False
         self.finished: float | None = None
 
     def record(self, stream: FakeStream) -> None:
         check_open(self)
         check_open(stream)
         self._cuda.called("record", stream=stream.handle)
-        self._stream, self._mark, self._polled, self.finished = stream, lambda: self._finish(), False, None
+        self._stream = stream
+        self._mark = lambda: self._finish()
+        self._polled = False
+        self.finished = None
         stream.add(self._mark)
 
     def _finish(self) -> None:
@@ -105,22 +133,29 @@ class FakeEvent(Resource):
 
 
 class FakeBuffer(Resource):
-    """Host or device memory; ``device_pointer`` differs from ``pointer`` where host memory is mapped, as it may on real devices."""
+    """Host or device memory.
+
+    Mapped host memory has a ``device_pointer``; it may differ from ``pointer`` on real devices.
+    """
 
     def __init__(self, cuda: FakeCuda, nbytes: int, kind: str, mapped: bool = False) -> None:
         if not 0 < nbytes <= TOTAL_MEMORY:
             raise CudaError(kind, "CUDA_ERROR_OUT_OF_MEMORY" if nbytes > 0 else "CUDA_ERROR_INVALID_VALUE")
         self._memory = np.full(nbytes, GARBAGE, np.uint8)
         super().__init__(cuda.live, self._free)
-        self._cuda, self.kind, self.nbytes, self.mapped = cuda, kind, nbytes, mapped
+        self._cuda = cuda
+        self.kind = kind
+        self.nbytes = nbytes
+        self.mapped = mapped
         self.pointer = self._memory.ctypes.data
         if kind == "host_buffer":
-            self.array, self.device_pointer = self._memory, self.pointer if mapped else 0
+            self.array = self._memory
+            self.device_pointer = self.pointer if mapped else 0
 
     def _free(self) -> None:
         self._cuda.called("close", what=self.kind, nbytes=self.nbytes)
         self._cuda.run_all()  # freeing waits for the device
-        self._memory[:] = GARBAGE  # who still reads it shall notice
+        self._memory[:] = GARBAGE  # so that later use is noticed
         self.array = self._memory[:0]
 
     def holds(self, pointer: int, nbytes: int) -> bool:
@@ -130,7 +165,8 @@ class FakeBuffer(Resource):
 class FakeGraph(Resource):
     def __init__(self, cuda: FakeCuda, work: list[Work]) -> None:
         super().__init__(cuda.live, lambda: cuda.called("close", what="graph"))
-        self._cuda, self.work = cuda, work
+        self._cuda = cuda
+        self.work = work
 
     def launch(self, stream: FakeStream) -> None:
         self._cuda.called("launch", stream=stream.handle)
@@ -141,19 +177,29 @@ class FakeKernels:
     """`runtime._native.host_kernels`, queued; their arguments are checked against the buffers when they run."""
 
     def __init__(self, cuda: FakeCuda, native: Any) -> None:
-        self._cuda, self._native = cuda, native
+        self._cuda = cuda
+        self._native = native
 
-    def crop(self, frame, height, width, row_stride, matrices, n, out, size, channels_last, swap_colours, low, high, half, stream):
+    def crop(self, *, stream: int, **arguments: Any) -> None:
+        height, width, n, size = (arguments[name] for name in ("height", "width", "n", "size"))
         self._cuda.called("crop", stream=stream, height=height, width=width, n=n, size=size)
-        ranges = [(frame, (height - 1) * row_stride + width * 3), (matrices, n * 48), (out, n * 3 * size * size * (2 if half else 4))]
-        arguments = (frame, height, width, row_stride, matrices, n, out, size, channels_last, swap_colours, low, high, half, 0)
-        self._queue(stream, ranges, lambda: self._native.crop(*arguments))
+        ranges = [
+            (arguments["frame"], (height - 1) * arguments["row_stride"] + width * 3),
+            (arguments["matrices"], n * 48),
+            (arguments["out"], n * 3 * size * size * (2 if arguments["half"] else 4)),
+        ]
+        self._queue(stream, ranges, lambda: self._native.crop(**arguments, stream=0))
 
-    def decode(self, map, half, map_size, channels_last, scale, matrices, n, indices, count, resolution, out, stream):
+    def decode(self, *, stream: int, **arguments: Any) -> None:
+        n, count = arguments["n"], arguments["count"]
         self._cuda.called("decode", stream=stream, n=n, count=count)
-        ranges = [(map, n * 3 * map_size * map_size * (2 if half else 4)), (matrices, n * 48), (indices, count * 4), (out, n * count * 12)]
-        arguments = (map, half, map_size, channels_last, scale, matrices, n, indices, count, resolution, out, 0)
-        self._queue(stream, ranges, lambda: self._native.decode(*arguments))
+        ranges = [
+            (arguments["map"], n * 3 * arguments["map_size"] ** 2 * (2 if arguments["half"] else 4)),
+            (arguments["matrices"], n * 48),
+            (arguments["indices"], count * 4),
+            (arguments["out"], n * count * 12),
+        ]
+        self._queue(stream, ranges, lambda: self._native.decode(**arguments, stream=0))
 
     def _queue(self, stream: int, ranges: list[tuple[int, int]], work: Work) -> None:
         def checked() -> None:
@@ -167,8 +213,12 @@ class FakeKernels:
 class FakeCuda:
     """See the module. ``kernels=False`` is a native module built without CUDA, so without graphs too."""
 
-    def __init__(self, name: str = "Orin", compute_capability: str = "8.7", integrated: bool = True, kernels: bool = True) -> None:
-        self.name, self.compute_capability, self.integrated = name, compute_capability, integrated
+    def __init__(
+        self, name: str = "Orin", compute_capability: str = "8.7", integrated: bool = True, kernels: bool = True
+    ) -> None:
+        self.name = name
+        self.compute_capability = compute_capability
+        self.integrated = integrated
         self.log: list[tuple[str, dict[str, Any]]] = []
         self.logging = True  # False: for tests that count Python objects
         self.live: dict[Resource, None] = {}
@@ -189,16 +239,20 @@ class FakeCuda:
     # What tests use
 
     def fail(self, call: str, nth: int = 1, status: str = "CUDA_ERROR_OUT_OF_MEMORY") -> None:
-        """The ``nth`` of the calls named so from now on fails, and those after it; after a status of a lost device every call of any name."""
+        """Let the ``nth`` call of this name from now on fail, and all after it.
+
+        After a status of a lost device every call of any name fails.
+        """
         assert call in CALLS, f"{call} is not one of {sorted(CALLS)}"
         self._faults[call] = (self._counts[call] + nth, status)
 
     def heal(self) -> None:
-        """No call fails any more."""
-        self._faults, self._lost = {}, None
+        """Let no call fail any more."""
+        self._faults = {}
+        self._lost = None
 
     def calls(self, *names: str) -> list[tuple[str, dict[str, Any]]]:
-        """The log, of these names alone where some are given."""
+        """Return the log, or its entries with one of these names."""
         return [entry for entry in self.log if not names or entry[0] in names]
 
     def enqueue(self, stream_handle: int, work: Work, **details: Any) -> None:
@@ -207,13 +261,15 @@ class FakeCuda:
         self.stream_of(stream_handle).add(work)
 
     def check_device(self, pointer: int, nbytes: int) -> None:
-        """AssertionError unless the device may use this memory."""
-        self._check(pointer, nbytes, [buffer for buffer in self._buffers() if buffer.kind == "device_buffer" or buffer.mapped])
+        """Assert that the device may use this memory."""
+        self._check(
+            pointer, nbytes, [buffer for buffer in self._buffers() if buffer.kind == "device_buffer" or buffer.mapped]
+        )
 
     # What the parts above use
 
     def called(self, call: str, **details: Any) -> None:
-        """Log it; CudaError where it is to fail."""
+        """Log the call; raises `CudaError` if it is to fail."""
         if self.logging:
             self.log.append((call, details))
         if threading.get_ident() != self._thread:
@@ -246,7 +302,9 @@ class FakeCuda:
         return [resource for resource in self.live if isinstance(resource, FakeBuffer)]
 
     def _check(self, pointer: int, nbytes: int, allowed: list[FakeBuffer]) -> None:
-        assert any(buffer.holds(pointer, nbytes) for buffer in allowed), f"{nbytes} bytes at {pointer:#x} are not in an open buffer of the right kind"
+        assert any(buffer.holds(pointer, nbytes) for buffer in allowed), (
+            f"{nbytes} bytes at {pointer:#x} are not in an open buffer of the right kind"
+        )
 
     # Cuda
 
@@ -284,12 +342,14 @@ class FakeCuda:
         self.called("capture", stream=stream.handle)
         if self.kernels is None:
             raise CudaError("capture", "no graphs", "the native module was built without CUDA")
-        stream.captured, self._capturing = [], True
+        stream.captured = []
+        self._capturing = True
         try:
             enqueue()
             return FakeGraph(self, stream.captured)
         finally:
-            stream.captured, self._capturing = None, False
+            stream.captured = None
+            self._capturing = False
 
     def memory_info(self) -> tuple[int, int]:
         self.called("memory_info")

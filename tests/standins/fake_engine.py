@@ -1,9 +1,11 @@
-"""The half of `tests.standins.fake_tensorrt` that runs engines: ONNX Runtime computes what the plan holds, on the memory of a `tests.standins.fake_cuda.FakeCuda`.
+"""The half of `tests.standins.fake_tensorrt` that runs engines.
 
-A plan of `make_plan` is an ONNX file with a few words before it; `write_engine` puts one on disk with its manifest. `make` gives the module of
-one version of TensorRT, its lean runtime or TensorRT-RTX, with exactly the attributes of the real classes. It refuses what they refuse: plans that
-are damaged or not for it, shapes out of range, a capture before the first run. Weights and the memory of contexts are device buffers of the
-FakeCuda, so that what is not released shows in its ``live``, and what is released too late in ``late``.
+ONNX Runtime computes the network of the plan, on the memory of a `tests.standins.fake_cuda.FakeCuda`. A plan of
+`make_plan` is an ONNX file with a few words before it; `write_engine` puts one on disk with its manifest. `make`
+returns the module of one version of TensorRT, its lean runtime or TensorRT-RTX, with exactly the attributes of the
+real classes. It refuses the same inputs: plans that are damaged or not for it, shapes out of range, a capture before
+the first run. Weights and the memory of contexts are device buffers of the FakeCuda: its ``live`` shows memory that
+is not released, ``late`` memory that is released too late.
 """
 
 from __future__ import annotations
@@ -43,13 +45,24 @@ VERSIONS = {
 MODULES = {"tensorrt": "tensorrt", "lean": "tensorrt_lean", "rtx": "tensorrt_rtx"}
 
 
-def make_plan(onnx: bytes, batch: tuple[int, int] = (1, 8), input_type: str = "FLOAT", output_type: str = "FLOAT", **words: Any) -> bytes:
-    """``words``: ``version_compatible``, ``rtx``, ``shares_profile`` (8.6), ``outputs`` (a second output), ``vectorised``."""
+def make_plan(
+    onnx: bytes, batch: tuple[int, int] = (1, 8), input_type: str = "FLOAT", output_type: str = "FLOAT", **words: Any
+) -> bytes:
+    """Return a plan for the network ``onnx``.
+
+    ``words``: ``version_compatible``, ``rtx``, ``shares_profile`` (8.6), ``outputs`` (a second output), ``vectorised``.
+    """
     head = {"batch": batch, "types": [input_type, output_type], **words}
     return MAGIC + json.dumps(head).encode() + b"\n" + onnx + b"end"
 
 
-def write_engine(path: Path, model: Path, changes: dict[str, Any] | None = None, batch: tuple[int, int, int] = (1, 1, 8), **words: Any) -> Path:
+def write_engine(
+    path: Path,
+    model: Path,
+    changes: dict[str, Any] | None = None,
+    batch: tuple[int, int, int] = (1, 1, 8),
+    **words: Any,
+) -> Path:
     """The plan of the ONNX file ``model`` and its manifest: of TensorRT 10.3 on an Orin, but for ``changes``."""
     path.write_bytes(make_plan(model.read_bytes(), (batch[0], batch[2]), **words))
     manifest = EngineManifest(
@@ -69,7 +82,7 @@ def write_engine(path: Path, model: Path, changes: dict[str, Any] | None = None,
 
 
 class Memory:
-    """A device buffer of the library's own, released with what it belongs to."""
+    """A device buffer of the library's own, released with its owner."""
 
     def __init__(self, trt: Any, nbytes: int) -> None:
         self._trt, self._cuda = trt, trt.cuda
@@ -95,10 +108,11 @@ def allocate(trt: Any, nbytes: int, logger: Any) -> Memory | None:
 
 
 def make(label: str, cuda: FakeCuda) -> Any:
-    """The module of ``label``, a column of the table.
+    """Return the module of ``label``, a column of the table.
 
-    Beside what `fake_tensorrt.make` says it has ``cuda``; ``late``, sizes of memory that was released when ``cuda`` was closed already; ``contexts``,
-    the shapes of contexts that were run. ``failing`` may be "start", "load", "memory", "shape", "run", "capture" or "warn".
+    Beside the attributes of `fake_tensorrt.make` it has ``cuda``; ``late``, sizes of memory released after ``cuda`` was
+    closed; ``contexts``, the shapes of contexts that were run. ``failing`` may be "start", "load", "memory", "shape",
+    "run", "capture" or "warn".
     """
     trt = fake_tensorrt.make(label, VERSIONS[label])
     trt.__name__ = MODULES[label.partition("-")[0]]
@@ -115,7 +129,9 @@ def make(label: str, cuda: FakeCuda) -> Any:
                 raise TypeError("factory function returned nullptr")
             self._logger, self._host_code = logger, False
 
-        engine_host_code_allowed = property(lambda self: self._host_code, lambda self, allowed: object.__setattr__(self, "_host_code", allowed))
+        engine_host_code_allowed = property(
+            lambda self: self._host_code, lambda self, allowed: object.__setattr__(self, "_host_code", allowed)
+        )
         DLA_core = property(lambda self: -1, lambda self, core: None)
 
         def deserialize_cuda_engine(self, plan: bytes) -> ICudaEngine | None:
@@ -134,7 +150,10 @@ def make(label: str, cuda: FakeCuda) -> Any:
             if memory is None:
                 return None
             if trt.failing == "warn":
-                self._logger.log(trt.ILogger.Severity.WARNING, "Using an engine plan file across different models of devices\nis not recommended")
+                self._logger.log(
+                    trt.ILogger.Severity.WARNING,
+                    "Using an engine plan file across different models of devices\nis not recommended",
+                )
             return ICudaEngine(self._logger, head, plan.partition(b"\n")[2].removesuffix(b"end"), memory)
 
     class ICudaEngine(Strict):
@@ -211,7 +230,11 @@ def make(label: str, cuda: FakeCuda) -> Any:
         def execute_async_v3(self, stream: int) -> bool:
             capturing = trt.cuda.stream_of(stream).captured is not None
             if trt.failing == "run" or (capturing and (trt.failing == "capture" or self._shape not in self._warm)):
-                return self._fail("Cuda Runtime (operation not permitted when stream is capturing)" if capturing else "Cuda Runtime (launch failed)")
+                return self._fail(
+                    "Cuda Runtime (operation not permitted when stream is capturing)"
+                    if capturing
+                    else "Cuda Runtime (launch failed)"
+                )
             session, tensors = self._engine._session, self._engine._tensors
             shape, addresses = self._shape, dict(self._addresses)
             try:
@@ -253,7 +276,9 @@ def make(label: str, cuda: FakeCuda) -> Any:
             trt.calls.append(("IRuntimeCache.deserialize", self._kernels))
             return True
 
-    def run(session: onnxruntime.InferenceSession, tensors: dict, shape: tuple[int, ...], addresses: dict[str, int]) -> None:
+    def run(
+        session: onnxruntime.InferenceSession, tensors: dict, shape: tuple[int, ...], addresses: dict[str, int]
+    ) -> None:
         (given, given_type), (result, result_type) = tensors.values()
         crops = array_at(trt.cuda, addresses[given.name], shape, DTYPES[given_type])
         (maps,) = session.run([result.name], {given.name: crops.astype(np.float32)})
@@ -267,7 +292,11 @@ def make(label: str, cuda: FakeCuda) -> Any:
 
 def read_plan(plan: bytes) -> tuple[dict[str, Any] | None, str]:
     if not (plan.startswith(MAGIC) and plan.endswith(b"end")):
-        return None, "Error Code 1: Serialization (Serialization assertion stdArchiveReader failed. Plan file is truncated or damaged.)"
+        return (
+            None,
+            "Error Code 1: Serialization (Serialization assertion stdArchiveReader failed. "
+            "Plan file is truncated or damaged.)",
+        )
     return json.loads(plan.removeprefix(MAGIC).partition(b"\n")[0]), ""
 
 

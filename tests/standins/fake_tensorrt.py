@@ -1,8 +1,8 @@
-"""A stand-in for ``tensorrt``, which cannot be installed on a machine without a GPU: `make` gives the module of one version.
+"""A stand-in for ``tensorrt`` on machines without a GPU: `make` returns the module of one version.
 
-It has the attributes that the real classes of that version have, by ``tests/export/engines/tensorrt_api.txt``, and raises AttributeError for
-every other one, so that touching what 11 removed, or what 8.6 lacks, fails here as it would there. It computes nothing: it keeps what
-was asked of it in ``calls``.
+It has the attributes of the real classes of that version, by ``tests/export/engines/tensorrt_api.txt``, and raises
+AttributeError for every other one. So the use of an attribute that 11 removed, or that 8.6 lacks, fails here as it
+would there. It computes nothing: it keeps the calls in ``calls``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,20 @@ from tests.export.engines.introspect_tensorrt import read_table
 UNSUPPORTED_OPERATOR = "Det"
 STEPS = 3  # of a build
 PLAN = b"plan of the stand-in"
-LAYER_TYPES = {"Constant": "CONSTANT", "Cast": "CAST", "Shape": "SHAPE", "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE"}
+LAYER_TYPES = {
+    "Constant": "CONSTANT",
+    "Cast": "CAST",
+    "Shape": "SHAPE",
+    "QuantizeLinear": "QUANTIZE",
+    "DequantizeLinear": "DEQUANTIZE",
+}
 
 
 def make(label: str, version: str) -> Any:
-    """The module of ``label`` (a column of the table).
+    """Return the module of ``label``, a column of the table.
 
-    It has ``calls``, pairs of a method or assigned attribute and the arguments; ``asked(name)``, the arguments of one of them; and
-    ``failing``, which set to "start" or "build" makes that fail.
+    It has ``calls``, pairs of a method or assigned attribute and the arguments; ``asked(name)``, the arguments of one
+    of them; and ``failing``: "start" or "build" makes that step fail.
     """
     names = read_table()[label]
     trt: Any = ModuleType("tensorrt")
@@ -113,7 +119,9 @@ def make(label: str, version: str) -> Any:
 
         def parse(self, model: bytes) -> bool:
             nodes = onnx.load_model_from_string(model).graph.node
-            self._errors = [ParserError(index) for index, node in enumerate(nodes) if node.op_type == UNSUPPORTED_OPERATOR]
+            self._errors = [
+                ParserError(index) for index, node in enumerate(nodes) if node.op_type == UNSUPPORTED_OPERATOR
+            ]
             self._network._layers = [ILayer(node) for node in nodes]
             return not self._errors
 
@@ -187,7 +195,17 @@ def make(label: str, version: str) -> Any:
                 return None
             return PLAN
 
-    classes = (ILogger, IProgressMonitor, ITensor, ILayer, INetworkDefinition, ParserError, OnnxParser, IOptimizationProfile, ITimingCache)
+    classes = (
+        ILogger,
+        IProgressMonitor,
+        ITensor,
+        ILayer,
+        INetworkDefinition,
+        ParserError,
+        OnnxParser,
+        IOptimizationProfile,
+        ITimingCache,
+    )
     for cls in (*classes, IBuilderConfig, Builder):
         if cls.__name__ in names:
             setattr(trt, cls.__name__, cls)

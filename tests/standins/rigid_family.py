@@ -1,4 +1,7 @@
-"""A second family of networks: three numbers place a rigid mean face. It proves that nothing outside a family knows more."""
+"""A second family of networks: three numbers place a rigid mean face.
+
+It proves that nothing outside a family knows more.
+"""
 
 from __future__ import annotations
 

@@ -51,7 +51,9 @@ def test_device_is_found(monkeypatch):
 def test_driver_without_a_device(monkeypatch, failing):
     monkeypatch.setattr(device.ctypes, "CDLL", lambda name: FakeDriver(failing))
     assert find_device() is None
-    with pytest.raises(CudaError, match=f"^{failing} failed with CUDA_ERROR_NO_DEVICE: no CUDA device can be seen; check nvidia-smi"):
+    with pytest.raises(
+        CudaError, match=f"^{failing} failed with CUDA_ERROR_NO_DEVICE: no CUDA device can be seen; check nvidia-smi"
+    ):
         query_device()
 
 

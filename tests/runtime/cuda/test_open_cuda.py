@@ -72,7 +72,15 @@ def test_binding_over_the_stand_in_driver(binding, libcuda, repository):
     if not installed(binding):
         pytest.skip(f"needs {binding}")
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/standins/fake_libcuda/check_bindings.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "tests/standins/fake_libcuda/check_bindings.py",
+        ],
         cwd=repository,
         env={**os.environ, "FACEMESH_BINDING": binding, "FACEMESH_LIBCUDA": str(libcuda)},
         capture_output=True,
@@ -88,7 +96,10 @@ def test_no_driver(monkeypatch):
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    with pytest.raises(CudaError, match=r"^loading libcuda\.so\.1 failed: install the NVIDIA driver; in a container, start that [^\n]*$"):
+    with pytest.raises(
+        CudaError,
+        match=r"^loading libcuda\.so\.1 failed: install the NVIDIA driver; in a container, start that [^\n]*$",
+    ):
         open_cuda()
 
 
@@ -98,7 +109,10 @@ def test_no_binding(monkeypatch):
 
     monkeypatch.setattr("runtime.cuda.open_cuda.query_device", lambda: None)
     monkeypatch.setattr("runtime.cuda.open_cuda.import_module", unimportable)
-    with pytest.raises(FaceMeshError, match=r"^no binding for CUDA can be imported \(pycuda: .*; cuda-python: .*\): pip install 'facemesh-edge\["):
+    with pytest.raises(
+        FaceMeshError,
+        match=r"^no binding for CUDA can be imported \(pycuda: .*; cuda-python: .*\): pip install 'facemesh-edge\[",
+    ):
         open_cuda()
 
 
@@ -111,11 +125,16 @@ def test_driver_without_a_function(monkeypatch):
 
     monkeypatch.setattr(driver, "cuInit", cuInit)
     monkeypatch.setattr("runtime.cuda.open_cuda.query_device", lambda: Device("Orin", "8.7"))
-    with pytest.raises(CudaError, match=r"^cuInit failed with CUDA_ERROR_NOT_FOUND: the NVIDIA driver does not fit this CUDA software; update"):
+    with pytest.raises(
+        CudaError,
+        match=r"^cuInit failed with CUDA_ERROR_NOT_FOUND: the NVIDIA driver does not fit this CUDA software; update",
+    ):
         open_cuda("cuda-python")
 
 
-@pytest.mark.parametrize(("missing", "expected"), [((), "pycuda_binding"), (("pycuda_binding",), "cuda_python_binding")])
+@pytest.mark.parametrize(
+    ("missing", "expected"), [((), "pycuda_binding"), (("pycuda_binding",), "cuda_python_binding")]
+)
 def test_pycuda_is_preferred(monkeypatch, missing, expected):
     class Binding:
         def __init__(self, name):
@@ -124,16 +143,26 @@ def test_pycuda_is_preferred(monkeypatch, missing, expected):
             self.open_device = lambda device: (name, device)
 
     monkeypatch.setattr("runtime.cuda.open_cuda.query_device", lambda: "device")
-    monkeypatch.setattr("runtime.cuda.open_cuda.import_module", lambda name: Binding(name.removeprefix("runtime.cuda.")))
+    monkeypatch.setattr(
+        "runtime.cuda.open_cuda.import_module", lambda name: Binding(name.removeprefix("runtime.cuda."))
+    )
     assert open_cuda() == (expected, "device")
 
 
 @pytest.mark.parametrize(
     ("text", "call", "status"),
     [
-        ("crop: cudaErrorIllegalAddress: an illegal memory access was encountered", "crop", "CUDA_ERROR_ILLEGAL_ADDRESS"),
+        (
+            "crop: cudaErrorIllegalAddress: an illegal memory access was encountered",
+            "crop",
+            "CUDA_ERROR_ILLEGAL_ADDRESS",
+        ),
         ("launch: cudaErrorMemoryAllocation: out of memory", "launch", "CUDA_ERROR_OUT_OF_MEMORY"),
-        ("end_capture: cudaErrorStreamCaptureInvalidated: x: y", "end_capture", "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"),
+        (
+            "end_capture: cudaErrorStreamCaptureInvalidated: x: y",
+            "end_capture",
+            "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+        ),
         ("check_device: cudaErrorInvalidPc: x", "check_device", "CUDA_ERROR_INVALID_PC"),
         ("launch: the graph is closed", "launch", ""),
     ],
@@ -162,8 +191,17 @@ def test_fake_does_nothing_before_a_wait(fake):
 
 
 def test_fake_checks_every_address_when_it_is_used(fake):
-    with fake.stream() as stream, fake.host_buffer(8) as host, fake.device_buffer(8) as device, fake.host_buffer(8, mapped=True) as mapped:
-        for arguments in [(device.pointer, host.pointer, 9), (device.pointer, device.pointer, 8), (host.pointer, mapped.pointer, 8)]:
+    with (
+        fake.stream() as stream,
+        fake.host_buffer(8) as host,
+        fake.device_buffer(8) as device,
+        fake.host_buffer(8, mapped=True) as mapped,
+    ):
+        for arguments in [
+            (device.pointer, host.pointer, 9),
+            (device.pointer, device.pointer, 8),
+            (host.pointer, mapped.pointer, 8),
+        ]:
             fake.upload(*arguments, stream)
             with pytest.raises(AssertionError, match="not in an open buffer"):
                 stream.synchronize()
@@ -224,7 +262,22 @@ def test_fake_runs_the_host_kernels(fake):
     host.array[:], matrix.array[:] = frame.ravel(), numbers.view(np.uint8)
 
     def crop(height: int) -> None:
-        fake.kernels.crop(image.pointer, height, 16, 48, matrix.device_pointer, 1, out.pointer, 8, False, False, 0.0, 1.0, False, stream.handle)
+        fake.kernels.crop(
+            frame=image.pointer,
+            height=height,
+            width=16,
+            row_stride=48,
+            matrices=matrix.device_pointer,
+            n=1,
+            out=out.pointer,
+            size=8,
+            channels_last=False,
+            swap_colours=False,
+            low=0.0,
+            high=1.0,
+            half=False,
+            stream=stream.handle,
+        )
 
     fake.upload(image.pointer, host.pointer, 768, stream)
     crop(16)

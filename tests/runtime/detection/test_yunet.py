@@ -49,7 +49,9 @@ def test_portrait(yunet, portrait_image):
 
 @pytest.mark.parametrize("scale", [0.3, 2.5, 8.0])
 def test_boxes_are_in_px_of_the_picture_at_any_size(yunet, portrait_image, scale):
-    scaled = cv2.resize(portrait_image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    scaled = cv2.resize(
+        portrait_image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
     boxes = yunet(scaled).boxes_xyxy
     assert len(boxes) == 1
     np.testing.assert_allclose(boxes[0] / scale, yunet(portrait_image).boxes_xyxy[0], atol=6)
@@ -101,7 +103,9 @@ def test_constant_box_map():
     coefficients = np.zeros((11, 4))
     coefficients[0] = [0.1, -0.2, np.log(0.5), np.log(2)]
     rows = np.array([[100, 200, 40, 60, *range(10), 0.9]], np.float32)
-    np.testing.assert_allclose(landmark_boxes(rows, coefficients), [[124 - 10, 218 - 60, 124 + 10, 218 + 60]], rtol=1e-6)
+    np.testing.assert_allclose(
+        landmark_boxes(rows, coefficients), [[124 - 10, 218 - 60, 124 + 10, 218 + 60]], rtol=1e-6
+    )
 
 
 def test_features_of_the_box_map():

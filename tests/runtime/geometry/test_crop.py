@@ -41,14 +41,24 @@ def test_crop_matrix_is_prnets_rule():
     """PRNet's api.py estimates a similarity from three corners of the square to (0, 0), (0, S-1), (S-1, 0)."""
     x1, y1, x2, y2 = 100.0, 50.0, 180.0, 170.0
     side, cx, cy = 1.6 * (80 + 120) / 2, 140.0, 110.0
-    corners = np.float32([[cx - side / 2, cy - side / 2], [cx - side / 2, cy + side / 2], [cx + side / 2, cy - side / 2]])
+    corners = np.float32(
+        [[cx - side / 2, cy - side / 2], [cx - side / 2, cy + side / 2], [cx + side / 2, cy - side / 2]]
+    )
     expected = cv2.getAffineTransform(corners, np.float32([[0, 0], [0, 255], [255, 0]]))
     assert crop_matrix((x1, y1, x2, y2), 1.6, 256) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(
     "box",
-    [(10, 10, 10, 20), (10, 10, 20, 10), (20, 10, 10, 20), (0, 0, np.nan, 5), (0, 0, np.inf, 5), (-np.inf, 0, 5, 5), (0, 0, 1e9, 1e9)],
+    [
+        (10, 10, 10, 20),
+        (10, 10, 20, 10),
+        (20, 10, 10, 20),
+        (0, 0, np.nan, 5),
+        (0, 0, np.inf, 5),
+        (-np.inf, 0, 5, 5),
+        (0, 0, 1e9, 1e9),
+    ],
     ids=["no width", "no height", "reversed", "nan", "inf", "-inf", "absurd"],
 )
 def test_degenerate_boxes_are_refused(box):
@@ -139,18 +149,53 @@ def test_tiny_and_strided_pictures(frame, make_spec):
 @pytest.mark.parametrize(
     ("image", "out", "matrix", "message"),
     [
-        (np.zeros((9, 9), np.uint8), np.zeros((3, 128, 128), np.float32), np.eye(2, 3), r"image must be \(H, W, 3\) uint8"),
-        (np.zeros((9, 9, 4), np.uint8), np.zeros((3, 128, 128), np.float32), np.eye(2, 3), r"image must be \(H, W, 3\) uint8"),
-        (np.zeros((9, 9, 3), np.uint16), np.zeros((3, 128, 128), np.float32), np.eye(2, 3), r"image must be \(H, W, 3\) uint8"),
+        (
+            np.zeros((9, 9), np.uint8),
+            np.zeros((3, 128, 128), np.float32),
+            np.eye(2, 3),
+            r"image must be \(H, W, 3\) uint8",
+        ),
+        (
+            np.zeros((9, 9, 4), np.uint8),
+            np.zeros((3, 128, 128), np.float32),
+            np.eye(2, 3),
+            r"image must be \(H, W, 3\) uint8",
+        ),
+        (
+            np.zeros((9, 9, 3), np.uint16),
+            np.zeros((3, 128, 128), np.float32),
+            np.eye(2, 3),
+            r"image must be \(H, W, 3\) uint8",
+        ),
         (np.zeros((0, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float32), np.eye(2, 3), "not empty"),
-        (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float64), np.eye(2, 3), "contiguous writable float32"),
-        (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 256), np.float32)[..., ::2], np.eye(2, 3), "contiguous writable float32"),
+        (
+            np.zeros((9, 9, 3), np.uint8),
+            np.zeros((3, 128, 128), np.float64),
+            np.eye(2, 3),
+            "contiguous writable float32",
+        ),
+        (
+            np.zeros((9, 9, 3), np.uint8),
+            np.zeros((3, 128, 256), np.float32)[..., ::2],
+            np.eye(2, 3),
+            "contiguous writable float32",
+        ),
         (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 64, 64), np.float32), np.eye(2, 3), r"float32 \(3, 128, 128\)"),
         (np.zeros((9, 9, 3), np.uint8), np.zeros((128, 128, 3), np.float32), np.eye(2, 3), r"float32 \(3, 128, 128\)"),
         (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float32), np.zeros((2, 3)), "singular"),
-        (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float32), np.full((2, 3), np.nan), "singular or not finite"),
+        (
+            np.zeros((9, 9, 3), np.uint8),
+            np.zeros((3, 128, 128), np.float32),
+            np.full((2, 3), np.nan),
+            "singular or not finite",
+        ),
         (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float32), np.eye(3), r"must be \(2, 3\) float64"),
-        (np.zeros((9, 9, 3), np.uint8), np.zeros((3, 128, 128), np.float32), np.eye(2, 3, dtype=np.float32), r"must be \(2, 3\) float64"),
+        (
+            np.zeros((9, 9, 3), np.uint8),
+            np.zeros((3, 128, 128), np.float32),
+            np.eye(2, 3, dtype=np.float32),
+            r"must be \(2, 3\) float64",
+        ),
     ],
 )
 def test_crop_into_refuses_what_does_not_fit(make_spec, image, out, matrix, message):
@@ -160,7 +205,12 @@ def test_crop_into_refuses_what_does_not_fit(make_spec, image, out, matrix, mess
 
 def test_native_functions_check_for_themselves():
     image, out = np.zeros((9, 9, 3), np.uint8), np.zeros((3, 8, 8), np.float32)
-    for matrix in (np.zeros((2, 3)), -np.eye(2, 3), np.array([[1, 0.1, 0], [0, 1, 0]]), np.array([[1, 0, np.nan], [0, 1, 0]])):
+    for matrix in (
+        np.zeros((2, 3)),
+        -np.eye(2, 3),
+        np.array([[1, 0.1, 0], [0, 1, 0]]),
+        np.array([[1, 0, np.nan], [0, 1, 0]]),
+    ):
         with pytest.raises(ValueError, match="crop_axis_aligned"):
             _native.crop_axis_aligned(image, matrix, 1, out, False, False, 0.0, 1.0)
     with pytest.raises(ValueError, match="samples"):

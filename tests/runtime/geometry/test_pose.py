@@ -14,8 +14,12 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     """Yaw @ pitch @ roll, each written from what it does on screen (x right, y down, z to the camera)."""
     y, p, r = np.radians([yaw, pitch, roll])
     yaw_matrix = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])  # z axis to the right
-    pitch_matrix = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])  # z axis up, that is to -y
-    roll_matrix = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])  # x axis towards y: clockwise
+    pitch_matrix = np.array(
+        [[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]]
+    )  # z axis up, that is to -y
+    roll_matrix = np.array(
+        [[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]]
+    )  # x axis towards y: clockwise
     return yaw_matrix @ pitch_matrix @ roll_matrix
 
 
@@ -28,7 +32,9 @@ def canonical(topology) -> np.ndarray:
     return topology.canonical_vertices[topology.landmark_vertices].astype(np.float64)
 
 
-@pytest.mark.parametrize("expected", [(0, 0, 0), (30, 0, 0), (0, 20, 0), (0, 0, 40), (-85, 10, -15), (95, -12, 170), (12, -60, 33)])
+@pytest.mark.parametrize(
+    "expected", [(0, 0, 0), (30, 0, 0), (0, 20, 0), (0, 0, 40), (-85, 10, -15), (95, -12, 170), (12, -60, 33)]
+)
 def test_rotation_is_recovered_whatever_scale_and_place(topology, canonical, expected):
     landmarks = 0.37 * canonical @ rotation(*expected).T + [2300, 700, -40]
     assert angles(PoseEstimator(topology)(landmarks.astype(np.float32))) == pytest.approx(expected, abs=0.01)
@@ -51,7 +57,9 @@ def test_signs_are_what_the_eye_sees(topology, canonical):
     pitched = canonical.copy()
     pitched[:, 1] -= 0.3 * (canonical[:, 2] - middle[2])  # what is nearer to the camera moves up
     assert estimate(pitched).pitch_deg > 3
-    quarter = np.stack([-canonical[:, 1], canonical[:, 0], canonical[:, 2]], axis=1)  # the top of the head goes to the right
+    quarter = np.stack(
+        [-canonical[:, 1], canonical[:, 0], canonical[:, 2]], axis=1
+    )  # the top of the head goes to the right
     assert angles(estimate(quarter)) == pytest.approx([0, 0, 90], abs=1e-6)
 
 
@@ -69,13 +77,21 @@ def test_open_mouth_hardly_pitches(topology, canonical):
 def test_agrees_with_the_labels(topology, shared_data):
     with np.load(shared_data / "train.npz") as labels:
         rows = np.flatnonzero(labels["is_val"])
-        points, rotations, yaw_deg = labels["pts68"][rows], labels["rotation"][rows].astype(np.float64), labels["yaw_deg"][rows]
+        points, rotations, yaw_deg = (
+            labels["pts68"][rows],
+            labels["rotation"][rows].astype(np.float64),
+            labels["yaw_deg"][rows],
+        )
     estimate = PoseEstimator(topology)
     estimated = np.array([angles(estimate(landmarks)) for landmarks in points])
-    labelled = np.array([angles(rotation_to_pose(matrix @ np.diag([1, -1, 1]))) for matrix in rotations])  # the model's y axis points up
+    labelled = np.array(
+        [angles(rotation_to_pose(matrix @ np.diag([1, -1, 1]))) for matrix in rotations]
+    )  # the model's y axis points up
     errors = np.abs((estimated - labelled + 180) % 360 - 180)
     assert np.all(errors.mean(axis=0) < [0.4, 1.0, 0.4])  # yaw, pitch, roll
-    assert np.abs(estimated[:, 0] - yaw_deg).mean() < 2  # the labels' own yaw is another decomposition, the same only without pitch
+    assert (
+        np.abs(estimated[:, 0] - yaw_deg).mean() < 2
+    )  # the labels' own yaw is another decomposition, the same only without pitch
     assert np.corrcoef(estimated[:, 0], yaw_deg)[0, 1] > 0.99
 
 

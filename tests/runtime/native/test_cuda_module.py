@@ -17,9 +17,29 @@ from runtime.cuda.driver import find_device
 from runtime.cuda.errors import CudaError
 from tests.programs.kernel_memory import real_device
 
-CROP = {"frame": 4096, "height": 8, "width": 8, "row_stride": 24, "matrices": 4096, "n": 1, "out": 4096, "size": 8, "channels_last": False}
+CROP = {
+    "frame": 4096,
+    "height": 8,
+    "width": 8,
+    "row_stride": 24,
+    "matrices": 4096,
+    "n": 1,
+    "out": 4096,
+    "size": 8,
+    "channels_last": False,
+}
 CROP |= {"swap_colours": False, "low": 0.0, "high": 1.0, "half": False, "stream": 0}
-DECODE = {"map": 4096, "half": False, "map_size": 8, "channels_last": False, "scale": 1.0, "matrices": 4096, "n": 1, "indices": 4096, "count": 5}
+DECODE = {
+    "map": 4096,
+    "half": False,
+    "map_size": 8,
+    "channels_last": False,
+    "scale": 1.0,
+    "matrices": 4096,
+    "n": 1,
+    "indices": 4096,
+    "count": 5,
+}
 DECODE |= {"resolution": 8, "out": 4096, "stream": 0}
 
 
@@ -29,10 +49,24 @@ DECODE |= {"resolution": 8, "out": 4096, "stream": 0}
     [
         *(("crop", {name: 0}, f"{name} is a null pointer") for name in ("frame", "matrices", "out")),
         *(("decode", {name: 0}, f"{name} is a null pointer") for name in ("map", "matrices", "indices", "out")),
-        *(("crop", {name: value}, f"{name} must be 1..") for name in ("height", "width", "n", "size") for value in (0, -1, 2**30)),
-        *(("decode", {name: value}, f"{name} must be 1..") for name in ("map_size", "n", "count", "resolution") for value in (0, -1, 2**30)),
-        *(("crop", change, "byte boundary") for change in ({"frame": 4097}, {"matrices": 4100}, {"out": 4098}, {"out": 4097, "half": True})),
-        *(("decode", change, "byte boundary") for change in ({"map": 4098}, {"map": 4097, "half": True}, {"indices": 4098}, {"out": 4098})),
+        *(
+            ("crop", {name: value}, f"{name} must be 1..")
+            for name in ("height", "width", "n", "size")
+            for value in (0, -1, 2**30)
+        ),
+        *(
+            ("decode", {name: value}, f"{name} must be 1..")
+            for name in ("map_size", "n", "count", "resolution")
+            for value in (0, -1, 2**30)
+        ),
+        *(
+            ("crop", change, "byte boundary")
+            for change in ({"frame": 4097}, {"matrices": 4100}, {"out": 4098}, {"out": 4097, "half": True})
+        ),
+        *(
+            ("decode", change, "byte boundary")
+            for change in ({"map": 4098}, {"map": 4097, "half": True}, {"indices": 4098}, {"out": 4098})
+        ),
         *(("crop", {"row_stride": value}, "row_stride must be at least") for value in (23, 0, -24)),
         ("crop", {"row_stride": 2**28}, "smaller than 2 GiB"),
         ("crop", {"low": float("nan")}, "low must be finite"),
@@ -51,7 +85,10 @@ def test_impossible_arguments_are_refused(module, kernel, change, message):
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_importing_needs_no_driver():
     source = "from runtime import _native; _native.host_kernels.check_device(); print('libcuda' in open('/proc/self/maps').read())"
-    assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout.strip()
+        == "False"
+    )
 
 
 def test_without_a_driver_the_kernels_say_so():
@@ -73,12 +110,22 @@ def test_kernels_are_built_for_all_devices_that_the_compiler_knows():
         pytest.skip("needs nvcc")
     if "CUDAARCHS" in os.environ:
         pytest.skip("CUDAARCHS says what to build for")
-    wanted = [name for name in ("72", "75", "86", "87", "89", "90", "110", "120") if f"compute_{name}" in listing.stdout.split()]
+    wanted = [
+        name
+        for name in ("72", "75", "86", "87", "89", "90", "110", "120")
+        if f"compute_{name}" in listing.stdout.split()
+    ]
     assert _native.has_cuda, f"{nvcc} works, but runtime._native was built without CUDA kernels: install again"
-    assert _native.cuda.architectures.split() == [*(f"{name}-real" for name in wanted), f"{wanted[0]}-virtual", f"{wanted[-1]}-virtual"]
+    assert _native.cuda.architectures.split() == [
+        *(f"{name}-real" for name in wanted),
+        f"{wanted[0]}-virtual",
+        f"{wanted[-1]}-virtual",
+    ]
     cuobjdump = shutil.which("cuobjdump") or shutil.which("cuobjdump", path=Path(nvcc).resolve().parent)
     if cuobjdump is not None:
-        objects = subprocess.run([cuobjdump, "--list-elf", _native.__file__], capture_output=True, text=True, check=True).stdout
+        objects = subprocess.run(
+            [cuobjdump, "--list-elf", _native.__file__], capture_output=True, text=True, check=True
+        ).stdout
         assert all(f".sm_{name}.cubin" in objects for name in wanted), objects
 
 

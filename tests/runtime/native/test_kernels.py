@@ -109,7 +109,9 @@ def test_crop_of_several_faces_is_crop_intos_in_every_form(device, frame, make_s
     for matrix, target in zip(matrices, expected, strict=True):
         crop_into(frame, matrix, spec, target)
     level = 2.5 / 255
-    assert np.abs(out[:2] - expected[:2]).max() <= 0.05 * level + (2.0**-11 if half else 0)  # half's steps around 1 are 2^-10
+    assert np.abs(out[:2] - expected[:2]).max() <= 0.05 * level + (
+        2.0**-11 if half else 0
+    )  # half's steps around 1 are 2^-10
     assert np.quantile(np.abs(out[2] - expected[2]), 0.999) <= level
     assert np.array_equal(out[1], crop(device, frame, matrices[1], spec, half)[0])
 
@@ -130,7 +132,9 @@ def test_crop_of_a_region(device, frame, make_spec, columns):
     assert region.ctypes.data % 4 == 0
     for centre, width in (((300, 200), 60), ((region.shape[1] - 5, 480), 150)):
         matrix = similarity(centre, width, 64, 7)
-        assert np.array_equal(crop(device, region, matrix, spec), crop(device, np.ascontiguousarray(region), matrix, spec))
+        assert np.array_equal(
+            crop(device, region, matrix, spec), crop(device, np.ascontiguousarray(region), matrix, spec)
+        )
 
 
 def test_crop_far_from_the_origin(device, make_spec):
@@ -207,10 +211,24 @@ def test_crop_reads_the_frame_alone():
 @pytest.mark.parametrize(
     ("value", "bits"),
     [
-        *((0.0, 0x0000), (-0.0, 0x8000), (1.0, 0x3C00), (-2.0, 0xC000), (65504.0, 0x7BFF), (1e9, 0x7C00), (-1e9, 0xFC00)),
+        *(
+            (0.0, 0x0000),
+            (-0.0, 0x8000),
+            (1.0, 0x3C00),
+            (-2.0, 0xC000),
+            (65504.0, 0x7BFF),
+            (1e9, 0x7C00),
+            (-1e9, 0xFC00),
+        ),
         *((65519.996, 0x7BFF), (65520.0, 0x7C00)),  # half-way to 2^16 rounds up, to infinity
         *((1 + 2.0**-11, 0x3C00), (1 + 3 * 2.0**-11, 0x3C02), (1 + 2.0**-11 + 2.0**-20, 0x3C01)),  # ties go to even
-        *((2.0**-14, 0x0400), (2.0**-14 - 2.0**-24, 0x03FF), (2.0**-24, 0x0001), (1.5 * 2.0**-24, 0x0002), (2.5 * 2.0**-24, 0x0002)),
+        *(
+            (2.0**-14, 0x0400),
+            (2.0**-14 - 2.0**-24, 0x03FF),
+            (2.0**-24, 0x0001),
+            (1.5 * 2.0**-24, 0x0002),
+            (2.5 * 2.0**-24, 0x0002),
+        ),
         *((2.0**-25, 0x0000), (2.0**-25 + 2.0**-40, 0x0001), (-(2.0**-24), 0x8001), (1e-30, 0x0000)),
     ],
 )
@@ -226,7 +244,9 @@ def test_rounding_to_half(device, frame, make_spec, value, bits):
 def smooth_map(spec, n: int = 1) -> np.ndarray:
     """(n, ...) position maps as a network gives them: smooth, values 0..1, in the spec's layout."""
     rng, side = np.random.default_rng(0), spec.output.size
-    maps = np.stack([cv2.resize(rng.random((6, 6, 3), np.float32), (side, side), interpolation=cv2.INTER_CUBIC) for _ in range(n)])
+    maps = np.stack(
+        [cv2.resize(rng.random((6, 6, 3), np.float32), (side, side), interpolation=cv2.INTER_CUBIC) for _ in range(n)]
+    )
     maps += 0.01 * rng.random(maps.shape, np.float32)
     return np.ascontiguousarray(maps if spec.input.layout == "NHWC" else maps.transpose(0, 3, 1, 2))
 
@@ -235,8 +255,16 @@ def decode(device, maps, matrices, spec, indices, resolution: int) -> np.ndarray
     """(n, count, 3) points."""
     matrices = np.ascontiguousarray(np.reshape(matrices, (-1, 2, 3)), np.float64)
     return device.run(
-        *("decode", np.empty((len(matrices), len(indices), 3), np.float32), {"map": maps, "matrices": matrices, "indices": indices}),
-        **{"half": maps.dtype == np.float16, "map_size": spec.output.size, "channels_last": spec.input.layout == "NHWC"},
+        *(
+            "decode",
+            np.empty((len(matrices), len(indices), 3), np.float32),
+            {"map": maps, "matrices": matrices, "indices": indices},
+        ),
+        **{
+            "half": maps.dtype == np.float16,
+            "map_size": spec.output.size,
+            "channels_last": spec.input.layout == "NHWC",
+        },
         **{"scale": spec.output.scale, "n": len(matrices), "count": len(indices), "resolution": resolution},
     )
 
@@ -252,20 +280,32 @@ def test_decode_is_numpys_and_the_decoders(device, topology, make_spec, layout, 
     spec = make_spec(map_size=map_size, layout=layout)
     maps = smooth_map(spec).astype(np.float16 if half else np.float32)
     matrix = similarity(centre, width, spec.input.size, degrees)
-    vertices, landmarks = (decode(device, maps, matrix, spec, i, topology.resolution)[0] for i in (topology.face_indices, topology.landmark_indices))
+    vertices, landmarks = (
+        decode(device, maps, matrix, spec, i, topology.resolution)[0]
+        for i in (topology.face_indices, topology.landmark_indices)
+    )
     expected = decode_numpy(maps[0].astype(np.float32), matrix, topology, spec)
-    for points, reference, native in zip((vertices, landmarks), expected, Decoder(topology, spec)(maps[0].astype(np.float32), matrix), strict=True):
+    for points, reference, native in zip(
+        (vertices, landmarks), expected, Decoder(topology, spec)(maps[0].astype(np.float32), matrix), strict=True
+    ):
         assert points.shape == reference.shape
-        assert np.abs(points - reference).max() <= max(2e-4, 2 * np.spacing(np.abs(reference).max()))  # float32's own steps from 4096 px on are 5e-4
+        assert np.abs(points - reference).max() <= max(
+            2e-4, 2 * np.spacing(np.abs(reference).max())
+        )  # float32's own steps from 4096 px on are 5e-4
         assert np.abs(points - native).max() <= 1e-3
 
 
 def test_decode_of_several_faces(device, topology, make_spec):
     spec = make_spec()
-    maps, matrices = smooth_map(spec, 4), np.stack([similarity(centre, width, 128, degrees) for centre, width, degrees in PLACES])
+    maps, matrices = (
+        smooth_map(spec, 4),
+        np.stack([similarity(centre, width, 128, degrees) for centre, width, degrees in PLACES]),
+    )
     points = decode(device, maps, matrices, spec, topology.landmark_indices, topology.resolution)
     for one_map, matrix, result in zip(maps, matrices, points, strict=True):
-        assert np.array_equal(result, decode(device, one_map, matrix, spec, topology.landmark_indices, topology.resolution)[0])
+        assert np.array_equal(
+            result, decode(device, one_map, matrix, spec, topology.landmark_indices, topology.resolution)[0]
+        )
     assert len(np.unique(points[:, 0], axis=0)) == 4
 
 

@@ -62,9 +62,13 @@ def test_a_fine_mesh_leaves_no_cracks():
     y, x = np.mgrid[:side, :side].astype(np.float32)
     inner = (x > 0) & (x < side - 1) & (y > 0) & (y < side - 1)
     jitter = rng.uniform(-0.3, 0.3, (2, side, side)).astype(np.float32) * inner
-    vertices = np.stack([x + jitter[0], y + jitter[1], np.zeros_like(x)], axis=2).reshape(-1, 3) * np.float32([0.73, 0.73, 1])
+    vertices = np.stack([x + jitter[0], y + jitter[1], np.zeros_like(x)], axis=2).reshape(-1, 3) * np.float32(
+        [0.73, 0.73, 1]
+    )
     corner = (np.arange(side - 1)[:, None] * side + np.arange(side - 1)).reshape(-1)
-    triangles = np.concatenate([np.stack([corner, corner + 1, corner + side + 1], 1), np.stack([corner, corner + side + 1, corner + side], 1)])
+    triangles = np.concatenate(
+        [np.stack([corner, corner + 1, corner + side + 1], 1), np.stack([corner, corner + side + 1, corner + side], 1)]
+    )
     _, depth = draw(vertices.astype(np.float32), triangles.astype(np.int32), size_wh=(60, 60))
     assert np.all(depth == 0)
 

@@ -75,7 +75,9 @@ def read_obj(path):
 
 def read_ply(path):
     header, _, body = path.read_bytes().partition(b"end_header\n")
-    counts = {line.split()[1]: int(line.split()[2]) for line in header.decode().splitlines() if line.startswith("element")}
+    counts = {
+        line.split()[1]: int(line.split()[2]) for line in header.decode().splitlines() if line.startswith("element")
+    }
     vertex = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
     face = np.dtype([("n", "u1"), ("corners", "<i4", 3)])
     vertices = np.frombuffer(body, vertex, counts["vertex"])
@@ -95,10 +97,14 @@ def test_obj(tmp_path, topology, face, image):
     MeshWriter(topology).write(tmp_path / "f.obj", face, image)
     vertices, triangles = read_obj(tmp_path / "f.obj")
     np.testing.assert_allclose(vertices[:, :3], face.vertices * [1, -1, 1], atol=6e-4)
-    expected = np.stack([face.vertices[:, 0] / 319, face.vertices[:, 1] / 239, np.full(len(vertices), 40 / 255)], axis=1)
+    expected = np.stack(
+        [face.vertices[:, 0] / 319, face.vertices[:, 1] / 239, np.full(len(vertices), 40 / 255)], axis=1
+    )
     np.testing.assert_allclose(vertices[:, 3:], np.clip(expected, 0, 1), atol=0.004)
     assert np.array_equal(np.sort(triangles, axis=1), np.sort(topology.triangles, axis=1))
-    assert share_facing_the_viewer(vertices[:, :3], triangles) > 0.9  # right-handed axes now: counter-clockwise is front
+    assert (
+        share_facing_the_viewer(vertices[:, :3], triangles) > 0.9
+    )  # right-handed axes now: counter-clockwise is front
 
 
 def test_ply_is_the_same_mesh(tmp_path, topology, face, image):
@@ -115,7 +121,9 @@ def test_npz_has_the_arrays_in_pixels(tmp_path, topology, face, image):
         for name in ("vertices", "landmarks", "box_xyxy"):
             np.testing.assert_array_equal(arrays[name], getattr(face, name))
         np.testing.assert_array_equal(arrays["triangles"], topology.triangles)
-        assert arrays["pose_yaw_pitch_roll_deg"] == pytest.approx([face.pose.yaw_deg, face.pose.pitch_deg, face.pose.roll_deg])
+        assert arrays["pose_yaw_pitch_roll_deg"] == pytest.approx(
+            [face.pose.yaw_deg, face.pose.pitch_deg, face.pose.roll_deg]
+        )
         assert arrays["score"] == 1
 
 
@@ -147,12 +155,16 @@ def test_overlay_changes_the_face_and_nothing_far_from_it(painter, face, image):
 def test_overlay_shades_by_the_light(painter, face, topology):
     """Light from the upper left: a head turned to the right shows the lit cheek, turned to the left the dark one."""
     black = np.zeros((240, 320, 3), np.uint8)
-    to_left, ahead, to_right = (painter.draw(black, [turned(face, yaw, topology)])[90:150, 130:190].mean() for yaw in (-60, 0, 60))
+    to_left, ahead, to_right = (
+        painter.draw(black, [turned(face, yaw, topology)])[90:150, 130:190].mean() for yaw in (-60, 0, 60)
+    )
     assert ahead > 20
     assert to_left > to_right + 3
 
 
-@pytest.mark.parametrize(("yaw", "hidden", "seen"), [(80, [45, 42, 26, 13], [36, 17, 3]), (-80, [36, 39, 17, 3], [45, 26, 13])])
+@pytest.mark.parametrize(
+    ("yaw", "hidden", "seen"), [(80, [45, 42, 26, 13], [36, 17, 3]), (-80, [36, 39, 17, 3], [45, 26, 13])]
+)
 def test_overlay_hides_the_far_side(painter, face, topology, monkeypatch, yaw, hidden, seen):
     found = {}
     monkeypatch.setattr(overlay, "_draw_landmarks", lambda canvas, face, visible: found.update(visible=visible))
@@ -213,7 +225,11 @@ def test_overlay_of_a_video_is_one_video(tmp_path, topology, face, image):
     with open_sinks(tmp_path, ["overlay", "json", "ply"], topology, 10.0) as sinks:
         for index in range(5):
             sinks.write(frame_of(image, "clip.mp4", index), [face] if index == 3 else [])
-        assert {path.name for path in tmp_path.iterdir()} == {"clip_overlay.part.mp4", "results.jsonl.part", "clip_000003_face0.ply"}
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "clip_overlay.part.mp4",
+            "results.jsonl.part",
+            "clip_000003_face0.ply",
+        }
     assert {path.name for path in tmp_path.iterdir()} == {"clip_overlay.mp4", "results.jsonl", "clip_000003_face0.ply"}
     video = cv2.VideoCapture(str(tmp_path / "clip_overlay.mp4"))
     assert (video.get(cv2.CAP_PROP_FPS), video.get(cv2.CAP_PROP_FRAME_COUNT)) == (10, 5)
@@ -230,7 +246,14 @@ def test_lines_are_on_disk_at_once(tmp_path, topology, face, image):
 
 def test_what_was_written_survives_an_error(tmp_path, topology, face, image):
     with pytest.raises(ZeroDivisionError):
-        write_all(tmp_path, ["json", "overlay"], topology, (frame_of(image, "clip.mp4"), [face]), fps=10.0, then=ZeroDivisionError())
+        write_all(
+            tmp_path,
+            ["json", "overlay"],
+            topology,
+            (frame_of(image, "clip.mp4"), [face]),
+            fps=10.0,
+            then=ZeroDivisionError(),
+        )
     assert {path.name for path in tmp_path.iterdir()} == {"clip_overlay.mp4", "results.jsonl"}
     json.loads((tmp_path / "results.jsonl").read_text())
 

@@ -62,7 +62,9 @@ def test_suffix_does_not_matter_for_one_photo(tmp_path):
 
 def test_grey(tmp_path):
     grey = cv2.cvtColor(picture(), cv2.COLOR_BGR2GRAY)
-    np.testing.assert_array_equal(read_photo(write(tmp_path / "a.png", encoded(grey))), np.repeat(grey[..., None], 3, axis=2))
+    np.testing.assert_array_equal(
+        read_photo(write(tmp_path / "a.png", encoded(grey))), np.repeat(grey[..., None], 3, axis=2)
+    )
 
 
 def test_transparency_is_dropped(tmp_path):
@@ -79,7 +81,9 @@ def test_16_bit(tmp_path, shape):
 
 
 def test_one_pixel(tmp_path):
-    np.testing.assert_array_equal(read_photo(write(tmp_path / "a.png", encoded(np.full((1, 1, 3), 7, np.uint8)))), [[[7, 7, 7]]])
+    np.testing.assert_array_equal(
+        read_photo(write(tmp_path / "a.png", encoded(np.full((1, 1, 3), 7, np.uint8)))), [[[7, 7, 7]]]
+    )
 
 
 def test_20_megapixels(tmp_path):
@@ -111,7 +115,9 @@ def test_exif_orientation_is_applied(tmp_path, orientation, turn):
 def test_jpeg_that_is_cut_off(tmp_path, quality, share):
     data = cv2.imencode(".jpg", noise(), quality)[1].tobytes()
     assert read_photo(write(tmp_path / "whole.jpg", data)).shape == (300, 400, 3)
-    with pytest.raises(FaceMeshError, match=r"cut\.jpg: the JPEG file is cut off before its end; copy or download it again"):
+    with pytest.raises(
+        FaceMeshError, match=r"cut\.jpg: the JPEG file is cut off before its end; copy or download it again"
+    ):
         read_photo(write(tmp_path / "cut.jpg", data[: int(share * len(data))]))
 
 
@@ -124,7 +130,11 @@ def test_jpeg_that_is_cut_off_behind_a_whole_preview(tmp_path):
 
 def test_jpeg_with_something_after_its_end(tmp_path):
     """Telephones append short videos and maps of depth."""
-    assert read_photo(write(tmp_path / "a.jpg", encoded(noise(), ".jpg") + b"\0\0\0\x18ftypmp42" * 50)).shape == (300, 400, 3)
+    assert read_photo(write(tmp_path / "a.jpg", encoded(noise(), ".jpg") + b"\0\0\0\x18ftypmp42" * 50)).shape == (
+        300,
+        400,
+        3,
+    )
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp", ".jp2", ".ppm"])
@@ -156,7 +166,10 @@ def test_missing(tmp_path, uri):
         read_all(tmp_path / uri)
 
 
-@pytest.mark.parametrize(("uri", "message"), [("camera:97", "no camera answers"), ("camera:front", "named by its number"), ("camera:", "named by")])
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [("camera:97", "no camera answers"), ("camera:front", "named by its number"), ("camera:", "named by")],
+)
 def test_camera_that_is_not_there(uri, message):
     with pytest.raises(FaceMeshError, match=message):
         read_all(uri)

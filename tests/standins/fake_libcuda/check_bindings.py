@@ -104,15 +104,29 @@ def test_the_device_is_the_one_that_engines_are_checked_against(cuda):
 
 
 def test_flags(cuda):
-    """Non-blocking streams, page-locked memory mapped on demand, events that time or block where that is asked for."""
+    """Non-blocking streams, page-locked memory mapped on demand, events that time or block on demand."""
     driver.fake_heal()
-    cuda.stream(), cuda.event(), cuda.event(blocking=True), cuda.event(timing=True), cuda.host_buffer(8), cuda.host_buffer(9, mapped=True)
+    (
+        cuda.stream(),
+        cuda.event(),
+        cuda.event(blocking=True),
+        cuda.event(timing=True),
+        cuda.host_buffer(8),
+        cuda.host_buffer(9, mapped=True),
+    )
     made = [call for call in calls() if "GetDevicePointer" not in call]
-    assert made == ["cuStreamCreate 1", "cuEventCreate 2", "cuEventCreate 3", "cuEventCreate 0", "cuMemHostAlloc 8 0", "cuMemHostAlloc 9 2"]
+    assert made == [
+        "cuStreamCreate 1",
+        "cuEventCreate 2",
+        "cuEventCreate 3",
+        "cuEventCreate 0",
+        "cuMemHostAlloc 8 0",
+        "cuMemHostAlloc 9 2",
+    ]
 
 
 def test_one_driver_call_each(cuda):
-    """What a frame does costs the driver's calls and no more."""
+    """Every operation of a frame costs the driver's calls and no more."""
     with cuda.stream() as stream, cuda.event() as event, cuda.capture(stream, lambda: None) as graph:
         driver.fake_heal()
         graph.launch(stream)
@@ -139,9 +153,32 @@ def use_everything() -> None:
 
 
 CALLS = [
-    *("cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain", "cuCtxPushCurrent", "cuStreamCreate"),
-    *("cuEventCreate", "cuMemHostAlloc", "cuMemHostGetDevicePointer", "cuMemAlloc", "cuEventRecord", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync"),
-    *("cuEventQuery", "cuEventSynchronize", "cuStreamSynchronize", "cuEventElapsedTime", "cuMemGetInfo", "cuStreamBeginCapture"),
+    *(
+        "cuInit",
+        "cuDeviceGet",
+        "cuDeviceGetName",
+        "cuDeviceGetAttribute",
+        "cuDevicePrimaryCtxRetain",
+        "cuCtxPushCurrent",
+        "cuStreamCreate",
+    ),
+    *(
+        "cuEventCreate",
+        "cuMemHostAlloc",
+        "cuMemHostGetDevicePointer",
+        "cuMemAlloc",
+        "cuEventRecord",
+        "cuMemcpyHtoDAsync",
+        "cuMemcpyDtoHAsync",
+    ),
+    *(
+        "cuEventQuery",
+        "cuEventSynchronize",
+        "cuStreamSynchronize",
+        "cuEventElapsedTime",
+        "cuMemGetInfo",
+        "cuStreamBeginCapture",
+    ),
     *("cuStreamEndCapture", "cuGraphLaunch"),
 ]
 
@@ -155,7 +192,7 @@ CALLS = [
     ],
 )
 def test_device_lost_in_any_call(call, status, meaning):
-    """The call that met it raises, what follows while closing is silent, and all is released."""
+    """The call that met it raises, later ones while closing are silent, and all is released."""
     fail(call, status)
     if call.startswith(("cuGraph", "cuStreamBegin", "cuStreamEnd")):  # made by the native module
         meaning = "CUDA_ERROR_LAUNCH_FAILED: the device is lost"
@@ -175,10 +212,14 @@ def test_device_lost_while_closing(call):
     cuda.close()
 
 
-@pytest.mark.parametrize("call", ["cuDevicePrimaryCtxRetain", "cuStreamCreate", "cuEventCreate", "cuMemHostAlloc", "cuMemAlloc"])
+@pytest.mark.parametrize(
+    "call", ["cuDevicePrimaryCtxRetain", "cuStreamCreate", "cuEventCreate", "cuMemHostAlloc", "cuMemAlloc"]
+)
 def test_out_of_memory(call):
     fail(call, OUT_OF_MEMORY)
-    with pytest.raises(CudaError, match=f"^{call} failed with CUDA_ERROR_OUT_OF_MEMORY: the GPU's memory is full") as caught:
+    with pytest.raises(
+        CudaError, match=f"^{call} failed with CUDA_ERROR_OUT_OF_MEMORY: the GPU's memory is full"
+    ) as caught:
         use_everything()
     assert not caught.value.lost
 
@@ -187,7 +228,10 @@ def test_out_of_memory(call):
     ("status", "line"),
     [
         (NO_DEVICE, "cuInit failed with CUDA_ERROR_NO_DEVICE: no CUDA device can be seen; check nvidia-smi"),
-        (DRIVER_MISMATCH, "cuInit failed with CUDA_ERROR_SYSTEM_DRIVER_MISMATCH: the NVIDIA driver does not fit this CUDA software; update"),
+        (
+            DRIVER_MISMATCH,
+            "cuInit failed with CUDA_ERROR_SYSTEM_DRIVER_MISMATCH: the NVIDIA driver does not fit this CUDA software; ",
+        ),
         (34, "cuInit failed with CUDA_ERROR_STUB_LIBRARY: the libcuda.so.1 found is the stub"),
         (77, "cuInit failed with status 77"),
     ],
@@ -205,14 +249,21 @@ def test_status_that_only_the_driver_explains(cuda):
 
 
 @pytest.mark.parametrize(
-    "answer", ["cudaErrorNoKernelImageForDevice: no kernel image is available for execution on the device", "cudaErrorInvalidDeviceFunction: x"]
+    "answer",
+    [
+        "cudaErrorNoKernelImageForDevice: no kernel image is available for execution on the device",
+        "cudaErrorInvalidDeviceFunction: x",
+    ],
 )
 def test_kernels_that_do_not_fit_the_device(native, answer):
     def unfit() -> None:
         raise RuntimeError(f"check_device: {answer}")
 
     native.check_device = unfit
-    with pytest.warns(UserWarning, match=r"^crop and decode run on the CPU: check_device failed with CUDA_ERROR_NO_BINARY_FOR_GPU: there are no"):
+    with pytest.warns(
+        UserWarning,
+        match=r"^crop and decode run on the CPU: check_device failed with CUDA_ERROR_NO_BINARY_FOR_GPU: there are no",
+    ):
         cuda = open_cuda(BINDING)
     with cuda:
         assert cuda.kernels is None
@@ -243,7 +294,9 @@ def test_other_thread(cuda):
     caught = []
 
     def use() -> None:
-        with pytest.raises(CudaError, match=r"failed with CUDA_ERROR_INVALID_CONTEXT: CUDA was used after close\(\), in another thread"):
+        with pytest.raises(
+            CudaError, match=r"failed with CUDA_ERROR_INVALID_CONTEXT: CUDA was used after close\(\), in another thread"
+        ):
             cuda.device_buffer(8)
         caught.append(True)
 
