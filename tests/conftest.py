@@ -66,3 +66,25 @@ def make_spec() -> Callable[..., ModelSpec]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def edge_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the edge network with live random weights, as training writes it."""
+    torch = pytest.importorskip("torch", reason="needs torch")
+    from tests.standins.networks import live_edge
+
+    path = tmp_path_factory.mktemp("edge") / "last.pt"
+    torch.save({"network": live_edge().state_dict()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def edge_onnx(edge_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file that ``python -m export onnx`` makes of that checkpoint, once for all tests; copy it before a change."""
+    pytest.importorskip("onnxsim", reason="needs onnxsim")
+    from export.__main__ import main
+
+    path = tmp_path_factory.mktemp("edge_onnx") / "edge.onnx"
+    assert main(["onnx", "--arch", "edge", "--weights", str(edge_checkpoint), "-o", str(path)]) == 0
+    return path

@@ -45,15 +45,3 @@ def prnet_files(prnet_road, tmp_path_factory) -> dict[str, Path]:
     write_model(prnet_road.rewritten, prnet_road.spec, paths["fp32"])
     write_model(prnet_road.half, dataclasses.replace(prnet_road.spec, precision="fp16"), paths["fp16"])
     return paths
-
-
-@pytest.fixture(scope="session")
-def edge_checkpoint(tmp_path_factory) -> Path:
-    """A checkpoint of the edge network with live random weights, as training writes it."""
-    import torch
-
-    from tests.standins.networks import live_edge
-
-    path = tmp_path_factory.mktemp("edge") / "last.pt"
-    torch.save({"network": live_edge().state_dict()}, path)
-    return path

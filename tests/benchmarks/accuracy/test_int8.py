@@ -32,6 +32,7 @@ def test_a_line_per_target_and_method(tmp_path, capsys):
     assert all(0 < row["shift_px"] < 5 and row["faces"] == 6 for row in rows)
 
 
+@pytest.mark.slow
 def test_int8_is_timed_beside_both_exports(tmp_path, capsys):
     pytest.importorskip("onnxsim")
     import torch

@@ -27,6 +27,7 @@ def oracle_face(toy_set):
     return Face(load_faces(toy_set.data, limit=1).images[0], toy_set.labels.box[0])
 
 
+@pytest.mark.slow
 def test_mb05_reproduces_the_reference_predictions(shared_data):
     """To a fraction of a pixel of its 120 px crop, of which the published decode lies one pixel further left.
 

@@ -101,6 +101,7 @@ def test_workers_stay_on_the_cores_they_are_given(settings):
         assert settings["cores"] == [max(os.sched_getaffinity(0))]
 
 
+@pytest.mark.slow
 def test_a_slower_decode_is_caught_and_nothing_else(opener, monkeypatch):
     monkeypatch.setattr(interleave, "PAIRS", 30)
     rng = np.random.default_rng(0)
@@ -179,6 +180,7 @@ def test_noise_is_met_with_more_starts_until_the_time_is_up(log):
     assert log.count("open new") == interleave.STARTS
 
 
+@pytest.mark.slow
 def test_error_rates_of_a_whole_comparison():
     """By simulation: slowdowns of exactly the limit alarm as seldom as designed, a fifth more always, none never."""
     rng = np.random.default_rng(0)

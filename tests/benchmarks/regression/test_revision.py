@@ -163,6 +163,7 @@ def here(repository, tmp_path, monkeypatch, pip):
     return repository
 
 
+@pytest.mark.slow
 def test_against_a_revision_finds_the_slowdown(here, capsys, tmp_path):
     make_slower(here, 130)
     assert main(["compare", "--against", "HEAD", "--seconds", "20", "--json", str(tmp_path / "out.json")]) == 1
@@ -172,6 +173,7 @@ def test_against_a_revision_finds_the_slowdown(here, capsys, tmp_path):
     assert (tmp_path / "out.json").is_file()
 
 
+@pytest.mark.slow
 def test_against_the_same_revision_passes(here, capsys):
     assert main(["compare", "--against", "HEAD", "--seconds", "20", "--stages", "crop,decode"]) == 0
     out = capsys.readouterr().out

@@ -8,14 +8,9 @@ from calibration.__main__ import main as calibrate
 from calibration.precision.model_file import write_int8
 from calibration.precision.qdq import to_int8
 from export.__main__ import main as export
-from export.graphs.model_file import write_model
-from export.graphs.rewrite import rewrite
-from export.graphs.to_onnx import network_spec, to_onnx
-from export.graphs.verify import verification_images
 from runtime.models.spec import load_spec
 from tests.calibration.precision.test_qdq import LAYERS, table_for
 from tests.calibration.small import small_network
-from tests.standins.networks import live_edge
 
 pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows")
 
@@ -44,13 +39,10 @@ def test_form_for_cpus_is_refused(write_network, write_faces, tmp_path, capsys):
     assert "its activations are uint8, a form for CPUs" in capsys.readouterr().err
 
 
-def test_edge_network_becomes_a_smaller_engine(write_faces, tmp_path):
-    network = live_edge()
-    plain, spec = to_onnx(network, "edge"), network_spec(network, "edge")
-    model, _ = rewrite(plain, verification_images(spec.input, spec.crop_scale), spec.output.name)
-    paths = {name: tmp_path / f"{name}.onnx" for name in ("fp32", "int8")}
-    write_model(model, spec, paths["fp32"])
-    assert calibrate([str(paths["fp32"]), "--crops", str(write_faces()), "--max-nme-increase", "10", "-o", str(paths["int8"])]) == 0
+def test_edge_network_becomes_a_smaller_engine(edge_onnx, write_faces, tmp_path):
+    paths = {"fp32": edge_onnx, "int8": tmp_path / "int8.onnx"}
+    options = ["--crops", str(write_faces()), "--max-nme-increase", "10", "-o", str(paths["int8"])]
+    assert calibrate([str(edge_onnx), *options]) == 0
     assert paths["int8"].stat().st_size <= 0.4 * paths["fp32"].stat().st_size
     sizes = {}
     for name, path in paths.items():

@@ -12,6 +12,8 @@ from export.__main__ import main as export
 from export.graphs.verify import compare, run_model
 from tests.calibration.small import write_face_set
 
+pytestmark = pytest.mark.slow  # quantising PRNet twice takes half a minute
+
 
 @pytest.fixture(scope="module")
 def int8_files(prnet_files, tmp_path_factory):
