@@ -13,17 +13,23 @@ TORCH ?= torch==2.13.0
 BASE ?= HEAD~1
 MAX_REGRESSION ?= 10%
 
-.PHONY: demo test gate lint clean
+.PHONY: demo test test-slow test-all gate lint clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m runtime.run --source runtime/assets/astronaut.jpg --output out/demo --save overlay,json,obj,ply
 	@echo "The overlay, the mesh (.obj, .ply) and results.jsonl are in out/demo:"
 	@ls -l out/demo
 
+# Without the tests marked slow: trials of the gate, and all of PRNet.
 test: lint
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest -m 'not slow' --durations=10
 
-# Is the runtime slower than it was? Both revisions are built and run by turns; skipped, and said so, where there is no such revision.
+test-slow: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m slow --durations=10
+
+test-all: test test-slow
+
+# Compare the speed of the runtime with that of BASE: both are built and run by turns; skipped if there is no such revision.
 gate: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks compare --against $(BASE) --max-regression $(MAX_REGRESSION) --seconds 90 --gate
 

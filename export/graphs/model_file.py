@@ -204,7 +204,9 @@ def check_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None
         if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
             raise FaceMeshError(f"{path}: the {kind} {value.name} is not float32; export the model with float32 inputs and outputs")
         if _dims(value)[1:] != shape:
-            raise FaceMeshError(f"{path}: the {kind} {name} has the shape {_shape_text(value)}, its spec wants (N, {', '.join(map(str, shape))})")
+            wanted = f"(N, {', '.join(map(str, shape))})"
+            found = f"{path}: the {kind} {name} has the shape {_shape_text(value)}, its spec wants {wanted}"
+            raise FaceMeshError(f"{found}; export the model with these sizes, only the batch may be free")
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:

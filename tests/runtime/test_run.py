@@ -358,7 +358,7 @@ def test_help_states_the_meaning_of_none(run):
     assert "already the square cut round one face" in " ".join(out.split())
 
 
-def test_ctrl_c_keeps_what_is_finished(live_model, tmp_path, portrait):
+def test_ctrl_c_keeps_what_is_finished(live_model, tmp_path, portrait, interruptible):
     video = make_video(tmp_path / "clip.mp4", read_photo(portrait), 400)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "runtime.run", "--engine", str(live_model), "--source", str(video), "--output", str(out)]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.latency import run
+from benchmarks.latency import run, stage_clock
 from benchmarks.latency.cold_start import cold_starts
 from benchmarks.latency.stage_clock import (
     StageGroup,
@@ -35,6 +35,7 @@ FACES = [Face(np.full((2, 2, 3), shade, np.uint8), np.array([0, 0, 1, 1], np.flo
 def quick(monkeypatch):
     for name, value in {"WARM_UP_S": 0.01, "IDLE_S": 0.01, "IDLE_RUNS": 1, "COLD_RUNS": 1}.items():
         monkeypatch.setattr(run, name, value)
+    monkeypatch.setattr(stage_clock, "ALLOCATION_FRAMES", 10)
 
 
 def test_command(quick, tmp_path, capsys):

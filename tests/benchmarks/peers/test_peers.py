@@ -77,13 +77,16 @@ def test_mb05_refuses_other_weights(shared_data, tmp_path):
 def test_this_runtime_is_the_pipeline(write_oracle, oracle_face):
     engine = write_oracle("exact.onnx")
     peer = runtime_peer(engine, threads=1)
+    start = time.perf_counter()
     seconds, landmarks = peer.run(oracle_face)
+    elapsed = time.perf_counter() - start
     with open_runner(engine) as runner:
         mesh = FaceMeshPipeline(runner).from_boxes(oracle_face.image, oracle_face.box_xyxy[None])[0]
     np.testing.assert_array_equal(landmarks, mesh.landmarks)
     assert peer.vertices == len(mesh.vertices)
     assert peer.stages == ("crop", "network", "decode")
-    assert all(0 < value < 1 for value in seconds)
+    assert min(seconds) > 0
+    assert sum(seconds) < elapsed
     peer.close()
 
 
@@ -97,20 +100,23 @@ def test_prnet_steps_agree_with_this_runtime(write_oracle, oracle_face):
     np.testing.assert_allclose(*landmarks, atol=1.0)
 
 
-def test_staged_peer_times_each_step_and_nothing_else():
+def test_staged_peer_times_each_step_and_nothing_else(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("benchmarks.peers.interface.time.perf_counter", lambda: now[0])
+
     def slow(value):
-        time.sleep(0.02)
+        now[0] += 0.02
         return value + 1
 
     def landmarks(value):
-        time.sleep(0.05)
+        now[0] += 0.05
         return value
 
     peer = StagedPeer("slow", "", 1, (("first", lambda face: 1), ("second", slow)), landmarks)
     seconds, value = peer.run(None)
     assert value == 2
-    assert seconds[0] < 0.01
-    assert 0.02 <= seconds[1] < 0.05
+    assert seconds == [0, 0.02]
+    assert now == [0.07]
 
 
 FAKE_MEDIAPIPE = """
@@ -139,11 +145,15 @@ def test_mediapipe_worker(tmp_path, monkeypatch):
     with_face[1:] = 255
     peer = MediaPipePeer(sys.executable)
     assert peer.name == "MediaPipe Face Mesh fake"
-    times = [peer.run(Face(image, np.zeros(4, np.float32)))[0][0] for image in (with_face, picture, with_face)]
+    times, elapsed = [], []
+    for image in (with_face, picture, with_face):
+        start = time.perf_counter()
+        times.append(peer.run(Face(image, np.zeros(4, np.float32)))[0][0])
+        elapsed.append(time.perf_counter() - start)
     peer.close()
-    assert 0.01 <= times[0] < 0.02
     assert math.isnan(times[1])
-    assert 0.01 <= times[2] < 0.02
+    for place in (0, 2):
+        assert 0.01 <= times[place] < elapsed[place]
 
 
 @pytest.mark.parametrize("python", ["no/such/python", "true", "false"])

@@ -19,6 +19,8 @@ from export.graphs.verify import compare, require_live, run_model
 from runtime.inference.open_runner import open_runner
 from tests.standins.networks import live_prnet
 
+pytestmark = pytest.mark.slow  # every step runs all of PRNet; the tests of the steps use small networks
+
 
 def operators(model):
     return Counter(node.op_type for node in model.graph.node)
@@ -71,7 +73,6 @@ def test_files_run_in_the_runtime(prnet_road, prnet_files):
             assert np.abs(runner.infer(2) - prnet_road.expected[:2]).max() < tolerances[precision]
 
 
-@pytest.mark.slow
 def test_graph_without_the_exporters_own_optimiser_ends_the_same(prnet_road):
     """Padding and shapes as computed nodes, normalisation unfolded: onnxsim has turned such pads (1, 1) into (0, 1)."""
     program = torch.onnx.export(

@@ -277,6 +277,7 @@ def test_output_names(tmp_path, capsys, name):
     assert model.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_prnet_ends_in_engines(build, prnet_files):
     """The end of the road whose losses `tests.export.commands.test_prnet_road` asserts: both engines hold all 13.4 M weights in the type of their file."""
     for precision, size in (("fp32", 4), ("fp16", 2)):
