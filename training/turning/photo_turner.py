@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 
 import cv2
 import numpy as np
@@ -102,8 +104,15 @@ _turner: PhotoTurner | None = None  # of this worker process
 def _start_worker(turner: PhotoTurner) -> None:
     global _turner
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process stops the work
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     _turner = turner
+
+
+def _exit_with_parent() -> None:
+    """End this worker when its parent is gone; the pool alone would let it wait for work for ever."""
+    connection.wait([parent_process().sentinel])
+    os._exit(1)
 
 
 def _turn_in_worker(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import cv2
@@ -128,6 +131,20 @@ def test_damaged_photograph_leaves_nothing(photographs, tmp_path, capsys, worker
     assert error.count("\n") == 1
     assert files_of(tmp_path / "turned") == ["turned.npz"]
     assert (tmp_path / "turned.npz").read_bytes() == b"earlier"
+
+
+def test_workers_end_with_a_killed_command(photographs, tmp_path, repository):
+    """The output pipe closes when the last process that holds it has ended."""
+    paths = ["--data", str(photographs), "-o", str(tmp_path / "turned")]
+    options = ["--sources", "left,right", "--count", "200000", "--workers", "2"]
+    command = [sys.executable, "-m", "training", "turn-faces", *paths, *options]
+    with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE) as process:
+        part = tmp_path / "turned.tar.part"
+        while process.poll() is None and not part.exists():
+            time.sleep(0.05)
+        time.sleep(2)  # the workers start
+        process.kill()
+        assert process.communicate(timeout=120)[0] == b""
 
 
 def test_output_in_the_repository_is_refused(photographs, repository, capsys):
