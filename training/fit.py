@@ -13,7 +13,7 @@ from runtime.families.face_model import load_face_model
 from runtime.families.uv_topology import load_topology
 from training.data.augment import Augmentation
 from training.data.dataset import FaceCrops
-from training.data.labels import FaceLabels, load_labels, read_images
+from training.data.labels import FaceLabels
 from training.networks import NETWORK_NAMES
 from training.schedule import Schedule
 from training.uv.uv_layout import region_weights
@@ -23,10 +23,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("fit", help="train a network", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--network", choices=NETWORK_NAMES, default="edge")
-    parser.add_argument("--data", type=Path, required=True, help="common stem of .tar and .npz, or a folder in the 300W-LP layout")
+    parser.add_argument("--data", type=Path, required=True, action="append", help="common stem of .tar and .npz, or a folder in the 300W-LP layout; may be given several times")
     parser.add_argument("--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; started again, it goes on from its last checkpoint")
-    parser.add_argument("--start-at", type=Path, help="a checkpoint to begin with: best.pt of a run or, for edge, mb05_120x120.pth")
+    parser.add_argument("--start-at", type=Path, help="weights to begin with: best.pt of a run or, for edge, an exported .onnx or mb05_120x120.pth")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
@@ -43,6 +43,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--scale", type=float, nargs=2, default=(0.9, 1.2), metavar=("LOW", "HIGH"))
     parser.add_argument("--colour", type=float, nargs=2, default=(0.6, 1.4), metavar=("LOW", "HIGH"))
     parser.add_argument("--occlusion", type=float, default=0.4, help="probability")
+    parser.add_argument("--degradation", type=float, default=0.3, help="probability of blur, low resolution, noise or JPEG artefacts")
+    parser.add_argument("--any-roll", type=float, default=0.0, help="probability of a rotation from the whole circle")
+    parser.add_argument("--cut", type=float, default=0.0, help="probability of a picture that ends near the face")
+    parser.add_argument("--hand-weight", type=float, default=0.0, help="weight of visible points by hand beside the map")
+    parser.add_argument("--crops-per-epoch", type=int, help="default: as many as there are faces")
     parser.add_argument("--bfloat16", action="store_true", help="convolutions in bfloat16; pays for the full network")
     parser.add_argument("--workers", type=int, default=1, help="processes that make crops")
     parser.add_argument("--seed", type=int, default=0)
@@ -63,35 +68,38 @@ def parse_source_weights(text: str) -> dict[str, float]:
 
 def run(args: argparse.Namespace) -> None:
     """Put data, network and loop together."""
+    from training.data.face_sets import load_sets
     from training.loop import Trainer, create_seeded
+    from training.uv.hand_points import HandPointLoss
     from training.uv.targets import PositionMapLoss, PositionMapTargets, lowest_z
 
-    model = load_face_model(args.face_model or args.data.parent / "face_model.npz")
-    labels = load_labels(args.data, model)
+    model = load_face_model(args.face_model or args.data[0].parent / "face_model.npz")
+    labels, images = load_sets(args.data, model)
     topology = load_topology()
     network = create_seeded(args.network, args.seed)
     training_rows, validation_rows = np.flatnonzero(~labels.is_val), np.flatnonzero(labels.is_val)
     if not len(training_rows) or not len(validation_rows):
         counts = f"{len(training_rows)} training and {len(validation_rows)} validation rows"
-        raise FaceMeshError(f"{args.data}: {counts}; both are needed (is_val in the labels)")
-    augmentation = Augmentation(args.rotation, args.translation, tuple(args.scale), tuple(args.colour), args.occlusion)
-    faces = (labels, read_images(args.data, labels), lowest_z(model, labels))
+        raise FaceMeshError(f"{', '.join(map(str, args.data))}: {counts}; both are needed (is_val in the labels)")
+    augmentation = Augmentation(args.rotation, args.translation, tuple(args.scale), tuple(args.colour), args.occlusion, args.degradation, args.any_roll, args.cut)
+    faces = (labels, images, lowest_z(model, labels))
     crop = (network.input_size, network.crop_scale, args.batch_size)
     weights = source_weights(labels, training_rows, args.source_weights)
-    training = FaceCrops(*faces, training_rows, *crop, augmentation, weights, args.seed)
+    training = FaceCrops(*faces, training_rows, *crop, augmentation, weights, args.seed, args.crops_per_epoch)
     validation = FaceCrops(*faces, validation_rows, *crop)
 
     targets = PositionMapTargets(model, topology, network.output_size)
     loss = PositionMapLoss(region_weights(topology), topology, network.output_size, args.landmark_weight)
     schedule = Schedule(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Schedule)})
-    trainer = Trainer(network, targets, loss, labels, schedule, args.run)
+    hand_points = HandPointLoss(np.unique(labels.source).tolist()) if args.hand_weight else None
+    trainer = Trainer(network, targets, loss, labels, schedule, args.run, hand_points, args.hand_weight)
     if trainer.resume():
         print(f"{args.run}: going on after epoch {trainer.epoch}")
     else:
         if hasattr(network, "fit_expansion"):
             network.fit_expansion(trainer.sample_maps(training, max(1, 1024 // args.batch_size)))
         if args.start_at:
-            trainer.start_at(args.start_at)
+            trainer.start_at(args.start_at, training)
     trainer.fit(training, validation, args.workers)
 
 

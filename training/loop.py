@@ -8,7 +8,6 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +19,13 @@ from torch.utils.data import DataLoader
 from runtime.console.progress import progress_bar
 from runtime.errors import FaceMeshError
 from runtime.storage.whole_files import whole_file
+from training.checkpoints import read_checkpoint
 from training.curve import draw_curve
 from training.data.dataset import CropBatch, FaceCrops
 from training.data.labels import FaceLabels
 from training.networks import create_network
 from training.schedule import Schedule
+from training.uv.hand_points import HandPointLoss
 from training.uv.targets import PositionMapLoss, PositionMapTargets
 
 YAW_BINS_DEG = (0, 30, 60, 180)
@@ -41,7 +42,15 @@ class Trainer:
     """Owns network, optimiser, averaged weights and the files of one run: ``last.pt``, ``best.pt``, ``log.csv``, ``curve.png``."""
 
     def __init__(
-        self, network: nn.Module, targets: PositionMapTargets, loss: PositionMapLoss, labels: FaceLabels, schedule: Schedule, folder: Path
+        self,
+        network: nn.Module,
+        targets: PositionMapTargets,
+        loss: PositionMapLoss,
+        labels: FaceLabels,
+        schedule: Schedule,
+        folder: Path,
+        hand_points: HandPointLoss | None = None,
+        hand_weight: float = 0.0,
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network, self.targets, self.loss = network.to(self.device), targets.to(self.device), loss.to(self.device)
@@ -50,6 +59,11 @@ class Trainer:
             keep_narrow_layers_float32(self.network)
         self.labels, self.schedule, self.folder = labels, schedule, folder
         self.coefficients = torch.from_numpy(labels.coefficients.astype(np.float32)).to(self.device)
+        self.hand_points = hand_points and hand_points.to(self.device)
+        self.hand_weight = hand_weight
+        if hand_points is not None:
+            order = {name: place for place, name in enumerate(hand_points.sources)}
+            self.source = torch.tensor([order[name] for name in labels.source.tolist()], device=self.device)
         self.optimiser = torch.optim.AdamW(self._parameter_groups(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
         self.averaged = copy.deepcopy(self.network)
         self.steps = 0
@@ -89,7 +103,7 @@ class Trainer:
         for index, batch in enumerate(progress_bar(loader, len(crops), "batch")):
             for group in self.optimiser.param_groups:
                 group["lr"] = group["rate_factor"] * self.schedule.rate(self.epoch + index / len(crops))
-            loss = self.loss(self._predict(self.network, batch), *self._target(batch), torch.from_numpy(batch.box_size_px).to(self.device))
+            loss = self._loss(batch)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -100,6 +114,17 @@ class Trainer:
                 where = f"epoch {self.epoch + 1}, batch {index + 1}"
                 raise FaceMeshError(f"{self.folder}: the loss is not finite in {where}; go on from the last checkpoint with a lower --learning-rate")
         return total / max(1, len(crops))
+
+    def _loss(self, batch: CropBatch) -> Tensor:
+        """Return the loss of a batch: maps and landmarks against the labels, landmarks against visible points by hand."""
+        maps = self._predict(self.network, batch)
+        sizes = torch.from_numpy(batch.box_size_px).to(self.device)
+        loss = self.loss(maps, *self._target(batch), sizes).mean()
+        if self.hand_points is None:
+            return loss
+        hand68, poses = (torch.from_numpy(array).to(self.device) for array in (batch.hand68, batch.poses))
+        rows = torch.from_numpy(batch.rows).to(self.device)
+        return loss + self.hand_weight * self.hand_points(self.loss.landmarks(maps), hand68, poses, self.source[rows], sizes)
 
     @torch.no_grad()
     def validate(self, crops: FaceCrops, workers: int) -> dict[str, float]:
@@ -120,6 +145,8 @@ class Trainer:
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
             groups.setdefault(factors.get(name.split(".")[0], 1.0), []).append(parameter)
+        if self.hand_points is not None:
+            groups.setdefault(1.0, []).append(self.hand_points.offsets)
         return [{"params": parameters, "rate_factor": factor} for factor, parameters in groups.items()]
 
     @torch.no_grad()
@@ -161,8 +188,18 @@ class Trainer:
         """(N, 3, M, M) target maps in units of the network's output, for `EdgeNet.fit_expansion`."""
         return torch.cat([self._target(crops[index])[0] for index in range(batches)]) / self.network.output_scale
 
-    def start_at(self, path: Path) -> None:
-        """Begin with the weights of a checkpoint of this command, or of 3DDFA_V2 where the network knows how (``load_mb05``)."""
+    def start_at(self, path: Path, crops: FaceCrops) -> None:
+        """Begin with the weights of a checkpoint of this command, of an exported ONNX file or of 3DDFA_V2.
+
+        Normalisation that an export has folded away gets statistics of ``crops``. Raises `FaceMeshError`.
+        """
+        if path.suffix == ".onnx":
+            from training.networks.folded import load_folded, renormalise
+
+            load_folded(self.network, path)
+            renormalise(self.network, (self._images(crops[index]) for index in range(min(STATISTICS_BATCHES, len(crops)))))
+            self._start_afresh()
+            return
         state = read_checkpoint(path)
         try:
             if "network" in state:
@@ -174,6 +211,11 @@ class Trainer:
         except RuntimeError as error:
             raise FaceMeshError(f"{path}: weights of another network ({' '.join(str(error).split())[:200]}); choose --network to fit") from None
 
+    def _start_afresh(self) -> None:
+        """Make optimiser and averaged weights anew: the shapes of the network may have changed."""
+        self.optimiser = torch.optim.AdamW(self._parameter_groups(), lr=self.schedule.learning_rate, weight_decay=self.schedule.weight_decay)
+        self.averaged = copy.deepcopy(self.network)
+
     def save(self, name: str) -> None:
         """Write a checkpoint whole or not at all; ``network`` in it are the averaged weights."""
         state = {
@@ -184,6 +226,7 @@ class Trainer:
             "steps": self.steps,
             "best": self.best,
             "schedule": dataclasses.asdict(self.schedule),
+            "offsets": None if self.hand_points is None else self.hand_points.offsets.detach(),
         }
         with whole_file(self.folder / name) as file:
             torch.save(state, file)
@@ -195,7 +238,13 @@ class Trainer:
             return False
         state = read_checkpoint(path)
         try:
+            if hasattr(self.network, "adapt_to"):
+                self.network.adapt_to(state["training"])
+                self.averaged.adapt_to(state["training"])
+                self._start_afresh()
             self.network.load_state_dict(state["training"])
+            if self.hand_points is not None and state.get("offsets") is not None:
+                self.hand_points.offsets.data.copy_(state["offsets"])
             self.averaged.load_state_dict(state["network"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.epoch, self.steps, self.best = state["epoch"], state["steps"], state["best"]
@@ -241,17 +290,6 @@ def keep_narrow_layers_float32(network: nn.Module, channels: int = 16) -> None:
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and min(module.in_channels, module.out_channels) < channels:
             module.register_forward_pre_hook(enter)
             module.register_forward_hook(leave)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `torch.save` wrote, on the CPU, without running any code in it."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types for files that are no checkpoints
-        raise FaceMeshError(f"{path}: no PyTorch checkpoint ({type(error).__name__}); give one of this command, or 3DDFA_V2's") from None
-    if not isinstance(state, dict):
-        raise FaceMeshError(f"{path}: holds a {type(state).__name__}, no checkpoint of this command")
-    return state
 
 
 def nme_table(errors_percent: NDArray[np.floating], labels: FaceLabels, rows: NDArray[np.int64]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""How training crops are perturbed: place, size, rotation, mirror, colour, blur, occlusion (Feng et al., ECCV 2018, section 3.4)."""
+"""Perturbation of training crops: place, size, rotation, mirror, colour, occlusion (Feng et al., ECCV 2018, section 3.4), cuts of the picture."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from training.data.degradation import degrade
 
 Image = NDArray[np.uint8]
 
@@ -20,11 +22,15 @@ class Augmentation:
     scale: tuple[float, float] = (0.9, 1.2)  # of the box size
     colour: tuple[float, float] = (0.6, 1.4)  # factor of each channel; an offset of a fifth of its spread goes with it
     occlusion: float = 0.4  # probability
-    degradation: float = 0.3  # probability of blur, lower resolution or noise; a third as often all colour goes
+    degradation: float = 0.3  # probability of blur, lower resolution, noise or JPEG artefacts; a third as often all colour goes
+    any_roll: float = 0.0  # probability of a rotation from the whole circle instead
+    cut: float = 0.0  # probability of a picture that ends near the face
 
     def draw_turn(self, generator: np.random.Generator, box_xyxy: NDArray[np.floating], mirrored: bool) -> NDArray[np.float64]:
-        """(3, 3) rotation, with mirroring first, about the centre of the box."""
-        angle = np.deg2rad(generator.triangular(-self.rotation_deg, 0, self.rotation_deg))
+        """Return a (3, 3) rotation, with mirroring first, about the centre of the box."""
+        angle = np.deg2rad(generator.triangular(-self.rotation_deg, 0, self.rotation_deg)) if self.rotation_deg else 0.0
+        if self.any_roll and generator.random() < self.any_roll:
+            angle = generator.uniform(-np.pi, np.pi)
         c, s = np.cos(angle), np.sin(angle)
         linear = np.array([[c, -s], [s, c]]) @ np.diag([-1.0 if mirrored else 1.0, 1.0])
         centre = (box_xyxy[:2] + box_xyxy[2:]) / 2
@@ -33,25 +39,28 @@ class Augmentation:
         return turn
 
     def jitter_box(self, generator: np.random.Generator, box_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The box as a detector might have seen it."""
+        """Return the box as a detector might have seen it."""
         centre, extent = (box_xyxy[:2] + box_xyxy[2:]) / 2, box_xyxy[2:] - box_xyxy[:2]
         centre = centre + extent.mean() * generator.uniform(-self.translation, self.translation, 2)
         half = extent * generator.uniform(*self.scale) / 2
         return np.concatenate([centre - half, centre + half])
 
-    def draw_border(self, generator: np.random.Generator, size: int) -> Image | None:
-        """What lies outside the photograph: black (None) half of the time, else one colour or noise, so that black edges carry no hint."""
-        kind = generator.random()
-        if kind < 0.5:
-            return None
-        colour = generator.integers(0, 256, (1, 1, 3), np.uint8)
-        if kind < 0.8:
-            return np.broadcast_to(colour, (size, size, 3))
-        return cv2.resize(generator.integers(0, 256, (8, 8, 3), np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
+    def draw_cut(self, generator: np.random.Generator, box_xyxy: NDArray[np.floating], width: int, height: int) -> tuple[int, int, int, int]:
+        """Return x0, y0, x1, y1 px of the part of the picture that is kept: all of it, or less on about half of the sides."""
+        whole = np.array([0, 0, width, height])
+        if not self.cut or generator.random() >= self.cut:
+            return 0, 0, width, height
+        extent = (box_xyxy[2:] - box_xyxy[:2]).mean()
+        distance = extent * generator.uniform(-0.08, 0.45, 4)
+        edges = np.asarray(box_xyxy, np.float64) + distance * (-1, -1, 1, 1)
+        edges = np.where(generator.random(4) < 0.5, edges, whole).round().astype(int)
+        low, high = np.clip(edges[:2], 0, (width - 8, height - 8)), np.minimum(edges[2:], (width, height))
+        high = np.maximum(high, low + 8)
+        return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
 def photometric(generator: np.random.Generator, image: Image, augmentation: Augmentation) -> Image:
-    """Channel factors and offset, now and then grey, blurred, of low resolution or noisy. (S, S, 3) uint8 -> the same."""
+    """Apply channel factors and an offset; now and then grey or degrade. (S, S, 3) uint8 -> the same."""
     gain = generator.uniform(*augmentation.colour, 3)
     if generator.random() < 0.5:
         gain[:] = gain[0]  # brightness alone, the commoner case in life
@@ -62,15 +71,7 @@ def photometric(generator: np.random.Generator, image: Image, augmentation: Augm
     if generator.random() < augmentation.degradation / 3:
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     if generator.random() < augmentation.degradation:
-        kind = generator.integers(3)
-        if kind == 0:
-            image = cv2.GaussianBlur(image, (0, 0), generator.uniform(0.5, 1.5))
-        elif kind == 1:
-            small = int(image.shape[0] * generator.uniform(0.35, 0.8))
-            image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), image.shape[:2])
-        else:
-            noise = generator.integers(-16, 17, image.shape, np.int16)
-            image = np.clip(image + noise, 0, 255).astype(np.uint8)
+        image = degrade(generator, image)
     return image
 
 

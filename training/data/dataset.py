@@ -16,17 +16,22 @@ from numpy.typing import NDArray
 from runtime.geometry.crop import crop_matrix, warp_crop
 from training.data.augment import Augmentation, occlude, photometric
 from training.data.labels import FaceLabels
+from training.data.surroundings import draw_kind, fill_outside
+from training.uv.landmarks68 import MIRROR
+
+VISIBLE = 2  # of `FaceLabels.visible68`
 
 
 @dataclass(frozen=True, eq=False)
 class CropBatch:
-    """B crops, what the workers hand over."""
+    """B crops as the workers hand them over."""
 
     rows: NDArray[np.int64]  # (B,) rows of the labels
     images: NDArray[np.uint8]  # (B, S, S, 3) BGR
     poses: NDArray[np.float32]  # (B, 3, 4): crop px (x, y, z) = pose @ (face-model point, 1); z = 0 at the lowest vertex
     mirrored: NDArray[np.bool_]  # (B,) whether the map must be read with its columns reversed
     box_size_px: NDArray[np.float32]  # (B,) sqrt(width * height) of the landmark box in crop px
+    hand68: NDArray[np.float32]  # (B, 68, 2) crop px by hand, mirrored with the crop; NaN where there is no visible point
 
 
 class FaceCrops:
@@ -49,16 +54,20 @@ class FaceCrops:
         augmentation: Augmentation | None = None,
         weights: NDArray[np.float64] | None = None,
         seed: int = 0,
+        crops_per_epoch: int | None = None,
     ) -> None:
+        """``crops_per_epoch`` counts with augmentation alone; the default is the number of rows."""
         self.labels, self.images, self.lowest_z, self.rows = labels, images, lowest_z, rows
         self.size, self.crop_scale, self.batch_size = size, crop_scale, batch_size
         self.augmentation, self.seed = augmentation, seed
         self.probability = None if weights is None else weights / weights.sum()
+        self.crops_per_epoch = crops_per_epoch or len(rows)
         self.epoch = 0
 
     def __len__(self) -> int:
-        count = len(self.rows) / self.batch_size
-        return int(count) if self.augmentation else int(np.ceil(count))
+        if self.augmentation is None:
+            return int(np.ceil(len(self.rows) / self.batch_size))
+        return self.crops_per_epoch // self.batch_size
 
     def __getitem__(self, index: int) -> CropBatch:
         cv2.setNumThreads(1)
@@ -70,8 +79,9 @@ class FaceCrops:
         return CropBatch(rows, *(np.stack(column) for column in zip(*(self._crop(row, generator) for row in rows), strict=True)))
 
     def _crop(self, row: int, generator: np.random.Generator) -> tuple:
+        """Return the fields of a `CropBatch` for one row, but for the row."""
         labels, augmentation = self.labels, self.augmentation
-        turn, mirrored, border = np.eye(3), False, None
+        turn, mirrored = np.eye(3), False
         if augmentation is not None:
             mirrored = bool(generator.random() < 0.5)
             turn = augmentation.draw_turn(generator, labels.box[row], mirrored)
@@ -80,17 +90,32 @@ class FaceCrops:
         box = np.concatenate([low, high])
         if augmentation is not None:
             box = augmentation.jitter_box(generator, box)
-            border = augmentation.draw_border(generator, self.size)
         crop = crop_matrix(box, self.crop_scale, self.size)
-        matrix, picture = crop @ turn, self.images[row]
-        image = warp_crop(picture, matrix, self.size)
-        if border is not None:
-            inside = cv2.warpAffine(np.ones(picture.shape[:2], np.uint8), matrix, (self.size, self.size), flags=cv2.INTER_NEAREST)
-            image = np.where(inside[..., None] > 0, image, border)
-        if augmentation is not None:
-            image = occlude(generator, photometric(generator, image, augmentation), augmentation)
+        matrix = crop @ turn
+        image = warp_crop(self.images[row], matrix, self.size) if augmentation is None else self._perturbed(row, matrix, generator)
         box_size = crop[0, 0] * np.sqrt(np.prod(high - low))  # neither turning nor mirroring changes sizes
-        return image, self._pose(row, matrix), mirrored, np.float32(box_size)
+        return image, self._pose(row, matrix), mirrored, np.float32(box_size), self._hand_points(row, matrix, mirrored)
+
+    def _perturbed(self, row: int, matrix: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.uint8]:
+        """Return the crop of a picture that may be cut, filled outside, in other colours, degraded and partly covered."""
+        augmentation, picture = self.augmentation, self.images[row]
+        x0, y0, x1, y1 = augmentation.draw_cut(generator, self.labels.box[row], picture.shape[1], picture.shape[0])
+        part = picture[y0:y1, x0:x1]
+        part_matrix = matrix.copy()
+        part_matrix[:, 2] += matrix[:, :2] @ (x0, y0)
+        image = warp_crop(part, part_matrix, self.size)
+        kind = draw_kind(generator)
+        other = self.images[generator.choice(self.rows)] if kind == "photograph" else None
+        image = fill_outside(generator, kind, image, part, part_matrix, other)
+        return occlude(generator, photometric(generator, image, augmentation), augmentation)
+
+    def _hand_points(self, row: int, matrix: NDArray[np.float64], mirrored: bool) -> NDArray[np.float32]:
+        if self.labels.hand68 is None:
+            return np.full((68, 2), np.nan, np.float32)
+        points = self.labels.hand68[row] @ matrix[:, :2].T + matrix[:, 2]
+        if self.labels.visible68 is not None:
+            points = np.where(self.labels.visible68[row, :, None] == VISIBLE, points, np.nan)
+        return (points[MIRROR] if mirrored else points).astype(np.float32)
 
     def _pose(self, row: int, matrix: NDArray[np.float64]) -> NDArray[np.float32]:
         """Weak perspective of the label followed by the crop."""

@@ -62,11 +62,11 @@ class PositionMapLoss(nn.Module):
         return (maps.flatten(2) @ self.sampling.T).transpose(1, 2)
 
     def forward(self, maps: Tensor, target_maps: Tensor, target_landmarks: Tensor, box_size_px: Tensor) -> Tensor:
-        """All in crop px; returns a scalar."""
+        """Return the loss of each crop (B,); positions are in crop px."""
         distance = (((maps - target_maps) / box_size_px[:, None, None, None]).square().sum(1) + 1e-8).sqrt()
-        dense = (distance * self.weights).sum((1, 2)).mean()
+        dense = (distance * self.weights).sum((1, 2))
         sparse = (((self.landmarks(maps) - target_landmarks) / box_size_px[:, None, None]).square().sum(2) + 1e-8).sqrt()
-        return dense + self.landmark_weight * sparse.mean()
+        return dense + self.landmark_weight * sparse.mean(1)
 
 
 def bilinear_sampling(indices: NDArray[np.integer], resolution: int) -> NDArray[np.float32]:

@@ -1,0 +1,100 @@
+"""An exported edge network as a starting point: its convolutions hold the normalisation, its weights keep their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from runtime.errors import FaceMeshError
+from training.networks.edge import EdgeNet
+
+
+def load_folded(network: EdgeNet, path: Path) -> None:
+    """Load ``path``, ONNX of `python -m export onnx`, into ``network``, in eval mode the same function.
+
+    Batch normalisations become identities but for their offset: mean 0, variance 1 - eps, scale 1. So the network must not be trained
+    before `renormalise`. Weights in half precision become float32. The latent size is that of the file.
+    Raises `FaceMeshError` for a file that is no such model.
+    """
+    try:
+        model = onnx.load(path)
+    except FileNotFoundError:
+        raise FaceMeshError(f"{path}: no such file; give the .onnx of an edge network") from None
+    except Exception as error:  # protobuf and onnx raise types without a common base
+        raise FaceMeshError(f"{path}: cannot be read as ONNX ({type(error).__name__}); export the model again") from None
+    values = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32)) for tensor in model.graph.initializer}
+    biases = {node.input[1]: values.get(node.input[2]) for node in model.graph.node if node.op_type == "Conv" and len(node.input) == 3}
+    network.adapt_to(values)
+    state = network.state_dict()
+    for name, old in state.items():
+        if name in values:
+            state[name] = values[name]
+        elif name.rpartition(".")[0] in _normalisations(network):
+            state[name] = _identity(network, name, old, biases)
+    try:
+        if missing := [name for name in state if name.endswith("weight") and "bn" not in name and name not in values]:
+            raise FaceMeshError(f"{path}: no export of the edge network, it lacks {missing[0]}; give a model of 'python -m export onnx --arch edge'")
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FaceMeshError(f"{path}: no export of the edge network ({reason}); give a model of 'python -m export onnx --arch edge'") from None
+
+
+@torch.no_grad()
+def renormalise(network: nn.Module, images: Iterable[Tensor]) -> None:
+    """Give every batch normalisation the statistics of its input on ``images`` (N, 3, S, S each) and undo them by scale and offset.
+
+    In eval mode the network computes what it did; in training mode, with statistics of the batch, nearly so. Scale and offset must have
+    been those of `load_folded` or of any other network in eval mode.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    sums = {norm: [0, 0.0, 0.0] for norm in norms}
+
+    def add(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].double()
+        sums[norm][0] += x.numel() // x.shape[1]
+        sums[norm][1] = sums[norm][1] + x.sum((0, 2, 3))
+        sums[norm][2] = sums[norm][2] + x.square().sum((0, 2, 3))
+
+    # One pass is enough: no normalisation changes its output, so inputs of later ones stay.
+    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
+    training = network.training
+    network.eval()
+    for batch in images:
+        network(batch)
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    for norm, (count, total, squares) in sums.items():
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp_min(0)
+        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        offset = norm.bias.double() - norm.running_mean.double() * scale
+        norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+        norm.bias.copy_(offset + mean * scale)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+
+
+def _normalisations(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    return {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+
+
+def _identity(network: nn.Module, name: str, old: Tensor, biases: dict[str, Tensor | None]) -> Tensor:
+    """Return a tensor of a batch normalisation that adds the bias of its convolution and does nothing else."""
+    place, _, field = name.rpartition(".")
+    convolution = f"{place.replace('bn', 'conv')}.weight"
+    bias = biases.get(convolution)
+    values = {
+        "weight": torch.ones_like(old),
+        "bias": torch.zeros_like(old) if bias is None else bias,
+        "running_mean": torch.zeros_like(old),
+        "running_var": torch.full_like(old, 1 - _normalisations(network)[place].eps),
+    }
+    return values.get(field, old)
