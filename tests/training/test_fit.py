@@ -17,10 +17,9 @@ from training.networks import create_network
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Stem of toy.npz and toy.tar, with face_model.npz beside them, in the layout of the project's data."""
-    folder = tmp_path_factory.mktemp("data")
+    """Stem of toy.npz and toy.tar, with face_model.npz beside them."""
     labels = toy_labels(toy_face_model(), 16)
-    return write_toy_set(folder, labels, dot_pictures(labels))
+    return write_toy_set(tmp_path_factory.mktemp("data"), labels, dot_pictures(labels))
 
 
 def fit(data: Path, run: Path, *options: str) -> int:

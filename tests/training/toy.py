@@ -81,22 +81,25 @@ def dot_pictures(labels: FaceLabels) -> list[np.ndarray]:
     return pictures
 
 
-def write_toy_set(folder: Path, labels: FaceLabels, pictures: list[np.ndarray], **arrays: np.ndarray) -> Path:
-    """Write toy.npz, toy.tar and face_model.npz in the layout of the project's data; ``arrays`` are added. Returns the stem."""
+def write_toy_set(folder: Path, labels: FaceLabels, pictures: list[np.ndarray], name: str = "toy", **extra: np.ndarray) -> Path:
+    """Write NAME.npz, NAME.tar and face_model.npz in the layout of the project's data; return their stem.
+
+    ``extra`` arrays are added to the npz.
+    """
     model = toy_face_model()
     bases = {"shape_basis": model.basis[:, :2], "exp_basis": model.basis[:, 2:]}
-    fields = {name: getattr(model, name) for name in ("mean", "triangles", "uv", "keypoints68", "symmetry")}
+    fields = {field: getattr(model, field) for field in ("mean", "triangles", "uv", "keypoints68", "symmetry")}
     np.savez(folder / "face_model.npz", **fields, **bases)
-    names = ("names", "source", "size", "scale", "rotation", "translation", "pts68", "box", "yaw_deg", "is_val")
-    arrays |= {name: getattr(labels, name) for name in names}
-    np.savez(folder / "toy.npz", **arrays, shape=labels.coefficients[:, :2], exp=labels.coefficients[:, 2:])
-    with tarfile.open(folder / "toy.tar", "w") as tar:
-        for name, picture in zip(labels.names, pictures, strict=True):
+    names = ("names", "source", "size", "scale", "rotation", "translation", "pts68", "box", "yaw_deg", "is_val", "hand68", "visible68")
+    arrays = {field: getattr(labels, field) for field in names if getattr(labels, field) is not None} | extra
+    np.savez(folder / f"{name}.npz", **arrays, shape=labels.coefficients[:, :2], exp=labels.coefficients[:, 2:])
+    with tarfile.open(folder / f"{name}.tar", "w") as tar:
+        for member_name, picture in zip(labels.names, pictures, strict=True):
             jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
-            member = tarfile.TarInfo(name)
+            member = tarfile.TarInfo(member_name)
             member.size = len(jpeg)
             tar.addfile(member, io.BytesIO(jpeg))
-    return folder / "toy"
+    return folder / name
 
 
 def _rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:
