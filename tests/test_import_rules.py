@@ -36,6 +36,7 @@ HOMES = {
     "matplotlib": {"benchmarks.latency.soak_chart", "calibration.accuracy.loss_chart", "training.curve"},
     "mediapipe": {"benchmarks.peers.mediapipe_worker"},
     "onnx": {
+        "training.networks.folded",
         *("export.engines.engine_source", "export.graphs.fp16", "export.graphs.model_file", "export.passes.fold_constants"),
         *("export.graphs.rewrite", "export.graphs.summary", "export.graphs.to_onnx", "export.graphs.verify"),
         *("calibration.precision.equalise", "calibration.precision.half", "calibration.precision.half_rounding", "calibration.precision.model_file", "calibration.precision.qdq"),
@@ -52,6 +53,7 @@ HOMES = {
     "tensorrt_rtx": {"export.engines.rtx_builder"},
     "torch": {
         *("training.networks.edge", "training.networks.prnet", "training.uv.targets", "training.loop", "training.compression"),
+        *("training.checkpoints", "training.networks.folded", "training.uv.hand_points"),
         *("training.networks.mb05", "export.checkpoints.checkpoint", "export.graphs.to_onnx"),
         *("benchmarks.latency.live_network", "benchmarks.peers.mb05"),
     },
