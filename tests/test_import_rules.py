@@ -1,8 +1,8 @@
-"""The two import rules of the house.
+"""The import rules of the house; `tests.test_import_graph` has those between modules.
 
 1. Packages import in one direction: runtime <- calibration, training <- export <- benchmarks.
-2. Importing any module needs the standard library, numpy and OpenCV. Every other library has home modules that import it
-   plainly at their top; everybody else imports the home module inside a function.
+2. Importing any module needs the standard library, numpy and OpenCV. Every other library has home modules that import
+   it plainly at their top; everybody else imports the home module inside a function.
 """
 
 from __future__ import annotations
@@ -26,20 +26,25 @@ MAY_IMPORT = {
     "benchmarks": {"benchmarks", "export", "calibration", "training", "runtime"},
 }
 EVERYWHERE = {*sys.stdlib_module_names, "numpy", "cv2"}
-PASSES = {f"export.passes.{name}" for name in ("absorb_crop", "absorb_padding", "block_narrow", "flip_transposed", "fold_batch_norm")}
-PASSES |= {f"export.passes.{name}" for name in ("fold_constants", "graph", "split_batch_norm", "subpixel_transposed")}
+PASSES = {
+    *("export.passes.absorb_crop", "export.passes.absorb_padding", "export.passes.block_narrow"),
+    *("export.passes.flip_transposed", "export.passes.fold_batch_norm", "export.passes.fold_constants"),
+    *("export.passes.graph", "export.passes.split_batch_norm", "export.passes.subpixel_transposed"),
+}
 # Library -> its home modules. PyTorch has several: modules whose business it is.
 HOMES = {
     "cuda": {"runtime.cuda.cuda_python_binding"},
-    "google": {"export.engines.engine_source", "export.graphs.model_file"},  # protobuf, for the error of a damaged ONNX file
+    # Protobuf, for the error of a damaged ONNX file.
+    "google": {"export.engines.engine_source", "export.graphs.model_file"},
     "jtop": {"benchmarks.records.jetson"},
     "matplotlib": {"benchmarks.latency.soak_chart", "calibration.accuracy.loss_chart", "training.curve"},
     "mediapipe": {"benchmarks.peers.mediapipe_worker"},
     "onnx": {
-        "training.networks.folded",
-        *("export.engines.engine_source", "export.graphs.fp16", "export.graphs.model_file", "export.passes.fold_constants"),
+        *("export.engines.engine_source", "export.graphs.fp16", "export.graphs.model_file"),
+        *("export.passes.fold_constants", "training.networks.folded"),
         *("export.graphs.rewrite", "export.graphs.summary", "export.graphs.to_onnx", "export.graphs.verify"),
-        *("calibration.precision.equalise", "calibration.precision.half", "calibration.precision.half_rounding", "calibration.precision.model_file", "calibration.precision.qdq"),
+        *("calibration.precision.equalise", "calibration.precision.half", "calibration.precision.half_rounding"),
+        *("calibration.precision.model_file", "calibration.precision.qdq"),
     },
     "onnx_ir": {*PASSES, "export.graphs.fp16", "export.graphs.rewrite"},
     "onnxruntime": {"export.graphs.verify", "runtime.inference.onnx_runner"},
@@ -52,8 +57,8 @@ HOMES = {
     "tensorrt": {"export.engines.tensorrt_builder"},
     "tensorrt_rtx": {"export.engines.rtx_builder"},
     "torch": {
-        *("training.networks.edge", "training.networks.prnet", "training.uv.targets", "training.loop", "training.compression"),
-        *("training.checkpoints", "training.networks.folded", "training.uv.hand_points"),
+        *("training.networks.edge", "training.networks.prnet", "training.uv.targets", "training.loop"),
+        *("training.compression", "training.checkpoints", "training.networks.folded", "training.uv.hand_points"),
         *("training.networks.mb05", "export.checkpoints.checkpoint", "export.graphs.to_onnx"),
         *("benchmarks.latency.live_network", "benchmarks.peers.mb05"),
     },
@@ -62,7 +67,7 @@ HOMES = {
 
 
 def modules() -> dict[str, Path]:
-    """Dotted name -> file, of every module of the five packages."""
+    """Return dotted name -> file, of every module of the five packages."""
     found = {}
     for path in (path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -71,7 +76,10 @@ def modules() -> dict[str, Path]:
 
 
 def imported(tree: ast.AST, *, executed_only: bool = False) -> Iterator[tuple[str, bool]]:
-    """Root name of every import in the tree, functions included, and whether it is relative; ``executed_only`` leaves out those for type checkers."""
+    """Yield the root name of every import in the tree, functions included, and True for a relative one.
+
+    ``executed_only`` leaves out imports for type checkers.
+    """
     for node in ast.iter_child_nodes(tree):
         if executed_only and isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             continue
@@ -93,7 +101,8 @@ def direction_faults(module: str, tree: ast.AST) -> list[str]:
 def library_faults(module: str, tree: ast.AST) -> list[str]:
     names = {name for name, is_relative in imported(tree, executed_only=True) if not is_relative}
     strangers = names - EVERYWHERE - {*MAY_IMPORT, "tests"}
-    return [f"{module} imports {name}, at home in {HOMES.get(name, 'no module yet')}" for name in strangers if module not in HOMES.get(name, ())]
+    faults = [name for name in strangers if module not in HOMES.get(name, ())]
+    return [f"{module} imports {name}, at home in {HOMES.get(name, 'no module yet')}" for name in faults]
 
 
 def parsed() -> dict[str, ast.AST]:
@@ -166,7 +175,7 @@ json.dump(result, sys.stdout)
 
 
 def test_every_module_imports_without_optional_libraries(tmp_path):
-    """In a fresh interpreter where only the standard library, numpy and OpenCV can be found; home modules fail by their own library."""
+    """Only the standard library, numpy and OpenCV can be found; home modules fail by their own library."""
     (tmp_path / "import_all.py").write_text(IMPORT_ALL_BARE)
     run = subprocess.run(
         [sys.executable, tmp_path / "import_all.py"],
@@ -182,4 +191,4 @@ def test_every_module_imports_without_optional_libraries(tmp_path):
         own = {library for library, homes in HOMES.items() if module in homes}
         if (missing is None) == bool(own) or (missing and missing not in own):
             faults[module] = missing
-    assert not faults, f"fail for want of a library that is not at home in them, or do not need the one that is: {faults}"
+    assert not faults, f"want a library that is not at home in them, or do not need the one that is: {faults}"
