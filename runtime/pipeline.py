@@ -14,6 +14,7 @@ from runtime.errors import FaceMeshError
 from runtime.families.family import Mesh
 from runtime.families.table import open_family
 from runtime.geometry.boxes import check_boxes
+from runtime.geometry.crop import check_image
 from runtime.geometry.pose import PoseEstimator
 from runtime.inference.interface import Runner
 from runtime.types import Detections, FaceMesh, Frame, MeshTopology
@@ -156,18 +157,10 @@ def _reported(frame: Frame, on_error: ErrorHandler | None) -> Iterator[None]:
 
 def _picture(frame: Frame | NDArray[np.uint8]) -> NDArray[np.uint8]:
     image = frame.image if isinstance(frame, Frame) else frame
-    if not (
-        isinstance(image, np.ndarray)
-        and image.dtype == np.uint8
-        and image.ndim == 3
-        and image.shape[2] == 3
-        and image.size
-    ):
-        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise FaceMeshError(
-            f"a picture must be a uint8 array (H, W, 3) in BGR order, is {found}: "
-            "runtime.sources.photos.read_photo reads files so"
-        )
+    try:
+        check_image(image)
+    except ValueError as error:
+        raise FaceMeshError(f"{error}: runtime.sources.photos.read_photo reads files so") from None
     return image
 
 

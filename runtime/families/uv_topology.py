@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.models.shipped import ASSETS
+from runtime.storage.npz_files import read_npz
 from runtime.types import LANDMARK_COUNT
 
 PRNET_RESOLUTION = 256  # PRNet's files do not say it
@@ -104,18 +103,7 @@ def _load(path: Path) -> UVTopology:
 
 
 def _read_npz(path: Path) -> dict:
-    names = [field.name for field in fields(UVTopology)]
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if missing := [name for name in names if name not in archive]:
-                raise FaceMeshError(
-                    f"{path}: no UV topology, lacks {', '.join(missing)}; give another .npz or a PRNet uv-data folder"
-                )
-            arrays = {name: archive[name] for name in names}
-    except FileNotFoundError:
-        raise FaceMeshError(f"{path}: no UV topology there; give an .npz file or a PRNet uv-data folder") from None
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise FaceMeshError(f"{path}: cannot be read as an .npz UV topology ({error}); get the file again") from None
+    arrays = read_npz(path, [field.name for field in fields(UVTopology)], what="a UV topology")
     if arrays["resolution"].shape != () or not np.issubdtype(arrays["resolution"].dtype, np.integer):
         raise ValueError("resolution must be one integer")
     return {**arrays, "resolution": int(arrays["resolution"])}

@@ -75,8 +75,9 @@ def crop_into(image: NDArray[np.uint8], matrix: NDArray[np.float64], spec: Input
 
 def check_image(image: NDArray[np.uint8]) -> None:
     """Raise `ValueError` unless ``image`` is (H, W, 3) uint8 and not empty."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        found = f"{image.dtype} of shape {image.shape}"
+    is_array = isinstance(image, np.ndarray)
+    if not is_array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        found = f"{image.dtype} of shape {image.shape}" if is_array else type(image).__name__
         raise ValueError(f"the image must be (H, W, 3) uint8 BGR and not empty, is {found}")
 
 

@@ -126,7 +126,7 @@ def test_scores_that_do_not_fit(pipeline, image):
     "picture", [None, [[1]], np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
 )
 def test_no_picture(pipeline, picture):
-    with pytest.raises(FaceMeshError, match=r"uint8 array \(H, W, 3\)"):
+    with pytest.raises(FaceMeshError, match=r"the image must be \(H, W, 3\) uint8"):
         pipeline.from_boxes(picture, BOXES)
 
 

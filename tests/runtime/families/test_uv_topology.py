@@ -78,7 +78,7 @@ def test_prnets_own_folder_is_read(shared_data):
 
 
 def test_missing_npz_is_named(tmp_path):
-    with pytest.raises(FaceMeshError, match=r"nothing\.npz: no UV topology there"):
+    with pytest.raises(FaceMeshError, match=r"nothing\.npz: no such file; give a UV topology"):
         load_topology(tmp_path / "nothing.npz")
 
 
