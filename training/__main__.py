@@ -7,13 +7,16 @@ from collections.abc import Sequence
 
 from runtime.console.exit_codes import run_subcommands
 from training import fit, fit_box_map, shrink
+from training.labelling import fit_labels, learn_offsets
 from training.turning import turn_faces
 from training.uv import uv_layout
+
+COMMANDS = (fit, shrink, uv_layout, fit_box_map, turn_faces, fit_labels, learn_offsets)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
-    return run_subcommands("training", "Train networks, make the assets of the runtime.", (fit, shrink, uv_layout, fit_box_map, turn_faces), argv)
+    return run_subcommands("training", "Train networks, make the assets of the runtime.", COMMANDS, argv)
 
 
 if __name__ == "__main__":
