@@ -1,4 +1,7 @@
-"""Perturbation of training crops: place, size, rotation, mirror, colour, occlusion (Feng et al., ECCV 2018, section 3.4), cuts of the picture."""
+"""Perturbation of training crops: place, size, rotation, mirror, colour, occlusion, cuts of the picture.
+
+All but the cuts are those of Feng et al., ECCV 2018, section 3.4.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,14 @@ class Augmentation:
     scale: tuple[float, float] = (0.9, 1.2)  # of the box size
     colour: tuple[float, float] = (0.6, 1.4)  # factor of each channel; an offset of a fifth of its spread goes with it
     occlusion: float = 0.4  # probability
-    degradation: float = 0.3  # probability of blur, lower resolution, noise or JPEG artefacts; a third as often all colour goes
+    # probability of blur, lower resolution, noise or JPEG artefacts; a third as often all colour goes
+    degradation: float = 0.3
     any_roll: float = 0.0  # probability of a rotation from the whole circle instead
     cut: float = 0.0  # probability of a picture that ends near the face
 
-    def draw_turn(self, generator: np.random.Generator, box_xyxy: NDArray[np.floating], mirrored: bool) -> NDArray[np.float64]:
+    def draw_turn(
+        self, generator: np.random.Generator, box_xyxy: NDArray[np.floating], mirrored: bool
+    ) -> NDArray[np.float64]:
         """Return a (3, 3) rotation, with mirroring first, about the centre of the box."""
         angle = np.deg2rad(generator.triangular(-self.rotation_deg, 0, self.rotation_deg)) if self.rotation_deg else 0.0
         if self.any_roll and generator.random() < self.any_roll:
@@ -45,8 +51,13 @@ class Augmentation:
         half = extent * generator.uniform(*self.scale) / 2
         return np.concatenate([centre - half, centre + half])
 
-    def draw_cut(self, generator: np.random.Generator, box_xyxy: NDArray[np.floating], width: int, height: int) -> tuple[int, int, int, int]:
-        """Return x0, y0, x1, y1 px of the part of the picture that is kept: all of it, or less on about half of the sides."""
+    def draw_cut(
+        self, generator: np.random.Generator, box_xyxy: NDArray[np.floating], width: int, height: int
+    ) -> tuple[int, int, int, int]:
+        """Return x0, y0, x1, y1 px of the part of the picture that is kept.
+
+        It is the whole picture, or with probability ``cut`` a part that ends near the face on about half of the sides.
+        """
         whole = np.array([0, 0, width, height])
         if not self.cut or generator.random() >= self.cut:
             return 0, 0, width, height
@@ -76,7 +87,10 @@ def photometric(generator: np.random.Generator, image: Image, augmentation: Augm
 
 
 def occlude(generator: np.random.Generator, image: Image, augmentation: Augmentation) -> Image:
-    """Cover part of the crop with one to three ellipses or rectangles of noise or of one colour. (S, S, 3) uint8 -> the same."""
+    """Cover part of the crop with one to three ellipses or rectangles of noise or of one colour.
+
+    (S, S, 3) uint8 -> the same.
+    """
     if generator.random() >= augmentation.occlusion:
         return image
     size = image.shape[0]
@@ -87,7 +101,10 @@ def occlude(generator: np.random.Generator, image: Image, augmentation: Augmenta
         if generator.random() < 0.5:
             cv2.ellipse(mask, centre, half, generator.uniform(0, 180), 0, 360, 255, -1)
         else:
-            cv2.rectangle(mask, (centre[0] - half[0], centre[1] - half[1]), (centre[0] + half[0], centre[1] + half[1]), 255, -1)
+            top_left = (centre[0] - half[0], centre[1] - half[1])
+            bottom_right = (centre[0] + half[0], centre[1] + half[1])
+            cv2.rectangle(mask, top_left, bottom_right, 255, -1)
     cells = 1 if generator.random() < 0.5 else int(generator.integers(2, 17))
-    texture = cv2.resize(generator.integers(0, 256, (cells, cells, 3), np.uint8), (size, size), interpolation=cv2.INTER_LINEAR)
+    colours = generator.integers(0, 256, (cells, cells, 3), np.uint8)
+    texture = cv2.resize(colours, (size, size), interpolation=cv2.INTER_LINEAR)
     return np.where(mask[..., None] > 0, texture, image)

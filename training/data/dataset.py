@@ -1,7 +1,7 @@
 """Training faces: perturbed crops of photographs and, per crop, the map from face-model coordinates to crop pixels.
 
-Batches are made in worker processes by OpenCV; the position maps themselves are made from the coefficients on the training
-device (`training.uv.targets`).
+Batches are made in worker processes by OpenCV. The position maps themselves are made from the coefficients on the
+training device (`training.uv.targets`).
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ class CropBatch:
 
     rows: NDArray[np.int64]  # (B,) rows of the labels
     images: NDArray[np.uint8]  # (B, S, S, 3) BGR
-    poses: NDArray[np.float32]  # (B, 3, 4): crop px (x, y, z) = pose @ (face-model point, 1); z = 0 at the lowest vertex
-    mirrored: NDArray[np.bool_]  # (B,) whether the map must be read with its columns reversed
+    # (B, 3, 4): crop px (x, y, z) = pose @ (face-model point, 1); z = 0 at the lowest vertex
+    poses: NDArray[np.float32]
+    mirrored: NDArray[np.bool_]  # (B,) True: the map must be read with its columns reversed
     box_size_px: NDArray[np.float32]  # (B,) sqrt(width * height) of the landmark box in crop px
-    hand68: NDArray[np.float32]  # (B, 68, 2) crop px by hand, mirrored with the crop; NaN where there is no visible point
+    # (B, 68, 2) crop px by hand, mirrored with the crop; NaN where there is no visible point
+    hand68: NDArray[np.float32]
 
 
 class FaceCrops:
-    """Item i is a whole batch, the same for the same (seed, epoch, i) whoever makes it: a resumed run sees what it would have seen.
+    """Batches of crops; item i is a whole batch that depends on (seed, epoch, i) alone, so runs can be resumed.
 
-    ``images[i]`` (H, W, 3) uint8 BGR and ``lowest_z[i]`` (px of that picture) belong to row i of ``labels``; ``rows`` are those to draw
-    from; ``weights`` (len(rows),) how often.
+    ``images[i]`` (H, W, 3) uint8 BGR and ``lowest_z[i]`` (px of that picture) belong to row i of ``labels``.
+    Batches are drawn from ``rows``, by ``weights`` (len(rows),) if they are given.
     With ``augmentation=None`` rows come in order and unperturbed (validation), the last batch shorter.
     """
 
@@ -56,10 +58,16 @@ class FaceCrops:
         seed: int = 0,
         crops_per_epoch: int | None = None,
     ) -> None:
-        """``crops_per_epoch`` counts with augmentation alone; the default is the number of rows."""
-        self.labels, self.images, self.lowest_z, self.rows = labels, images, lowest_z, rows
-        self.size, self.crop_scale, self.batch_size = size, crop_scale, batch_size
-        self.augmentation, self.seed = augmentation, seed
+        """Keep the faces; ``crops_per_epoch`` counts with augmentation alone, the default is the number of rows."""
+        self.labels = labels
+        self.images = images
+        self.lowest_z = lowest_z
+        self.rows = rows
+        self.size = size
+        self.crop_scale = crop_scale
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.seed = seed
         self.probability = None if weights is None else weights / weights.sum()
         self.crops_per_epoch = crops_per_epoch or len(rows)
         self.epoch = 0
@@ -76,7 +84,8 @@ class FaceCrops:
             rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
         else:
             rows = generator.choice(self.rows, self.batch_size, p=self.probability)
-        return CropBatch(rows, *(np.stack(column) for column in zip(*(self._crop(row, generator) for row in rows), strict=True)))
+        columns = zip(*(self._crop(row, generator) for row in rows), strict=True)
+        return CropBatch(rows, *(np.stack(column) for column in columns))
 
     def _crop(self, row: int, generator: np.random.Generator) -> tuple:
         """Return the fields of a `CropBatch` for one row, but for the row."""
@@ -92,13 +101,16 @@ class FaceCrops:
             box = augmentation.jitter_box(generator, box)
         crop = crop_matrix(box, self.crop_scale, self.size)
         matrix = crop @ turn
-        image = warp_crop(self.images[row], matrix, self.size) if augmentation is None else self._perturbed(row, matrix, generator)
+        image = self._image(row, matrix, generator)
         box_size = crop[0, 0] * np.sqrt(np.prod(high - low))  # neither turning nor mirroring changes sizes
-        return image, self._pose(row, matrix), mirrored, np.float32(box_size), self._hand_points(row, matrix, mirrored)
+        hand68 = self._hand_points(row, matrix, mirrored)
+        return image, self._pose(row, matrix), mirrored, np.float32(box_size), hand68
 
-    def _perturbed(self, row: int, matrix: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.uint8]:
-        """Return the crop of a picture that may be cut, filled outside, in other colours, degraded and partly covered."""
+    def _image(self, row: int, matrix: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.uint8]:
+        """Return the crop of a picture; with augmentation cut, filled outside, in other colours, degraded, covered."""
         augmentation, picture = self.augmentation, self.images[row]
+        if augmentation is None:
+            return warp_crop(picture, matrix, self.size)
         x0, y0, x1, y1 = augmentation.draw_cut(generator, self.labels.box[row], picture.shape[1], picture.shape[0])
         part = picture[y0:y1, x0:x1]
         part_matrix = matrix.copy()
@@ -118,7 +130,7 @@ class FaceCrops:
         return (points[MIRROR] if mirrored else points).astype(np.float32)
 
     def _pose(self, row: int, matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Weak perspective of the label followed by the crop."""
+        """Return the weak perspective of the label followed by the crop, (3, 4) float32."""
         labels = self.labels
         zoom = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
         rigid = labels.scale[row] * labels.rotation[row]

@@ -37,7 +37,8 @@ def low_resolution(generator: np.random.Generator, image: Image) -> Image:
     """Shrink to between 0.16 and 0.8 of the size and enlarge again."""
     small = int(image.shape[0] * np.exp(generator.uniform(np.log(0.16), np.log(0.8))))
     enlarge = cv2.INTER_CUBIC if generator.random() < 0.3 else cv2.INTER_LINEAR
-    return cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), image.shape[:2], interpolation=enlarge)
+    shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+    return cv2.resize(shrunk, image.shape[:2], interpolation=enlarge)
 
 
 def noise(generator: np.random.Generator, image: Image) -> Image:

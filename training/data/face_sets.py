@@ -30,7 +30,7 @@ class ChainedImages(Sequence):
 
 
 def load_sets(paths: Sequence[Path], model: FaceModel) -> tuple[FaceLabels, ChainedImages]:
-    """Return labels and pictures of all sets, one after the other; a path is one of `training.data.labels.load_labels`."""
+    """Return labels and pictures of all sets, one after the other; paths as in `training.data.labels.load_labels`."""
     labels = [load_labels(path, model) for path in paths]
     images = [read_images(path, part) for path, part in zip(paths, labels, strict=True)]
     return concatenate_labels(labels), ChainedImages(images)
@@ -49,7 +49,9 @@ def concatenate_labels(parts: Sequence[FaceLabels]) -> FaceLabels:
             continue
         empty = np.nan if template.dtype.kind == "f" else 0
         shape = template.shape[1:]
-        columns[field.name] = np.concatenate(
-            [np.full((len(part), *shape), empty, template.dtype) if array is None else array for part, array in zip(parts, arrays, strict=True)]
-        )
+        filled = [
+            np.full((len(part), *shape), empty, template.dtype) if array is None else array
+            for part, array in zip(parts, arrays, strict=True)
+        ]
+        columns[field.name] = np.concatenate(filled)
     return FaceLabels(**columns)

@@ -1,7 +1,8 @@
 """Labels of training faces, from the arrays of ``train.npz`` or from a 300W-LP folder, in one form; and their pictures.
 
-A face is ``scale * model.vertices(coefficients) @ rotation.T + translation`` in pixels of its stored picture: x right, y down,
-z towards the camera, an integer is a pixel centre. ``rotation`` holds the flip of y (the model's points up), so its determinant is -1.
+A face is ``scale * model.vertices(coefficients) @ rotation.T + translation`` in pixels of its stored picture: x right,
+y down, z towards the camera, an integer is a pixel centre. ``rotation`` holds the flip of y (the model's points up), so
+its determinant is -1.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ OPTIONAL_ARRAYS: dict[str, tuple[int, ...]] = {"is_val": (), "hand68": (68, 2), 
 
 PARAMETERS_300W_LP = {"Pose_Para": 7, "Shape_Para": 199, "Exp_Para": 29}
 SIDE_300W_LP = 450  # px, all pictures of 300W-LP
-# 300W-LP counts pixels from 1 and y from the bottom; and its labels lie to the right of what they label, which was measured on
-# its AFW part by registering pictures with the original photographs. Both together, to centres counted from 0:
+# 300W-LP counts pixels from 1 and y from the bottom; and its labels lie to the right of what they label, which was
+# measured on its AFW part by registering pictures with the original photographs. Both together, to centres from 0:
 SHIFT_X_300W_LP = -1.6  # px of 450
 VALIDATION_SHARE_300W_LP = 0.05
 
@@ -53,24 +54,26 @@ class FaceLabels:
     box: NDArray[np.float32]  # (N, 4) px, x0 y0 x1 y1 of pts68
     yaw_deg: NDArray[np.float32]  # (N,) > 0: the nose points to the image right
     is_val: NDArray[np.bool_]  # (N,) row is for validation
-    # (N, 68, 2) px by hand, on the content of the stored picture, NaN where there is none; the contour is the visible outline
+    # (N, 68, 2) px by hand, on the content of the stored picture, NaN where there is none; the contour is the outline
     hand68: NDArray[np.float32] | None = None
-    visible68: NDArray[np.uint8] | None = None  # (N, 68): 2 visible, 1 hidden by a thing but placed, 0 turned away or without point
+    # (N, 68): 2 visible, 1 hidden by a thing but placed, 0 turned away or without point
+    visible68: NDArray[np.uint8] | None = None
     hand21: NDArray[np.float32] | None = None  # (N, 21, 2) px by hand, AFLW's points, NaN where there is none
 
     def __len__(self) -> int:
         return len(self.names)
 
     def select(self, rows: NDArray) -> FaceLabels:
-        """The rows given by a boolean mask (N,) or by their numbers."""
+        """Return the rows given by a boolean mask (N,) or by their numbers."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return FaceLabels(**{name: None if value is None else value[rows] for name, value in values.items()})
 
 
 def load_labels(path: str | os.PathLike[str], model: FaceModel) -> FaceLabels:
-    """``path`` is the common stem of an ``.npz`` and the ``.tar`` of its pictures, or either of the two, or a folder in the layout of
-    300W-LP (``.mat`` and ``.jpg`` in pairs). ``model`` is the face model that the coefficients belong to.
+    """Return the labels of a set of faces.
 
+    ``path`` is the common stem of an ``.npz`` and the ``.tar`` of its pictures, or either of the two, or a folder in
+    the layout of 300W-LP (``.mat`` and ``.jpg`` in pairs). ``model`` is the face model that the coefficients belong to.
     Raises `FaceMeshError` that names the file at fault.
     """
     path = Path(path)
@@ -83,7 +86,10 @@ def _load_arrays(path: Path, model: FaceModel) -> FaceLabels:
     shape, expression = arrays.pop("shape"), arrays.pop("exp")
     columns = (shape.shape[1], expression.shape[1])
     if columns != (model.shape_count, model.expression_count):
-        raise FaceMeshError(f"{path}: {columns[0]} + {columns[1]} coefficients do not belong to this face model; give the one they were made with")
+        raise FaceMeshError(
+            f"{path}: {columns[0]} + {columns[1]} coefficients do not belong to this face model; "
+            "give the one they were made with"
+        )
     arrays.setdefault("is_val", np.zeros(count, bool))
     if "hand68" in arrays:
         arrays["visible68"] = _visibility(path, arrays["hand68"], arrays.get("visible68"))
@@ -91,26 +97,34 @@ def _load_arrays(path: Path, model: FaceModel) -> FaceLabels:
 
 
 def _visibility(path: Path, hand68: NDArray, visible68: NDArray | None) -> NDArray[np.uint8]:
-    """Return (N, 68) uint8 as `FaceLabels` defines it; without ``visible68`` every point of ``hand68`` counts as visible."""
+    """Return (N, 68) uint8 of `FaceLabels`; without ``visible68`` every point of ``hand68`` counts as visible."""
     placed = np.isfinite(hand68).all(axis=2)
     if visible68 is None:
         return np.where(placed, 2, 0).astype(np.uint8)
     if visible68.dtype.kind not in "iu" or not ((visible68 >= 0) & (visible68 <= 2)).all():
-        raise FaceMeshError(f"{path}: visible68 must be integers 0 (no point), 1 (hidden) or 2 (visible); the file is damaged")
+        raise FaceMeshError(
+            f"{path}: visible68 must be integers 0 (no point), 1 (hidden) or 2 (visible); the file is damaged"
+        )
     return np.where(placed, visible68, 0).astype(np.uint8)
 
 
 def _load_300w_lp(folder: Path, model: FaceModel) -> FaceLabels:
-    """Poses and coefficients as 3DDFA defines them (Zhu et al., CVPR 2016).
+    """Return poses and coefficients as 3DDFA defines them (Zhu et al., CVPR 2016).
 
-    The 199 + 29 coefficients there belong to the full Basel face model. A smaller model must consist of its leading columns, as the
-    40 + 10 of 3DDFA do, and leaves the rest of each face out: 0.41 % of the face size at the landmarks of 300W-LP's AFW part.
+    The 199 + 29 coefficients there belong to the full Basel face model. A smaller model must consist of its leading
+    columns, as the 40 + 10 of 3DDFA do, and leaves the rest of each face out: 0.41 % of the face size at the landmarks
+    of 300W-LP's AFW part.
     """
+    # Read: one .mat file per picture
     paths = sorted(path for path in folder.rglob("*.mat") if path.with_suffix(".jpg").exists())
     if not paths:
-        raise FaceMeshError(f"{folder}: no .mat file with a .jpg of the same name beside it; give the folder of 300W-LP or one of its parts")
+        raise FaceMeshError(
+            f"{folder}: no .mat file with a .jpg of the same name beside it; "
+            "give the folder of 300W-LP or one of its parts"
+        )
     pose, shape, expression = (np.stack(column) for column in zip(*map(_read_parameters, paths), strict=True))
     coefficients = _leading_columns(folder, shape, expression, model)
+    # To pixels of the picture: y down, centres counted from 0
     rotation = np.diag([1.0, -1.0, 1.0]) @ _rotation_3ddfa(*pose[:, :3].T)
     scale = pose[:, 6]
     translation = pose[:, 3:6] * (1, -1, 1) + (SHIFT_X_300W_LP, SIDE_300W_LP, 0)
@@ -131,7 +145,7 @@ def _load_300w_lp(folder: Path, model: FaceModel) -> FaceLabels:
 
 
 def _read_parameters(path: Path) -> tuple[NDArray, NDArray, NDArray]:
-    """Pose (7,): pitch, yaw, roll in rad, x, y, z, scale; shape (199,); expression (29,)."""
+    """Return pose (7,), shape (199,) and expression (29,); pose: pitch, yaw, roll in rad, x, y, z, scale."""
     try:
         from training.data.mat_files import read_mat
     except ImportError:
@@ -143,22 +157,33 @@ def _read_parameters(path: Path) -> tuple[NDArray, NDArray, NDArray]:
         parts = [np.asarray(variables[name], np.float64).ravel() for name in PARAMETERS_300W_LP]
     except (TypeError, ValueError):
         parts = []
-    if [part.size for part in parts] != list(PARAMETERS_300W_LP.values()) or not all(np.isfinite(part).all() for part in parts):
-        raise FaceMeshError(f"{path}: its parameters are not {PARAMETERS_300W_LP} finite numbers; it is not an intact label of 300W-LP")
+    finite = all(np.isfinite(part).all() for part in parts)
+    if not finite or [part.size for part in parts] != list(PARAMETERS_300W_LP.values()):
+        raise FaceMeshError(
+            f"{path}: its parameters are not {PARAMETERS_300W_LP} finite numbers; it is no intact label of 300W-LP"
+        )
     return tuple(parts)
 
 
 def _leading_columns(folder: Path, shape: NDArray, expression: NDArray, model: FaceModel) -> NDArray[np.float32]:
     given, known = (shape.shape[1], expression.shape[1]), (model.shape_count, model.expression_count)
     if given[0] < known[0] or given[1] < known[1]:
-        raise FaceMeshError(f"{folder}: {given[0]} + {given[1]} coefficients, the face model has {known[0]} + {known[1]}; give a smaller model")
+        raise FaceMeshError(
+            f"{folder}: {given[0]} + {given[1]} coefficients, the face model has {known[0]} + {known[1]}; "
+            "give a smaller model"
+        )
     if given != known:
-        logging.getLogger(__name__).warning("%s: the face model knows %d + %d of %d + %d coefficients; the rest is left out", folder, *known, *given)
+        logging.getLogger(__name__).warning(
+            "%s: the face model knows %d + %d of %d + %d coefficients; the rest is left out", folder, *known, *given
+        )
     return np.concatenate([shape[:, : known[0]], expression[:, : known[1]]], axis=1).astype(np.float32)
 
 
 def _rotation_3ddfa(pitch: NDArray, yaw: NDArray, roll: NDArray) -> NDArray[np.float64]:
-    """Rad, each (N,) -> (N, 3, 3), 3DDFA's ``RotationMatrix``: about x, times about y, times about z, each with its sine's sign reversed."""
+    """Return the rotations (N, 3, 3) of angles in rad, each (N,), as 3DDFA's ``RotationMatrix`` does.
+
+    About x, times about y, times about z, each with its sine's sign reversed.
+    """
     one, zero = np.ones_like(pitch), np.zeros_like(pitch)
 
     def matrix(*rows: tuple[NDArray, ...]) -> NDArray[np.float64]:
@@ -171,16 +196,21 @@ def _rotation_3ddfa(pitch: NDArray, yaw: NDArray, roll: NDArray) -> NDArray[np.f
 
 
 def _is_validation(stem: str) -> bool:
-    """By photograph, so that all views of it (``AFW_134212_1_0`` to ``_17``) and its other faces fall on the same side."""
+    """Tell if a face is for validation, by the hash of its photograph.
+
+    All views of a photograph (``AFW_134212_1_0`` to ``_17``) and its other faces fall on the same side.
+    """
     photograph = re.sub(r"(_\d)?_\d{1,2}$", "", stem)
     return zlib.crc32(photograph.encode()) < VALIDATION_SHARE_300W_LP * 2**32
 
 
 class JpegImages(Sequence):
-    """Pictures kept as JPEG bytes, decoded each time they are asked for: item i is (H, W, 3) uint8 BGR of row i of its labels."""
+    """Pictures kept as JPEG bytes, decoded at each access: item i is (H, W, 3) uint8 BGR of row i of its labels."""
 
     def __init__(self, names: NDArray[np.str_], sizes: NDArray[np.int32], jpegs: list[bytes]) -> None:
-        self._names, self._sizes, self._jpegs = names, sizes, jpegs
+        self._names = names
+        self._sizes = sizes
+        self._jpegs = jpegs
 
     def __len__(self) -> int:
         return len(self._jpegs)
@@ -193,12 +223,14 @@ class JpegImages(Sequence):
             raise FaceMeshError(f"{name}: cannot be decoded as a picture; the training data are damaged")
         if image.shape[:2] != (side, side):
             got = f"{image.shape[1]} x {image.shape[0]} px"
-            raise FaceMeshError(f"{name}: {got}, its label is for {side} x {side}; labels and pictures do not belong together")
+            raise FaceMeshError(
+                f"{name}: {got}, its label is for {side} x {side}; labels and pictures do not belong together"
+            )
         return image
 
 
 def read_images(path: str | os.PathLike[str], labels: FaceLabels) -> JpegImages:
-    """The pictures of all rows of ``labels``, which may be a selection; ``path`` as in `load_labels`."""
+    """Return the pictures of all rows of ``labels``, possibly a selection; ``path`` as in `load_labels`."""
     path = Path(path)
     found = _read_folder(path, labels.names) if path.is_dir() else read_tar(beside(path, ".tar"), labels.names.tolist())
     return JpegImages(labels.names, labels.size, [found[name] for name in labels.names])
@@ -208,4 +240,6 @@ def _read_folder(folder: Path, names: NDArray[np.str_]) -> dict[str, bytes]:
     try:
         return {name: (folder / name).read_bytes() for name in names}
     except OSError as error:
-        raise FaceMeshError(f"{error.filename}: cannot be read ({error.strerror}); the training data are incomplete") from None
+        raise FaceMeshError(
+            f"{error.filename}: cannot be read ({error.strerror}); the training data are incomplete"
+        ) from None

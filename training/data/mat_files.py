@@ -11,8 +11,10 @@ from runtime.errors import FaceMeshError
 
 
 def read_mat(path: Path) -> dict[str, NDArray]:
-    """Variables of a MATLAB 5 file by name."""
+    """Return the variables of a MATLAB 5 file by name. Raises `FaceMeshError` for any other file."""
     try:
         return scipy.io.loadmat(path)
-    except Exception as error:  # a damaged file makes SciPy raise nearly anything, its own and built-in exceptions alike
-        raise FaceMeshError(f"{path}: cannot be read as a MATLAB file ({error}); download it again or take it out of the folder") from None
+    except Exception as error:  # a damaged file makes SciPy raise nearly anything, built-in exceptions too
+        raise FaceMeshError(
+            f"{path}: cannot be read as a MATLAB file ({error}); download it again or take it out of the folder"
+        ) from None

@@ -1,4 +1,4 @@
-"""Pixels of a crop beyond its picture: black as at inference, or filled in one of several ways, so that edges carry no hint."""
+"""Pixels of a crop beyond its picture: black as at inference, or filled in several ways so that edges carry no hint."""
 
 from __future__ import annotations
 
@@ -18,9 +18,17 @@ def draw_kind(generator: np.random.Generator) -> str:
 
 
 def fill_outside(
-    generator: np.random.Generator, kind: str, image: Image, picture: Image, matrix: NDArray[np.float64], photograph: Image | None = None
+    generator: np.random.Generator,
+    kind: str,
+    image: Image,
+    picture: Image,
+    matrix: NDArray[np.float64],
+    photograph: Image | None = None,
 ) -> Image:
-    """Return ``image`` (S, S, 3), the crop of ``picture`` by ``matrix``, with its outside filled; ``photograph`` is another picture."""
+    """Return ``image`` (S, S, 3), the crop of ``picture`` by ``matrix`` (2, 3), with its outside filled.
+
+    ``kind`` is one of KINDS; ``photograph`` is another picture, the filling of the kind of that name.
+    """
     if kind == "black":
         return image
     size = image.shape[0]
@@ -31,7 +39,12 @@ def fill_outside(
 
 
 def _filling(
-    generator: np.random.Generator, kind: str, size: int, picture: Image, matrix: NDArray[np.float64], photograph: Image | None
+    generator: np.random.Generator,
+    kind: str,
+    size: int,
+    picture: Image,
+    matrix: NDArray[np.float64],
+    photograph: Image | None,
 ) -> Image:
     if kind in ("replicated", "reflected"):
         mode = cv2.BORDER_REPLICATE if kind == "replicated" else cv2.BORDER_REFLECT
@@ -39,7 +52,8 @@ def _filling(
     if kind == "photograph" and photograph is not None:
         return random_part(generator, photograph, size)
     cells = 8 if kind == "noise" else 1
-    return cv2.resize(generator.integers(0, 256, (cells, cells, 3), np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
+    colours = generator.integers(0, 256, (cells, cells, 3), np.uint8)
+    return cv2.resize(colours, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def random_part(generator: np.random.Generator, photograph: Image, size: int) -> Image:

@@ -1,6 +1,6 @@
 """Networks that turn a crop of a face into its UV position map.
 
-What they share: ``input_size`` S, ``output_size`` M, ``output_scale`` (output × scale = px of the crop), ``crop_scale``,
+All have ``input_size`` S, ``output_size`` M, ``output_scale`` (output × scale = px of the crop), ``crop_scale``,
 ``colour_order`` and ``value_range`` of the input, and ``forward``: (B, 3, S, S) float32 -> (B, 3, M, M) float32.
 """
 
@@ -15,7 +15,7 @@ NETWORK_NAMES = ("edge", "prnet")
 
 
 def create_network(name: str) -> nn.Module:
-    """A freshly initialised network by its name."""
+    """Return a freshly initialised network by its name, one of NETWORK_NAMES."""
     from training.networks.edge import EdgeNet
     from training.networks.prnet import PRNet
 

@@ -1,15 +1,16 @@
 """The edge network: a mobile encoder whose latent vector a learned linear layer expands to a 64 x 64 position map.
 
-    image (B, 3, 128, 128) ─ mobile encoder ─▶ (B, 512, 4, 4) ─ 4×4 convolution ─▶ latent (B, K) ─ linear ─▶ map (B, 3, 64, 64)
+    image (B, 3, 128, 128) ─ mobile encoder ─▶ (B, 512, 4, 4) ─ 4×4 convolution ─▶ latent (B, K)
+    latent (B, K) ─ linear ─▶ map (B, 3, 64, 64)
 
 Position maps of one face model under weak perspective lie close to a linear space: 128 principal components of randomly
 turned, shifted and scaled training maps leave 0.04 % of the face size. So no decoder of transposed convolutions is
 needed; the runtime samples the small map at the vertices, which is exact for a bilinear surface.
 
-The encoder is MobileNetV1 × 0.5 deepened by residual blocks where pixels are few. Its backbone has the layers and parameter
-names of 3DDFA_V2's small network (Guo et al., ECCV 2020; MIT licence), so that those weights can be a starting point
-(`EdgeNet.load_mb05`); the residual blocks begin as identities. Convolution, batch normalisation, ReLU, addition, reshape and a
-matrix product are all the operators there are. 0.16 GFLOP.
+The encoder is MobileNetV1 × 0.5 deepened by residual blocks where pixels are few. Its backbone has the layers and
+parameter names of 3DDFA_V2's small network (Guo et al., ECCV 2020; MIT licence), so that those weights can be a
+starting point (`EdgeNet.load_mb05`); the residual blocks begin as identities. Convolution, batch normalisation, ReLU,
+addition, reshape and a matrix product are all the operators there are. 0.16 GFLOP.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ BLOCKS = (
     ("dw5_6", 512, 2),
     ("dw6", 512, 1),
 )
-# How many residual blocks follow a block of the backbone: at 16 × 16 × 128, 8 × 8 × 256 and 4 × 4 × 512 all cost the same.
+# Residual blocks that follow a block of the backbone: at 16 × 16 × 128, 8 × 8 × 256 and 4 × 4 × 512 all cost the same.
 RESIDUAL = {"dw4_1": 2, "dw5_5": 3, "dw6": 2}
 
 
@@ -76,7 +77,7 @@ class MobileEncoder(nn.Module):
     """(B, 3, S, S) -> (B, 512, S/32, S/32) float32."""
 
     def __init__(self, residual: Mapping[str, int] = RESIDUAL) -> None:
-        """``residual``: how many residual blocks follow which block; none make it the plain MobileNetV1 × 0.5."""
+        """Build the layers; ``residual``: residual blocks after each block, {} for the plain MobileNetV1 × 0.5."""
         super().__init__()
         self.residual = residual
         self.conv1 = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
@@ -86,7 +87,8 @@ class MobileEncoder(nn.Module):
             self.add_module(name, DepthwiseSeparable(channels, channels_out, stride))
             channels = channels_out
             if name in residual:
-                self.add_module(f"{name}_residual", nn.Sequential(*(ResidualSeparable(channels) for _ in range(residual[name]))))
+                blocks = [ResidualSeparable(channels) for _ in range(residual[name])]
+                self.add_module(f"{name}_residual", nn.Sequential(*blocks))
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.bn1(self.conv1(x)))
@@ -119,7 +121,7 @@ class EdgeNet(nn.Module):
         self.expand = nn.Linear(latent, 3 * self.output_size**2)
 
     def adapt_to(self, state: dict[str, Tensor]) -> None:
-        """Take over the size of the latent vector of a state dict that is about to be loaded (`shrunk` makes networks of any size)."""
+        """Take over the latent size of a state dict that is about to be loaded; `shrunk` makes networks of any size."""
         weight = state.get("squeeze.weight")
         if weight is not None and weight.ndim == 4 and len(weight) != self.squeeze.out_channels:
             self._make_head(len(weight))
@@ -129,20 +131,27 @@ class EdgeNet(nn.Module):
         return self.expand(latent).unflatten(1, (3, self.output_size, self.output_size))
 
     def load_mb05(self, state: dict[str, Tensor]) -> None:
-        """Start the backbone at the weights of 3DDFA_V2's ``mb05_120x120.pth`` (keys ``module.*``; its two heads are left out)."""
+        """Start the backbone at the weights of 3DDFA_V2's ``mb05_120x120.pth``, keys ``module.*``, without its heads.
+
+        Raises `FaceMeshError` if tensors of the backbone are missing or have other shapes.
+        """
         weights = {name.removeprefix("module."): value for name, value in state.items()}
         wanted = {name: value for name, value in self.encoder.state_dict().items() if "_residual." not in name}
-        if missing := [name for name, value in wanted.items() if name not in weights or weights[name].shape != value.shape]:
-            raise FaceMeshError(f"not the weights of 3DDFA_V2's mb05: {len(missing)} tensors are missing or misshapen, first {missing[0]}")
+        fits = {name: name in weights and weights[name].shape == value.shape for name, value in wanted.items()}
+        if missing := [name for name, fit in fits.items() if not fit]:
+            raise FaceMeshError(
+                f"not the weights of 3DDFA_V2's mb05: {len(missing)} tensors are missing or misshapen, "
+                f"first {missing[0]}; give mb05_120x120.pth"
+            )
         self.encoder.load_state_dict({name: weights[name] for name in wanted}, strict=False)
 
     @torch.no_grad()
     def fit_expansion(self, maps: Tensor) -> None:
-        """Start the linear layer at the principal components of sample position maps (N, 3, 64, 64), so that latents have unit variance."""
+        """Start the linear layer at the principal components of maps (N, 3, 64, 64); latents get unit variance."""
         rows = maps.flatten(1).double()
         mean = rows.mean(0)
         latent = self.squeeze.out_channels
-        # The covariance between samples is small; its eigenvectors give the components without a (12288, 12288) matrix.
+        # The covariance between samples is small; its eigenvectors give the components without one of 12288 × 12288.
         centred = rows - mean
         variance, vectors = torch.linalg.eigh(centred @ centred.T / len(rows))
         vectors, variance = vectors[:, -latent:], variance[-latent:].clamp_min(1e-12)
@@ -153,14 +162,15 @@ class EdgeNet(nn.Module):
 
     @torch.no_grad()
     def shrunk(self, images: Tensor, latent: int) -> EdgeNet:
-        """A copy with ``latent`` numbers in the middle that loses the least, in the mean square over all map pixels, on ``images``.
+        """Return the copy with ``latent`` numbers in the middle that loses the least on ``images``.
 
-        ``images`` (N, 3, 128, 128) in the network's value range, N well above the latent size. The copy keeps the principal components of
-        the maps of this network, so an exact copy results where they span no more than ``latent`` dimensions.
+        The loss is the mean square over all map pixels. ``images`` (N, 3, 128, 128) are in the network's value range, N
+        well above the latent size. The copy keeps the principal components of the maps of this network, so it is exact
+        where they span no more than ``latent`` dimensions.
         """
         codes = self.squeeze(self.eval().encoder(images)).flatten(1).double()
         mean = codes.mean(0)
-        # codes = mean + whitened @ root.T: the singular values below are then those of the maps, not of an arbitrary basis.
+        # codes = mean + whitened @ root.T: the singular values are then those of the maps, not of an arbitrary basis.
         root = torch.linalg.cholesky(torch.cov(codes.T) + 1e-9 * codes.var(0).mean() * torch.eye(len(mean)))
         components, strength, turn = torch.linalg.svd(self.expand.weight.double() @ root, full_matrices=False)
         to_new = turn[:latent] @ torch.linalg.inv(root)

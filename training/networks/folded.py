@@ -1,4 +1,4 @@
-"""An exported edge network as a starting point: its convolutions hold the normalisation, its weights keep their names."""
+"""Exported edge networks as starting points: their convolutions hold the normalisation, weights keep their names."""
 
 from __future__ import annotations
 
@@ -18,40 +18,56 @@ from training.networks.edge import EdgeNet
 def load_folded(network: EdgeNet, path: Path) -> None:
     """Load ``path``, ONNX of `python -m export onnx`, into ``network``, in eval mode the same function.
 
-    Batch normalisations become identities but for their offset: mean 0, variance 1 - eps, scale 1. So the network must not be trained
-    before `renormalise`. Weights in half precision become float32. The latent size is that of the file.
+    Batch normalisations become identities but for their offset: mean 0, variance 1 - eps, scale 1. So the network must
+    not be trained before `renormalise`. Weights in half precision become float32. The latent size is that of the file.
     Raises `FaceMeshError` for a file that is no such model.
     """
-    try:
-        model = onnx.load(path)
-    except FileNotFoundError:
-        raise FaceMeshError(f"{path}: no such file; give the .onnx of an edge network") from None
-    except Exception as error:  # protobuf and onnx raise types without a common base
-        raise FaceMeshError(f"{path}: cannot be read as ONNX ({type(error).__name__}); export the model again") from None
-    values = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32)) for tensor in model.graph.initializer}
-    biases = {node.input[1]: values.get(node.input[2]) for node in model.graph.node if node.op_type == "Conv" and len(node.input) == 3}
+    graph = _read_graph(path)
+    values = {
+        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32)) for tensor in graph.initializer
+    }
+    convolutions = [node.input for node in graph.node if node.op_type == "Conv" and len(node.input) == 3]
+    biases = {weight: values.get(bias) for _, weight, bias in convolutions}
     network.adapt_to(values)
+    # Weights keep their names in an export; what has none is normalisation, now part of a convolution's bias
     state = network.state_dict()
+    normalisations = _normalisations(network)
     for name, old in state.items():
         if name in values:
             state[name] = values[name]
-        elif name.rpartition(".")[0] in _normalisations(network):
+        elif name.rpartition(".")[0] in normalisations:
             state[name] = _identity(network, name, old, biases)
+        elif name.endswith("weight"):
+            raise _no_export(path, f"it lacks {name}")
     try:
-        if missing := [name for name in state if name.endswith("weight") and "bn" not in name and name not in values]:
-            raise FaceMeshError(f"{path}: no export of the edge network, it lacks {missing[0]}; give a model of 'python -m export onnx --arch edge'")
         network.load_state_dict(state)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FaceMeshError(f"{path}: no export of the edge network ({reason}); give a model of 'python -m export onnx --arch edge'") from None
+        raise _no_export(path, " ".join(str(error).split())[:200]) from None
+
+
+def _read_graph(path: Path) -> onnx.GraphProto:
+    try:
+        return onnx.load(path).graph
+    except FileNotFoundError:
+        raise FaceMeshError(f"{path}: no such file; give the .onnx of an edge network") from None
+    except Exception as error:  # protobuf and onnx raise types without a common base
+        raise FaceMeshError(
+            f"{path}: cannot be read as ONNX ({type(error).__name__}); export the model again"
+        ) from None
+
+
+def _no_export(path: Path, reason: str) -> FaceMeshError:
+    remedy = "give a model of 'python -m export onnx --arch edge'"
+    return FaceMeshError(f"{path}: no export of the edge network ({reason}); {remedy}")
 
 
 @torch.no_grad()
 def renormalise(network: nn.Module, images: Iterable[Tensor]) -> None:
-    """Give every batch normalisation the statistics of its input on ``images`` (N, 3, S, S each) and undo them by scale and offset.
+    """Give batch normalisations the statistics of their inputs on ``images`` and undo them by scale and offset.
 
-    In eval mode the network computes what it did; in training mode, with statistics of the batch, nearly so. Scale and offset must have
-    been those of `load_folded` or of any other network in eval mode.
+    ``images`` are batches (N, 3, S, S). In eval mode the network computes what it did; in training mode, with
+    statistics of the batch, nearly so. Scale and offset must have been those of `load_folded` or of any other network
+    in eval mode.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     sums = {norm: [0, 0.0, 0.0] for norm in norms}
@@ -62,7 +78,7 @@ def renormalise(network: nn.Module, images: Iterable[Tensor]) -> None:
         sums[norm][1] = sums[norm][1] + x.sum((0, 2, 3))
         sums[norm][2] = sums[norm][2] + x.square().sum((0, 2, 3))
 
-    # One pass is enough: no normalisation changes its output, so inputs of later ones stay.
+    # Measure. One pass is enough: no normalisation changes its output, so inputs of later ones stay.
     hooks = [norm.register_forward_pre_hook(add) for norm in norms]
     training = network.training
     network.eval()
@@ -71,6 +87,7 @@ def renormalise(network: nn.Module, images: Iterable[Tensor]) -> None:
     network.train(training)
     for hook in hooks:
         hook.remove()
+    # Replace the statistics, keep the function
     for norm, (count, total, squares) in sums.items():
         mean = total / count
         variance = (squares / count - mean.square()).clamp_min(0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from runtime.errors import FaceMeshError
+from training.checkpoints import read_checkpoint
 from training.networks.edge import MobileEncoder
 
 
@@ -23,17 +23,17 @@ class Mb05(MobileEncoder):
 
 
 def load_mb05(path: Path) -> Mb05:
-    """The published weights; its auxiliary landmark head is left out, as it is at inference there."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except FileNotFoundError:
-        raise FaceMeshError(f"{path}: no such file; give 3DDFA_V2's mb05_120x120.pth") from None
-    except Exception as error:  # what torch.load raises for damaged files has no common base
-        raise FaceMeshError(f"{path}: cannot be read as 3DDFA_V2's weights ({str(error).splitlines()[0]}); copy the file again") from None
-    state = {name.removeprefix("module."): value for name, value in state.items() if not name.startswith("module.fc_lm.")}
+    """Return the network with its published weights, but for the auxiliary landmark head, unused at inference.
+
+    Raises `FaceMeshError` for a missing or damaged file and for weights of another network.
+    """
+    state = read_checkpoint(path).get("state_dict", {})
     network = Mb05().eval()
     try:
-        network.load_state_dict(state)
-    except RuntimeError:
-        raise FaceMeshError(f"{path}: these are not the weights of 3DDFA_V2's MobileNet of width 0.5; give mb05_120x120.pth") from None
+        kept = {name: value for name, value in state.items() if not name.startswith("module.fc_lm.")}
+        network.load_state_dict({name.removeprefix("module."): value for name, value in kept.items()})
+    except (AttributeError, RuntimeError):
+        raise FaceMeshError(
+            f"{path}: these are not the weights of 3DDFA_V2's MobileNet of width 0.5; give mb05_120x120.pth"
+        ) from None
     return network

@@ -1,9 +1,10 @@
-"""resfcn256, the network of PRNet (Feng et al., ECCV 2018), layer for layer as in the published TensorFlow code (MIT licence).
+"""resfcn256, the network of PRNet (Feng et al., ECCV 2018), layer for layer as in the published code (MIT licence).
 
-    image (B, 3, 256, 256) ─ 4×4 convolution ─ 10 residual blocks ─▶ (B, 512, 8, 8) ─ 17 transposed convolutions ─ sigmoid ─▶ map (B, 3, 256, 256)
+    image (B, 3, 256, 256) ─ 4×4 convolution ─ 10 residual blocks ─▶ code (B, 512, 8, 8)
+    code (B, 512, 8, 8) ─ 17 transposed convolutions ─ sigmoid ─▶ map (B, 3, 256, 256)
 
-13.4 M parameters, 4.13 GMAC. No layer has a bias. What differs from PyTorch's habits is TensorFlow's SAME padding, which for a
-4×4 kernel at stride 1 is uneven: one pixel before, two after.
+13.4 M parameters, 4.13 GMAC. No layer has a bias. Padding is TensorFlow's SAME, not PyTorch's: for a 4×4 kernel at
+stride 1 it is uneven, one pixel before, two after.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ TRANSPOSED = (
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """With the defaults of ``tf.contrib.layers.batch_norm``, which the published code leaves as they are: decay 0.999, epsilon 0.001."""
+    """Return a batch normalisation with TensorFlow's defaults, as in the published code: decay 0.999, epsilon 0.001."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=1e-3)
 
 
@@ -37,7 +38,10 @@ class SameConv(nn.Conv2d):
 
 
 class SameConvTranspose(nn.ConvTranspose2d):
-    """The gradient of `SameConv`, which is what TensorFlow calls a transposed convolution: (B, I, H, W) -> (B, O, H * stride, W * stride)."""
+    """TensorFlow's transposed convolution, the gradient of `SameConv`.
+
+    (B, I, H, W) -> (B, O, H * stride, W * stride).
+    """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__(channels_in, channels_out, KERNEL, stride, padding=1, bias=False)
@@ -111,17 +115,18 @@ class PRNet(nn.Module):
         return torch.sigmoid(self.decoder[-1](x))
 
     def tensorflow_names(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Key of ``state_dict()`` -> name of the variable in the published checkpoint, and the axes to transpose it by.
+        """Return for keys of ``state_dict()`` the published checkpoint's variable and the axes to transpose it by.
 
-        Covers every variable of the network: ``state[key] = variable.transpose(axes)``. The batch counters of PyTorch have no
-        counterpart, nor have the checkpoint's Adam slots here.
+        Covers every variable of the network: ``state[key] = variable.transpose(axes)``. The batch counters of PyTorch
+        have no counterpart, nor have the checkpoint's Adam slots here.
         """
         names = _conv_norm_names("stem", "resfcn256/Conv")
         for index, block in enumerate(self.encoder):
             ours, theirs = f"encoder.{index}", "resfcn256/resBlock" + (f"_{index}" if index else "")
             names |= _conv_norm_names(f"{ours}.reduce", f"{theirs}/Conv")
             names |= _conv_norm_names(f"{ours}.spatial", f"{theirs}/Conv_1")
-            names |= _weight_name(f"{ours}.expand", f"{theirs}/Conv_2") | _norm_names(f"{ours}.norm", f"{theirs}/BatchNorm")
+            names |= _weight_name(f"{ours}.expand", f"{theirs}/Conv_2")
+            names |= _norm_names(f"{ours}.norm", f"{theirs}/BatchNorm")
             if isinstance(block.shortcut, nn.Conv2d):
                 names |= _weight_name(f"{ours}.shortcut", f"{theirs}/shortcut")
         for index in range(len(self.decoder)):
@@ -134,7 +139,11 @@ def _conv_norm_names(ours: str, theirs: str) -> dict[str, tuple[str, tuple[int, 
 
 
 def _weight_name(ours: str, theirs: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Convolutions are (height, width, in, out) there and (out, in, height, width) here; transposed ones have in and out swapped in both."""
+    """Return the name of a convolution's weights and their axes.
+
+    They are (height, width, in, out) there and (out, in, height, width) here; transposed ones have in and out swapped
+    in both.
+    """
     return {f"{ours}.weight": (f"{theirs}/weights", (3, 2, 0, 1))}
 
 

@@ -1,4 +1,4 @@
-"""Loss against landmarks that people marked in pictures, as 2DASL uses 2D faces (Tu et al., IEEE TMM 2020), beside that of the map."""
+"""Loss against landmarks by hand, as 2DASL uses 2D faces (Tu et al., IEEE TMM 2020), beside that of the map."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from training.uv.landmarks68 import INNER, MIRROR
 
 
 class HandPointLoss(nn.Module):
-    """Mean 2D distance of predicted landmarks to visible points by hand, in units of the face: sqrt(width × height) of the landmark box.
+    """Mean 2D distance of predicted landmarks to visible points by hand, in units of the face.
 
-    Data sets define the same landmark differently: lids, brows and mouth corners lie up to 2 % of the face apart. So every source has
-    offsets of its own, learned with the network: box units along the face's own axes, right and down, symmetric, zero a priori. The map's
-    definition stays that of the face model. Contour points are left out: people mark the visible outline there, no fixed vertex.
+    The unit is sqrt(width × height) of the landmark box. Data sets define the same landmark differently: lids, brows
+    and mouth corners lie up to 2 % of the face apart. So every source has offsets of its own, learned with the network:
+    box units along the face's own axes, right and down, symmetric, zero a priori. The map's definition stays that of
+    the face model. Contour points are left out: people mark the visible outline there, no fixed vertex.
     """
 
     def __init__(self, sources: Sequence[str], prior: float = 0.005) -> None:
-        """``prior`` times the sum of all squared offsets, in box units, is added to the loss."""
+        """Begin with zero offsets; ``prior`` times the sum of their squares, in box units, is added to the loss."""
         super().__init__()
         self.sources = list(sources)
         self.prior = prior
@@ -32,15 +33,20 @@ class HandPointLoss(nn.Module):
         return (self.offsets + self.offsets[:, self.mirror] * self.flip) / 2
 
     def forward(self, landmarks: Tensor, hand68: Tensor, poses: Tensor, source: Tensor, box_size_px: Tensor) -> Tensor:
-        """Return a scalar; arguments as in `distances`. Faces without points count as zero, so one point weighs the same in every batch."""
+        """Return a scalar; arguments as in `distances`.
+
+        Points that are missing count as zero, so one point weighs the same in every batch.
+        """
         distance, known = self.distances(landmarks, hand68, poses, source, box_size_px)
         return (distance * known).sum() / known.numel() + self.prior * self.symmetric_offsets().square().sum()
 
-    def distances(self, landmarks: Tensor, hand68: Tensor, poses: Tensor, source: Tensor, box_size_px: Tensor) -> tuple[Tensor, Tensor]:
+    def distances(
+        self, landmarks: Tensor, hand68: Tensor, poses: Tensor, source: Tensor, box_size_px: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return distances in box units (B, 51) and (B, 51) bool: there is a point.
 
-        ``landmarks`` (B, 68, 2 or 3) and ``hand68`` (B, 68, 2) crop px, NaN where there is no point; ``poses`` (B, 3, 4) face model to crop
-        px; ``source`` (B,) place in ``sources``.
+        ``landmarks`` (B, 68, 2 or 3) and ``hand68`` (B, 68, 2) crop px, NaN where there is no point; ``poses``
+        (B, 3, 4) face model to crop px; ``source`` (B,) place in ``sources``; ``box_size_px`` (B,) the unit, px.
         """
         down = -nn.functional.normalize(poses[:, :2, 1], dim=1)
         right = torch.stack([down[:, 1], -down[:, 0]], 1)

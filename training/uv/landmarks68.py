@@ -1,4 +1,7 @@
-"""The 68 landmarks of iBUG 300-W (Sagonas et al., ICCVW 2013): 0-16 contour, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 mouth."""
+"""The 68 landmarks of iBUG 300-W (Sagonas et al., ICCVW 2013).
+
+0-16 contour, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 mouth.
+"""
 
 from __future__ import annotations
 

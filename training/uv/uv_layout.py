@@ -1,4 +1,4 @@
-"""The UV layout, computed from a face model: which map pixels are face, landmark and mesh, and how much they weigh in the loss.
+"""The UV layout, computed from a face model: face, landmarks and mesh as map pixels, and their weights in the loss.
 
 Map pixels are PRNet's: x = 255 u, y = 255 - 255 v, an integer is a pixel centre, 256 × 256 of them.
 """
@@ -21,7 +21,7 @@ from runtime.storage.whole_files import whole_file
 
 RESOLUTION = 256
 
-# Outline of the face region in map pixels (x, y), its left and right edge from top to bottom. A hand-drawn choice, not a
+# Outline of the face region in map pixels (x, y), its left and right edge from top to bottom. A hand-drawn choice, no
 # consequence of the face model: it is PRNet's (MIT licence, Copyright (c) 2018 Yao Feng). These are the fewest knots
 # between which straight lines enclose exactly PRNet's 43,867 pixels, so that vertex i here is vertex i there.
 FACE_LEFT_EDGE = (
@@ -63,7 +63,10 @@ CANONICAL_SCALE = 1.2e-3  # map units per model unit, PRNet's choice: the canoni
 
 
 def build_topology(model: FaceModel) -> UVTopology:
-    """The whole layout; the mesh has two triangles per square of four face pixels and one where three of four are face."""
+    """Return the whole layout.
+
+    The mesh has two triangles per square of four face pixels and one where three of four are face.
+    """
     face = face_mask()
     face_indices = np.flatnonzero(face).astype(np.int32)
     landmarks = landmark_pixels(model)
@@ -80,11 +83,13 @@ def build_topology(model: FaceModel) -> UVTopology:
 def save_topology(topology: UVTopology, path: str | os.PathLike[str]) -> None:
     """Write the ``.npz`` that `runtime.families.uv_topology.load_topology` reads, whole or not at all."""
     with whole_file(Path(path)) as file:
-        np.savez_compressed(file, **{field.name: getattr(topology, field.name) for field in dataclasses.fields(topology)})
+        np.savez_compressed(
+            file, **{field.name: getattr(topology, field.name) for field in dataclasses.fields(topology)}
+        )
 
 
 def face_mask() -> NDArray[np.bool_]:
-    """(256, 256) True where a pixel centre lies inside the face outline."""
+    """Return (256, 256), True at pixel centres inside the face outline."""
     rows, columns = np.mgrid[:RESOLUTION, :RESOLUTION]
     left, right = (np.array(edge).T for edge in (FACE_LEFT_EDGE, FACE_RIGHT_EDGE))
     inside = (columns >= np.interp(rows, left[1], left[0])) & (columns <= np.interp(rows, right[1], right[0]))
@@ -92,14 +97,15 @@ def face_mask() -> NDArray[np.bool_]:
 
 
 def landmark_pixels(model: FaceModel) -> NDArray[np.int64]:
-    """(68, 2) x and y of the map pixels nearest to the 68 landmarks."""
+    """Return x and y of the map pixels nearest to the 68 landmarks, (68, 2)."""
     return np.rint(_uv_pixels(model, RESOLUTION)[model.keypoints68]).astype(np.int64)
 
 
 def grid_triangles(face: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """(H, W) mask -> (T, 3) into its True pixels in reading order: every half square whose three corners are True.
+    """Return every half square with three True corners: (T, 3) into the True pixels of a mask in reading order.
 
-    Squares are cut from top right to bottom left and corners run clockwise on the map, as in PRNet's list (which lacks the very first triangle).
+    Squares are cut from top right to bottom left and corners run clockwise on the map, as in PRNet's list (which lacks
+    the very first triangle).
     """
     number = np.full(face.shape, -1, np.int32)
     number[face] = np.arange(face.sum(), dtype=np.int32)
@@ -110,7 +116,10 @@ def grid_triangles(face: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def region_weights(topology: UVTopology) -> NDArray[np.float32]:
-    """(256, 256) weight of each map pixel in the loss: 16 landmarks, 4 eyes-nose-mouth, 3 rest of the face, 0 neck and beyond."""
+    """Return the weight of each map pixel in the loss, (256, 256).
+
+    16 landmarks, 4 eyes-nose-mouth, 3 rest of the face, 0 neck and beyond.
+    """
     rows, columns = np.divmod(topology.landmark_indices, topology.resolution)
     pixels = np.stack([columns, rows], axis=1)
     feature = np.zeros((topology.resolution, topology.resolution), np.uint8)
@@ -125,16 +134,17 @@ def region_weights(topology: UVTopology) -> NDArray[np.float32]:
 
 
 def sample_uv(model: FaceModel, values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Values per vertex (V, D) -> values per map pixel (256, 256, D), interpolated inside the triangles."""
+    """Return values per map pixel, (256, 256, D), from values per vertex, (V, D), interpolated in triangles."""
     triangle, barycentric = rasterise_uv(model)
     return np.einsum("hwk,hwkd->hwd", barycentric, values[model.triangles[triangle]])
 
 
 @functools.lru_cache(maxsize=4)  # FaceModel compares by identity
 def rasterise_uv(model: FaceModel, resolution: int = RESOLUTION) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Which triangle covers a map pixel, (M, M), and where in it, (M, M, 3) barycentric. Read-only.
+    """Return each map pixel's triangle, (M, M), and barycentric place in it, (M, M, 3); read-only.
 
-    A pixel that no triangle covers takes what its nearest covered neighbour has. Of several triangles the first one counts.
+    A pixel that no triangle covers takes the values of its nearest covered neighbour. Of several triangles the first
+    one counts.
     """
     corners = _uv_pixels(model, resolution)[model.triangles]  # (T, 3, 2)
     candidate, x, y = _pixels_in_boxes(corners, resolution)
@@ -151,13 +161,13 @@ def rasterise_uv(model: FaceModel, resolution: int = RESOLUTION) -> tuple[NDArra
 
 
 def _uv_pixels(model: FaceModel, resolution: int) -> NDArray[np.float64]:
-    """(V, 2) x and y of the vertices in map pixels."""
+    """Return x and y of the vertices in map pixels, (V, 2)."""
     uv = model.uv.astype(np.float64) * (resolution - 1)
     return np.stack([uv[:, 0], resolution - 1 - uv[:, 1]], axis=1)
 
 
 def _pixels_in_boxes(corners: NDArray[np.float64], resolution: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Every pixel centre in every triangle's bounding box, triangle by triangle: its number, x, y, each (K,)."""
+    """Return all pixel centres in each triangle's bounding box, in turn: its number, x, y, each (K,)."""
     low = np.clip(np.ceil(corners.min(axis=1) - 1e-6), 0, resolution - 1).astype(np.int64)
     high = np.clip(np.floor(corners.max(axis=1) + 1e-6), 0, resolution - 1).astype(np.int64)
     extent = np.maximum(high - low + 1, 0)
@@ -169,11 +179,12 @@ def _pixels_in_boxes(corners: NDArray[np.float64], resolution: int) -> tuple[NDA
 
 
 def _barycentric(corners: NDArray[np.float64], points: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(K, 3, 2), (K, 2) -> (K, 3); all -1 for a triangle without area."""
+    """Return the weights (K, 3) of points (K, 2) in triangles (K, 3, 2); all -1 for a triangle without area."""
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     area = _cross(b - a, c - a)
     with np.errstate(divide="ignore", invalid="ignore"):
-        weights = np.stack([_cross(c - b, points - b), _cross(a - c, points - c), _cross(b - a, points - a)], axis=1) / area[:, None]
+        parts = [_cross(c - b, points - b), _cross(a - c, points - c), _cross(b - a, points - a)]
+        weights = np.stack(parts, axis=1) / area[:, None]
     return np.where(np.abs(area)[:, None] > 1e-12, weights, -1.0)
 
 
@@ -182,7 +193,10 @@ def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def _nearest(pixel: NDArray[np.int64], resolution: int) -> NDArray[np.int64]:
-    """For each of the M² pixels the position in ``pixel`` (flat numbers, ascending) of itself or of its nearest neighbour."""
+    """Return for each of the M² pixels the position of itself or of its nearest neighbour in ``pixel``.
+
+    ``pixel`` holds flat numbers, ascending.
+    """
     source = np.full(resolution**2, -1)
     source[pixel] = np.arange(len(pixel))
     known = np.stack(np.divmod(pixel, resolution), axis=1)
@@ -192,13 +206,13 @@ def _nearest(pixel: NDArray[np.int64], resolution: int) -> NDArray[np.int64]:
 
 
 def _canonical(mean: NDArray[np.float32], lowest_z: float) -> NDArray[np.float32]:
-    """Model units, y up -> PRNet's canonical frame: y down from 255, z counted from the lowest vertex of the model."""
+    """Return model units, y up, in PRNet's canonical frame: y down from 255, z from the model's lowest vertex."""
     canonical = CANONICAL_SCALE * (mean * (1, -1, 1) - (0, 0, lowest_z)) + (0, RESOLUTION - 1, 0)
     return np.round(canonical, 3).astype(np.float32)  # 3 decimals compress better and are a thousandth of a pixel
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """``python -m training uv-layout``."""
+    """Register the subcommand."""
     parser = subparsers.add_parser("uv-layout", help="compute the UV layout of a face model and write it as .npz")
     parser.add_argument("--face-model", type=Path, required=True, metavar="FILE.npz")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.npz")
@@ -208,5 +222,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     topology = build_topology(load_face_model(arguments.face_model))
     save_topology(topology, arguments.output)
-    print(f"{arguments.output}: {len(topology.face_indices)} vertices, {len(topology.triangles)} triangles, 68 landmarks")
+    counts = f"{len(topology.face_indices)} vertices, {len(topology.triangles)} triangles, 68 landmarks"
+    print(f"{arguments.output}: {counts}")
     return 0
