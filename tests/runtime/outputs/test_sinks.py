@@ -127,13 +127,19 @@ def test_npz_has_the_arrays_in_pixels(tmp_path, topology, face, image):
         assert arrays["score"] == 1
 
 
-def test_obj_takes_a_fifth_of_a_second(tmp_path, topology, face, image):
-    writer, seconds = MeshWriter(topology), []
-    for number in range(4):
-        start = time.process_time()
-        writer.write(tmp_path / f"{number}.obj", face, image)
-        seconds.append(time.process_time() - start)
-    assert min(seconds) < 0.2
+def test_obj_is_written_in_less_time_than_savetxt_takes_for_its_vertices(tmp_path, topology, face, image):
+    writer, rows = MeshWriter(topology), np.hstack([face.vertices, face.vertices])
+    writes = {
+        "ours": lambda: writer.write(tmp_path / "face.obj", face, image),
+        "savetxt": lambda: np.savetxt(tmp_path / "rows.txt", rows, fmt="v %.3f %.3f %.3f %.4f %.4f %.4f"),
+    }
+    seconds = {name: [] for name in writes}
+    for _ in range(4):
+        for name, write in writes.items():
+            start = time.process_time()
+            write()
+            seconds[name].append(time.process_time() - start)
+    assert min(seconds["ours"]) < 0.75 * min(seconds["savetxt"]), seconds
 
 
 def test_vertex_colours_are_bilinear_and_end_at_the_border():
