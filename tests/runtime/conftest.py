@@ -102,6 +102,7 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., GpuMa
     Both are stand-ins. What the library allocated must be released before the device is closed.
     """
     machines = []
+    gc.freeze()  # so that collections look at the objects of this test alone
 
     def install(label: str = "tensorrt-10.3", device: Device | None = ORIN, **cuda_arguments) -> GpuMachine:
         pytest.importorskip("onnxruntime", reason="needs ONNX Runtime, which the stand-in runs engines with")
