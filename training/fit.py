@@ -23,7 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("fit", help="train a network", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--network", choices=NETWORK_NAMES, default="edge")
-    parser.add_argument("--data", type=Path, required=True, action="append", help="common stem of .tar and .npz, or a folder in the 300W-LP layout; may be given several times")
+    data_help = "common stem of .tar and .npz, or a folder in the 300W-LP layout; may be given several times"
+    parser.add_argument("--data", type=Path, required=True, action="append", help=data_help)
     parser.add_argument("--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; started again, it goes on from its last checkpoint")
     parser.add_argument("--start-at", type=Path, help="weights to begin with: best.pt of a run or, for edge, an exported .onnx or mb05_120x120.pth")
@@ -81,7 +82,16 @@ def run(args: argparse.Namespace) -> None:
     if not len(training_rows) or not len(validation_rows):
         counts = f"{len(training_rows)} training and {len(validation_rows)} validation rows"
         raise FaceMeshError(f"{', '.join(map(str, args.data))}: {counts}; both are needed (is_val in the labels)")
-    augmentation = Augmentation(args.rotation, args.translation, tuple(args.scale), tuple(args.colour), args.occlusion, args.degradation, args.any_roll, args.cut)
+    augmentation = Augmentation(
+        rotation_deg=args.rotation,
+        translation=args.translation,
+        scale=tuple(args.scale),
+        colour=tuple(args.colour),
+        occlusion=args.occlusion,
+        degradation=args.degradation,
+        any_roll=args.any_roll,
+        cut=args.cut,
+    )
     faces = (labels, images, lowest_z(model, labels))
     crop = (network.input_size, network.crop_scale, args.batch_size)
     weights = source_weights(labels, training_rows, args.source_weights)

@@ -211,7 +211,10 @@ def _opened(
 
 
 class NoNetwork:
-    """Takes the place of a `runtime.inference.trt.engine.Engine` of the shipped model, and of its contexts: what it would compute lies there already."""
+    """An engine that computes nothing: its output lies there already.
+
+    Takes the place of a `runtime.inference.trt.engine.Engine` of the shipped model, and of its contexts.
+    """
 
     def __init__(self, cuda: Cuda) -> None:
         self.spec, self._cuda = load_spec(SHIPPED_MODEL), cuda

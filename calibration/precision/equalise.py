@@ -4,8 +4,8 @@
 
 The network computes the same, but one INT8 scale for all channels between A and B wastes fewer levels on the small ones: M. Nagel et al.,
 Data-free quantization through weight equalization, ICCV 2019. Tensors that additions tie together have their factors in common, see
-`calibration.precision.channel_groups`. A depthwise B has a scale per channel, which takes the factor up at no cost, so that s is the channel's largest
-magnitude; any other B gets a part of it: G. Xiao et al., SmoothQuant, ICML 2023.
+`calibration.precision.channel_groups`. A depthwise B has a scale per channel, which takes the factor up at no cost,
+so that s is the channel's largest magnitude; any other B gets a part of it: G. Xiao et al., SmoothQuant, ICML 2023.
 """
 
 from __future__ import annotations

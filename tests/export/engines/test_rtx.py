@@ -279,7 +279,10 @@ def test_output_names(tmp_path, capsys, name):
 
 @pytest.mark.slow
 def test_prnet_ends_in_engines(build, prnet_files):
-    """The end of the road whose losses `tests.export.commands.test_prnet_road` asserts: both engines hold all 13.4 M weights in the type of their file."""
+    """Both engines hold all 13.4 M weights in the type of their file.
+
+    `tests.export.commands.test_prnet_road` asserts the losses of the steps before.
+    """
     for precision, size in (("fp32", 4), ("fp16", 2)):
         code, stderr, engine = build(prnet_files[precision], "--batch", "1", "1", "4")
         assert (code, stderr) == (0, "")

@@ -29,7 +29,8 @@ MODULES = {
     "runtime/inference/trt/engine.py": [*TENSORRT, *LEAN, *RTX],
     "runtime/inference/trt/rtx_contexts.py": RTX,
 }
-LEAST_USES = {"runtime/inference/trt/messages.py": 1, "runtime/inference/trt/rtx_contexts.py": 7}  # fewer would mean that the names are not recognised any more
+# Fewer would mean that the names are not recognised any more.
+LEAST_USES = {"runtime/inference/trt/messages.py": 1, "runtime/inference/trt/rtx_contexts.py": 7}
 # Name of a variable or argument in these modules -> its class. What the library gives goes by these names there.
 CLASS_OF = {
     "builder": "Builder",

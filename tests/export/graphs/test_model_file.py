@@ -23,7 +23,14 @@ from runtime.storage.whole_files import file_sha256
 from runtime.tensors import InputSpec
 
 SPEC = ModelSpec(
-    "toy", "position_map", InputSpec("image", 16, "NCHW", "RGB", (0.0, 1.0)), PositionMapOutput("position_map", 16, 17.6), 1.6, "uv_topology.npz", "fp32", ""
+    name="toy",
+    family="position_map",
+    input=InputSpec("image", 16, "NCHW", "RGB", (0.0, 1.0)),
+    output=PositionMapOutput("position_map", 16, 17.6),
+    crop_scale=1.6,
+    topology="uv_topology.npz",
+    precision="fp32",
+    onnx_sha256="",
 )
 
 

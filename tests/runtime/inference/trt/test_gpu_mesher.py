@@ -171,7 +171,9 @@ def test_two_frames_in_flight_come_out_in_order(runners, topology, noise):
 
 def test_a_frame_may_change_once_it_is_submitted(runners, topology, noise):
     _, cpu, gpu = runners()
-    expected, mesher, frame = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology)), noise.copy()
+    expected = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES)
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
+    frame = noise.copy()
     mesher.submit(frame, MATRICES)
     frame[:] = 0
     assert_same(mesher.collect(), expected)
