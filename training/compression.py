@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.storage.whole_files import whole_file
+from training.checkpoints import read_checkpoint
 from training.data.augment import Augmentation
 from training.data.dataset import FaceCrops
 from training.data.labels import FaceLabels
-from training.loop import image_tensor, read_checkpoint
 from training.networks.edge import EdgeNet
+from training.networks.inputs import image_tensor
 
 BATCH = 64
 FRESH_BATCHES = 2  # for the comparison

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
-from runtime.families.face_model import load_face_model
+from runtime.families.face_model import FaceModel, load_face_model
 from runtime.families.uv_topology import load_topology
 from training.data.augment import Augmentation
 from training.data.dataset import FaceCrops
+from training.data.face_sets import load_sets
 from training.data.labels import FaceLabels
 from training.networks import NETWORK_NAMES
 from training.schedule import Schedule
 from training.uv.uv_layout import region_weights
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("fit", help="train a network", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--network", choices=NETWORK_NAMES, default="edge")
-    data_help = "common stem of .tar and .npz, or a folder in the 300W-LP layout; may be given several times"
-    parser.add_argument("--data", type=Path, required=True, action="append", help=data_help)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        help="common stem of .tar and .npz, or a folder in the 300W-LP layout; given several times, the sets are joined",
+    )
     parser.add_argument("--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; started again, it goes on from its last checkpoint")
-    parser.add_argument("--start-at", type=Path, help="weights to begin with: best.pt of a run or, for edge, an exported .onnx or mb05_120x120.pth")
+    parser.add_argument("--start-at", type=Path, help="weights to begin with: best.pt of a run or, for edge, its .onnx or mb05_120x120.pth")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
@@ -39,6 +51,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--source-weights", type=parse_source_weights, default={}, metavar="NAME=W,...", help="how often a source is drawn; 1 if not named"
     )
+    parser.add_argument(
+        "--label-weights", type=parse_source_weights, default={}, metavar="NAME=W,...", help="weight of a source's labels in the loss; 1 if not named"
+    )
+    parser.add_argument("--hand-weight", type=float, default=0.0, help="weight of visible points by hand in the loss, if the data have them")
+    parser.add_argument("--crops-per-epoch", type=int, help="default: number of training rows")
+    parser.add_argument("--checkpoint-minutes", type=float, default=5.0, help="between checkpoints within an epoch")
+    parser.add_argument("--validate-on", type=lambda text: text.split(","), metavar="NAME,...", help="sources of validation rows; default: all")
     parser.add_argument("--rotation", type=float, default=45.0, help="degrees")
     parser.add_argument("--translation", type=float, default=0.10, help="of the box size")
     parser.add_argument("--scale", type=float, nargs=2, default=(0.9, 1.2), metavar=("LOW", "HIGH"))
@@ -47,8 +66,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--degradation", type=float, default=0.3, help="probability of blur, low resolution, noise or JPEG artefacts")
     parser.add_argument("--any-roll", type=float, default=0.0, help="probability of a rotation from the whole circle")
     parser.add_argument("--cut", type=float, default=0.0, help="probability of a picture that ends near the face")
-    parser.add_argument("--hand-weight", type=float, default=0.0, help="weight of visible points by hand beside the map")
-    parser.add_argument("--crops-per-epoch", type=int, help="default: as many as there are faces")
     parser.add_argument("--bfloat16", action="store_true", help="convolutions in bfloat16; pays for the full network")
     parser.add_argument("--workers", type=int, default=1, help="processes that make crops")
     parser.add_argument("--seed", type=int, default=0)
@@ -69,19 +86,46 @@ def parse_source_weights(text: str) -> dict[str, float]:
 
 def run(args: argparse.Namespace) -> None:
     """Put data, network and loop together."""
-    from training.data.face_sets import load_sets
-    from training.loop import Trainer, create_seeded
-    from training.uv.hand_points import HandPointLoss
-    from training.uv.targets import PositionMapLoss, PositionMapTargets, lowest_z
+    from training.loop import Trainer
+    from training.start import create_seeded, start_network
+    from training.uv.face_loss import FaceLoss
+    from training.uv.targets import PositionMapLoss, PositionMapTargets
 
+    # Data
     model = load_face_model(args.face_model or args.data[0].parent / "face_model.npz")
     labels, images = load_sets(args.data, model)
-    topology = load_topology()
+    check_sources(labels, "--source-weights", args.source_weights)
+    check_sources(labels, "--label-weights", args.label_weights)
+    check_sources(labels, "--validate-on", args.validate_on or ())
     network = create_seeded(args.network, args.seed)
-    training_rows, validation_rows = np.flatnonzero(~labels.is_val), np.flatnonzero(labels.is_val)
+    training, validation = training_crops(args, model, labels, images, network)
+
+    # Network, loss and loop
+    topology = load_topology()
+    targets = PositionMapTargets(model, topology, network.output_size)
+    start_network(network, args.start_at, args.run, training, targets)
+    map_loss = PositionMapLoss(region_weights(topology), topology, network.output_size, args.landmark_weight)
+    loss = FaceLoss(map_loss, labels, args.label_weights, args.hand_weight)
+    schedule = Schedule(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Schedule)})
+    trainer = Trainer(network, targets, loss, labels, schedule, args.run)
+    if trainer.resume():
+        batch = f", batch {trainer.batch}" if trainer.batch else ""
+        print(f"{args.run}: going on after epoch {trainer.epoch}{batch}")
+    trainer.fit(training, validation, args.workers)
+
+
+def training_crops(
+    args: argparse.Namespace, model: FaceModel, labels: FaceLabels, images: Sequence[NDArray[np.uint8]], network: nn.Module
+) -> tuple[FaceCrops, FaceCrops]:
+    """Return perturbed crops of the training rows and plain ones of the validation rows."""
+    from training.uv.targets import lowest_z
+
+    training_rows = np.flatnonzero(~labels.is_val)
+    wanted = np.isin(labels.source, args.validate_on) if args.validate_on else np.ones(len(labels), bool)
+    validation_rows = np.flatnonzero(labels.is_val & wanted)
     if not len(training_rows) or not len(validation_rows):
         counts = f"{len(training_rows)} training and {len(validation_rows)} validation rows"
-        raise FaceMeshError(f"{', '.join(map(str, args.data))}: {counts}; both are needed (is_val in the labels)")
+        raise FaceMeshError(f"{args.data[0]}: {counts}; both are needed (is_val in the labels)")
     augmentation = Augmentation(
         rotation_deg=args.rotation,
         translation=args.translation,
@@ -94,27 +138,12 @@ def run(args: argparse.Namespace) -> None:
     )
     faces = (labels, images, lowest_z(model, labels))
     crop = (network.input_size, network.crop_scale, args.batch_size)
-    weights = source_weights(labels, training_rows, args.source_weights)
+    weights = np.array([args.source_weights.get(source, 1.0) for source in labels.source[training_rows].tolist()])
     training = FaceCrops(*faces, training_rows, *crop, augmentation, weights, args.seed, args.crops_per_epoch)
-    validation = FaceCrops(*faces, validation_rows, *crop)
-
-    targets = PositionMapTargets(model, topology, network.output_size)
-    loss = PositionMapLoss(region_weights(topology), topology, network.output_size, args.landmark_weight)
-    schedule = Schedule(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Schedule)})
-    hand_points = HandPointLoss(np.unique(labels.source).tolist()) if args.hand_weight else None
-    trainer = Trainer(network, targets, loss, labels, schedule, args.run, hand_points, args.hand_weight)
-    if trainer.resume():
-        print(f"{args.run}: going on after epoch {trainer.epoch}")
-    else:
-        if hasattr(network, "fit_expansion"):
-            network.fit_expansion(trainer.sample_maps(training, max(1, 1024 // args.batch_size)))
-        if args.start_at:
-            trainer.start_at(args.start_at, training)
-    trainer.fit(training, validation, args.workers)
+    return training, FaceCrops(*faces, validation_rows, *crop)
 
 
-def source_weights(labels: FaceLabels, rows: np.ndarray, weights: dict[str, float]) -> np.ndarray:
-    """(len(rows),) float64: how often each row is drawn; sources that do not exist are refused."""
-    if unknown := sorted(weights.keys() - set(labels.source.tolist())):
-        raise FaceMeshError(f"--source-weights: no source {', '.join(unknown)} in the labels; there are {', '.join(np.unique(labels.source))}")
-    return np.array([weights.get(source, 1.0) for source in labels.source[rows].tolist()])
+def check_sources(labels: FaceLabels, option: str, names: Iterable[str]) -> None:
+    """Refuse names of sources that are not in the labels."""
+    if unknown := sorted(set(names) - set(labels.source.tolist())):
+        raise FaceMeshError(f"{option}: no source {', '.join(unknown)} in the labels; there are {', '.join(np.unique(labels.source))}")

@@ -1,4 +1,4 @@
-"""How long and how fast a network learns."""
+"""Length and learning rate of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast. One epoch draws as many faces as there are training rows."""
+    """Length and learning rate of a run. One epoch draws as many faces as there are training rows."""
 
     epochs: int = 20
     learning_rate: float = 1e-4
@@ -17,6 +17,7 @@ class Schedule:
     weight_decay: float = 0.0
     average_decay: float = 0.999  # of the exponential moving average of the weights, which is what is validated and kept
     bfloat16: bool = False
+    checkpoint_minutes: float = 5.0  # between checkpoints within an epoch
 
     def rate(self, epoch: float) -> float:
         """Learning rate at a fractional epoch."""

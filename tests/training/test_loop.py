@@ -14,10 +14,13 @@ from torch import nn
 from tests.training.toy import dot_pictures, toy_face_model, toy_labels
 from training.data.augment import Augmentation
 from training.data.dataset import FaceCrops
-from training.loop import Trainer, keep_narrow_layers_float32, nme_table
+from training.loop import Trainer
+from training.networks.inputs import keep_narrow_layers_float32
 from training.schedule import Schedule
+from training.uv.face_loss import FaceLoss
 from training.uv.targets import PositionMapLoss, PositionMapTargets, lowest_z
 from training.uv.uv_layout import build_topology, region_weights
+from training.validation import nme_table
 
 
 class TinyNet(nn.Module):
@@ -47,7 +50,7 @@ def start(toy: tuple, folder: Path, epochs: int, **options) -> tuple[Trainer, Fa
     torch.manual_seed(0)
     network = TinyNet()
     targets = PositionMapTargets(model, topology, 16)
-    loss = PositionMapLoss(region_weights(topology), topology, 16, 1.0)
+    loss = FaceLoss(PositionMapLoss(region_weights(topology), topology, 16, 1.0), labels)
     rows = np.arange(len(labels.names))
     training = FaceCrops(labels, pictures, floor, rows[~labels.is_val], 32, 1.5, 8, Augmentation(rotation_deg=5.0, occlusion=0.0, degradation=0.0))
     validation = FaceCrops(labels, pictures, floor, rows[labels.is_val], 32, 1.5, 8)
@@ -86,17 +89,17 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(toy, tmp_path):
     second.fit(training, validation, workers=0)
 
     assert len(log_rows(tmp_path / "cut")) == 3
-    for name, value in whole.averaged.state_dict().items():
-        torch.testing.assert_close(second.averaged.state_dict()[name], value, msg=name)
+    for name, value in whole.averaged.module.state_dict().items():
+        torch.testing.assert_close(second.averaged.module.state_dict()[name], value, msg=name)
 
 
 def test_statistics_of_the_averaged_weights_are_those_of_the_data(toy, tmp_path):
     trainer, training, validation = start(toy, tmp_path, 1)
-    trainer.network.trunk[1].momentum = trainer.averaged.trunk[1].momentum = 1e-3  # PRNet's: far behind after so few steps
+    trainer.network.trunk[1].momentum = trainer.averaged.module.trunk[1].momentum = 1e-3  # PRNet's: far behind after so few steps
     trainer.fit(training, validation, workers=0)
     images = torch.cat([trainer._images(training[index]) for index in range(len(training))])
-    expected = trainer.averaged.trunk[0](images).mean((0, 2, 3))
-    torch.testing.assert_close(trainer.averaged.trunk[1].running_mean, expected, rtol=1e-3, atol=1e-4)
+    expected = trainer.averaged.module.trunk[0](images).mean((0, 2, 3))
+    torch.testing.assert_close(trainer.averaged.module.trunk[1].running_mean, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_diverging_run_stops_and_keeps_its_last_checkpoint(toy, tmp_path):

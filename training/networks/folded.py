@@ -19,7 +19,7 @@ def load_folded(network: EdgeNet, path: Path) -> None:
     """Load ``path``, ONNX of `python -m export onnx`, into ``network``, in eval mode the same function.
 
     Batch normalisations become identities but for their offset: mean 0, variance 1 - eps, scale 1. So the network must
-    not be trained before `renormalise`. Weights in half precision become float32. The latent size is that of the file.
+    not be trained before `renormalise`. The latent size is that of the file.
     Raises `FaceMeshError` for a file that is no such model.
     """
     graph = _read_graph(path)
@@ -57,7 +57,7 @@ def _read_graph(path: Path) -> onnx.GraphProto:
 
 
 def _no_export(path: Path, reason: str) -> FaceMeshError:
-    remedy = "give a model of 'python -m export onnx --arch edge'"
+    remedy = "give an FP32 model of 'python -m export onnx --arch edge'"
     return FaceMeshError(f"{path}: no export of the edge network ({reason}); {remedy}")
 
 

@@ -1,0 +1,77 @@
+"""The weights that a run begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from runtime.errors import FaceMeshError
+from training.checkpoints import read_checkpoint
+from training.data.dataset import FaceCrops
+from training.networks import create_network
+from training.networks.folded import load_folded, renormalise
+from training.networks.inputs import image_tensor
+from training.uv.targets import PositionMapTargets
+
+STATISTICS_CROPS = 2048
+
+
+def create_seeded(name: str, seed: int) -> nn.Module:
+    """Return a network of `training.networks` whose initial weights depend on ``seed`` alone."""
+    torch.manual_seed(seed)
+    return create_network(name)
+
+
+def start_network(network: nn.Module, start: Path | None, run: Path, crops: FaceCrops, targets: PositionMapTargets) -> None:
+    """Give ``network`` its first weights: those of ``start``, or random ones.
+
+    If ``run`` holds a checkpoint, its weights are loaded later; the network only takes over their sizes.
+    """
+    last = run / "last.pt"
+    if last.exists():
+        adapt(network, read_checkpoint(last).get("training", {}))
+        return
+    if start is not None and start.suffix == ".onnx":
+        if not hasattr(network, "encoder"):
+            raise FaceMeshError(f"{start}: ONNX can be the start of the edge network alone; choose --network edge or give a checkpoint")
+        load_folded(network, start)
+        batches = max(1, STATISTICS_CROPS // crops.batch_size)
+        renormalise(network, (image_tensor(network, torch.from_numpy(crops[index].images)) for index in range(batches)))
+        return
+    if hasattr(network, "fit_expansion"):
+        network.fit_expansion(sample_maps(network, crops, targets, max(1, 1024 // crops.batch_size)))
+    if start is not None:
+        load_weights(network, start)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a checkpoint of `python -m training fit`, or of 3DDFA_V2 if the network knows how (``load_mb05``)."""
+    state = read_checkpoint(path)
+    try:
+        if "network" in state:
+            adapt(network, state["network"])
+            network.load_state_dict(state["network"])
+        elif "state_dict" in state and hasattr(network, "load_mb05"):
+            network.load_mb05(state["state_dict"])
+        else:
+            raise FaceMeshError(f"{path}: has neither the weights of a run nor those of 3DDFA_V2's small network")
+    except RuntimeError as error:
+        raise FaceMeshError(f"{path}: weights of another network ({' '.join(str(error).split())[:200]}); choose --network to fit") from None
+
+
+def adapt(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Take over the latent size of a state dict, if the network has one."""
+    if hasattr(network, "adapt_to"):
+        network.adapt_to(state)
+
+
+def sample_maps(network: nn.Module, crops: FaceCrops, targets: PositionMapTargets, batches: int) -> Tensor:
+    """Return (N, 3, M, M) target maps in units of the network's output."""
+    maps = []
+    for index in range(batches):
+        batch = crops[index]
+        coefficients = torch.from_numpy(crops.labels.coefficients[batch.rows])
+        maps.append(targets(coefficients, torch.from_numpy(batch.poses), torch.from_numpy(batch.mirrored))[0])
+    return torch.cat(maps) / network.output_scale
