@@ -36,8 +36,12 @@ HOMES = {
     "cuda": {"runtime.cuda.cuda_python_binding"},
     # Protobuf, for the error of a damaged ONNX file.
     "google": {"export.engines.engine_source", "export.graphs.model_file"},
+    "jinja2": {"benchmarks.report.page"},
     "jtop": {"benchmarks.records.jetson"},
-    "matplotlib": {"benchmarks.latency.soak_chart", "calibration.accuracy.loss_chart", "training.curve"},
+    "matplotlib": {
+        *("benchmarks.latency.soak_chart", "benchmarks.report.charts"),
+        *("calibration.accuracy.loss_chart", "training.curve"),
+    },
     "mediapipe": {"benchmarks.peers.mediapipe_worker"},
     "onnx": {
         *("export.engines.engine_source", "export.graphs.fp16", "export.graphs.model_file"),

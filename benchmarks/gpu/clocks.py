@@ -1,6 +1,7 @@
-"""How `benchmarks.gpu.gpu_report` takes times: series of calls, and devices that time or leave out a part of what the runtime asks of them.
+"""Clocks of `benchmarks.gpu.gpu_report`: series of calls, and devices that time or leave out some of their work.
 
-Each of these devices is a `runtime.cuda.interface.Cuda` round another one, so that what is measured is the runtime's own road and no copy of it.
+Each of these devices is a `runtime.cuda.interface.Cuda` round another one. So the runtime's own code is measured and no
+copy of it.
 """
 
 from __future__ import annotations
@@ -24,45 +25,51 @@ from runtime.cuda.interface import Cuda, Event, Stream
 MOST_SAMPLES = 250  # kept of every series, evenly spread
 LEAST_WARM_UP = 8  # calls: the runtime captures its graphs at the third and fourth frame
 clock = time.perf_counter_ns
-Row = dict[str, Any]  # what `row` makes
+Row = dict[str, Any]  # made by `record_row`
 Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How long a series is: so many samples, or what so many seconds give where that is less; after calls that are not counted."""
+class SeriesLength:
+    """Length of a series: ``frames`` samples, fewer after ``seconds``; warm-up calls before are not counted."""
 
     frames: int
     seconds: float = math.inf
     warm_up_s: float = 0.5
 
 
-def series(sample: Callable[[], float], effort: Effort) -> NDArray[np.float64]:
-    """What ``sample`` returns, again and again: milliseconds (frames,). No garbage is collected meanwhile."""
+def take_series(sample: Callable[[], float], length: SeriesLength) -> NDArray[np.float64]:
+    """Call ``sample`` again and again and return its results (frames,), milliseconds.
+
+    Python collects no garbage meanwhile.
+    """
+    # Warm up.
     start, count = time.monotonic(), 0
-    while count < LEAST_WARM_UP or time.monotonic() < start + effort.warm_up_s:
+    while count < LEAST_WARM_UP or time.monotonic() < start + length.warm_up_s:
         sample()
         count += 1
+    # Measure.
     gc.collect()
     gc.disable()
     try:
-        until, times = time.monotonic() + effort.seconds, []
-        while not times or (len(times) < effort.frames and time.monotonic() < until):
+        until = time.monotonic() + length.seconds
+        times: list[float] = []
+        while not times or (len(times) < length.frames and time.monotonic() < until):
             times.append(sample())
     finally:
         gc.enable()
     return np.array(times, np.float64)
 
 
-def row(name: str, milliseconds: NDArray[np.float64], **more: Any) -> Row:
-    """A series as a line of the report."""
+def record_row(name: str, milliseconds: NDArray[np.float64], **more: Any) -> Row:
+    """Return a series as a row of the report, with percentiles and thinned samples."""
     figures = {key: round(value, 5) for key, value in summarise(milliseconds).items()}
     samples = (1000 * thin(milliseconds, MOST_SAMPLES)).round(2).tolist()
     return {"name": name, "frames": len(milliseconds), **figures, **more, "samples_us": samples}
 
 
-def wall(call: Callable[[], object]) -> Callable[[], float]:
-    """A sample of how long the host needs for a call."""
+def time_on_host(call: Callable[[], object]) -> Callable[[], float]:
+    """Return a sample of the host's time for a call, in milliseconds."""
 
     def sample() -> float:
         start = clock()
@@ -73,7 +80,7 @@ def wall(call: Callable[[], object]) -> Callable[[], float]:
 
 
 class Wrapped:
-    """A device that does what ``cuda`` does."""
+    """A device that passes everything on to ``cuda``."""
 
     def __init__(self, cuda: Cuda) -> None:
         self._cuda = cuda
@@ -83,14 +90,14 @@ class Wrapped:
 
 
 class WithoutGraphs(Wrapped):
-    """Makes no graph, so that the runtime launches every step by itself."""
+    """A device without CUDA graphs: the runtime launches every step by itself."""
 
     def capture(self, stream: Stream, enqueue: Callable[[], object]) -> None:
         raise CudaError("capture", "", "left out on purpose")
 
 
 class WithoutTransfers(Wrapped):
-    """Copies nothing between host and device once ``skipping`` is set; the device goes on with what it has by then."""
+    """A device that copies nothing from or to the host once ``skipping`` is set, and goes on with its old data."""
 
     skipping = False
 
@@ -104,7 +111,7 @@ class WithoutTransfers(Wrapped):
 
 
 class WaitClock(Wrapped):
-    """Counts the time that the host spends waiting for events."""
+    """A device that counts the host's time in waits for events, in nanoseconds."""
 
     waited_ns = 0
 
@@ -114,7 +121,8 @@ class WaitClock(Wrapped):
 
 class _TimedEvent:
     def __init__(self, event: Event, owner: WaitClock) -> None:
-        self._event, self._owner = event, owner
+        self._event = event
+        self._owner = owner
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._event, name)
@@ -126,7 +134,10 @@ class _TimedEvent:
 
 
 class StageClock(WithoutGraphs):
-    """Records an event after every copy and kernel; what lies between the crop or the upload and what follows the network is the network."""
+    """A device that records an event after every copy and kernel.
+
+    The network's time is the gap between the crop (or upload) and the next event.
+    """
 
     def __init__(self, cuda: Cuda) -> None:
         super().__init__(cuda)
@@ -134,15 +145,16 @@ class StageClock(WithoutGraphs):
         self._pool: list[Event] = []
         self._marks: list[str] = []  # of this frame; the events are the first of the pool
         self.kernels = cuda.kernels and SimpleNamespace(
-            crop=partial(self._kernel, "crop", cuda.kernels.crop), decode=partial(self._kernel, "decode", cuda.kernels.decode)
+            crop=partial(self._kernel, "crop", cuda.kernels.crop),
+            decode=partial(self._kernel, "decode", cuda.kernels.decode),
         )
 
     def begin(self) -> None:
-        """The next frame starts."""
+        """Start the next frame."""
         self._marks.clear()
 
     def stages(self) -> dict[str, float]:
-        """Milliseconds of the frame's stages, which must be finished."""
+        """Return the milliseconds of the stages of a finished frame."""
         found: dict[str, float] = {}
         for place, name in enumerate(self._marks[1:], 1):
             found[name] = found.get(name, 0.0) + self._pool[place].elapsed_ms(self._pool[place - 1])

@@ -1,6 +1,6 @@
-"""Parts of `benchmarks.gpu.gpu_report`: what the device is, building engines, and copies.
+"""Parts of `benchmarks.gpu.gpu_report`: facts of the device, building engines, and copies.
 
-Each part opens what it needs, yields the rows that it measures or returns facts, and closes all.
+Each part opens its resources, yields measured rows or returns facts, and closes all.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gpu.clocks import Effort, Facts, Row, row, series, wall
+from benchmarks.gpu.clocks import Facts, Row, SeriesLength, record_row, take_series, time_on_host
 from benchmarks.gpu.kernels import BATCHES
-from benchmarks.gpu.scene import Bench, LeftOut, frame_720p
+from benchmarks.gpu.scene import PartSkipped, TimedDevice, frame_720p
 from runtime.cuda.driver import find_device
 from runtime.cuda.open_cuda import open_cuda
 from runtime.families.uv_topology import load_topology
@@ -24,7 +24,7 @@ from runtime.models.manifest import LIBRARIES
 
 
 def describe_device() -> Facts:
-    """The device, its binding, the libraries that can run engines on it, and what the native module was built for."""
+    """Describe the device, its binding, the libraries that run engines on it, and the build of the native module."""
     from runtime import _native
 
     libraries = {name: [f"{module.__name__} {module.__version__}" for module in installed(name)] for name in LIBRARIES}
@@ -41,12 +41,13 @@ def describe_device() -> Facts:
             "libraries": libraries,
         }
     if _native.has_cuda:
-        facts |= {"kernels_built_with_cuda": _native.cuda.toolkit_version, "kernels_built_for": _native.cuda.architectures}
+        facts["kernels_built_with_cuda"] = _native.cuda.toolkit_version
+        facts["kernels_built_for"] = _native.cuda.architectures
     return facts
 
 
 def build(model: str, library: str, output: str) -> Facts:
-    """Build an engine, for one to 16 faces where the model leaves that free; return its facts."""
+    """Build an engine, for one to 16 faces if the model leaves the batch free; return its facts."""
     from export.engines.build_engine import build_engine
     from export.engines.build_steps import EngineOptions
     from export.engines.engine_source import open_source
@@ -57,27 +58,42 @@ def build(model: str, library: str, output: str) -> Facts:
     manifest = build_engine(source, EngineOptions(library=library, batch=batch), Path(output))
     seconds = time.monotonic() - started
     if reason := choose(manifest, find_device())[1]:
-        raise LeftOut(reason)
-    facts = {"model": Path(model).name, "model_sha256": manifest.spec.onnx_sha256, "precision": manifest.spec.precision, "library": library}
-    facts |= {"version": manifest.version, "batch": list(manifest.batch), "megabytes": round(Path(output).stat().st_size / 1e6, 2)}
-    return facts | {"build_s": round(seconds, 1)}
+        raise PartSkipped(reason)
+    return {
+        "model": Path(model).name,
+        "model_sha256": manifest.spec.onnx_sha256,
+        "precision": manifest.spec.precision,
+        "library": library,
+        "version": manifest.version,
+        "batch": list(manifest.batch),
+        "megabytes": round(Path(output).stat().st_size / 1e6, 2),
+        "build_s": round(seconds, 1),
+    }
 
 
-def copies(effort: Effort) -> Iterator[Row]:
-    """What a frame costs to upload and its results to download: times of the device, but for the copy within the host's memory."""
-    count, picture = len(load_topology().canonical_vertices), frame_720p().ravel()
-    with Bench() as bench:
-        cuda, stream, nbytes = bench.cuda, bench.stream, picture.nbytes
-        pinned, device = cuda.host_buffer(nbytes), cuda.device_buffer(nbytes)
-        yield _rated("host copies the frame", series(wall(lambda: np.copyto(pinned.array, picture)), effort), nbytes)
+def copies(length: SeriesLength) -> Iterator[Row]:
+    """Measure the upload of a frame and the download of its results, by the device's clock.
+
+    The copy within the host's memory is measured by the host's clock.
+    """
+    picture, nbytes = frame_720p().ravel(), frame_720p().nbytes
+    count = len(load_topology().canonical_vertices)
+    with TimedDevice() as device:
+        cuda, stream = device.cuda, device.stream
+        pinned, buffer = cuda.host_buffer(nbytes), cuda.device_buffer(nbytes)
+        # Host to host.
+        copy = time_on_host(lambda: np.copyto(pinned.array, picture))
+        yield _rated("host copies the frame", take_series(copy, length), nbytes)
+        # Device to host.
         for name, points in ((f"{count:,} vertices down", count + 68), ("68 landmarks down", 68)):
-            download = partial(cuda.download, pinned.pointer, device.pointer, 12 * points, stream)
-            yield _rated(name, series(bench.timed(download), effort), 12 * points)
+            download = partial(cuda.download, pinned.pointer, buffer.pointer, 12 * points, stream)
+            yield _rated(name, take_series(device.timed(download), length), 12 * points)
+        # Host to device.
         for name, pointer in (("frame up, pinned", pinned.pointer), ("frame up, pageable", picture.ctypes.data)):
-            upload = partial(cuda.upload, device.pointer, pointer, nbytes, stream)
-            yield _rated(name, series(bench.timed(upload), effort), nbytes)
+            upload = partial(cuda.upload, buffer.pointer, pointer, nbytes, stream)
+            yield _rated(name, take_series(device.timed(upload), length), nbytes)
 
 
 def _rated(name: str, milliseconds: NDArray[np.float64], nbytes: int) -> Row:
     rate = nbytes / max(float(np.median(milliseconds)), 1e-6) / 1e6
-    return row(name, milliseconds, kilobytes=round(nbytes / 1e3, 1), gigabytes_per_s=round(rate, 2))
+    return record_row(name, milliseconds, kilobytes=round(nbytes / 1e3, 1), gigabytes_per_s=round(rate, 2))

@@ -1,29 +1,33 @@
-"""``python -m benchmarks gpu-report``: everything that can be measured on a CUDA machine, by one command, as one JSON file and one HTML page.
+"""``python -m benchmarks gpu-report``: all measurements of a CUDA machine by one command, as one JSON file and one page.
 
-It says what the machine is, runs the tests marked ``gpu``, builds engines of the shipped models with the TensorRT and TensorRT-RTX that are
-installed, and measures copies, kernels, launches and whole frames. Without either library, frames are measured round a position map that was
-made on the host. Every part runs in a process that may fail: then the report says so in one line, and the rest goes on. Exit code 1: some failed.
+It says what the machine is, runs the tests marked ``gpu``, builds engines of the shipped models with the TensorRT and
+TensorRT-RTX that are installed, and measures copies, kernels, launches and whole frames. Without either library, frames
+are measured round a position map that was made on the host. Every part runs in a process that may fail: then the report
+says so in one line, and the rest goes on. Exit code 1: some failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.clocks import Effort
+from benchmarks.gpu.clocks import SeriesLength
 from benchmarks.gpu.frames import SETTINGS
-from benchmarks.gpu.page import TESTS, WITHOUT_NETWORK, page, text
+from benchmarks.gpu.page import make_page
+from benchmarks.gpu.summary import TESTS, WITHOUT_NETWORK, text
 from benchmarks.gpu.worker import Result, Task, new_result, run_apart
 from benchmarks.records.machine import Watch, doubts
 from benchmarks.records.provenance import REPOSITORY, provenance, write_json
+from benchmarks.report.content import Page
 from runtime.console.arguments import positive_int
 from runtime.cuda.driver import query_device
 from runtime.errors import FaceMeshError
@@ -38,29 +42,48 @@ PART_S, QUICK_PART_S = 180, 45  # one part may last so long, its process's start
 BUILD_S, QUICK_BUILD_S = 600, 90
 TESTS_S, QUICK_TESTS_S = 600, 60
 MOST_LINES = 20  # of what the tests say
-SMI = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw", "power.limit", "temperature.gpu", "utilization.gpu")
+SMI = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem")
+SMI += ("power.draw", "power.limit", "temperature.gpu", "utilization.gpu")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """``python -m benchmarks gpu-report``."""
+    """Add ``python -m benchmarks gpu-report``."""
     parser = subparsers.add_parser("gpu-report", help="everything on a CUDA machine", description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="for gpu-report.json and gpu-report.html")
-    parser.add_argument("--models", type=Path, nargs="+", default=[], metavar="MODEL.onnx", help="besides the shipped ones, for instance one in INT8")
-    parser.add_argument("--frames", type=positive_int, metavar="N", help=f"per figure ({FRAMES}; with --quick {QUICK_FRAMES})")
-    parser.add_argument("--quick", action="store_true", help="two minutes: fewer frames, the shipped model in FP16 alone")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="for gpu-report.json and gpu-report.html"
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="MODEL.onnx",
+        help="besides the shipped ones, for instance one in INT8",
+    )
+    parser.add_argument(
+        "--frames", type=positive_int, metavar="N", help=f"per figure ({FRAMES}; with --quick {QUICK_FRAMES})"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="two minutes: fewer frames, the shipped model in FP16 alone"
+    )
     parser.set_defaults(func=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
+    from benchmarks.report.page import render  # before any measurement: a missing library is reported at once
+
     for model in args.models:
         if not model.is_file():
             raise FaceMeshError(f"{model}: no model file there; check --models, or leave it out for the shipped models")
-    query_device()  # or the error that says why there is none
+    query_device()  # raises an error with the reason if there is none
     _make_folder(args.output)
-    report = _Report(args)
+    report = _Report(args, render)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            hidden = [Path(folder), REPOSITORY, *(model.resolve().parent for model in args.models), *(model.parent for model in args.models)]
+            # Results name files without these folders.
+            hidden = [Path(folder), REPOSITORY]
+            hidden += [model.resolve().parent for model in args.models]
+            hidden += [model.parent for model in args.models]
             for result in _results(args, Path(folder)):
                 report.add(_without_folders(result, hidden))
         report.document["complete"] = True
@@ -71,29 +94,45 @@ def _run(args: argparse.Namespace) -> int:
 
 
 class _Report:
-    """The document as it grows, and its two files: the JSON is written after every part, so that nothing measured is lost."""
+    """The growing document and its two files; the JSON is written after every part, so that no result is lost."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.json, self.html = args.output / "gpu-report.json", args.output / "gpu-report.html"
+    def __init__(self, args: argparse.Namespace, render: Callable[[Page], str]) -> None:
+        self.json = args.output / "gpu-report.json"
+        self.html = args.output / "gpu-report.html"
+        self._render = render
         self._watch = Watch()
         self._before = _smi()
-        effort = {name: value for name, value in asdict(_effort(args)).items() if value != float("inf")}
-        kind = {"kind": KIND, "format": FORMAT, "complete": False, "quick": args.quick, "effort": effort}
-        self.document: dict[str, Any] = {**provenance(), **kind, "device": {}, "driver": None, "conditions": {}, "warnings": [], "parts": []}
+        length = {name: value for name, value in asdict(_length(args)).items() if value != math.inf}
+        self.document: dict[str, Any] = {
+            **provenance(),
+            "kind": KIND,
+            "format": FORMAT,
+            "complete": False,
+            "quick": args.quick,
+            "effort": length,
+            "device": {},
+            "driver": None,
+            "conditions": {},
+            "warnings": [],
+            "parts": [],
+        }
 
     def add(self, result: Result) -> None:
-        """Raises `FaceMeshError` where the files cannot be written, or the device cannot be used at all."""
-        said = {"measured": f"{result['seconds']:.1f} s"}.get(result["outcome"], f"{result['outcome']}: {result['reason']}")
+        """Add a result; raises `FaceMeshError` for files that cannot be written or a device that cannot be used."""
         if result["name"] == "device":
             if result["outcome"] != "measured":
                 raise FaceMeshError(result["reason"])
             self.document["device"] = result["facts"]
-        print(f"{result['group']}, {result['name']}: {said}", flush=True)
+        if result["outcome"] == "measured":
+            ending = f"{result['seconds']:.1f} s"
+        else:
+            ending = f"{result['outcome']}: {result['reason']}"
+        print(f"{result['group']}, {result['name']}: {ending}", flush=True)
         self.document["parts"].append({key: value for key, value in result.items() if key != "last"})
         write_json(self.json, self.document)
 
     def finish(self) -> None:
-        """Add what the machine did meanwhile, and write both."""
+        """Add the conditions of the machine meanwhile, and write both files."""
         if not self.document["parts"]:
             return
         conditions = self._watch.finish()
@@ -103,46 +142,67 @@ class _Report:
         self.document |= {"conditions": conditions, "driver": driver, "warnings": doubts(conditions)}
         write_json(self.json, self.document)
         with whole_file(self.html) as file:
-            file.write(page(self.document).encode())
+            file.write(self._render(make_page(self.document)).encode())
 
 
 def _results(args: argparse.Namespace, folder: Path) -> Iterator[Result]:
-    """All parts, the most telling first."""
+    """Yield the results of all parts, the most telling first."""
     first = Task("Machine", "device", "describe_device", {}, QUICK_PART_S)
-    effort, limit_s = asdict(_effort(args)), QUICK_PART_S if args.quick else PART_S
+    length = asdict(_length(args))
+    limit_s = QUICK_PART_S if args.quick else PART_S
+    build_s = QUICK_BUILD_S if args.quick else BUILD_S
+    # The device and its libraries.
     libraries: dict[str, list[str]] = {}
     for result in run_apart([first]):
         libraries = result["facts"].get("libraries", {})
         yield result
-    builders = [name for name, modules in libraries.items() if any(not module.startswith("tensorrt_lean") for module in modules)]
+    builders = [name for name, modules in libraries.items() if not all(map(_is_lean, modules))]
+    # Everything without a network.
     yield gpu_tests(QUICK_TESTS_S if args.quick else TESTS_S)
-    alone = [Task(part.capitalize(), "all", part, {"effort": effort}, limit_s) for part in ("copies", "kernels", "launches")]
-    yield from run_apart([*alone, *_frame_tasks(WITHOUT_NETWORK, None, None, effort, limit_s)])
+    tasks = []
+    for part in ("copies", "kernels", "launches"):
+        tasks.append(Task(part.capitalize(), "all", part, {"length": length}, limit_s))
+    yield from run_apart([*tasks, *_frame_tasks(WITHOUT_NETWORK, None, None, length, limit_s)])
+    # Engines and frames with a network.
     if not builders:
-        reason = "neither TensorRT nor TensorRT-RTX is installed: pip install 'facemesh-edge[trt]', or '[rtx]', for frames with a network"
+        reason = (
+            "neither TensorRT nor TensorRT-RTX is installed: pip install 'facemesh-edge[trt]', or '[rtx]', "
+            "for frames with a network"
+        )
         yield new_result("Engines", "build", "left out", reason)
     for model in _models(args):
         for library in builders:
-            yield from _engine_results(model, library, folder, effort, limit_s, QUICK_BUILD_S if args.quick else BUILD_S)
+            yield from _engine_results(model, library, folder, length, limit_s, build_s)
 
 
-def _engine_results(model: Path, library: str, folder: Path, effort: dict[str, Any], limit_s: float, build_s: float) -> Iterator[Result]:
-    """Of one model with one library."""
-    engine, name = folder / f"{model.stem}.{library}.engine", f"{model.stem} with {library}"
+def _is_lean(module: str) -> bool:
+    """Return True for a library that runs engines but builds none."""
+    return module.startswith("tensorrt_lean")
+
+
+def _engine_results(
+    model: Path, library: str, folder: Path, length: dict[str, Any], limit_s: float, build_s: float
+) -> Iterator[Result]:
+    """Yield the results of one model with one library."""
+    engine = folder / f"{model.stem}.{library}.engine"
+    name = f"{model.stem} with {library}"
     task = Task("Engines", name, "build", {"model": str(model), "library": library, "output": str(engine)}, build_s)
     print(f"building {name}, which may take minutes", flush=True)
     for result in run_apart([task]):
         yield result
         if result["outcome"] == "measured":
-            yield from run_apart(_frame_tasks(f"Frames: {name} {result['facts']['version']}", engine, model, effort, limit_s))
+            group = f"Frames: {name} {result['facts']['version']}"
+            yield from run_apart(_frame_tasks(group, engine, model, length, limit_s))
 
 
-def _frame_tasks(group: str, engine: Path | None, model: Path | None, effort: dict[str, Any], limit_s: float) -> list[Task]:
-    """All that is measured of frames on one road."""
-    road = {"road": engine and str(engine)}
-    measured = {**road, "effort": effort}
+def _frame_tasks(
+    group: str, engine: Path | None, model: Path | None, length: dict[str, Any], limit_s: float
+) -> list[Task]:
+    """Return all measurements of frames with one engine, or with None without a network."""
+    which = {"engine": engine and str(engine)}
+    measured = {**which, "length": length}
     return [
-        Task(group, "check", "check", {**road, "model": model and str(model)}, limit_s),
+        Task(group, "check", "check", {**which, "model": model and str(model)}, limit_s),
         *(Task(group, setting, "frames", {**measured, "setting": setting}, limit_s) for setting in SETTINGS),
         Task(group, "throughput", "throughput", measured, limit_s),
         Task(group, "host's work", "host_work", measured, limit_s),
@@ -151,17 +211,22 @@ def _frame_tasks(group: str, engine: Path | None, model: Path | None, effort: di
 
 
 def gpu_tests(limit_s: float) -> Result:
-    """The tests marked ``gpu``, where this is a checkout that has them; their counts are the facts."""
-    files = [str(path) for path in sorted((REPOSITORY / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text(encoding="utf-8")]
+    """Run the tests marked ``gpu`` if this is a checkout that has them; their counts are the facts."""
+    # Find their files.
+    paths = sorted((REPOSITORY / "tests").rglob("test_*.py"))
+    files = [str(path) for path in paths if "mark.gpu" in path.read_text(encoding="utf-8")]
     if not files or find_spec("pytest") is None:
         missing = "pytest is not installed" if files else "there is no folder tests beside benchmarks"
         return new_result("Tests", TESTS, "left out", f"{missing}; run this in a checkout with the extra dev")
+    # Run them within the limit.
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--color=no", "-p", "no:cacheprovider", *files]
     print("running the tests marked gpu", flush=True)
     try:
         done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit_s)
     except subprocess.TimeoutExpired:
-        return new_result("Tests", TESTS, "failed", f"not done within {limit_s:g} s, so they were stopped; without --quick they have {TESTS_S} s")
+        reason = f"not done within {limit_s:g} s, so they were stopped; without --quick they have {TESTS_S} s"
+        return new_result("Tests", TESTS, "failed", reason)
+    # Read the counts.
     lines = done.stdout.decode(errors="replace").strip().splitlines() or ["pytest said nothing"]
     counts = {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|skipped|errors?)\b", lines[-1])}
     notes = [line for line in lines if line.startswith(("FAILED", "ERROR", "SKIPPED"))][:MOST_LINES]
@@ -171,7 +236,7 @@ def gpu_tests(limit_s: float) -> Result:
 
 
 def _without_folders(result: Result, folders: list[Path]) -> Result:
-    """The same, with files named without the folders, which may tell the user's name."""
+    """Return the result with files named without their folders: these may tell the user's name."""
 
     def shortened(line: str) -> str:
         for folder in (folder for folder in folders if folder.is_absolute()):
@@ -183,17 +248,21 @@ def _without_folders(result: Result, folders: list[Path]) -> Result:
 
 def _models(args: argparse.Namespace) -> list[Path]:
     half = SHIPPED_MODEL.with_name("edge-fp16.onnx")
-    return list(dict.fromkeys(path.resolve() for path in (half, *([] if args.quick else [SHIPPED_MODEL]), *args.models)))
+    shipped = [half] if args.quick else [half, SHIPPED_MODEL]
+    return list(dict.fromkeys(path.resolve() for path in (*shipped, *args.models)))
 
 
-def _effort(args: argparse.Namespace) -> Effort:
+def _length(args: argparse.Namespace) -> SeriesLength:
     if args.quick:
-        return Effort(args.frames or QUICK_FRAMES, QUICK_SECONDS, QUICK_WARM_UP_S)
-    return Effort(args.frames or FRAMES, warm_up_s=WARM_UP_S)
+        return SeriesLength(args.frames or QUICK_FRAMES, QUICK_SECONDS, QUICK_WARM_UP_S)
+    return SeriesLength(args.frames or FRAMES, warm_up_s=WARM_UP_S)
 
 
 def _smi() -> dict[str, str]:
-    """What nvidia-smi tells, where there is one: NVML's package for Python, which `benchmarks.records.machine` asks, is not always installed."""
+    """Return clocks, power and temperature from nvidia-smi, empty without it.
+
+    The Python package of NVML, for `benchmarks.records.machine`, is not always installed.
+    """
     try:
         command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(SMI)}", "--format=csv,noheader"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)

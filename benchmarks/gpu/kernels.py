@@ -1,4 +1,4 @@
-"""Parts of `benchmarks.gpu.gpu_report`: the kernels by themselves, and what launching them costs."""
+"""Parts of `benchmarks.gpu.gpu_report`: the kernels by themselves, and the cost of launching them."""
 
 from __future__ import annotations
 
@@ -7,86 +7,114 @@ from itertools import product
 
 import numpy as np
 
-from benchmarks.gpu.clocks import Effort, Row, clock, row, series, wall
-from benchmarks.gpu.scene import HEIGHT, NO_KERNELS, WIDTH, Bench, LeftOut, face_map, face_matrices, frame_720p
+from benchmarks.gpu.clocks import Row, SeriesLength, clock, record_row, take_series, time_on_host
+from benchmarks.gpu.scene import (
+    HEIGHT,
+    NO_KERNELS,
+    WIDTH,
+    PartSkipped,
+    TimedDevice,
+    face_map,
+    face_matrices,
+    frame_720p,
+)
 from runtime.cuda.interface import Event
+from runtime.families.family import GpuDecoder
 from runtime.families.table import open_family
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.models.spec import load_spec
 
 BATCHES = (1, 4, 16)
-REPEATS = 20  # of a kernel between two events, which tell no less than about half a microsecond
+REPEATS = 20  # of a kernel between two events; their resolution is about half a microsecond
 
 
-def kernels(effort: Effort) -> Iterator[Row]:
-    """Crop and decode: the mean of REPEATS of them in a row, by a graph where one can be made."""
-    with Bench() as bench:
-        for name, launch in _SharedBuffers(bench).variants().items():
-            repeat = _repeated(bench, launch)
-            yield row(name, series(bench.timed(repeat), effort) / REPEATS, repeats=REPEATS)
+def kernels(length: SeriesLength) -> Iterator[Row]:
+    """Measure crop and decode: the mean of REPEATS of them in a row, by a graph if one can be made."""
+    with TimedDevice() as device:
+        for name, launch in _SharedBuffers(device).variants().items():
+            repeat = _repeated(device, launch)
+            yield record_row(name, take_series(device.timed(repeat), length) / REPEATS, repeats=REPEATS)
 
 
-def launches(effort: Effort) -> Iterator[Row]:
-    """What the host pays to hand over crop and decode, and the way there and back of the least kernel, by both ways of waiting."""
-    with Bench() as bench:
-        variants = _SharedBuffers(bench).variants()
-        crop, decode, least = (variants[name] for name in ("crop, 1 face", "decode, vertices, 1 face", "decode, landmarks, 1 face"))
-        graph = bench.graph(lambda: (crop(), decode()))
-        blocking = bench.cuda.event(blocking=True)
+def launches(length: SeriesLength) -> Iterator[Row]:
+    """Measure the host's time to launch crop and decode, and the least kernel from its launch to the end of a wait."""
+    with TimedDevice() as device:
+        variants = _SharedBuffers(device).variants()
+        crop, decode = variants["crop, 1 face"], variants["decode, vertices, 1 face"]
+        least = variants["decode, landmarks, 1 face"]
 
-        def handed_over(call: Callable[[], object]) -> Callable[[], float]:
-            def sample() -> float:
-                start = clock()
-                call()
-                taken = clock() - start
-                bench.stream.synchronize()
-                return taken / 1e6
+        # Launches alone: the wait after them is not counted.
+        def both() -> None:
+            crop()
+            decode()
 
-            return sample
-
-        def there_and_back(event: Event) -> Callable[[], float]:
-            return wall(lambda: (least(), event.record(bench.stream), event.synchronize()))
-
-        yield row("host: launched one by one", series(handed_over(lambda: (crop(), decode())), effort))
+        graph = device.graph(both)
+        yield record_row("host: launched one by one", take_series(_time_of_launch(device, both), length))
         if graph is not None:
-            yield row("host: launched as a graph", series(handed_over(lambda: graph.launch(bench.stream)), effort))
-        yield row("there and back, spinning", series(there_and_back(bench.last), effort))
-        yield row("there and back, blocking", series(there_and_back(blocking), effort))
+            launch = _time_of_launch(device, lambda: graph.launch(device.stream))
+            yield record_row("host: launched as a graph", take_series(launch, length))
+
+        # From a launch to the end of the wait.
+        def wait_for_least(event: Event) -> None:
+            least()
+            event.record(device.stream)
+            event.synchronize()
+
+        for name, event in (("spinning", device.last), ("blocking", device.cuda.event(blocking=True))):
+            there_and_back = time_on_host(lambda event=event: wait_for_least(event))
+            yield record_row(f"there and back, {name}", take_series(there_and_back, length))
 
 
-def _repeated(bench: Bench, launch: Callable[[], object]) -> Callable[[], object]:
-    """The same work REPEATS times."""
+def _time_of_launch(device: TimedDevice, launch: Callable[[], object]) -> Callable[[], float]:
+    """Return a sample of the host's time for ``launch``, in milliseconds; it waits for the device afterwards."""
 
-    def all_of_it() -> None:
+    def sample() -> float:
+        start = clock()
+        launch()
+        taken = clock() - start
+        device.stream.synchronize()
+        return taken / 1e6
+
+    return sample
+
+
+def _repeated(device: TimedDevice, launch: Callable[[], object]) -> Callable[[], object]:
+    """Return a call that does the same work REPEATS times."""
+
+    def launch_all() -> None:
         for _ in range(REPEATS):
             launch()
 
-    graph = bench.graph(all_of_it)
-    return all_of_it if graph is None else lambda: graph.launch(bench.stream)
+    graph = device.graph(launch_all)
+    return launch_all if graph is None else lambda: graph.launch(device.stream)
 
 
 class _SharedBuffers:
-    """All that crop and decode need, in device memory: a frame, matrices, and a position map that could be a network's."""
+    """Device memory of all launches: a frame, matrices, and position maps in place of a network's."""
 
-    def __init__(self, bench: Bench) -> None:
-        if bench.cuda.kernels is None:
-            raise LeftOut(NO_KERNELS)
-        self._bench = bench
+    def __init__(self, device: TimedDevice) -> None:
+        if device.cuda.kernels is None:
+            raise PartSkipped(NO_KERNELS)
+        self._device = device
         self._spec = load_spec(SHIPPED_MODEL)
         most = BATCHES[-1]
-        family = open_family(self._spec)
+        # Inputs, filled once; True is half precision.
         maps = np.stack([face_map(self._spec)] * most)
-        self._frame = bench.uploaded(frame_720p())
-        self._matrices = bench.uploaded(np.array(face_matrices(most, self._spec)))
-        self._maps = {False: bench.uploaded(maps), True: bench.uploaded(maps.astype(np.float16))}  # by half precision
-        self._decoders = {
-            (half, dense): family.gpu_decoder(bench.cuda, half, dense) for half, dense in product((False, True), repeat=2)
-        }
-        self._crops = bench.cuda.device_buffer(most * 3 * 4 * self._spec.input.size**2).pointer
+        self._frame = device.uploaded(frame_720p())
+        self._matrices = device.uploaded(np.array(face_matrices(most, self._spec)))
+        self._maps = {False: device.uploaded(maps), True: device.uploaded(maps.astype(np.float16))}
+        # Decoders by half precision and by dense vertices.
+        family = open_family(self._spec)
+        self._decoders: dict[tuple[bool, bool], GpuDecoder] = {}
+        for half, dense in product((False, True), repeat=2):
+            self._decoders[half, dense] = family.gpu_decoder(device.cuda, half, dense)
+        # Outputs.
         points = self._decoders[False, True].point_count
-        self._result = bench.cuda.device_buffer(most * points * 12).pointer
+        self._crops = device.cuda.device_buffer(most * 3 * 4 * self._spec.input.size**2).pointer
+        self._result = device.cuda.device_buffer(most * points * 12).pointer
 
     def variants(self) -> dict[str, Callable[[], None]]:
+        """Return the launches to measure, by their names in the report."""
         found: dict[str, Callable[[], None]] = {}
         for n in BATCHES:
             faces = f"{n} face{'s' * (n > 1)}"
@@ -100,7 +128,7 @@ class _SharedBuffers:
     def _crop(self, n: int, half: bool) -> None:
         given = self._spec.input
         low, high = given.value_range
-        self._bench.cuda.kernels.crop(
+        self._device.cuda.kernels.crop(
             frame=self._frame,
             height=HEIGHT,
             width=WIDTH,
@@ -114,9 +142,9 @@ class _SharedBuffers:
             low=low,
             high=high,
             half=half,
-            stream=self._bench.stream.handle,
+            stream=self._device.stream.handle,
         )
 
     def _decode(self, n: int, half: bool, dense: bool = True) -> None:
         decoder = self._decoders[half, dense]
-        decoder.enqueue(self._maps[half], self._matrices, n, self._result, self._bench.stream)
+        decoder.enqueue(self._maps[half], self._matrices, n, self._result, self._device.stream)

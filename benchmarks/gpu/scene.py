@@ -1,4 +1,4 @@
-"""What the parts of `benchmarks.gpu.gpu_report` measure on and with: a picture, faces in it, a position map, and the device with two events."""
+"""The scene of all parts of `benchmarks.gpu.gpu_report`: a picture, faces in it, a position map, and a timed device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.cuda.errors import CudaError
-from runtime.cuda.interface import Cuda, Graph, Stream
+from runtime.cuda.interface import Cuda, Event, Graph, Stream
 from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
 from runtime.geometry.crop import crop_matrix
@@ -22,25 +22,30 @@ HEIGHT, WIDTH = 720, 1280
 NO_KERNELS = "runtime._native has no CUDA kernels for this device: install again where the CUDA toolkit (nvcc) is"
 
 
-class LeftOut(FaceMeshError):
-    """This machine cannot do the part, which is no failure."""
+class PartSkipped(FaceMeshError):
+    """A part that this machine cannot do; this is no failure."""
 
 
 def frame_720p() -> NDArray[np.uint8]:
-    """(720, 1280, 3) with texture everywhere."""
+    """Return a picture (720, 1280, 3) uint8 BGR with texture everywhere."""
     photo = cv2.imread(str(SHIPPED_PICTURE))
-    return np.ascontiguousarray(cv2.resize(photo, (WIDTH, WIDTH), interpolation=cv2.INTER_CUBIC)[100 : 100 + HEIGHT])
+    square = cv2.resize(photo, (WIDTH, WIDTH), interpolation=cv2.INTER_CUBIC)
+    return np.ascontiguousarray(square[100 : 100 + HEIGHT])
 
 
 def face_matrices(count: int, spec: ModelSpec) -> list[NDArray[np.float64]]:
-    """Crops (2, 3) of faces of 150 to 250 px all over that frame."""
+    """Return crop matrices (2, 3) float64 of faces of 150 to 250 px all over that frame."""
     rng = np.random.default_rng(0)
-    sides, places = rng.uniform(150, 250, count), rng.uniform((0, 0), (WIDTH - 250, HEIGHT - 250), (count, 2))
-    return [crop_matrix((x, y, x + side, y + side), spec.crop_scale, spec.input.size) for side, (x, y) in zip(sides, places, strict=True)]
+    sides = rng.uniform(150, 250, count)
+    places = rng.uniform((0, 0), (WIDTH - 250, HEIGHT - 250), (count, 2))
+    matrices = []
+    for side, (x, y) in zip(sides, places, strict=True):
+        matrices.append(crop_matrix((x, y, x + side, y + side), spec.crop_scale, spec.input.size))
+    return matrices
 
 
 def face_map(spec: ModelSpec) -> NDArray[np.float32]:
-    """A position map made on the host, (3, M, M) or (M, M, 3) by the spec's layout: a dome over the whole crop."""
+    """Return a position map of a dome over the whole crop, float32 (3, M, M) or (M, M, 3) by the spec's layout."""
     side = max(spec.output_shape)
     across = (np.arange(side) + 0.5) / side
     x, y = np.meshgrid(across, across)
@@ -48,23 +53,27 @@ def face_map(spec: ModelSpec) -> NDArray[np.float32]:
     return np.ascontiguousarray(planes if spec.input.layout == "NCHW" else planes.transpose(1, 2, 0), np.float32)
 
 
-class Bench:
-    """The device with a stream and two events; a context manager that closes them and all that was made with them."""
+class TimedDevice:
+    """The device with a stream and two events.
+
+    A context manager: its end closes them and everything allocated through them.
+    """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> TimedDevice:
         self.cuda: Cuda = self._stack.enter_context(open_cuda())
         self.stream: Stream = self.cuda.stream()
-        self.first, self.last = self.cuda.event(timing=True), self.cuda.event(timing=True)
+        self.first: Event = self.cuda.event(timing=True)
+        self.last: Event = self.cuda.event(timing=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def timed(self, enqueue: Callable[[], object]) -> Callable[[], float]:
-        """A sample of what the device needs for the work, in milliseconds."""
+        """Return a sample of the device's time for the work, in milliseconds."""
 
         def sample() -> float:
             self.first.record(self.stream)
@@ -76,7 +85,7 @@ class Bench:
         return sample
 
     def graph(self, enqueue: Callable[[], object]) -> Graph | None:
-        """Of the work; None and a warning where none can be made."""
+        """Capture the work as a graph; None with a warning if this is not possible."""
         enqueue()
         self.stream.synchronize()  # loaded, so that it can be captured
         try:
@@ -88,7 +97,7 @@ class Bench:
             return None
 
     def uploaded(self, array: NDArray) -> int:
-        """Address of a copy of it on the device."""
+        """Copy an array to the device and return its address there."""
         content = np.ascontiguousarray(array).view(np.uint8).ravel()
         device = self.cuda.device_buffer(content.nbytes)
         with self.cuda.host_buffer(content.nbytes) as host:

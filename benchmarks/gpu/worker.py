@@ -1,4 +1,4 @@
-"""Does the parts of `benchmarks.gpu.gpu_report` in a process of its own: a device that is lost, a crash or a hang ends that process and no more.
+"""Run the parts of `benchmarks.gpu.gpu_report` in another process: a lost device, a crash or a hang ends that one alone.
 
 ``python -m benchmarks.gpu.worker`` reads the tasks from stdin as one JSON list and answers each with one JSON object per line.
 """
@@ -24,22 +24,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from benchmarks.gpu.clocks import Effort
+from benchmarks.gpu.clocks import SeriesLength
 from benchmarks.gpu.device_and_copies import build, copies, describe_device
 from benchmarks.gpu.frames import check, frames, host_work, stages, throughput
 from benchmarks.gpu.kernels import kernels, launches
-from benchmarks.gpu.scene import LeftOut
+from benchmarks.gpu.scene import PartSkipped
 from benchmarks.records.provenance import plain
 from runtime.console.exit_codes import EXTRA_OF
 from runtime.cuda.errors import CudaError
 from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
 
-PARTS = {part.__name__: part for part in (describe_device, build, copies, kernels, launches, check, stages, host_work, frames, throughput)}
+FUNCTIONS = (describe_device, build, copies, kernels, launches, check, stages, host_work, frames, throughput)
+PARTS = {part.__name__: part for part in FUNCTIONS}
 COMMAND = [sys.executable, "-m", "benchmarks.gpu.worker"]
 END_S = 10  # to close the device
 MOST_LINES = 20  # kept of what a process said that did not end well
-Result = dict[str, Any]  # group, name, outcome ("measured", "left out", "failed"), reason, notes, rows, facts, seconds, last
+# Keys: group, name, outcome ("measured", "left out", "failed"), reason, notes, rows, facts, seconds, last.
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ class Task:
 
 
 def run_apart(tasks: Sequence[Task]) -> Iterator[Result]:
-    """The result of every task, in order. Where the process ends or hangs its task has failed, and another process does the rest."""
+    """Yield the result of every task, in order.
+
+    If the process ends or hangs, its task has failed and another process does the rest.
+    """
     waiting = list(tasks)
     while waiting:
         with tempfile.TemporaryFile() as errors, _Worker(waiting, errors) as worker:
@@ -66,7 +71,7 @@ def run_apart(tasks: Sequence[Task]) -> Iterator[Result]:
 
 
 def work(tasks: Sequence[Task]) -> Iterator[Result]:
-    """The results of the tasks that this process can do: none after one has lost the device."""
+    """Yield the results of the tasks, up to one that lost the device."""
     for task in tasks:
         result = _attempt(task)
         yield result
@@ -75,8 +80,15 @@ def work(tasks: Sequence[Task]) -> Iterator[Result]:
 
 
 def _attempt(task: Task) -> Result:
-    arguments = {key: Effort(**value) if key == "effort" else value for key, value in task.arguments.items()}
-    started, facts, rows = time.monotonic(), {}, []
+    """Run a task; whatever its errors are, they cost this task alone."""
+    arguments = dict(task.arguments)
+    if "length" in arguments:
+        arguments["length"] = SeriesLength(**arguments["length"])
+    started = time.monotonic()
+    outcome, reason, is_lost = "measured", "", False
+    facts: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    # Rows that come before an error stay.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -84,26 +96,29 @@ def _attempt(task: Task) -> Result:
             if isinstance(found, dict):
                 facts = found
             else:
-                for row in found:  # what comes before an error stays
+                for row in found:
                     rows.append(row)
-            outcome, reason, is_lost = "measured", "", False
-        except LeftOut as error:
-            outcome, reason, is_lost = "left out", str(error), False
-        except Exception as error:  # whatever it is, it costs this part alone
-            outcome, reason, is_lost = "failed", _in_words(error), isinstance(error, CudaError) and error.lost
-    notes = dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, (RuntimeWarning, UserWarning)))
-    found = {"facts": facts, "rows": rows, "notes": list(notes), "seconds": round(time.monotonic() - started, 2), "last": is_lost}
-    return new_result(task.group, task.name, outcome, reason, **found)
+        except PartSkipped as error:
+            outcome, reason = "left out", str(error)
+        except Exception as error:
+            outcome, reason = "failed", _error_line(error)
+            is_lost = isinstance(error, CudaError) and error.lost
+    # Warnings become notes, each once.
+    shown = [warning for warning in caught if issubclass(warning.category, (RuntimeWarning, UserWarning))]
+    notes = list(dict.fromkeys(str(warning.message) for warning in shown))
+    seconds = round(time.monotonic() - started, 2)
+    result = new_result(task.group, task.name, outcome, reason, facts=facts, rows=rows, notes=notes)
+    return {**result, "seconds": seconds, "last": is_lost}
 
 
 def new_result(group: str, name: str, outcome: str, reason: str = "", **more: Any) -> Result:
-    """One with nothing in it but this."""
+    """Return a result that is empty but for the arguments."""
     nothing = {"notes": [], "rows": [], "facts": {}, "seconds": 0.0, "last": False}
     return {"group": group, "name": name, "outcome": outcome, "reason": reason, **nothing, **more}
 
 
-def _in_words(error: Exception) -> str:
-    """One line; where it is none of this project's errors, with the place that raised it."""
+def _error_line(error: Exception) -> str:
+    """Return an error as one line, with the place of origin unless it is an error of this project."""
     if isinstance(error, FaceMeshError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and (library := (error.name or "").split(".")[0]) in EXTRA_OF:
@@ -113,7 +128,7 @@ def _in_words(error: Exception) -> str:
 
 
 class _Worker:
-    """The process, from the side of the report."""
+    """The process, seen from the report."""
 
     def __init__(self, tasks: Sequence[Task], errors: BinaryIO) -> None:
         self._errors = errors  # what it says on stderr
@@ -124,12 +139,13 @@ class _Worker:
             stdin.write(json.dumps([dataclasses.asdict(task) for task in tasks]).encode())
 
     def answer(self, task: Task) -> Result:
-        """The result of the next task, or that it failed with the process."""
+        """Return the result of the next task, which fails with the process."""
         try:
             line = self._lines.get(timeout=task.limit_s)
         except queue.Empty:
             self._process.kill()
-            return new_result(task.group, task.name, "failed", f"no result within {task.limit_s:g} s, so it was stopped", last=True)
+            reason = f"no result within {task.limit_s:g} s, so it was stopped"
+            return new_result(task.group, task.name, "failed", reason, last=True)
         return self._end(task) if line is None else json.loads(line)
 
     def _read(self) -> None:
@@ -138,12 +154,13 @@ class _Worker:
         self._lines.put(None)
 
     def _end(self, task: Task) -> Result:
-        """How it ended, with what it said last."""
+        """Return the result of a task that ended the process, with the last lines from stderr."""
         code = self._process.wait()
         self._errors.seek(0)
         said = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return new_result(task.group, task.name, "failed", ": ".join([f"its process {how}", *said[-1:]]), notes=said[-MOST_LINES:-1], last=True)
+        reason = ": ".join([f"its process {how}", *said[-1:]])
+        return new_result(task.group, task.name, "failed", reason, notes=said[-MOST_LINES:-1], last=True)
 
     def __enter__(self) -> _Worker:
         return self
@@ -156,7 +173,7 @@ class _Worker:
 
 
 def main() -> None:
-    """Answer on the stdout that it was started with; what libraries print goes to stderr."""
+    """Answer on the original stdout; prints of libraries go to stderr."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     faulthandler.enable()

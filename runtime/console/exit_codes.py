@@ -18,6 +18,7 @@ EXTRA_OF = {
     "onnxscript": "export",
     "onnxsim": "export",
     "torch": "train",
+    "jinja2": "bench",
     "matplotlib": "bench",
     "pynvml": "bench",
     "pytest": "bench",

@@ -20,7 +20,7 @@ from benchmarks.__main__ import main
 from benchmarks.gpu import frames as gpu_frames
 from benchmarks.gpu import gpu_report
 from benchmarks.gpu import worker as gpu_worker
-from benchmarks.gpu.clocks import Effort, StageClock, WaitClock, row, series
+from benchmarks.gpu.clocks import SeriesLength, StageClock, WaitClock, record_row, take_series
 from benchmarks.gpu.worker import Task, run_apart, work
 from runtime.cuda.driver import Device
 from runtime.cuda.errors import CudaError
@@ -365,9 +365,9 @@ def test_the_real_worker_says_why_there_is_no_device(monkeypatch):
 
 def test_series():
     numbers = iter(range(100))
-    assert series(lambda: next(numbers), Effort(5, warm_up_s=0)).tolist() == [8, 9, 10, 11, 12]
-    assert len(series(lambda: 1.0, Effort(10**9, 0.02, 0))) < 10**9
-    found = row("x", np.arange(1001.0), faces=2)
+    assert take_series(lambda: next(numbers), SeriesLength(5, warm_up_s=0)).tolist() == [8, 9, 10, 11, 12]
+    assert len(take_series(lambda: 1.0, SeriesLength(10**9, 0.02, 0))) < 10**9
+    found = record_row("x", np.arange(1001.0), faces=2)
     assert (found["p50_ms"], found["p90_ms"], found["p99_ms"], found["max_ms"], found["frames"]) == (500, 900, 990, 1000, 1001)
     assert (len(found["samples_us"]), found["faces"]) == (250, 2)
 
