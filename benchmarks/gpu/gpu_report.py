@@ -1,4 +1,4 @@
-"""``python -m benchmarks gpu-report``: all measurements of a CUDA machine by one command, as one JSON file and one page.
+"""``python -m benchmarks gpu-report``: all measurements of a CUDA machine, as one JSON file and one page.
 
 It says what the machine is, runs the tests marked ``gpu``, builds engines of the shipped models with the TensorRT and
 TensorRT-RTX that are installed, and measures copies, kernels, launches and whole frames. Without either library, frames
@@ -123,10 +123,8 @@ class _Report:
             if result["outcome"] != "measured":
                 raise FaceMeshError(result["reason"])
             self.document["device"] = result["facts"]
-        if result["outcome"] == "measured":
-            ending = f"{result['seconds']:.1f} s"
-        else:
-            ending = f"{result['outcome']}: {result['reason']}"
+        is_measured = result["outcome"] == "measured"
+        ending = f"{result['seconds']:.1f} s" if is_measured else f"{result['outcome']}: {result['reason']}"
         print(f"{result['group']}, {result['name']}: {ending}", flush=True)
         self.document["parts"].append({key: value for key, value in result.items() if key != "last"})
         write_json(self.json, self.document)
@@ -222,7 +220,8 @@ def gpu_tests(limit_s: float) -> Result:
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--color=no", "-p", "no:cacheprovider", *files]
     print("running the tests marked gpu", flush=True)
     try:
-        done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit_s)
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        done = subprocess.run(command, cwd=REPOSITORY, timeout=limit_s, **output)
     except subprocess.TimeoutExpired:
         reason = f"not done within {limit_s:g} s, so they were stopped; without --quick they have {TESTS_S} s"
         return new_result("Tests", TESTS, "failed", reason)

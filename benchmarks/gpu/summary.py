@@ -1,4 +1,4 @@
-"""The findings of `benchmarks.gpu.gpu_report` in words and rows: headline, verdicts, remarks, and the terminal's text."""
+"""The findings of `benchmarks.gpu.gpu_report` in words and rows: headline, verdicts, remarks, terminal text."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Run the parts of `benchmarks.gpu.gpu_report` in another process: a lost device, a crash or a hang ends that one alone.
+"""Run the parts of `benchmarks.gpu.gpu_report` in a process of their own, which may crash or hang.
 
-``python -m benchmarks.gpu.worker`` reads the tasks from stdin as one JSON list and answers each with one JSON object per line.
+``python -m benchmarks.gpu.worker`` reads the tasks from stdin as one JSON list and answers each with one JSON object
+per line.
 """
 
 from __future__ import annotations

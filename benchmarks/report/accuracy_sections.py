@@ -1,4 +1,4 @@
-"""Sections about error: by yaw, against time, in INT8. Each takes all records and returns no block without its data."""
+"""Sections about error: by yaw, against time, in INT8. Each returns the blocks of all records with its data."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ The same chart always gives the same SVG.
 from __future__ import annotations
 
 import io
-import math
 import re
 from html import escape
 
@@ -22,7 +21,7 @@ from benchmarks.report.content import BarChart, Chart, Histogram, ScatterChart, 
 
 WIDTH = 340.0  # of a chart, in points as all lengths here; a phone shows it a little smaller
 MARGIN = 12.0  # left and right of the axes, for half a tick label
-BELOW = 36.0  # the axes, for tick labels and the axis label
+BELOW = 32.0  # the axes, for tick labels and the axis label
 TEXT, SMALL_TEXT = 9.5, 8.5
 WIDE_RANGE = 100.0  # from this ratio on, a logarithmic axis has ticks at powers of ten alone
 
@@ -34,6 +33,11 @@ VARIABLES |= {colour: f"--c{number}" for number, colour in enumerate(SERIES)}
 
 MARK = {"color": INK, "linewidth": 1.8, "solid_capstyle": "butt"}
 MARK_STYLES = ("-", (0, (4, 2)), (0, (1, 1.5)))  # of the lines across a histogram
+# Offsets of a label from its point and its alignment, the nearest first.
+LABEL_PLACES = [(8.0, 0.0, "left"), (-8.0, 0.0, "right")]
+for shift in (16.0, 32.0, 48.0, 64.0, 80.0):
+    for sign in (1, -1):
+        LABEL_PLACES += [(8.0, sign * shift, "left"), (-8.0, sign * shift, "right"), (0.0, sign * shift, "center")]
 OPTIONS = {
     "axes.spines.left": False,
     "axes.spines.right": False,
@@ -162,9 +166,8 @@ def _draw_spans(chart: SpanChart) -> Figure:
         if span.dot is not None:
             axes.plot(span.dot, y + 4, "o", color=INK, markeredgecolor=CARD, markersize=7)
         if span.value:
-            axes.annotate(
-                span.value, (span.high, y + 4), (5, 0), textcoords="offset points", va="center", size=SMALL_TEXT, color=SOFT
-            )
+            place_behind = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(span.value, (span.high, y + 4), size=SMALL_TEXT, color=SOFT, **place_behind)
         y += 13
     return axes.figure
 
@@ -206,21 +209,18 @@ def _draw_scatter(chart: ScatterChart) -> Figure:
 
 
 def _label_points(axes: Axes, chart: ScatterChart) -> None:
-    """Write the label of every point beside it, at the first place that is free of points and labels."""
-    inside = Bbox.from_bounds(0, BELOW, WIDTH, axes.bbox.height)
-    places = [(x, dy) for dy in (0, 16, -16, 32, -32, 48, -48, 64, -64, 80, -80) for x in (8, -8)]
-    places += [(0, dy) for dy in (16, -16, 32, -32, 48, -48)]
+    """Write the label of every point at the nearest place that is free of points and of other labels."""
     renderer = axes.figure.canvas.get_renderer()
+    inside = Bbox.from_bounds(0, BELOW, WIDTH, axes.bbox.height)
     centres = axes.transData.transform([(point.x, point.y) for point in chart.points])
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in centres]
+    taken += [label.get_window_extent(renderer) for label in axes.get_yticklabels()]
     for point in chart.points:
-        label = axes.annotate(point.label, (point.x, point.y), textcoords="offset points", va="center", size=TEXT)
-        for place in sorted(places, key=lambda place: math.hypot(*place)):
-            label.set(position=place, ha=("left", "center", "right")[1 - (place[0] > 0) + (place[0] < 0)])
+        label = axes.annotate(point.label, (point.x, point.y), (8, 0), textcoords="offset points", va="center")
+        for x, y, alignment in LABEL_PLACES:
+            label.set(position=(x, y), ha=alignment)
             box = label.get_window_extent(renderer)
-            if inside.containsx(box.x0) and inside.containsx(box.x1) and inside.y0 <= box.y0 and box.y1 <= inside.y1:
-                if not box.count_overlaps(taken):
-                    break
-        else:
-            label.set(position=places[0], ha="left")
-        taken.append(label.get_window_extent(renderer))
+            is_inside = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
+            if is_inside and not box.count_overlaps(taken):
+                break
+        taken.append(box)

@@ -1,4 +1,4 @@
-"""The records that a report can be made of: how each kind is recognised, what it must hold, and the command that writes it."""
+"""The kinds of records in a report: their marks, their shapes and the commands that write them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,23 @@ from runtime.errors import FaceMeshError
 
 NUMBER = (int, float, type(None))  # numbers that were not finite are null
 STAGE = {"p50_ms": NUMBER, "p90_ms": NUMBER, "p99_ms": NUMBER, "max_ms": NUMBER, "cv": NUMBER, "samples_us": [NUMBER]}
-PEER = {"name": str, "note": str, "vertices": int, "faces": int, "stages": {"*": {"median_ms": NUMBER, "p90_ms": NUMBER, "vertices_per_ms": NUMBER}}}
+PEER = {
+    "name": str,
+    "note": str,
+    "vertices": int,
+    "faces": int,
+    "stages": {"*": {"median_ms": NUMBER, "p90_ms": NUMBER, "vertices_per_ms": NUMBER}},
+}
+ACCURACY = {"boxes": str, "measure": str, "faces": int, "mean": NUMBER, "bins": [NUMBER], "balanced": NUMBER}
+INT8 = {
+    "model": str,
+    "target": str,
+    "method": str,
+    "fp32_nme": NUMBER,
+    "int8_nme": NUMBER,
+    "shift_px": NUMBER,
+    "size": NUMBER,
+}
 ROOF = {
     "network": str,
     "device_name": str,
@@ -29,7 +45,7 @@ class Kind:
     """One kind of record."""
 
     name: str
-    command: str  # that writes it, after ``python -m benchmarks``
+    command: str  # writes it; after ``python -m benchmarks``
     fits: Callable[[dict[str, Any]], bool]
     shape: dict[str, Any]  # see `mismatch`
 
@@ -41,40 +57,48 @@ KINDS = (
         "accuracy",
         "accuracy",
         lambda d: "subject" in d and "table" in d,
-        {"subject": {}, "table": [{"boxes": str, "measure": str, "faces": int, "mean": NUMBER, "bins": [NUMBER], "balanced": NUMBER}]},
+        {"subject": {}, "table": [ACCURACY]},
     ),
     Kind(
         "int8",
         "int8",
         lambda d: "table" in d and "subject" not in d,
-        {"table": [{"model": str, "target": str, "method": str, "fp32_nme": NUMBER, "int8_nme": NUMBER, "shift_px": NUMBER, "size": NUMBER}]},
+        {"table": [INT8]},
     ),
-    Kind("rewrites", "rewrites", lambda d: "rewritten" in d, {"plain": {"times_ms": [NUMBER]}, "rewritten": {"times_ms": [NUMBER]}, "threads": int}),
+    Kind(
+        "rewrites",
+        "rewrites",
+        lambda d: "rewritten" in d,
+        {"plain": {"times_ms": [NUMBER]}, "rewritten": {"times_ms": [NUMBER]}, "threads": int},
+    ),
     Kind("roofline", "roofline --json", lambda d: d.get("kind") == "roofline", {"rows": [ROOF], "batch": int}),
 )
 
 
 def read_records(paths: Sequence[Path]) -> list[Record]:
-    """Every file with its kind. Raises `FaceMeshError` for what is no record, or lacks something that its kind has."""
+    """Read every file and find its kind; raises `FaceMeshError` for a file of no kind or of another shape."""
     return [read_record(path) for path in paths]
 
 
 def read_record(path: Path) -> Record:
-    """One file; see `read_records`."""
+    """Read one file; see `read_records`."""
     document = read_document(path)
     kind = next((kind for kind in KINDS if isinstance(document, dict) and kind.fits(document)), None)
     if kind is None:
         named = f" {document['kind']!r}" if isinstance(document, dict) and isinstance(document.get("kind"), str) else ""
-        raise FaceMeshError(f"{path}: a report cannot be made of this kind of file{named}; it takes {', '.join(kind.name for kind in KINDS)}")
+        kinds = ", ".join(kind.name for kind in KINDS)
+        raise FaceMeshError(f"{path}: a report cannot be made of this kind of file{named}; it takes {kinds}")
     if fault := mismatch(document, kind.shape):
-        raise FaceMeshError(f"{path}: not a sound {kind.name} record: {fault}; write it again with 'python -m benchmarks {kind.command}'")
+        command = f"python -m benchmarks {kind.command}"
+        raise FaceMeshError(f"{path}: not a sound {kind.name} record: {fault}; write it again with '{command}'")
     return Record(path, kind.name, document)
 
 
 def mismatch(value: Any, shape: Any, where: str = "") -> str | None:
-    """Where ``value`` differs from ``shape``, in words; None where it fits.
+    """Return the first difference between ``value`` and ``shape`` in words, None without one.
 
-    A shape is a type or several, a list with the shape of every item, or a dict of keys that must be there; the key ``*`` stands for all.
+    A shape is a type or several, a list with the shape of every item, or a dict with the required keys. The key ``*``
+    stands for every key.
     """
     if isinstance(shape, dict):
         if not isinstance(value, dict):

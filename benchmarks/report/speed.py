@@ -1,4 +1,4 @@
-"""Sections about time: latency, peers, rewrites, roofline. Each takes all records and returns no block without its data."""
+"""Sections about time: latency, peers, rewrites, roofline. Each returns the blocks of all records with its data."""
 
 from __future__ import annotations
 
