@@ -1,14 +1,15 @@
-"""``python -m calibration model.onnx --crops ... -o model-int8.onnx``: INT8 that stays within a limit of the landmark error."""
+"""``python -m calibration model.onnx --crops ... -o model-int8.onnx``: INT8 within a limit of the landmark error."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from calibration.accuracy.sensitivity import loss_table, write_losses
-from calibration.options import add_calibration_arguments, report, request_of
+from calibration.options import add_calibration_arguments, quantise_request, report
 from calibration.quantise import Quantiser
 from runtime.console.exit_codes import exit_code_of
 from runtime.errors import FaceMeshError
@@ -16,42 +17,50 @@ from runtime.models.spec import load_spec
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Calibrate, quantise, judge, write; returns the exit code."""
+    """Calibrate, quantise, judge and write; return the exit code."""
     args = _parser().parse_args(argv)
-    return exit_code_of(lambda: run(args))
+    return exit_code_of(lambda: run_command(args))
 
 
-def run(args: argparse.Namespace) -> None:
-    """The command; figures go to stdout."""
-    for option, path in (("-o", args.output), ("--table", args.table), ("--sensitivity", args.sensitivity)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise FaceMeshError(f"{path}: there is no folder {path.parent}; create it or choose another place with {option}")
-    if args.output.suffix.lower() != ".onnx" or args.output.resolve() == args.model.resolve():
-        raise FaceMeshError(f"{args.output}: the INT8 model must become an .onnx file of its own; choose another name with -o")
-    from calibration.precision.model_file import load_plain, write_int8
+def run_command(args: argparse.Namespace) -> None:
+    """Run the command; figures go to stdout."""
+    _check_outputs(args)
+    from calibration.precision.model_file import load_plain, write_model
 
-    if not args.model.is_file():
-        raise FaceMeshError(f"{args.model}: no model file there; check the path")
-    spec, model = load_spec(args.model), load_plain(args.model)
-    quantiser = Quantiser(model, spec, request_of(args))
+    graph = load_plain(args.model)
+    spec = load_spec(args.model)
+    quantiser = Quantiser(graph, spec, quantise_request(args))
     if args.sensitivity is not None:
         from calibration.accuracy.loss_chart import draw_losses
 
         write_losses(quantiser.losses(), quantiser.table, args.sensitivity)
         draw_losses(quantiser.losses(), args.sensitivity.with_suffix(".png"))
         print(loss_table(quantiser.losses()))
-    passed = quantiser.quantise()
-    write_int8(passed.model, spec, args.output)
-    report(quantiser, passed, model.ByteSize())
+    result = quantiser.quantise()
+    write_model(result.model, dataclasses.replace(spec, precision="int8"), args.output)
+    report(quantiser, result, graph.model.ByteSize())
     print(f"{args.output}: written")
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    for option, path in (("-o", args.output), ("--table", args.table), ("--sensitivity", args.sensitivity)):
+        if path is not None and not path.absolute().parent.is_dir():
+            remedy = f"create it or choose another place with {option}"
+            raise FaceMeshError(f"{path}: there is no folder {path.parent}; {remedy}")
+    if args.output.suffix.lower() != ".onnx" or args.output.resolve() == args.model.resolve():
+        problem = "the INT8 model must become an .onnx file of its own"
+        raise FaceMeshError(f"{args.output}: {problem}; choose another name with -o")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m calibration", description=__doc__)
-    parser.add_argument("model", type=Path, help="FP32 model.onnx of 'python -m export onnx', with its spec beside it")
+    model_help = "FP32 model.onnx of 'python -m export onnx', with its spec beside it"
+    parser.add_argument("model", type=Path, help=model_help)
     add_calibration_arguments(parser, required=True)
-    parser.add_argument("--sensitivity", type=Path, metavar="FILE.json", help="also measure each layer alone: a table, this file and a .png")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="model-int8.onnx; the spec becomes model-int8.onnx.json")
+    sensitivity_help = "also measure each layer alone: a table, this file and a .png"
+    parser.add_argument("--sensitivity", type=Path, metavar="FILE.json", help=sensitivity_help)
+    output_help = "model-int8.onnx; the spec becomes model-int8.onnx.json"
+    parser.add_argument("-o", "--output", type=Path, required=True, help=output_help)
     return parser
 
 

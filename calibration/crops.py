@@ -38,7 +38,9 @@ class Faces:
     def select(self, rows: ArrayLike) -> Faces:
         """The rows given by a mask (N,) or by their numbers."""
         landmarks = None if self.landmarks_xy is None else self.landmarks_xy[rows]
-        return Faces(self.origin, self.names[rows], self.boxes_xyxy[rows], self.yaw_deg[rows], self.is_val[rows], landmarks)
+        return Faces(
+            self.origin, self.names[rows], self.boxes_xyxy[rows], self.yaw_deg[rows], self.is_val[rows], landmarks
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +73,22 @@ class Crops(Sequence):
         digest = hashlib.sha256()
         for name, box in zip(self.faces.names.tolist(), self.faces.boxes_xyxy, strict=True):
             content = Path(name).read_bytes() if self.pictures is None else self.pictures[name]
-            digest.update(Path(name).name.encode() + b"\0" + box.astype("<f4").tobytes() + len(content).to_bytes(8, "little") + content)
+            digest.update(
+                Path(name).name.encode()
+                + b"\0"
+                + box.astype("<f4").tobytes()
+                + len(content).to_bytes(8, "little")
+                + content
+            )
         return digest.hexdigest()
 
     def _image(self, name: str) -> NDArray[np.uint8]:
         if self.pictures is None:
             return read_photo(Path(name))
         # The labels of such archives are for the pixels as they are stored.
-        image = cv2.imdecode(np.frombuffer(self.pictures[name], np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(
+            np.frombuffer(self.pictures[name], np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        )
         if image is None:
             raise FaceMeshError(f"{self.faces.origin}: {name} cannot be decoded as a picture; the archive is damaged")
         return image
@@ -127,7 +137,9 @@ def _load_archive(path: Path) -> Faces:
     box = arrays["box"].astype(np.float32)
     is_empty = ~((box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1]) & np.isfinite(box).all(axis=1))
     if is_empty.any():
-        raise FaceMeshError(f"{labels}: {is_empty.sum()} of {count} rows have no face, first {arrays['names'][is_empty][0]}; remove them")
+        raise FaceMeshError(
+            f"{labels}: {is_empty.sum()} of {count} rows have no face, first {arrays['names'][is_empty][0]}; remove them"
+        )
     return Faces(
         origin=archive,
         names=arrays["names"],
@@ -144,7 +156,11 @@ def _detect(photos: list[Path]) -> dict[str, NDArray[np.float32]]:
     from runtime.detection.yunet import YuNetDetector
 
     detector = YuNetDetector()
-    found = {str(photo): detector(read_photo(photo)).boxes_xyxy for photo in progress_bar(photos, len(photos), "picture")}
+    found = {
+        str(photo): detector(read_photo(photo)).boxes_xyxy for photo in progress_bar(photos, len(photos), "picture")
+    }
     if empty := [name for name, rows in found.items() if not len(rows)]:
-        raise FaceMeshError(f"no face found in {len(empty)} of {len(photos)} pictures, first {empty[0]}; remove them, or give --boxes FILE")
+        raise FaceMeshError(
+            f"no face found in {len(empty)} of {len(photos)} pictures, first {empty[0]}; remove them, or give --boxes FILE"
+        )
     return found

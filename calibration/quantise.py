@@ -1,6 +1,6 @@
-"""The road from an FP32 model to one in INT8 that passed the gate.
+"""Turn an FP32 model into one in INT8 that passed the gate.
 
-crops ─ collect ─ choose_ranges ─▶ CalibrationTable ─ insert_qdq ─ pass_gate ─▶ Passed
+crops ─ collect ─ choose_ranges ─▶ CalibrationTable ─ insert_qdq ─ pass_gate ─▶ GateResult
 """
 
 from __future__ import annotations
@@ -9,28 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.accuracy.judge import Judge
+from calibration.accuracy.judge import LandmarkJudge
 from calibration.accuracy.sensitivity import LayerLoss, layer_losses
 from calibration.crops import Faces, load_faces, read_crops, sample
 from calibration.precision.graph_view import Graph
 from calibration.precision.placement import calibrated_tensors, quantisable_layers, read_by_layers
-from calibration.ranges.collect import Collected, collect
+from calibration.ranges.collect import ActivationStatistics, collect
 from calibration.ranges.table import CalibrationTable, ChannelValues, choose_ranges
 from runtime.errors import FaceMeshError
 from runtime.models.spec import ModelSpec
 
 if TYPE_CHECKING:
-    import onnx
-
-    from calibration.accuracy.gate import Passed
+    from calibration.accuracy.gate import GateResult
 
 DEFAULT_METHOD = "mse"
 SENSITIVITY_FACES = 48  # of all classes of yaw; the order of the layers needs no more
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asked for."""
+class QuantiseRequest:
+    """The options of a quantisation."""
 
     crops: Path
     boxes: Path | None = None
@@ -43,27 +41,33 @@ class Request:
 
 
 class Quantiser:
-    """A model with its calibration table and the faces that judge it. Raises `FaceMeshError` for whatever does not fit."""
+    """A model with its calibration table and the faces that judge it."""
 
-    def __init__(self, model: onnx.ModelProto, spec: ModelSpec, request: Request) -> None:
-        """``spec`` is that of the file ``model`` came from; the table is made here, or read where there is one."""
+    def __init__(self, graph: Graph, spec: ModelSpec, request: QuantiseRequest) -> None:
+        """Make the table, or read it from the file of ``request`` if there is one.
+
+        ``graph`` is the view of the FP32 model and ``spec`` that of its file. Raises `FaceMeshError` for faces, tables
+        and options that do not fit.
+        """
         self._request = request
-        graph = Graph(model)
         self.layers = quantisable_layers(graph)
+
+        # The faces to judge by.
         faces = load_faces(request.crops, request.boxes)
         judged = judged_rows(faces, request.labels)
-        self._judge = Judge(read_crops(judged, spec))
-        self._quick_judge = Judge(read_crops(sample(judged, SENSITIVITY_FACES), spec))
+        self._judge = LandmarkJudge(read_crops(judged, spec))
+        self._quick_judge = LandmarkJudge(read_crops(sample(judged, SENSITIVITY_FACES), spec))
+
+        # The table, and the model that it is for.
         if request.table is not None and request.table.exists():
-            self.table = CalibrationTable.load(request.table, spec.onnx_sha256)
-            for made, asked in ((self.table.method, request.method or self.table.method), (self.table.target, request.target)):
-                if made != asked:
-                    raise FaceMeshError(f"{request.table}: it was made for {made}, not {asked}; name another file to calibrate anew")
+            self.table = _load_table(request.table, spec, request)
+            self._graph = equalised(graph, self.table.equalisation)
         else:
-            self.table = measure_activations(model, spec, faces, request.samples, request.target).table(request.method or DEFAULT_METHOD)
+            activations = measure_activations(graph, spec, faces, request.samples, request.target)
+            self.table = activations.table(request.method or DEFAULT_METHOD)
+            self._graph = activations.graph
             if request.table is not None:
                 self.table.save(request.table)
-        self._model = equalised(model, self.table.equalisation)
         self._losses: list[LayerLoss] | None = None
 
     @property
@@ -72,65 +76,107 @@ class Quantiser:
         return len(self._judge)
 
     def losses(self) -> list[LayerLoss]:
-        """What each layer alone costs, the most sensitive first; measured once."""
+        """Return the loss by each layer alone, the most sensitive first; measured once."""
         if self._losses is None:
-            self._losses = layer_losses(self._model, self.layers, self.table, self._quick_judge)
+            self._losses = layer_losses(self._graph, self.layers, self.table, self._quick_judge)
         return self._losses
 
-    def quantise(self) -> Passed:
-        """The model in INT8 that passed the gate."""
+    def quantise(self) -> GateResult:
+        """Return the model in INT8 that passed the gate."""
         from calibration.accuracy.gate import pass_gate
 
-        return pass_gate(self._model, self.layers, self.table, self._judge, self._request.max_nme_increase, self.losses)
+        limit = self._request.max_nme_increase
+        return pass_gate(self._graph, self.layers, self.table, self._judge, limit, self.losses)
 
 
 @dataclass(frozen=True, eq=False)
 class Activations:
-    """What a model's activations look like on crops, from which any method makes a table."""
+    """Statistics of a model's activations on crops, from which any method makes a table."""
 
     model_sha256: str
     crops_sha256: str
     samples: int
     target: str
     equalisation: tuple[ChannelValues, ...]
-    collected: Collected  # of the equalised model
+    graph: Graph  # of the equalised model
+    statistics: ActivationStatistics  # of the equalised model
 
     def table(self, method: str) -> CalibrationTable:
-        """The calibration table by one of the four methods."""
-        ranges = choose_ranges(self.collected.histograms, method, self.target)
-        means = tuple(ChannelValues.of(name, values) for name, values in self.collected.means.items())
-        return CalibrationTable(self.model_sha256, self.crops_sha256, self.samples, method, self.target, self.equalisation, means, ranges)
+        """Return the calibration table by one of the four methods."""
+        means = tuple(ChannelValues.of(name, values) for name, values in self.statistics.means.items())
+        return CalibrationTable(
+            model_sha256=self.model_sha256,
+            crops_sha256=self.crops_sha256,
+            samples=self.samples,
+            method=method,
+            target=self.target,
+            equalisation=self.equalisation,
+            means=means,
+            ranges=choose_ranges(self.statistics.histograms, method, self.target),
+        )
 
 
-def measure_activations(model: onnx.ModelProto, spec: ModelSpec, faces: Faces, samples: int, target: str) -> Activations:
-    """Run ``model`` on a sample of the training rows of ``faces``, twice: to equalise its channels, and for the histograms."""
+def measure_activations(graph: Graph, spec: ModelSpec, faces: Faces, samples: int, target: str) -> Activations:
+    """Run a model on a sample of the training rows of ``faces``, twice: to equalise its channels, and for histograms.
+
+    Raises `FaceMeshError` without training rows, and for activations with NaN or infinity.
+    """
     from calibration.precision.equalise import channel_peaks, choose_factors, equalised_tensors
 
     training = faces.select(~faces.is_val)
     if not len(training):
         raise FaceMeshError(f"{faces.origin}: all of its rows are for validation; calibrate on others")
     crops = read_crops(sample(training, samples), spec)
-    tensors = calibrated_tensors(Graph(model), target)
-    peaks = channel_peaks(model, equalised_tensors(model, tensors), (image for image, _ in crops), len(crops))
-    factors = choose_factors(model, peaks)
-    lines = tuple(ChannelValues.of(name, values) for name, values in factors.items())
-    averaged = read_by_layers(Graph(model))
-    collected = collect(equalised(model, lines), tensors, (image for image, _ in crops), len(crops), averaged=averaged)
-    return Activations(spec.onnx_sha256, crops.sha256(), len(crops), target, lines, collected)
+
+    # First run: the largest magnitude of each channel decides its factor.
+    tensors = calibrated_tensors(graph, target)
+    images = (image for image, _ in crops)
+    peaks = channel_peaks(graph.model, equalised_tensors(graph, tensors), images, len(crops))
+    factors = choose_factors(graph, peaks)
+    equalisation = tuple(ChannelValues.of(name, values) for name, values in factors.items())
+
+    # Second run: histograms and means of the equalised model.
+    even = equalised(graph, equalisation)
+    images = (image for image, _ in crops)
+    statistics = collect(even.model, tensors, images, len(crops), averaged=read_by_layers(graph))
+    return Activations(
+        model_sha256=spec.onnx_sha256,
+        crops_sha256=crops.sha256(),
+        samples=len(crops),
+        target=target,
+        equalisation=equalisation,
+        graph=even,
+        statistics=statistics,
+    )
 
 
-def equalised(model: onnx.ModelProto, factors: tuple[ChannelValues, ...]) -> onnx.ModelProto:
-    """The model whose ranges a table with these factors holds."""
+def equalised(graph: Graph, factors: tuple[ChannelValues, ...]) -> Graph:
+    """Return the view of the model to which a table with these factors belongs."""
     from calibration.precision.equalise import equalise
 
-    return equalise(model, {entry.tensor: entry.array for entry in factors})
+    return equalise(graph, {entry.tensor: entry.array for entry in factors})
 
 
 def judged_rows(faces: Faces, labels: Path | None) -> Faces:
-    """The rows to judge by: those for validation, or all where the set does not tell."""
+    """Return the rows to judge by: those for validation, of the set ``labels`` if it is given.
+
+    A set ``labels`` without validation rows is taken whole. Raises `FaceMeshError` if ``faces`` has none and no set is
+    given.
+    """
     if labels is not None:
         faces = load_faces(labels)
         return faces.select(faces.is_val) if faces.is_val.any() else faces
     if not faces.is_val.any():
-        raise FaceMeshError(f"{faces.origin}: none of its faces is set apart for validation (is_val); name a labelled set with --labels STEM")
+        problem = f"{faces.origin}: none of its faces is set apart for validation (is_val)"
+        raise FaceMeshError(f"{problem}; name a labelled set with --labels STEM")
     return faces.select(faces.is_val)
+
+
+def _load_table(path: Path, spec: ModelSpec, request: QuantiseRequest) -> CalibrationTable:
+    """Read a table and check that method and target are those of ``request``."""
+    table = CalibrationTable.load(path, spec.onnx_sha256)
+    for made, asked in ((table.method, request.method or table.method), (table.target, request.target)):
+        if made != asked:
+            remedy = "name another file to calibrate anew"
+            raise FaceMeshError(f"{path}: it was made for {made}, not {asked}; {remedy}")
+    return table

@@ -12,7 +12,10 @@ from runtime.console.exit_codes import run_subcommands
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
     return run_subcommands(
-        "export", "From a trained checkpoint to a model that the runtime takes.", (onnx_command, engine_command, inspect_command), argv
+        "export",
+        "From a trained checkpoint to a model that the runtime takes.",
+        (onnx_command, engine_command, inspect_command),
+        argv,
     )
 
 

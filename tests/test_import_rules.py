@@ -35,7 +35,7 @@ PASSES = {
 HOMES = {
     "cuda": {"runtime.cuda.cuda_python_binding"},
     # Protobuf, for the error of a damaged ONNX file.
-    "google": {"export.engines.engine_source", "export.graphs.model_file"},
+    "google": {"calibration.precision.model_file"},
     "jinja2": {"benchmarks.report.page"},
     "jtop": {"benchmarks.records.jetson"},
     "matplotlib": {
@@ -48,7 +48,7 @@ HOMES = {
         *("export.passes.fold_constants", "training.networks.folded"),
         *("export.graphs.rewrite", "export.graphs.summary", "export.graphs.to_onnx", "export.graphs.verify"),
         *("calibration.precision.equalise", "calibration.precision.half", "calibration.precision.half_rounding"),
-        *("calibration.precision.model_file", "calibration.precision.qdq"),
+        *("calibration.precision.model_file", "calibration.precision.qdq", "calibration.ranges.sessions"),
     },
     "onnx_ir": {*PASSES, "export.graphs.fp16", "export.graphs.rewrite"},
     "onnxruntime": {"export.graphs.verify", "runtime.inference.onnx_runner"},

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.records.provenance import check_writable, provenance, text_table, write_json
-from calibration.accuracy.judge import Judge, shift_px
+from calibration.accuracy.judge import LandmarkJudge, shift_px
 from calibration.crops import load_faces, read_crops
-from calibration.precision.graph_view import Graph
 from calibration.precision.placement import TARGETS, quantisable_layers
-from calibration.quantise import equalised, judged_rows, measure_activations
+from calibration.quantise import judged_rows, measure_activations
 from calibration.ranges.methods import METHODS
 from runtime.console.arguments import positive_int
 from runtime.models.spec import load_spec
@@ -61,19 +60,18 @@ def model_rows(path: Path, crops: Path, labels: Path | None, samples: int) -> li
 
     # The model in FP32, and the crops for measuring.
     spec = load_spec(path)
-    model = load_plain(path)
+    graph = load_plain(path)
     faces = load_faces(crops)
-    judge = Judge(read_crops(judged_rows(faces, labels), spec))
-    layers = quantisable_layers(Graph(model))
-    reference = judge.landmarks(model)
+    judge = LandmarkJudge(read_crops(judged_rows(faces, labels), spec))
+    layers = quantisable_layers(graph)
+    reference = judge.landmarks(graph.model)
 
     # INT8 by target and method.
     rows = []
     for target in TARGETS:
-        activations = measure_activations(model, spec, faces, samples, target)
-        prepared = equalised(model, activations.equalisation)
+        activations = measure_activations(graph, spec, faces, samples, target)
         for method in METHODS:
-            quantised = to_int8(prepared, layers, activations.table(method))
+            quantised = to_int8(activations.graph, layers, activations.table(method))
             landmarks = judge.landmarks(quantised)
             rows.append(
                 {
@@ -85,7 +83,7 @@ def model_rows(path: Path, crops: Path, labels: Path | None, samples: int) -> li
                     "fp32_nme": judge.nme(reference),
                     "int8_nme": judge.nme(landmarks),
                     "shift_px": shift_px(landmarks, reference),
-                    "size": quantised.ByteSize() / model.ByteSize(),
+                    "size": quantised.ByteSize() / graph.model.ByteSize(),
                 }
             )
     return rows

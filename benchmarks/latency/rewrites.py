@@ -82,11 +82,11 @@ def _make_models(
     spec = network_spec(network, arch)
     plain = to_onnx(network, arch)
     images = verification_images(spec.input, spec.crop_scale)
-    rewritten, _ = rewrite(plain, images, spec.output.name)
-
-    # Check that all of them work.
     expected = run_model(plain, images, spec.output.name)
     require_live(expected, spec, arch)
+    rewritten, _ = rewrite(plain, images, expected, spec.output.name)
+
+    # Check that the others work.
     difference = compare(expected, run_model(rewritten, images, spec.output.name), spec)
     models = {"plain": plain, "rewritten": rewritten}
     if with_int8:
@@ -108,7 +108,7 @@ def int8_form(model: onnx.ModelProto, images: NDArray[np.float32]) -> onnx.Model
     histograms = collect(model, calibrated_tensors(graph, "cpu"), crops, len(crops)).histograms
     ranges = choose_ranges(histograms, "minmax", "cpu")
     table = CalibrationTable("", "", len(crops), "minmax", "cpu", (), (), ranges)
-    return to_int8(model, quantisable_layers(graph), table)
+    return to_int8(graph, quantisable_layers(graph), table)
 
 
 def time_by_turns(

@@ -66,9 +66,9 @@ def read_layers(path: Path) -> list[Layer]:
 
     Raises `FaceMeshError` if the file is no such model, or if sizes are unknown.
     """
-    from export.engines.engine_source import read_onnx
+    from export.engines.engine_source import read_whole_onnx
 
-    _, model = read_onnx(path)
+    _, model = read_whole_onnx(path)
     return model_layers(model, str(path))
 
 

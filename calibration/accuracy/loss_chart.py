@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 
 
 def draw_losses(losses: Sequence[LayerLoss], picture: Path) -> None:
-    """A bar per layer, the most sensitive at the top, to a PNG."""
+    """Draw a bar per layer, the most sensitive at the top, and write it as a PNG."""
     figure, axes = pyplot.subplots(figsize=(8, 1 + 0.18 * len(losses)), layout="constrained")
     axes.barh([loss.layer for loss in losses], [loss.shift_px for loss in losses])
     axes.invert_yaxis()

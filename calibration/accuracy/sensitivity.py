@@ -1,4 +1,4 @@
-"""What quantising each layer alone costs."""
+"""Measure the cost of quantising each layer alone."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from calibration.accuracy.judge import Judge, shift_px
+from calibration.accuracy.judge import LandmarkJudge, shift_px
+from calibration.precision.graph_view import Graph
 from calibration.ranges.table import CalibrationTable
 from runtime.storage.whole_files import whole_file
-
-if TYPE_CHECKING:
-    import onnx
 
 
 @dataclass(frozen=True)
@@ -26,21 +23,22 @@ class LayerLoss:
     nme_increase: float  # relative to FP32; may be negative by luck
 
 
-def layer_losses(model: onnx.ModelProto, layers: Sequence[str], table: CalibrationTable, judge: Judge) -> list[LayerLoss]:
-    """One entry per layer, the most sensitive first."""
+def layer_losses(graph: Graph, layers: Sequence[str], table: CalibrationTable, judge: LandmarkJudge) -> list[LayerLoss]:
+    """Return one entry per layer, the most sensitive first."""
     from calibration.precision.qdq import insert_qdq
     from runtime.console.progress import progress_bar
 
-    reference = judge.landmarks(model)
-    nme, losses = judge.nme(reference), []
+    reference = judge.landmarks(graph.model)
+    nme = judge.nme(reference)
+    losses = []
     for layer in progress_bar(layers, len(layers), "layer"):
-        landmarks = judge.landmarks(insert_qdq(model, [layer], table))
+        landmarks = judge.landmarks(insert_qdq(graph, [layer], table))
         losses.append(LayerLoss(layer, shift_px(landmarks, reference), judge.nme(landmarks) / nme - 1))
     return sorted(losses, key=lambda loss: -loss.shift_px)
 
 
 def loss_table(losses: Sequence[LayerLoss]) -> str:
-    """One line per layer."""
+    """Return a table as text, one line per layer."""
     width = max(len("layer"), *(len(loss.layer) for loss in losses))
     lines = [f"{loss.layer:{width}}  {loss.shift_px:8.4f}  {100 * loss.nme_increase:+6.2f}" for loss in losses]
     return "\n".join([f"{'layer':{width}}  shift px   NME %", *lines])

@@ -1,7 +1,7 @@
-"""Which tensors of a graph can have their channels scaled together, so that the network computes the same.
+"""Find the tensors of a graph whose channels can be scaled together without a change of the outputs.
 
-    A ─ relu ─┬─ B ─ … ─ C ─┐             one group: what A and C put out and all that ReLU and Add make of it;
-              └──────────── Add ─ relu ─ D   A and C make it, B and D read it
+A ─ relu ─┬─ B ─ … ─ C ─┐             one group: the outputs of A and C and all that ReLU and Add make of them;
+          └──────────── Add ─ relu ─ D   A and C make it, B and D read it
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ class ChannelGroup:
     """Tensors with the same channels on axis 1. Scaling one of them scales all."""
 
     tensors: list[str] = field(default_factory=list)  # in the order of the graph
-    makers: list[onnx.NodeProto] = field(default_factory=list)  # layers and normalisations with constants on the axis of their outputs
+    makers: list[onnx.NodeProto] = field(
+        default_factory=list
+    )  # layers and normalisations with constants on the axis of their outputs
     readers: list[onnx.NodeProto] = field(default_factory=list)
 
 
 def channel_groups(graph: Graph) -> Iterator[ChannelGroup]:
-    """The groups whose makers and readers can all take a factor per channel up; no input or output of the model is in one."""
+    """Yield the groups whose makers and readers can all take a factor per channel.
+
+    Inputs and outputs of the model are in no group.
+    """
     parent: dict[str, str] = {}
 
     def root(tensor: str) -> str:
@@ -41,7 +46,11 @@ def channel_groups(graph: Graph) -> Iterator[ChannelGroup]:
     fixed = {*graph.inputs, *graph.outputs}
     for node in graph.nodes:
         sources = [name for name in node.input if name not in graph.constants]
-        if node.op_type in ("Relu", "LeakyRelu") or (node.op_type == "Add" and len(sources) == 2) or _is_flattening(graph, node):
+        if (
+            node.op_type in ("Relu", "LeakyRelu")
+            or (node.op_type == "Add" and len(sources) == 2)
+            or _is_flattening(graph, node)
+        ):
             tie(node.output[0], *sources)
         elif not (len(sources) == 1 and (node.op_type == "BatchNormalization" or _scales(graph, node))):
             fixed.update(sources, node.output)
@@ -58,24 +67,28 @@ def channel_groups(graph: Graph) -> Iterator[ChannelGroup]:
 
 
 def is_depthwise(graph: Graph, node: onnx.NodeProto) -> bool:
-    """One filter per channel, which takes its channel's factor up at no cost."""
+    """Return True for a convolution with one filter per channel: it takes a factor per channel at no cost."""
     dims = graph.constants[node.input[1]].dims
     return node.op_type == "Conv" and dims[1] == 1 and attribute(node, "group", 1) == dims[0] > 1
 
 
 def output_axis(node: onnx.NodeProto) -> int:
-    """The axis of a layer's weights that runs over what it puts out."""
+    """Return the axis of the output channels in a layer's weights."""
     return 1 if node.op_type == "Gemm" and not attribute(node, "transB", 0) else 0
 
 
 def input_axis(graph: Graph, node: onnx.NodeProto) -> int:
-    """The axis of a layer's weights that runs over what it reads."""
+    """Return the axis of the input channels in a layer's weights."""
     return 0 if is_depthwise(graph, node) else 1 - output_axis(node)
 
 
 def _scales(graph: Graph, node: onnx.NodeProto) -> bool:
-    """A Conv or Gemm of plain form with constant weights and bias."""
-    if node.op_type not in ("Conv", "Gemm") or not is_plain(node) or not all(name in graph.constants for name in node.input[1:]):
+    """Return True for a Conv or Gemm of plain form with constant weights and bias."""
+    if (
+        node.op_type not in ("Conv", "Gemm")
+        or not is_plain(node)
+        or not all(name in graph.constants for name in node.input[1:])
+    ):
         return False
     if not graph.is_layer(node):
         return False

@@ -1,4 +1,4 @@
-"""An ONNX graph with its edges at hand."""
+"""An ONNX graph with its edges at hand, and the sets of operators that all tools for graphs share."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-ACTIVATIONS = ("Relu", "LeakyRelu", "Clip")  # what inference libraries fuse into the layer before it
-MOVES = ("DepthToSpace", "SpaceToDepth", "Slice", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")  # same numbers in another order
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operators with weights
+ACTIVATIONS = ("Relu", "LeakyRelu", "Clip")  # inference libraries fuse them into the layer before
+# The same numbers in another order: nothing is rounded.
+MOVES = ("DepthToSpace", "SpaceToDepth", "Slice", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
 
 
 class Graph:
-    """Who makes and who reads each tensor. A node is known by its first output, which is unique."""
+    """The view of one model: nodes, constants, the producer and the readers of each tensor.
+
+    A node is known by its first output, which is unique. The view holds as long as the model keeps its nodes.
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
         self.nodes = list(model.graph.node)
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self.inputs = [value.name for value in model.graph.input if value.name not in self.constants]
@@ -27,38 +32,38 @@ class Graph:
                 self.readers.setdefault(name, []).append((node, index))
 
     def single_reader(self, tensor: str) -> onnx.NodeProto | None:
-        """The node that reads ``tensor``, where exactly one does and it is no output of the graph."""
+        """Return the only node that reads ``tensor``; None for several readers, none, or an output of the graph."""
         readers = self.readers.get(tensor, [])
         return readers[0][0] if len(readers) == 1 and tensor not in self.outputs else None
 
     def root(self, tensor: str) -> str:
-        """``tensor`` before it was moved around: the one with the same numbers in another order."""
+        """Return the tensor with the same numbers before any `MOVES`; ``tensor`` itself without any."""
         while (node := self.producer.get(tensor)) is not None and node.op_type in MOVES:
             tensor = node.input[0]
         return tensor
 
     def activated(self, node: onnx.NodeProto) -> str:
-        """The output of ``node``, or of the activation that alone reads it."""
+        """Return the output of ``node``, or of the activation that alone reads it."""
         reader = self.single_reader(node.output[0])
         return reader.output[0] if reader is not None and reader.op_type in ACTIVATIONS else node.output[0]
 
     def is_layer(self, node: onnx.NodeProto) -> bool:
-        """A layer whose weights are known: the kind that gains from INT8."""
+        """Return True for a layer with constant weights: the kind that gains from INT8."""
         if node.op_type not in LAYERS or len(node.input) < 2 or node.input[1] not in self.constants:
             return False
         return not (node.op_type == "Gemm" and attribute(node, "transA", 0))
 
 
 def layer_name(node: onnx.NodeProto) -> str:
-    """What reports call a layer."""
+    """Return the name of a layer in reports and on the command line."""
     return node.name or node.output[0]
 
 
 def is_plain(node: onnx.NodeProto) -> bool:
-    """No factors of its own, such as those of a Gemm may be."""
+    """Return True without factors such as the alpha and beta of a Gemm."""
     return not any(entry.name in ("alpha", "beta") and entry.f != 1 for entry in node.attribute)
 
 
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
-    """An integer attribute."""
+    """Return the integer attribute ``name`` of a node."""
     return next((entry.i for entry in node.attribute if entry.name == name), default)

@@ -1,10 +1,11 @@
-"""What a device will round that ONNX Runtime's CPU does not.
+"""Round like a device where ONNX Runtime's CPU does not.
 
-It has no float16 kernels: it computes in float32 and keeps float32 between the nodes, so a float16 model looks better there than it is.
+ONNX Runtime has no float16 kernels for CPUs. It computes in float32 and keeps float32 between the nodes, so a float16
+model looks better there than it is.
 
     ─ node in float16 ─        becomes        ─ node in float32 ─ Cast to float16 ─ Cast to float32 ─
 
-Casts that a model itself brings are obeyed.
+Casts of the model itself are obeyed.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def with_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A float32 model in which every float16 tensor of ``model`` is rounded to half precision explicitly."""
+    """Return a float32 model that rounds every float16 tensor of ``model`` to half precision explicitly."""
     result = onnx.shape_inference.infer_shapes(model)
     graph = result.graph
     half = {value.name for value in graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT16}
+
+    # Constants hold rounded numbers already: only their type changes.
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT16:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+            rounded = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+
+    # Each float16 output goes through two casts.
     nodes = []
     for node in graph.node:
         typed = [(index, name) for index, name in enumerate(node.output) if name in half]

@@ -1,36 +1,86 @@
-"""The door for models that are to be quantised, and the two files that come out."""
+"""Read and write ONNX files; check that a model can be quantised.
+
+This is the one reader and the one writer of the project. `export.graphs.model_file` adds the checks of models that
+come from elsewhere. They are here since calibration may not import export.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from calibration.precision.graph_view import LAYERS, Graph, layer_name
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line
 from runtime.models.spec import ModelSpec
 from runtime.storage.json_documents import document_bytes
 from runtime.storage.whole_files import whole_file
 
-QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
+QUANTISED = (
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+    "DynamicQuantizeLinear",
+)
+LEAST_OPSET = 13  # the first with scales per channel
 
 
-def load_plain(path: Path) -> onnx.ModelProto:
-    """The FP32 model in ``path``, normalisation folded and nothing quantised. Raises `FaceMeshError` for any other."""
+def read_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
+    """Return the bytes of an ONNX file and the model in them; weights in other files are not read.
+
+    Raises `FaceMeshError` for a file that is missing, damaged, empty or no ONNX model.
+    """
     try:
-        model = onnx.load(str(path))
-    except Exception as error:  # protobuf, the operating system and onnx raise types of their own
-        raise FaceMeshError(f"{path}: cannot be read as an ONNX model ({' '.join(str(error).split())[:200]}); export it again") from None
-    check_plain(model, path)
-    return model
+        data = path.read_bytes()
+        model = onnx.load_model_from_string(data)
+    except FileNotFoundError:
+        raise FaceMeshError(f"{path}: no such file; give an .onnx file, 'python -m export onnx' writes one") from None
+    except (OSError, DecodeError, ValueError) as error:
+        problem = f"cannot be read as an ONNX model ({one_line(error, 200)})"
+        raise FaceMeshError(f"{path}: {problem}; get the file again or export it again") from None
+    if not model.graph.node:
+        raise FaceMeshError(f"{path}: not an ONNX model, or an empty one; give the .onnx file of a network")
+    return data, model
 
 
-def check_plain(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse what cannot be quantised, with the way to a model that can."""
+def read_external_data(model: onnx.ModelProto, path: Path) -> None:
+    """Read the tensors that the model of ``path`` keeps in other files into ``model``.
+
+    Raises `FaceMeshError` for files outside the model's folder, and for those that cannot be read.
+    """
+    folder = path.parent.resolve()
+    for tensor in model.graph.initializer:
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), None)
+        if location is not None and not (folder / location).resolve().is_relative_to(folder):
+            problem = f"the data of {tensor.name} is said to lie in {location}, outside the model's folder"
+            raise FaceMeshError(f"{path}: {problem}; move it there")
+    try:
+        onnx.load_external_data_for_model(model, str(folder))
+    except (OSError, onnx.checker.ValidationError) as error:
+        problem = f"its external data cannot be read ({one_line(error, 200)})"
+        raise FaceMeshError(f"{path}: {problem}; copy all files of the model") from None
+
+
+def load_plain(path: Path) -> Graph:
+    """Return the view of the FP32 model in ``path``. Raises `FaceMeshError` like `read_onnx` and `check_plain`."""
+    _, model = read_onnx(path)
+    read_external_data(model, path)
     graph = Graph(model)
+    check_plain(graph, path)
+    return graph
+
+
+def check_plain(graph: Graph, path: Path) -> None:
+    """Check that a model can be quantised: FP32 weights, nothing quantised yet, normalisation folded, opset 13.
+
+    Raises `FaceMeshError` that says how to get such a model; ``path`` is its file.
+    """
     if any(node.op_type in QUANTISED for node in graph.nodes):
         raise FaceMeshError(f"{path}: the model is quantised already; give the FP32 model that it was made from")
     layers = [node for node in graph.nodes if graph.is_layer(node)]
@@ -38,9 +88,10 @@ def check_plain(model: onnx.ModelProto, path: Path) -> None:
         raise FaceMeshError(f"{path}: no layer with weights in it; is it a network?")
     if any(graph.constants[node.input[1]].data_type != onnx.TensorProto.FLOAT for node in layers):
         raise FaceMeshError(f"{path}: its weights are not float32; give the FP32 model")
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if opset < 13:
-        raise FaceMeshError(f"{path}: opset {opset} has no scales per channel; bring it to 17 with 'python -m export onnx --weights {path.name} …'")
+    opset = next((entry.version for entry in graph.model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < LEAST_OPSET:
+        remedy = f"bring it to 17 with 'python -m export onnx --weights {path.name} …'"
+        raise FaceMeshError(f"{path}: opset {opset} has no scales per channel; {remedy}")
     for node in graph.nodes:
         before = graph.producer.get(node.input[0]) if node.op_type == "BatchNormalization" else None
         if before is not None and before.op_type in LAYERS and graph.single_reader(before.output[0]) is node:
@@ -50,21 +101,12 @@ def check_plain(model: onnx.ModelProto, path: Path) -> None:
             )
 
 
-def write_int8(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> ModelSpec:
-    """Write ``path`` and, with its SHA-256 and precision, the spec beside it; both or, on an error, neither."""
+def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> ModelSpec:
+    """Write ``path`` and its spec beside it, both or neither; return the spec with the SHA-256 of the file."""
     content = model.SerializeToString(deterministic=True)
-    spec = dataclasses.replace(spec, precision="int8", onnx_sha256=hashlib.sha256(content).hexdigest())
+    spec = dataclasses.replace(spec, onnx_sha256=hashlib.sha256(content).hexdigest())
     with whole_file(ModelSpec.path_for(path)) as spec_file, whole_file(path) as model_file:
         spec_file.write(document_bytes(spec))
-        spec_file.flush()
+        spec_file.flush()  # a full disk shows before the model gets its name
         model_file.write(content)
     return spec
-
-
-def with_outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
-    """A copy that puts out the named tensors too."""
-    extended = onnx.ModelProto()
-    extended.CopyFrom(model)
-    have = {value.name for value in extended.graph.output}
-    extended.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in have)
-    return extended

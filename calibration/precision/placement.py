@@ -1,13 +1,14 @@
-"""Which layers become INT8, and where a tensor passes through QuantizeLinear and DequantizeLinear ("Q/DQ") on its way to a reader.
+"""Choose the layers that become INT8, and the places of QuantizeLinear and DequantizeLinear ("Q/DQ").
 
-TensorRT fuses a layer with what follows it up to the next Q, so that one pair before every layer is enough; of a residual addition
-it wants the branch that does not come straight from a layer quantised, and the other one not:
+TensorRT fuses a layer with what follows it up to the next Q, so that one pair before every layer is enough. Of the two
+branches of a residual addition it wants one quantised: the one that does not come straight from a layer.
 
     relu ─┬─ Q/DQ ── Conv ── relu ── Q/DQ ── Conv ──┐
           └─ Q/DQ ─────────────────────────────── Add ── relu ── Q/DQ ── …
 
-ONNX Runtime on CPUs fuses pairs on both sides of each layer and of each addition, without them it computes in float32. A layer between two
-pairs whose weights are float it quantises by itself, with one scale for all, so that a layer which is to stay in float must not read DQ.
+ONNX Runtime on CPUs fuses pairs on both sides of each layer and of each addition; without them it computes in float32.
+It also quantises a layer of float weights between two pairs by itself, with one scale for all. So a layer that is to stay
+in float must not read from DQ.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ if TYPE_CHECKING:
     import onnx
 
 TARGETS = ("tensorrt", "cpu")
-NARROW = (3, 12)  # channels of the map; 12 where 2 x 2 pixels are computed at once, see export.passes.block_narrow
+NARROW = (3, 12)  # channels of the map; 12 with 2 x 2 pixels computed at once, see export.passes.block_narrow
 
-Reads = dict[tuple[str, int], str]  # (first output of the reading node, index of its input) -> tensor whose range is used
+# (first output of the reading node, index of its input) -> tensor whose range is used
+QuantisedReads = dict[tuple[str, int], str]
 
 
 def quantisable_layers(graph: Graph) -> list[str]:
-    """Names of the layers that become INT8 by default, in the order of the graph: all but the tail, which writes the map."""
+    """Return the names of the layers that become INT8 by default, in the order of the graph: all but the tail.
+
+    The tail writes the map. Raises `FaceMeshError` if two layers have the same name.
+    """
     tail = _tail(graph)
     names = [layer_name(node) for node in graph.nodes if graph.is_layer(node) and node.output[0] not in tail]
     if len(set(names)) < len(names):
@@ -35,43 +40,58 @@ def quantisable_layers(graph: Graph) -> list[str]:
     return names
 
 
-def quantised_reads(graph: Graph, layers: set[str], target: str) -> Reads:
-    """Every place where a quantised tensor is read, when ``layers`` are INT8."""
-    reads: Reads = {}
+def quantised_reads(graph: Graph, layers: set[str], target: str) -> QuantisedReads:
+    """Return every place that reads a quantised tensor if ``layers`` are INT8."""
+    reads: QuantisedReads = {}
+
+    # The inputs of the layers.
     chosen = [node for node in graph.nodes if graph.is_layer(node) and layer_name(node) in layers]
-    straight = {node.output[0] for node in chosen if graph.single_reader(node.output[0]) is not None}
     for node in chosen:
         _read(graph, reads, node, 0)
+
+    # One branch of each addition behind a layer; both for ONNX Runtime.
+    straight = {node.output[0] for node in chosen if graph.single_reader(node.output[0]) is not None}
     for node in graph.nodes:
-        if node.op_type == "Add" and straight.intersection(node.input) and not any(name in graph.constants for name in node.input):
-            identity = [index for index, name in enumerate(node.input) if name not in straight] or [1]
-            for index in (0, 1) if target == "cpu" else identity:
-                _read(graph, reads, node, index)
-            if target == "cpu":
-                _read_by_all(graph, reads, graph.activated(node))
-    if target == "cpu":
-        for node in chosen:
+        if node.op_type != "Add" or not straight.intersection(node.input):
+            continue
+        if any(name in graph.constants for name in node.input):
+            continue
+        identity = [index for index, name in enumerate(node.input) if name not in straight] or [1]
+        for index in (0, 1) if target == "cpu" else identity:
+            _read(graph, reads, node, index)
+        if target == "cpu":
             _read_by_all(graph, reads, graph.activated(node))
-        for node in graph.nodes:
-            if graph.is_layer(node) and layer_name(node) not in layers and _is_read(graph, reads, graph.activated(node)):
-                reads.pop((node.output[0], 0), None)
+
+    if target == "cpu":
+        _read_on_cpu(graph, reads, layers, chosen)
     return reads
 
 
 def calibrated_tensors(graph: Graph, target: str) -> list[str]:
-    """All tensors whose range may be asked for, in the order of the graph: layers that return to float ask for no others."""
+    """Return all tensors that may need a range, in the order of the graph. Layers that return to float need no others."""
     wanted = set(quantised_reads(graph, set(quantisable_layers(graph)), target).values())
     return [name for name in [*graph.inputs, *graph.producer] if name in wanted]
 
 
 def read_by_layers(graph: Graph) -> list[str]:
-    """The tensors that the layers of `quantisable_layers` read, in the order of the graph."""
+    """Return the tensors that the layers of `quantisable_layers` read, in the order of the graph."""
     layers = set(quantisable_layers(graph))
-    return list(dict.fromkeys(node.input[0] for node in graph.nodes if graph.is_layer(node) and layer_name(node) in layers))
+    nodes = [node for node in graph.nodes if graph.is_layer(node) and layer_name(node) in layers]
+    return list(dict.fromkeys(node.input[0] for node in nodes))
 
 
-def _read(graph: Graph, reads: Reads, node: onnx.NodeProto, index: int) -> None:
-    """``node`` reads its input quantised; so do the moves that the input went through, which then move single bytes."""
+def _read_on_cpu(graph: Graph, reads: QuantisedReads, layers: set[str], chosen: list[onnx.NodeProto]) -> None:
+    """Add the pairs behind the ``chosen`` layers, and remove those before float layers with pairs on both sides."""
+    for node in chosen:
+        _read_by_all(graph, reads, graph.activated(node))
+    for node in graph.nodes:
+        is_float_layer = graph.is_layer(node) and layer_name(node) not in layers
+        if is_float_layer and _is_read(graph, reads, graph.activated(node)):
+            reads.pop((node.output[0], 0), None)
+
+
+def _read(graph: Graph, reads: QuantisedReads, node: onnx.NodeProto, index: int) -> None:
+    """Mark input ``index`` of ``node`` as quantised, and the moves before it too: they then move single bytes."""
     root = graph.root(node.input[index])
     reads[node.output[0], index] = root
     tensor = node.input[index]
@@ -81,8 +101,8 @@ def _read(graph: Graph, reads: Reads, node: onnx.NodeProto, index: int) -> None:
         tensor = mover.input[0]
 
 
-def _read_by_all(graph: Graph, reads: Reads, tensor: str) -> None:
-    """Everybody reads ``tensor`` quantised, unless it is what the model puts out or a normalisation wants it in full."""
+def _read_by_all(graph: Graph, reads: QuantisedReads, tensor: str) -> None:
+    """Mark every reader of ``tensor`` as quantised, except model outputs and BatchNormalization."""
     readers = graph.readers.get(tensor, [])
     if tensor in graph.outputs or any(reader.op_type == "BatchNormalization" for reader, _ in readers):
         return
@@ -90,14 +110,16 @@ def _read_by_all(graph: Graph, reads: Reads, tensor: str) -> None:
         reads.setdefault((reader.output[0], index), graph.root(tensor))
 
 
-def _is_read(graph: Graph, reads: Reads, tensor: str) -> bool:
-    """Whether anybody reads ``tensor`` quantised."""
+def _is_read(graph: Graph, reads: QuantisedReads, tensor: str) -> bool:
+    """Return True if any node reads ``tensor`` quantised."""
     return any((reader.output[0], index) in reads for reader, index in graph.readers.get(tensor, []))
 
 
 def _tail(graph: Graph) -> set[str]:
-    """First outputs of the layers that only write the map: the last one, whose rounding nothing evens out any more, and the convolutions before
-    it that are as narrow."""
+    """Return the first outputs of the layers that only write the map.
+
+    These are the last layer, whose rounding nothing evens out any more, and the convolutions as narrow before it.
+    """
     tail: set[str] = set()
     todo = [(name, True) for name in graph.outputs]
     while todo:
@@ -114,5 +136,8 @@ def _tail(graph: Graph) -> set[str]:
 
 
 def _is_narrow(graph: Graph, node: onnx.NodeProto) -> bool:
-    """A convolution to as few channels as the map has."""
-    return node.op_type in ("Conv", "ConvTranspose") and graph.constants[node.input[1]].dims[node.op_type == "ConvTranspose"] in NARROW
+    """Return True for a convolution to as few channels as the map has."""
+    if node.op_type not in ("Conv", "ConvTranspose"):
+        return False
+    axis = 1 if node.op_type == "ConvTranspose" else 0
+    return graph.constants[node.input[1]].dims[axis] in NARROW

@@ -1,12 +1,13 @@
-"""Quantisation written into the graph: QuantizeLinear and DequantizeLinear with symmetric scales, and INT8 weights.
+"""Write quantisation into the graph: QuantizeLinear and DequantizeLinear with symmetric scales, and INT8 weights.
 
     before   x ─ Conv(w, b) ─ relu ─ …                 after   x ─ Q ─ DQ ─┐
                                                                w int8 ─ DQ ─ Conv(b) ─ relu ─ …
 
-Scales of weights are per output channel. Transposed convolutions get one scale: TensorRT has no kernels for more (NVIDIA/TensorRT#2380).
-Biases stay float32: TensorRT takes no others, and ONNX Runtime makes its own int32 of them. What rounding the weights adds to a channel's mean
-is taken off its bias: M. Nagel et al., Data-free quantization through weight equalization and bias correction, ICCV 2019, section 4.2, with the
-means of the inputs from the calibration crops.
+Scales of weights are per output channel. Transposed convolutions get one scale: TensorRT has no kernels for more
+(NVIDIA/TensorRT#2380). Biases stay float32: TensorRT takes no others, and ONNX Runtime makes its own int32 of them.
+Rounding the weights shifts the mean of each output channel; the shift is taken off its bias: M. Nagel et al.,
+Data-free quantization through weight equalization and bias correction, ICCV 2019, section 4.2, with the means of the
+inputs from the calibration crops.
 """
 
 from __future__ import annotations
@@ -20,42 +21,48 @@ from onnx import helper, numpy_helper
 
 from calibration.precision.graph_view import Graph, attribute, is_plain, layer_name
 from calibration.precision.half import float_layers_to_half
-from calibration.precision.placement import quantised_reads
+from calibration.precision.placement import QuantisedReads, quantised_reads
 from calibration.ranges.methods import STEPS, UNSIGNED_STEPS
 from calibration.ranges.table import CalibrationTable, is_unsigned
 from runtime.errors import FaceMeshError
 
 
-def to_int8(model: onnx.ModelProto, layers: Collection[str], table: CalibrationTable) -> onnx.ModelProto:
-    """A copy of ``model`` with ``layers`` in INT8, and all other layers in FP16 for the target "tensorrt", in FP32 for "cpu", where half precision
-    is slow. Raises `FaceMeshError` when the table lacks a tensor."""
-    quantised = insert_qdq(model, layers, table)
-    return float_layers_to_half(quantised) if table.target == "tensorrt" else quantised
+def to_int8(graph: Graph, layers: Collection[str], table: CalibrationTable) -> onnx.ModelProto:
+    """Return a copy of the model with ``layers`` in INT8.
+
+    All other layers are in FP16 for the target "tensorrt", and in FP32 for "cpu", where half precision is slow.
+    Raises `FaceMeshError` if the table lacks a tensor.
+    """
+    quantised = insert_qdq(graph, layers, table)
+    return float_layers_to_half(Graph(quantised)) if table.target == "tensorrt" else quantised
 
 
-def insert_qdq(model: onnx.ModelProto, layers: Collection[str], table: CalibrationTable) -> onnx.ModelProto:
-    """A copy of ``model`` in which ``layers`` compute in INT8 and all else stays as it is.
+def insert_qdq(graph: Graph, layers: Collection[str], table: CalibrationTable) -> onnx.ModelProto:
+    """Return a copy of the model in which ``layers`` compute in INT8 and all else stays.
 
-    For the target "tensorrt" that is int8 with zero point 0 throughout; for "cpu", tensors that are never negative become uint8 with zero
-    point 0, which ONNX Runtime needs to fuse a ReLU. Raises `FaceMeshError` when the table lacks a tensor.
+    For the target "tensorrt" that is int8 with zero point 0 throughout. For "cpu", tensors that are never negative
+    become uint8 with zero point 0: ONNX Runtime needs that to fuse a ReLU. Raises `FaceMeshError` if the table lacks
+    a tensor.
     """
     result = onnx.ModelProto()
-    result.CopyFrom(model)
-    graph = Graph(result)
-    reads = quantised_reads(graph, set(layers), table.target)
-    writer = _Writer(table)
-    sources = {node.output[0]: node.input[0] for node in graph.nodes if node.input}
+    result.CopyFrom(graph.model)
+    writer = _Writer(graph, list(result.graph.node), quantised_reads(graph, set(layers), table.target), table)
+
+    # The nodes in their order, each behind what it reads quantised.
     for name in graph.inputs:
-        writer.copies(name, graph, reads)
-    for node in graph.nodes:
+        writer.quantise_tensor(name)
+    for node, copy in zip(graph.nodes, result.graph.node, strict=True):
         if layer_name(node) in layers and graph.is_layer(node):
-            writer.quantise_layer(node, graph, sources[node.output[0]])
-        writer.nodes.append(node)
+            writer.quantise_layer(node, copy)
+        writer.nodes.append(copy)
         for name in node.output:
-            writer.copies(name, graph, reads)
+            writer.quantise_tensor(name)
+    nodes = list(writer.nodes)
     del result.graph.node[:]
-    result.graph.node.extend(writer.nodes)
-    used = {name for node in writer.nodes for name in node.input}
+    result.graph.node.extend(nodes)
+
+    # The constants that are still read, and the new ones.
+    used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in result.graph.initializer if tensor.name in used]
     del result.graph.initializer[:]
     result.graph.initializer.extend([*kept, *writer.constants.values()])
@@ -64,51 +71,76 @@ def insert_qdq(model: onnx.ModelProto, layers: Collection[str], table: Calibrati
 
 
 class _Writer:
-    """The nodes and constants of the new graph."""
+    """The nodes and constants of the new graph; ``copies`` are the nodes of ``graph`` in the new one."""
 
-    def __init__(self, table: CalibrationTable) -> None:
+    def __init__(
+        self, graph: Graph, copies: list[onnx.NodeProto], reads: QuantisedReads, table: CalibrationTable
+    ) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
-        self._target, self._ranges = table.target, {entry.name: entry for entry in table.ranges}
+        self._graph = graph
+        self._copies = {node.output[0]: node for node in copies}
+        self._reads = reads
+        self._target = table.target
+        self._ranges = {entry.name: entry for entry in table.ranges}
         self._means = {entry.tensor: entry.array for entry in table.means}
 
-    def copies(self, tensor: str, graph: Graph, reads: dict[tuple[str, int], str]) -> None:
-        """Q and DQ behind ``tensor`` if somebody reads it quantised, and these readers led there."""
-        wanted = [(node, index, reads[node.output[0], index]) for node, index in graph.readers.get(tensor, []) if (node.output[0], index) in reads]
+    def quantise_tensor(self, tensor: str) -> None:
+        """Add Q and DQ behind ``tensor`` and lead its quantised readers there; without such readers add nothing."""
+        readers = [(node.output[0], index) for node, index in self._graph.readers.get(tensor, [])]
+        wanted = [place for place in readers if place in self._reads]
         if not wanted:
             return
-        scale, zero = self._activation(tensor, wanted[0][2])
-        self.nodes.append(helper.make_node("QuantizeLinear", [tensor, scale, zero], [f"{tensor}_quantised"], f"{tensor}_Q"))
-        self.nodes.append(helper.make_node("DequantizeLinear", [f"{tensor}_quantised", scale, zero], [f"{tensor}_dequantised"], f"{tensor}_DQ"))
-        for node, index, _ in wanted:
-            node.input[index] = f"{tensor}_dequantised"
+        scale, zero = self._activation(tensor, self._reads[wanted[0]])
+        quantised = f"{tensor}_quantised"
+        dequantised = f"{tensor}_dequantised"
+        self.nodes.append(helper.make_node("QuantizeLinear", [tensor, scale, zero], [quantised], f"{tensor}_Q"))
+        self.nodes.append(helper.make_node("DequantizeLinear", [quantised, scale, zero], [dequantised], f"{tensor}_DQ"))
+        for output, index in wanted:
+            self._copies[output].input[index] = dequantised
 
-    def quantise_layer(self, node: onnx.NodeProto, graph: Graph, read: str) -> None:
-        """INT8 weights and their DQ, which layers that share weights share, and a bias that makes up for them. ``read`` is the input before Q/DQ."""
-        name, means = node.input[1], self._means.get(read)
-        weights = numpy_helper.to_array(graph.constants[name])
+    def quantise_layer(self, node: onnx.NodeProto, copy: onnx.NodeProto) -> None:
+        """Give ``copy`` of a layer INT8 weights and a corrected bias.
+
+        Layers that share weights share their INT8 form and its DequantizeLinear.
+        """
+        name = node.input[1]
+        weights = numpy_helper.to_array(self._graph.constants[name])
         axis = _channel_axis(node, weights)
         scale = weight_scale(weights, axis)
-        spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
+        spread = scale
+        if axis is not None:
+            spread = scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
         rounded = np.clip(np.rint(weights / spread), -STEPS, STEPS).astype(np.int8)
         if f"{name}_int8" not in self.constants:
-            inputs = [self._constant(f"{name}_int8", rounded), self._constant(f"{name}_scale", scale)]  # a zero point left out is 0
+            # A zero point that is left out is 0.
+            inputs = [self._constant(f"{name}_int8", rounded), self._constant(f"{name}_scale", scale)]
             axes = {} if axis is None else {"axis": axis}
-            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantised"], f"{name}_DQ", **axes))
-        node.input[1] = f"{name}_dequantised"
+            dequantise = helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantised"], f"{name}_DQ", **axes)
+            self.nodes.append(dequantise)
+        copy.input[1] = f"{name}_dequantised"
+        self._correct_bias(node, copy, rounded * spread - weights)
+
+    def _correct_bias(self, node: onnx.NodeProto, copy: onnx.NodeProto, error: NDArray[np.float32]) -> None:
+        """Take the mean of what an ``error`` of the weights adds off the bias, if mean and bias are known."""
+        means = self._means.get(node.input[0])
         bias = node.input[2] if len(node.input) > 2 else ""
-        if means is not None and node.op_type in ("Conv", "Gemm") and is_plain(node) and (not bias or bias in graph.constants):
-            before = numpy_helper.to_array(graph.constants[bias]) if bias else np.float32(0)
-            after = before - _mean_shift(node, rounded * spread - weights, means)
-            node.input[2:] = [self._constant(f"{node.output[0]}_bias_corrected", after.astype(np.float32))]
+        if means is None or node.op_type not in ("Conv", "Gemm") or not is_plain(node):
+            return
+        if bias and bias not in self._graph.constants:
+            return
+        before = numpy_helper.to_array(self._graph.constants[bias]) if bias else np.float32(0)
+        after = before - _mean_shift(node, error, means)
+        copy.input[2:] = [self._constant(f"{node.output[0]}_bias_corrected", after.astype(np.float32))]
 
     def _activation(self, tensor: str, root: str) -> tuple[str, str]:
-        """Names of scale and zero point of ``tensor``, whose numbers are those of ``root``."""
+        """Add scale and zero point of ``tensor``, whose numbers are those of ``root``; return their names."""
         if root not in self._ranges:
             raise FaceMeshError(f"the calibration table lacks the tensor {root}; remove the table to calibrate anew")
         entry = self._ranges[root]
         unsigned = is_unsigned(entry.minimum, self._target)
-        scale = np.float32(entry.amax / (UNSIGNED_STEPS if unsigned else STEPS)) or np.float32(1)  # any scale holds zeros
+        # A range of 0 is that of zeros alone, and any scale holds them.
+        scale = np.float32(entry.amax / (UNSIGNED_STEPS if unsigned else STEPS)) or np.float32(1)
         zero = np.zeros((), np.uint8 if unsigned else np.int8)
         return self._constant(f"{tensor}_scale", np.array(scale)), self._constant(f"{tensor}_zero", zero)
 
@@ -118,15 +150,17 @@ class _Writer:
 
 
 def weight_scale(weights: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
-    """The float32 scale of each channel (C,), or of all (); channels of zeros get 1."""
+    """Return the float32 scale of each channel (C,), or of all () if ``axis`` is None; channels of zeros get 1."""
     others = None if axis is None else tuple(i for i in range(weights.ndim) if i != axis)
     largest = np.abs(weights).max(axis=others)
     return np.asarray(np.where(largest > 0, largest / STEPS, 1), np.float32)
 
 
 def _mean_shift(node: onnx.NodeProto, error: NDArray[np.float32], means: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What an ``error`` of the weights adds to the mean of each output (O,), for inputs of these ``means`` (I,); the zeros round a picture are
-    not taken into account."""
+    """Return the shift of each output's mean (O,) by an ``error`` of the weights, for inputs of ``means`` (I,).
+
+    The zeros round a picture are not taken into account.
+    """
     if node.op_type == "Gemm":
         return (error if attribute(node, "transB", 0) else error.T) @ means
     groups = attribute(node, "group", 1)
@@ -135,7 +169,7 @@ def _mean_shift(node: onnx.NodeProto, error: NDArray[np.float32], means: NDArray
 
 
 def _channel_axis(node: onnx.NodeProto, weights: NDArray) -> int | None:
-    """The axis of the output channels in the weights, None for one scale in all."""
+    """Return the axis of the output channels in the weights; None for one scale in all."""
     if node.op_type == "Conv":
         return 0
     if node.op_type == "Gemm":

@@ -1,4 +1,4 @@
-"""What the activations of a model hold on crops. One picture is in memory at a time, whatever their number."""
+"""Collect histograms and means of a model's activations on crops. One picture at a time is in memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Collected:
-    """By name of the tensor."""
+class ActivationStatistics:
+    """Figures of activations by the name of the tensor."""
 
     histograms: dict[str, Histogram]
     means: dict[str, NDArray[np.float64]]  # of each channel (C,)
@@ -32,26 +32,30 @@ def collect(
     *,
     averaged: Sequence[str] = (),
     threads: int | None = None,
-) -> Collected:
-    """Run ``model`` on every image (1, …), count what the float32 ``tensors`` hold and average the channels, on axis 1, of those ``averaged``.
+) -> ActivationStatistics:
+    """Run ``model`` on ``total`` images (1, …); count the float32 ``tensors``, average the channels of ``averaged``.
 
-    Raises `FaceMeshError` naming the first tensor, in the order given, that holds NaN or infinity.
+    Channels are on axis 1. Raises `FaceMeshError` naming the first of ``tensors`` with NaN or infinity.
     """
-    from calibration.precision.model_file import with_outputs
-    from calibration.ranges.sessions import Session
+    from calibration.ranges.sessions import Session, with_outputs
     from runtime.console.progress import progress_bar
 
+    # The model's inputs are known; all other tensors become outputs.
     inputs = {value.name for value in model.graph.input}
     inner = [name for name in dict.fromkeys([*tensors, *averaged]) if name not in inputs]
-    histograms, sums = {name: Histogram() for name in tensors}, dict.fromkeys(averaged, 0.0)
     session = Session(with_outputs(model, inner).SerializeToString(), inner, threads)
+
+    histograms = {name: Histogram() for name in tensors}
+    sums: dict[str, NDArray[np.float64] | float] = dict.fromkeys(averaged, 0.0)
     for number, image in enumerate(progress_bar(images, total, "crop")):
         values = dict(zip(inner, session(image), strict=True)) | dict.fromkeys(inputs, image)
         for name in tensors:
             try:
                 histograms[name].add(values[name])
             except ValueError as error:
-                raise FaceMeshError(f"crop {number}: the tensor {name} holds {error}; the model or its input is broken, export it again") from None
+                problem = f"crop {number}: the tensor {name} holds {error}"
+                raise FaceMeshError(f"{problem}; the model or its input is broken, export it again") from None
         for name in averaged:
-            sums[name] = sums[name] + values[name][0].reshape(values[name].shape[1], -1).mean(axis=1, dtype=np.float64)
-    return Collected(histograms, {name: total_of / total for name, total_of in sums.items()})
+            channels = values[name][0].reshape(values[name].shape[1], -1)
+            sums[name] = sums[name] + channels.mean(axis=1, dtype=np.float64)
+    return ActivationStatistics(histograms, {name: values / total for name, values in sums.items()})

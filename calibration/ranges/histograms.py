@@ -13,7 +13,7 @@ EXACT_FLOAT32 = 1 << 24  # cv2.calcHist counts in float32
 
 
 class Histogram:
-    """How often each magnitude |x| occurred, and the extremes of x.
+    """Counts of each magnitude |x|, and the extremes of x.
 
     Bins have the width 2**k / `BINS`, with the least k that has room for the largest magnitude: when the range grows, neighbouring bins
     are merged. So the result is exact and does not depend on the order of the batches, and its upper half is never empty.
@@ -26,7 +26,7 @@ class Histogram:
 
     @property
     def peak(self) -> float:
-        """Largest magnitude."""
+        """Largest magnitude seen."""
         return max(-self.minimum, self.maximum, 0.0)
 
     def add(self, values: NDArray[np.float32]) -> None:

@@ -36,7 +36,10 @@ def mse(histogram: Histogram, steps: int = STEPS) -> float:
     centres = (np.arange(len(counts)) + 0.5) * width
     centres[0] = 0
     ends = np.arange(min(steps, len(counts)), len(counts) + 1) * width
-    errors = [float(counts @ (centres - np.minimum(np.rint(centres / (end / steps)), steps) * (end / steps)) ** 2) for end in ends]
+    errors = [
+        float(counts @ (centres - np.minimum(np.rint(centres / (end / steps)), steps) * (end / steps)) ** 2)
+        for end in ends
+    ]
     return min(float(ends[int(np.argmin(errors))]), histogram.peak)
 
 

@@ -19,7 +19,7 @@ WRITER = "python -m calibration"
 
 @dataclass(frozen=True)
 class TensorRange:
-    """What INT8 covers of one tensor."""
+    """The range of one tensor that INT8 covers."""
 
     name: str
     amax: float  # the largest magnitude that INT8 covers; 0 for a tensor that is always 0
@@ -35,7 +35,7 @@ class ChannelValues:
 
     @classmethod
     def of(cls, tensor: str, values: NDArray[np.floating]) -> ChannelValues:
-        """Four digits of each."""
+        """Return the values (C,) as text with four digits of each."""
         return cls(tensor, " ".join(f"{value:.4g}" for value in values))
 
     @property
@@ -45,14 +45,16 @@ class ChannelValues:
 
 @dataclass(frozen=True)
 class CalibrationTable:
-    """Ranges, and what they came from."""
+    """Ranges, and their origin."""
 
     model_sha256: str  # of the ONNX file that was calibrated
     crops_sha256: str  # of the faces, see `calibration.crops.Crops.sha256`
     samples: int
     method: str  # one of entropy, percentile, mse, minmax
     target: str  # "tensorrt" or "cpu": what becomes uint8 there has twice the levels, which moves the best range
-    equalisation: tuple[ChannelValues, ...]  # by what channels are divided before anything else, see `calibration.precision.equalise`
+    equalisation: tuple[
+        ChannelValues, ...
+    ]  # by what channels are divided before anything else, see `calibration.precision.equalise`
     means: tuple[ChannelValues, ...]  # of what the layers read, for the biases, see `calibration.precision.qdq`
     ranges: tuple[TensorRange, ...]  # in the order of the graph
 
@@ -88,7 +90,7 @@ class CalibrationTable:
 
 
 def choose_ranges(histograms: dict[str, Histogram], method: str, target: str) -> tuple[TensorRange, ...]:
-    """Apply one of the four methods to every histogram."""
+    """Return the range of every histogram by one of the four methods."""
     ranges = []
     for name, histogram in histograms.items():
         levels = UNSIGNED_STEPS if is_unsigned(histogram.minimum, target) else STEPS
@@ -97,5 +99,5 @@ def choose_ranges(histograms: dict[str, Histogram], method: str, target: str) ->
 
 
 def is_unsigned(minimum: float, target: str) -> bool:
-    """Whether a tensor with this smallest value becomes uint8. TensorRT knows int8 alone."""
+    """Return True if a tensor with this smallest value becomes uint8. TensorRT knows int8 alone."""
     return target == "cpu" and minimum >= 0

@@ -41,7 +41,9 @@ def load_checkpoint(arch: str, path: Path) -> nn.Module:
     prefix = bundle_prefix(path)
     state = _pytorch_state(network, arch, path) if prefix is None else _tensorflow_state(network, arch, prefix)
     if broken := [name for name, value in state.items() if not value.isfinite().all()]:
-        raise FaceMeshError(f"{path}: NaN or infinity in {_listed(broken)}; the training diverged, give an earlier checkpoint")
+        raise FaceMeshError(
+            f"{path}: NaN or infinity in {_listed(broken)}; the training diverged, give an earlier checkpoint"
+        )
     network.load_state_dict(state)
     return network.eval()
 
@@ -49,7 +51,9 @@ def load_checkpoint(arch: str, path: Path) -> nn.Module:
 def _tensorflow_state(network: nn.Module, arch: str, prefix: Path) -> dict[str, Tensor]:
     path = index_path(prefix)
     if not hasattr(network, "tensorflow_names"):
-        raise FaceMeshError(f"{path}: TensorFlow checkpoints are read for --arch prnet, not for {arch!r}; give a PyTorch state dict")
+        raise FaceMeshError(
+            f"{path}: TensorFlow checkpoints are read for --arch prnet, not for {arch!r}; give a PyTorch state dict"
+        )
     bundle = TensorBundle(prefix)
     places, state = network.tensorflow_names(), network.state_dict()
     wanted = {name: tuple(state[key].shape[axis] for axis in np.argsort(axes)) for key, (name, axes) in places.items()}
@@ -66,12 +70,20 @@ def _pytorch_state(network: nn.Module, arch: str, path: Path) -> dict[str, Tenso
     given = _state_dict(path, _read_pickle(path))
     if hasattr(network, "adapt_to"):
         network.adapt_to(given)
-    counters = {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}  # training alone reads them
+    counters = {
+        name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")
+    }  # training alone reads them
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items() if name not in counters}
     found = {name: value for name, value in given.items() if name not in counters}
     _compare(path, arch, wanted, {name: tuple(value.shape) for name, value in found.items()})
     odd = {name: value for name, value in found.items() if not _is_plain(value)}
-    _refuse_types(path, {name: f"{value.layout} {value.dtype} on {value.device.type}".replace("torch.", "") for name, value in odd.items()})
+    _refuse_types(
+        path,
+        {
+            name: f"{value.layout} {value.dtype} on {value.device.type}".replace("torch.", "")
+            for name, value in odd.items()
+        },
+    )
     return found | counters
 
 
@@ -85,15 +97,21 @@ def _read_pickle(path: Path) -> object:
             warnings.simplefilter("ignore")  # of pickle protocols; what they warn of is refused below
             content = None if damaged or not mark else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise FaceMeshError(f"{path}: no such file; give a PyTorch state dict, or a TensorFlow checkpoint by its .index or prefix") from None
+        raise FaceMeshError(
+            f"{path}: no such file; give a PyTorch state dict, or a TensorFlow checkpoint by its .index or prefix"
+        ) from None
     except OSError as error:
-        raise FaceMeshError(f"{path}: cannot be read ({error.strerror or error}); give the file of a checkpoint") from None
+        raise FaceMeshError(
+            f"{path}: cannot be read ({error.strerror or error}); give the file of a checkpoint"
+        ) from None
     except UnpicklingError as error:
         called = re.search(r"GLOBAL ([\w.]+)", str(error))
         if not called and mark != b"PK" and not mark.startswith(b"\x80"):
             raise _no_checkpoint(path) from None
         what = f"would call {called[1]}" if called else "needs more than tensors and plain containers"
-        raise FaceMeshError(f"{path}: refused, loading it {what}, and a checkpoint must not run code; save network.state_dict() alone") from None
+        raise FaceMeshError(
+            f"{path}: refused, loading it {what}, and a checkpoint must not run code; save network.state_dict() alone"
+        ) from None
     except Exception as error:  # torch raises a dozen types for files that are no checkpoints
         raise _no_checkpoint(path, str(error) if isinstance(error, RuntimeError) else "") from None
     if damaged:
@@ -114,7 +132,9 @@ def _damaged_part(path: Path) -> str | None:
 def _no_checkpoint(path: Path, reason: str = "") -> FaceMeshError:
     reason = re.sub(r"^\[.*?\] \. ", "", " ".join(reason.split())).partition(". ")[0][:160]
     reason = f" ({reason})" if reason else ""
-    return FaceMeshError(f"{path}: neither a PyTorch nor a TensorFlow checkpoint, or a damaged one{reason}; fetch or save it again")
+    return FaceMeshError(
+        f"{path}: neither a PyTorch nor a TensorFlow checkpoint, or a damaged one{reason}; fetch or save it again"
+    )
 
 
 def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
@@ -123,11 +143,17 @@ def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
         content = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not content:
         raise FaceMeshError(f"{path}: holds no state dict but {type(content).__name__}; save network.state_dict()")
-    if strange := [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]:
-        raise FaceMeshError(f"{path}: holds no state dict, not tensors are {_listed(strange)}; save network.state_dict()")
+    if strange := [
+        str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))
+    ]:
+        raise FaceMeshError(
+            f"{path}: holds no state dict, not tensors are {_listed(strange)}; save network.state_dict()"
+        )
     state = {name.removeprefix("module."): value for name, value in content.items()}
     if len(state) < len(content):
-        raise FaceMeshError(f"{path}: holds tensors both with and without 'module.' before the same name; save one of the networks alone")
+        raise FaceMeshError(
+            f"{path}: holds tensors both with and without 'module.' before the same name; save one of the networks alone"
+        )
     return state
 
 
@@ -135,21 +161,31 @@ def _is_plain(value: Tensor) -> bool:
     return value.dtype in LOSSLESS and value.layout == torch.strided and value.device.type == "cpu"
 
 
-def _compare(path: Path, arch: str, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
+def _compare(
+    path: Path, arch: str, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> None:
     """Both are name -> shape. Raises `FaceMeshError` that lists what is missing, unknown or misshapen."""
     kinds = {
         "missing": [name for name in wanted if name not in found],
         "unknown": [name for name in found if name not in wanted],
-        "misshapen": [f"{name} {found[name]} instead of {shape}" for name, shape in wanted.items() if found.get(name, shape) != shape],
+        "misshapen": [
+            f"{name} {found[name]} instead of {shape}"
+            for name, shape in wanted.items()
+            if found.get(name, shape) != shape
+        ],
     }
     if faults := [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]:
-        raise FaceMeshError(f"{path}: not the {len(wanted)} tensors of {arch!r}; {'; '.join(faults)}; give weights of {arch!r}, or another --arch")
+        raise FaceMeshError(
+            f"{path}: not the {len(wanted)} tensors of {arch!r}; {'; '.join(faults)}; give weights of {arch!r}, or another --arch"
+        )
 
 
 def _refuse_types(path: Path, types: Mapping[str, str]) -> None:
     if types:
         listed = _listed([f"{name} ({kind})" for name, kind in types.items()])
-        raise FaceMeshError(f"{path}: weights must be plain float32 or half precision, these are not: {listed}; convert them before saving")
+        raise FaceMeshError(
+            f"{path}: weights must be plain float32 or half precision, these are not: {listed}; convert them before saving"
+        )
 
 
 def _listed(names: Collection[str]) -> str:

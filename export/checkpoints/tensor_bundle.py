@@ -28,7 +28,20 @@ MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 COMPRESSIONS = {0: "none", 1: "Snappy"}
 FORMAT_VERSION = 1
 # Numbers of TensorFlow's DataType; little-endian as the files are.
-TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10: "?", 17: "<u2", 19: "<f2", 22: "<u4", 23: "<u8"}
+TYPES = {
+    1: "<f4",
+    2: "<f8",
+    3: "<i4",
+    4: "u1",
+    5: "<i2",
+    6: "i1",
+    9: "<i8",
+    10: "?",
+    17: "<u2",
+    19: "<f2",
+    22: "<u4",
+    23: "<u8",
+}
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
@@ -87,11 +100,17 @@ class TensorBundle(Mapping[str, NDArray]):
         try:
             return _read_tensor(path, entry, self.shards)
         except FileNotFoundError:
-            raise FaceMeshError(f"{path}: no such file; the values of {name} are in it: put it beside {index_path(self.prefix).name}") from None
+            raise FaceMeshError(
+                f"{path}: no such file; the values of {name} are in it: put it beside {index_path(self.prefix).name}"
+            ) from None
         except OSError as error:
-            raise FaceMeshError(f"{path}: cannot be read ({error.strerror or error}); the values of {name} are in it") from None
+            raise FaceMeshError(
+                f"{path}: cannot be read ({error.strerror or error}); the values of {name} are in it"
+            ) from None
         except ValueError as error:
-            raise FaceMeshError(f"{path}: {name} cannot be read: {error}; fetch the file again, or save the checkpoint again") from None
+            raise FaceMeshError(
+                f"{path}: {name} cannot be read: {error}; fetch the file again, or save the checkpoint again"
+            ) from None
 
 
 def _read_tensor(path: Path, entry: TensorEntry, shards: int) -> NDArray:
@@ -105,7 +124,9 @@ def _read_tensor(path: Path, entry: TensorEntry, shards: int) -> NDArray:
     with path.open("rb") as file:
         length = file.seek(0, 2)
         if entry.offset < 0 or entry.offset + entry.size > length:
-            raise ValueError(f"it should lie at bytes {entry.offset} to {entry.offset + entry.size}, but the file has {length}")
+            raise ValueError(
+                f"it should lie at bytes {entry.offset} to {entry.offset + entry.size}, but the file has {length}"
+            )
         file.seek(entry.offset)
         data = file.read(entry.size)
     if masked_crc32c(data) != entry.checksum:
@@ -123,11 +144,17 @@ def _read_index(path: Path) -> tuple[dict[str, TensorEntry], int]:
         entries = [(key, _parse_entry(key, value)) for key, value in records[1:]]
         return {key.decode(): entry for key, entry in entries}, shards
     except FileNotFoundError:
-        raise FaceMeshError(f"{path}: no such file; a TensorFlow checkpoint is an .index and its .data-… side by side") from None
+        raise FaceMeshError(
+            f"{path}: no such file; a TensorFlow checkpoint is an .index and its .data-… side by side"
+        ) from None
     except OSError as error:
-        raise FaceMeshError(f"{path}: cannot be read ({error.strerror or error}); give the .index of a TensorFlow checkpoint") from None
+        raise FaceMeshError(
+            f"{path}: cannot be read ({error.strerror or error}); give the .index of a TensorFlow checkpoint"
+        ) from None
     except ValueError as error:
-        raise FaceMeshError(f"{path}: cannot be read as the index of a TensorFlow checkpoint: {error}; fetch the file or save it again") from None
+        raise FaceMeshError(
+            f"{path}: cannot be read as the index of a TensorFlow checkpoint: {error}; fetch the file or save it again"
+        ) from None
 
 
 class _Reader:
@@ -227,7 +254,9 @@ def _parse_entry(key: bytes, message: bytes) -> TensorEntry:
     """BundleEntryProto: dtype 1, shape 2 (TensorShapeProto: dim 2, in it size 1), shard_id 3, offset 4, size 5, crc32c 6, slices 7."""
     fields = dict(_fields(message))
     if (7, BYTES) in fields:
-        raise ValueError(f"{key.decode(errors='replace')!r} is saved in slices (partitioned), which is not supported: save it as one variable")
+        raise ValueError(
+            f"{key.decode(errors='replace')!r} is saved in slices (partitioned), which is not supported: save it as one variable"
+        )
     dimensions = [dict(_fields(value)) for field, value in _fields(fields.get((2, BYTES), b"")) if field == (2, BYTES)]
     return TensorEntry(
         type_number=fields.get((1, VARINT), 0),

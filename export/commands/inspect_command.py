@@ -22,10 +22,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "Engine: its manifest, and whether this machine can run it. Neither is run or loaded.",
     )
     parser.add_argument("file", type=Path, help="model.onnx or model.engine")
-    parser.set_defaults(func=run)
+    parser.set_defaults(func=run_command)
 
 
-def run(args: argparse.Namespace) -> None:
+def run_command(args: argparse.Namespace) -> None:
     """Print it."""
     lines = _onnx_lines(args.file) if args.file.suffix.lower() == ".onnx" else _engine_lines(args.file)
     print("\n".join(lines))
@@ -36,7 +36,11 @@ def _engine_lines(path: Path) -> list[str]:
     manifest = EngineManifest.load_for(path)
     device = find_device()
     library, reason = choose(manifest, device)
-    found = f"{manifest.library} not installed" if library is None else f"{library.__name__.replace('_', '-')} {library.__version__}"
+    found = (
+        f"{manifest.library} not installed"
+        if library is None
+        else f"{library.__name__.replace('_', '-')} {library.__version__}"
+    )
     return [
         f"{path}: {path.stat().st_size:,} bytes, {manifest.spec.precision} engine",
         f"  built       {manifest.created} {f'on {manifest.device}' if manifest.device else 'without a device'}",
@@ -48,16 +52,18 @@ def _engine_lines(path: Path) -> list[str]:
         f"              {manifest.spec.onnx_sha256} ONNX",
         f"  command     {manifest.command}",
         f"  here        {found}, {_device_text(device)}",
-        "  verdict     runs on this machine" if reason is None else f"  verdict     does not run on this machine: {reason}",
+        "  verdict     runs on this machine"
+        if reason is None
+        else f"  verdict     does not run on this machine: {reason}",
     ]
 
 
 def _onnx_lines(path: Path) -> list[str]:
     """The graph, and the spec if one belongs to it."""
-    from export.engines.engine_source import precision_of, read_onnx, weight_types
+    from export.engines.engine_source import precision_of, read_whole_onnx, weight_types
     from export.graphs.summary import summarise, weighted_layers
 
-    data, model = read_onnx(path)
+    data, model = read_whole_onnx(path)
     summary = summarise(model)
     gflop = "–" if summary.gflop is None else f"{summary.gflop:.3g}"
     try:

@@ -100,7 +100,9 @@ def new_monitor(trt: ModuleType, progress: Progress) -> Any:
     return Monitor()
 
 
-def parse(trt: ModuleType, builder: Any, flags: int, source: EngineSource, logger: Any, messages: Messages) -> tuple[Any, Any]:
+def parse(
+    trt: ModuleType, builder: Any, flags: int, source: EngineSource, logger: Any, messages: Messages
+) -> tuple[Any, Any]:
     """The library's network and its parser, which must outlive it. Raises `FaceMeshError` with every error and the node it is about."""
     messages.forget()
     network = builder.create_network(flags)
@@ -112,7 +114,9 @@ def parse(trt: ModuleType, builder: Any, flags: int, source: EngineSource, logge
     return network, parser
 
 
-def add_profile(builder: Any, config: Any, source: EngineSource, batch: tuple[int, int, int], messages: Messages) -> None:
+def add_profile(
+    builder: Any, config: Any, source: EngineSource, batch: tuple[int, int, int], messages: Messages
+) -> None:
     """Tell the library the batch sizes of a dynamic input."""
     given = source.spec.input
     profile = builder.create_optimization_profile()
@@ -121,7 +125,9 @@ def add_profile(builder: Any, config: Any, source: EngineSource, batch: tuple[in
         raise messages.failure(f"{source.path}: --batch {' '.join(map(str, batch))} is refused")
 
 
-def run_build(source: EngineSource, builder: Any, network: Any, config: Any, messages: Messages, progress: Progress) -> memoryview:
+def run_build(
+    source: EngineSource, builder: Any, network: Any, config: Any, messages: Messages, progress: Progress
+) -> memoryview:
     """The serialised engine. Ctrl-C makes the library stop at its next step and goes on as `KeyboardInterrupt`."""
     from runtime.console.progress import print_above_bar
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
+from calibration.precision.model_file import read_onnx
 from export.graphs.model_file import all_tensors, check_interface, precision_of
 from runtime.errors import FaceMeshError
 from runtime.models.spec import ModelSpec, load_spec
@@ -28,31 +28,25 @@ class EngineSource:
 
 def open_source(path: Path) -> EngineSource:
     """Read a model and hold it against its spec: hash, names, sizes, precision. Raises `FaceMeshError` naming what is wrong."""
-    data, model = read_onnx(path)
+    data, model = read_whole_onnx(path)
     spec = load_spec(path)
     check_interface(model, spec, path)
     if (held := precision_of(model)) != spec.precision:
         raise FaceMeshError(f"{path}: its spec says {spec.precision}, the network is {held}; export the model again")
     if any(tensor.data_type == TensorProto.UINT8 for tensor in all_tensors(model.graph)):
-        raise FaceMeshError(f"{path}: its activations are uint8, a form for CPUs that TensorRT would read as int8; quantise with --target tensorrt")
+        raise FaceMeshError(
+            f"{path}: its activations are uint8, a form for CPUs that TensorRT would read as int8; quantise with --target tensorrt"
+        )
     batch = next(value for value in model.graph.input if value.name == spec.input.name).type.tensor_type.shape.dim[0]
     return EngineSource(path, data, model, spec, batch.dim_value if batch.HasField("dim_value") else None)
 
 
-def read_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
-    """The bytes of an ONNX file and the model in them.
+def read_whole_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
+    """Return the bytes of an ONNX file and the model in them.
 
-    Raises `FaceMeshError` when it is none, or keeps weights in other files, whose bytes no hash covers.
+    Raises `FaceMeshError` for a file that cannot be read, and for weights in other files, whose bytes no hash covers.
     """
-    try:
-        data = path.read_bytes()
-        model = onnx.load_model_from_string(data)
-    except FileNotFoundError:
-        raise FaceMeshError(f"{path}: no such file; 'python -m export onnx' writes one") from None
-    except (OSError, DecodeError, ValueError) as error:
-        raise FaceMeshError(f"{path}: cannot be read as an ONNX model ({' '.join(str(error).split())}); export it again") from None
-    if not model.graph.node:
-        raise FaceMeshError(f"{path}: not an ONNX model, or an empty one; export it again")
+    data, model = read_onnx(path)
     for tensor in all_tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
             _refuse_external(path, tensor)
@@ -61,7 +55,9 @@ def read_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
 
 def weight_types(model: onnx.ModelProto) -> Counter[str]:
     """How many tensors of weights and constants are of each type: {"FLOAT": 40, "INT64": 2}."""
-    return Counter(TensorProto.DataType.Name(tensor.data_type) for tensor in all_tensors(model.graph) if tensor.data_type)
+    return Counter(
+        TensorProto.DataType.Name(tensor.data_type) for tensor in all_tensors(model.graph) if tensor.data_type
+    )
 
 
 def float_types(model: onnx.ModelProto) -> dict[str, str]:

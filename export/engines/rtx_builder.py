@@ -30,7 +30,9 @@ def build(source: EngineSource, options: EngineOptions) -> BuiltEngine:
     messages, progress = Messages(), Progress()
     logger = logger_for(trt, messages)
     builder = guarded_builder(trt, logger, messages)
-    network, _parser = parse(trt, builder, 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED), source, logger, messages)
+    network, _parser = parse(
+        trt, builder, 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED), source, logger, messages
+    )
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32, not 10 bits of mantissa; who wants less takes an FP16 model
     if options.workspace_mib is not None:
@@ -57,7 +59,11 @@ def _refuse_foreign_options(options: EngineOptions) -> None:
         ("--timing-cache", options.timing_cache is not None, "it times nothing while it builds"),
         ("--opt-level", options.opt_level is not None, "it optimises on the device, at the first run"),
         ("--dla-core", options.dla_core is not None, "it knows GPUs alone"),
-        ("--hardware-compat", options.hardware_compatible, f"its engines run on compute capability {targets} as they are"),
+        (
+            "--hardware-compat",
+            options.hardware_compatible,
+            f"its engines run on compute capability {targets} as they are",
+        ),
         ("--version-compatible", options.version_compatible, "its engines fit the version that built them alone"),
     )
     for option, is_asked, reason in reasons:

@@ -72,7 +72,11 @@ def _network_flags(major: int) -> int:
     """Flags of ``create_network``: 11 knows strongly typed networks alone."""
     if major >= 11:
         return 0
-    flag = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED if major > 8 else trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH
+    flag = (
+        trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+        if major > 8
+        else trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH
+    )
     return 1 << int(flag)
 
 
@@ -93,9 +97,13 @@ def _configure(config: Any, builder: Any, options: EngineOptions, messages: Mess
 
 def _use_dla(config: Any, builder: Any, core: int, batch: tuple[int, int, int]) -> None:
     if not 0 <= core < builder.num_DLA_cores:
-        raise FaceMeshError(f"--dla-core {core}: this device has {builder.num_DLA_cores} DLA cores for TensorRT {VERSION}")
+        raise FaceMeshError(
+            f"--dla-core {core}: this device has {builder.num_DLA_cores} DLA cores for TensorRT {VERSION}"
+        )
     if len({*batch}) > 1:
-        raise FaceMeshError(f"--dla-core: the DLA takes one batch size alone, give --batch {batch[1]} {batch[1]} {batch[1]}")
+        raise FaceMeshError(
+            f"--dla-core: the DLA takes one batch size alone, give --batch {batch[1]} {batch[1]} {batch[1]}"
+        )
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
@@ -106,7 +114,9 @@ def _load_cache(config: Any, path: Path, messages: Messages) -> Any:
     try:
         content = path.read_bytes() if path.exists() else b""
     except OSError as error:
-        raise FaceMeshError(f"{path}: the timing cache cannot be read ({error.strerror}); choose another file for --timing-cache") from None
+        raise FaceMeshError(
+            f"{path}: the timing cache cannot be read ({error.strerror}); choose another file for --timing-cache"
+        ) from None
     messages.forget()
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
@@ -125,13 +135,25 @@ def _type_weak_network(config: Any, network: Any, source: EngineSource) -> None:
     if "fp16" in types.values():
         config.set_flag(trt.BuilderFlag.FP16)
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
-    dequantised = {name for node in source.model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
-    left_alone = (trt.LayerType.CONSTANT, trt.LayerType.CAST, trt.LayerType.SHAPE, trt.LayerType.QUANTIZE, trt.LayerType.DEQUANTIZE)
+    dequantised = {
+        name for node in source.model.graph.node if node.op_type == "DequantizeLinear" for name in node.output
+    }
+    left_alone = (
+        trt.LayerType.CONSTANT,
+        trt.LayerType.CAST,
+        trt.LayerType.SHAPE,
+        trt.LayerType.QUANTIZE,
+        trt.LayerType.DEQUANTIZE,
+    )
     precisions = {"fp16": trt.DataType.HALF, "fp32": trt.DataType.FLOAT}
     for layer in (network.get_layer(index) for index in range(network.num_layers)):
         inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
         kind = types.get(layer.get_output(0).name)
-        if layer.type in left_alone or kind is None or any(tensor is not None and tensor.name in dequantised for tensor in inputs):
+        if (
+            layer.type in left_alone
+            or kind is None
+            or any(tensor is not None and tensor.name in dequantised for tensor in inputs)
+        ):
             continue
         layer.precision = precisions[kind]
         for index in range(layer.num_outputs):

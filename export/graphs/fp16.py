@@ -16,18 +16,29 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
 
+from calibration.precision.graph_view import LAYERS, MOVES, Graph
 from calibration.precision.half import move_last_bias_out, to_half, unfit
 from export.graphs.model_file import precision_of
 from export.passes.fold_batch_norm import affine_of
 from export.passes.graph import constant, new_constant
 from runtime.errors import FaceMeshError
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-MOVES = ("Slice", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "DepthToSpace", "SpaceToDepth")  # round nothing
 # What float16 exists for and gains from: layers, sums, and moves of data between them. The rest stays as it is.
 HALF_OPERATORS = {
-    *WEIGHTED,
-    *("Add", "Sub", "Mul", "Relu", "LeakyRelu", "PRelu", "Clip", "BatchNormalization", "MaxPool", "AveragePool", "GlobalAveragePool"),
+    *LAYERS,
+    *(
+        "Add",
+        "Sub",
+        "Mul",
+        "Relu",
+        "LeakyRelu",
+        "PRelu",
+        "Clip",
+        "BatchNormalization",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+    ),
     *("Concat", "Split", "Pad", *MOVES),
 }
 
@@ -38,28 +49,38 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.Mo
     ``keep`` names nodes that stay in float32. Raises `FaceMeshError` when there is no such node, or the model is quantised or holds half
     precision already.
     """
-    graph = ir.from_proto(onnx.shape_inference.infer_shapes(move_last_bias_out(model)))
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(move_last_bias_out(Graph(model)).model))
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     names = {node.name for node in graph.graph}
     if missing := sorted(set(keep) - names):
-        raise FaceMeshError(f"no node is called {', '.join(missing)}; 'python -m export inspect' lists the names of the rewritten model")
+        raise FaceMeshError(
+            f"no node is called {', '.join(missing)}; 'python -m export inspect' lists the names of the rewritten model"
+        )
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.graph):
         raise FaceMeshError("the model is quantised already; give the FP32 model")
     if precision_of(model) == "fp16":
-        raise FaceMeshError("the model is in half precision already; give the FP32 model, or leave --precision fp16 out to take it as it is")
+        raise FaceMeshError(
+            "the model is in half precision already; give the FP32 model, or leave --precision fp16 out to take it as it is"
+        )
     for node in list(graph.graph):
         _plain_batch_norm(graph, node)
     tail = _tail(graph)
     half, warnings = set(), []
     for node in graph.graph:
-        if node.op_type in HALF_OPERATORS and node.domain == "" and node.name not in keep and node not in tail and _is_float(node.outputs[0]):
+        if (
+            node.op_type in HALF_OPERATORS
+            and node.domain == ""
+            and node.name not in keep
+            and node not in tail
+            and _is_float(node.outputs[0])
+        ):
             reason = _unfit(node)
             if reason:
                 warnings.append(f"{node.name} ({node.op_type}) stays in FP32: {reason}")
             else:
                 half.add(node.outputs[0].name)
     RemoveUnusedNodesPass()(graph)
-    return to_half(ir.to_proto(graph), half), warnings
+    return to_half(Graph(ir.to_proto(graph)), half), warnings
 
 
 def _last_layers(model: ir.Model) -> list[ir.Node]:
@@ -70,7 +91,7 @@ def _last_layers(model: ir.Model) -> list[ir.Node]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if node.op_type in WEIGHTED:
+        if node.op_type in LAYERS:
             found.append(node)
         else:
             todo.extend(value.producer() for value in node.inputs if value is not None)

@@ -8,9 +8,17 @@ from dataclasses import dataclass
 
 import onnx
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-RETYPES = ("Cast", "Identity", "QuantizeLinear", "DequantizeLinear")  # stand between a layer and its weights and leave their shape alone
-PARAMETER_TYPES = {getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8")}
+from calibration.precision.graph_view import LAYERS
+
+RETYPES = (
+    "Cast",
+    "Identity",
+    "QuantizeLinear",
+    "DequantizeLinear",
+)  # stand between a layer and its weights and leave their shape alone
+PARAMETER_TYPES = {
+    getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8")
+}
 
 
 @dataclass(frozen=True)
@@ -19,7 +27,9 @@ class ModelSummary:
 
     nodes: int
     parameters: int  # numbers in initialisers, indices and shapes left out
-    gflop: float | None  # of one picture: two per multiply-add in convolutions and matrix products; None where shapes are computed at run time
+    gflop: (
+        float | None
+    )  # of one picture: two per multiply-add in convolutions and matrix products; None where shapes are computed at run time
     megabytes: float
     operators: dict[str, int]  # how often each occurs, by name
 
@@ -28,7 +38,7 @@ def summarise(model: onnx.ModelProto) -> ModelSummary:
     """Count nodes, numbers and arithmetic of ``model``."""
     graph = model.graph
     shapes = tensor_shapes(model)
-    multiply_adds = [_multiply_adds(node, shapes) for node in graph.node if node.op_type in WEIGHTED]
+    multiply_adds = [_multiply_adds(node, shapes) for node in graph.node if node.op_type in LAYERS]
     parameters = sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type in PARAMETER_TYPES)
     return ModelSummary(
         nodes=len(graph.node),
@@ -54,9 +64,13 @@ def weighted_layers(model: onnx.ModelProto) -> list[tuple[str, str, str, str]]:
             held[node.output[0]] = held[node.input[0]]
     layers = []
     for node in model.graph.node:
-        if node.op_type in WEIGHTED:
+        if node.op_type in LAYERS:
             tensor = next((held[name] for name in reversed(node.input[:2]) if name in held), None)
-            shape, kind = ("–", "–") if tensor is None else ("x".join(map(str, tensor.dims)), onnx.TensorProto.DataType.Name(tensor.data_type))
+            shape, kind = (
+                ("–", "–")
+                if tensor is None
+                else ("x".join(map(str, tensor.dims)), onnx.TensorProto.DataType.Name(tensor.data_type))
+            )
             layers.append((node.name or "–", node.op_type, shape, kind))
     return layers
 

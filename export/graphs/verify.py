@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line
 from runtime.families.table import open_family
 from runtime.geometry.crop import crop_into, crop_matrix
 from runtime.models.shipped import SHIPPED_PICTURE
@@ -18,7 +18,11 @@ from runtime.models.spec import ModelSpec
 from runtime.tensors import InputSpec
 
 PHOTOGRAPH_BOX = (179.2, 88.4, 270.2, 176.2)  # tight box of the 68 landmarks, px
-VIEWS = ((1.0, 0, 0), (1.25, 9, -6), (0.85, -7, 8))  # side of the box relative to the tight one, shift right and down in px
+VIEWS = (
+    (1.0, 0, 0),
+    (1.25, 9, -6),
+    (0.85, -7, 8),
+)  # side of the box relative to the tight one, shift right and down in px
 NOISE_CELL_PX = 16
 LEAST_SPREAD_PX = 0.1  # between the outputs of a live network; every check passes on a dead one
 
@@ -44,7 +48,10 @@ def verification_images(spec: InputSpec, crop_scale: float) -> NDArray[np.float3
     images = np.zeros((len(VIEWS) + 1, *spec.shape), np.float32)
     x1, y1, x2, y2 = PHOTOGRAPH_BOX
     for image, (factor, right, down) in zip(images, VIEWS, strict=False):
-        centre, half = np.array([(x1 + x2) / 2 + right, (y1 + y2) / 2 + down]), factor * np.array([x2 - x1, y2 - y1]) / 2
+        centre, half = (
+            np.array([(x1 + x2) / 2 + right, (y1 + y2) / 2 + down]),
+            factor * np.array([x2 - x1, y2 - y1]) / 2,
+        )
         crop_into(photograph, crop_matrix((*(centre - half), *(centre + half)), crop_scale, spec.size), spec, image)
     cells = -(-spec.size // NOISE_CELL_PX)
     coarse = np.random.default_rng(0).uniform(*spec.value_range, (cells, cells, 3)).astype(np.float32)
@@ -53,7 +60,9 @@ def verification_images(spec: InputSpec, crop_scale: float) -> NDArray[np.float3
     return images
 
 
-def run_model(model: onnx.ModelProto, images: NDArray[np.float32], output: str, *, optimised: bool = True) -> NDArray[np.float32]:
+def run_model(
+    model: onnx.ModelProto, images: NDArray[np.float32], output: str, *, optimised: bool = True
+) -> NDArray[np.float32]:
     """Outputs (N, …) of ``model`` for ``images`` (N, …), in ONNX Runtime with or without its own optimisations.
 
     A model of a fixed batch size gets the images in portions. Raises `FaceMeshError` when it does not load or run.
@@ -67,9 +76,14 @@ def run_model(model: onnx.ModelProto, images: NDArray[np.float32], output: str, 
         (tensor,) = session.get_inputs()
         portion = tensor.shape[0] if isinstance(tensor.shape[0], int) else len(images)
         filled = np.resize(images, (-(-len(images) // portion) * portion, *images.shape[1:]))
-        outputs = [session.run([output], {tensor.name: filled[start : start + portion]})[0] for start in range(0, len(filled), portion)]
+        outputs = [
+            session.run([output], {tensor.name: filled[start : start + portion]})[0]
+            for start in range(0, len(filled), portion)
+        ]
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-        raise FaceMeshError(f"the model does not run in ONNX Runtime ({' '.join(str(error).split())[:300]}); export it in another way") from error
+        raise FaceMeshError(
+            f"the model does not run in ONNX Runtime ({one_line(error)}); export it in another way"
+        ) from error
     return np.concatenate(outputs)[: len(images)]
 
 
@@ -79,7 +93,9 @@ def require_live(outputs: NDArray[np.float32], spec: ModelSpec, what: str) -> No
         raise FaceMeshError(f"{what}: the network puts out NaN or infinity on ordinary pictures; give other weights")
     spread = max(float(points.std(0).max()) for points in decode_all(outputs, spec))
     if spread < LEAST_SPREAD_PX:
-        raise FaceMeshError(f"{what}: the output hardly depends on the picture ({spread:.2g} px), so no check would mean anything; is it trained?")
+        raise FaceMeshError(
+            f"{what}: the output hardly depends on the picture ({spread:.2g} px), so no check would mean anything; is it trained?"
+        )
 
 
 def compare(expected: NDArray[np.float32], outputs: NDArray[np.float32], spec: ModelSpec) -> Difference:

@@ -21,7 +21,9 @@ def run(model: ir.Model) -> bool:
         if before_after is None:
             continue
         pads = ints(node, "pads", [0, 0, 0, 0])
-        node.attributes["pads"] = ir.AttrInt64s("pads", [own + extra for own, extra in zip(pads, before_after, strict=True)])
+        node.attributes["pads"] = ir.AttrInt64s(
+            "pads", [own + extra for own, extra in zip(pads, before_after, strict=True)]
+        )
         node.attributes.pop("auto_pad", None)
         node.replace_input_with(0, pad.inputs[0])
         changed = True
@@ -32,7 +34,9 @@ def _zero_padding(node: ir.Node) -> list[int] | None:
     """[top, left, bottom, right] where the node does nothing but add zeros there, else None."""
     if node.op_type != "Pad" or node.domain != "" or node.attributes.get_string("mode", "constant") != "constant":
         return None
-    amounts, fill, axes = (constant(value) if value is not None else None for value in [*node.inputs[1:], None, None, None][:3])
+    amounts, fill, axes = (
+        constant(value) if value is not None else None for value in [*node.inputs[1:], None, None, None][:3]
+    )
     unknown = any(value is not None and constant(value) is None for value in node.inputs[1:])
     if unknown or amounts is None or (fill is not None and fill.size and fill.item() != 0):
         return None

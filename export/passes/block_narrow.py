@@ -18,7 +18,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.passes.flip_transposed import is_ungrouped
-from export.passes.graph import constant, has_known_sides, interleave, ints, is_plain_convolution, new_constant, only_user, replace_node
+from export.passes.graph import (
+    constant,
+    has_known_sides,
+    interleave,
+    ints,
+    is_plain_convolution,
+    new_constant,
+    only_user,
+    replace_node,
+)
 
 MOST_CHANNELS = 4  # four times as many fill a vector of 16
 
@@ -27,7 +36,12 @@ def run(model: ir.Model) -> bool:
     """Rewrite every chain of such convolutions, with Relu between them or nothing."""
     changed, done = False, set()
     for node in list(model.graph):
-        if node in done or not _is_narrow(node) or not has_known_sides(node.inputs[0]) or any(side % 2 for side in node.inputs[0].shape[2:]):
+        if (
+            node in done
+            or not _is_narrow(node)
+            or not has_known_sides(node.inputs[0])
+            or any(side % 2 for side in node.inputs[0].shape[2:])
+        ):
             continue
         chain, (height, width) = _chain(node), node.inputs[0].shape[2:]
         done.update(chain)
@@ -37,7 +51,9 @@ def run(model: ir.Model) -> bool:
         last = chain[-1]
         twin = ir.Node("", "Conv", last.inputs, last.attributes.values(), name=last.name)
         channels = constant(last.inputs[1]).shape[0] // 4
-        replace_node(model, last, [twin, *interleave(model, twin.outputs[0], channels, height // 2, width // 2, 2, last.name)])
+        replace_node(
+            model, last, [twin, *interleave(model, twin.outputs[0], channels, height // 2, width // 2, 2, last.name)]
+        )
         _forget_shapes([*chain[:-1], twin])
         changed = True
     return changed
@@ -46,7 +62,12 @@ def run(model: ir.Model) -> bool:
 def _is_narrow(node: ir.Node) -> bool:
     """An ungrouped convolution of stride 1 that keeps the size, with constant weight and bias, to at most `MOST_CHANNELS`."""
     weight = constant(node.inputs[1]) if is_plain_convolution(node, "Conv") else None
-    if weight is None or weight.shape[0] > MOST_CHANNELS or not is_ungrouped(node) or ints(node, "strides", [1, 1]) != [1, 1]:
+    if (
+        weight is None
+        or weight.shape[0] > MOST_CHANNELS
+        or not is_ungrouped(node)
+        or ints(node, "strides", [1, 1]) != [1, 1]
+    ):
         return False
     pads = ints(node, "pads", [0, 0, 0, 0])
     keeps_size = all(pads[axis] + pads[axis + 2] == weight.shape[2 + axis] - 1 for axis in (0, 1))
@@ -83,7 +104,9 @@ def _block_next(model: ir.Model, node: ir.Node) -> None:
     # The pixel `row` of a block reads pixels row - pad .. row - pad + height - 1; the blocks they lie in are the new taps.
     before = [-(-pads[0] // 2), -(-pads[1] // 2)]
     after = [(height - pads[0]) // 2, (width - pads[1]) // 2]
-    blocked = np.zeros((2, channels_out, 2, 2, channels_in, 2, before[0] + 1 + after[0], before[1] + 1 + after[1]), weight.dtype)
+    blocked = np.zeros(
+        (2, channels_out, 2, 2, channels_in, 2, before[0] + 1 + after[0], before[1] + 1 + after[1]), weight.dtype
+    )
     for row, column, i, j in np.ndindex(2, 2, height, width):
         (down, from_row), (right, from_column) = divmod(row + i - pads[0], 2), divmod(column + j - pads[1], 2)
         blocked[column, :, row, from_column, :, from_row, before[0] + down, before[1] + right] = weight[:, :, i, j]
@@ -96,7 +119,9 @@ def _set_weight(model: ir.Model, node: ir.Node, weight: NDArray) -> None:
     node.attributes["kernel_shape"] = ir.AttrInt64s("kernel_shape", weight.shape[2:])
     node.replace_input_with(1, new_constant(model, f"{node.inputs[1].name}_blocks", weight))
     if len(node.inputs) > 2 and node.inputs[2] is not None:
-        node.replace_input_with(2, new_constant(model, f"{node.inputs[2].name}_blocks", np.tile(np.repeat(constant(node.inputs[2]), 2), 2)))
+        node.replace_input_with(
+            2, new_constant(model, f"{node.inputs[2].name}_blocks", np.tile(np.repeat(constant(node.inputs[2]), 2), 2))
+        )
 
 
 def _forget_shapes(nodes: list[ir.Node]) -> None:

@@ -50,9 +50,15 @@ def is_linear(node: ir.Node) -> bool:
 def scale_layer(model: ir.Model, layer: ir.Node, scale: NDArray[np.float64], shift: NDArray[np.float64]) -> None:
     """Make ``layer`` put out ``scale`` · output + ``shift``, each (C,); its old constants stay for whoever shares them."""
     weight = constant(layer.inputs[1])
-    bias = constant(layer.inputs[2]).astype(np.float64) if len(layer.inputs) > 2 and layer.inputs[2] is not None else 0.0
+    bias = (
+        constant(layer.inputs[2]).astype(np.float64) if len(layer.inputs) > 2 and layer.inputs[2] is not None else 0.0
+    )
     if layer.op_type == "Conv":
-        scaled = weight * scale[:, None, None, None] if weight.ndim == 4 else weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+        scaled = (
+            weight * scale[:, None, None, None]
+            if weight.ndim == 4
+            else weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+        )
     else:  # (in, out / groups, height, width): the groups of the input own consecutive outputs
         groups = layer.attributes.get_int("group", 1)
         per_group = weight.reshape(groups, -1, *weight.shape[1:])

@@ -56,13 +56,23 @@ def _value_of(node: ir.Node, opset: int) -> NDArray | None:
     """The node's only output where it can be known now."""
     if node.domain != "" or node.op_type in EXCLUDED or len(node.outputs) != 1 or node.outputs[0].is_graph_output():
         return None
-    if node.op_type == "Shape" and not node.attributes and node.inputs[0].shape is not None and node.inputs[0].shape.is_static():
+    if (
+        node.op_type == "Shape"
+        and not node.attributes
+        and node.inputs[0].shape is not None
+        and node.inputs[0].shape.is_static()
+    ):
         return np.array(node.inputs[0].shape.numpy(), np.int64)
     arrays = {value.name: constant(value) for value in node.inputs if value is not None}
     if any(array is None for array in arrays.values()):
         return None
-    inputs = [onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), None) for name, array in arrays.items()]
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), None)
+        for name, array in arrays.items()
+    ]
     output = onnx.ValueInfoProto(name=node.outputs[0].name)
     graph = onnx.helper.make_graph([ir.to_proto(node)], "constant", inputs, [output])
-    (result,) = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])).run(None, arrays)
+    (result,) = ReferenceEvaluator(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    ).run(None, arrays)
     return result if result.nbytes <= LARGEST_RESULT else None

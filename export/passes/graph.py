@@ -51,7 +51,9 @@ def bypass(model: ir.Model, node: ir.Node, value: ir.Value) -> None:
         model.graph.remove(node, safe=True)
 
 
-def interleave(model: ir.Model, value: ir.Value, channels: int, height: int, width: int, stride: int, name: str) -> list[ir.Node]:
+def interleave(
+    model: ir.Model, value: ir.Value, channels: int, height: int, width: int, stride: int, name: str
+) -> list[ir.Node]:
     """Nodes from (N, s · channels · s, height, width) to (N, channels, s · height, s · width).
 
     The channels of ``value`` are ordered (column in the block, channel, row in the block), the row fastest. This is DepthToSpace in two
@@ -70,7 +72,9 @@ def interleave(model: ir.Model, value: ir.Value, channels: int, height: int, wid
         source = nodes[-1].outputs[0] if nodes else value
         node_name = f"{name}_interleave{index}"
         if kind == "Reshape":
-            nodes.append(ir.node(kind, [source, new_constant(model, f"{node_name}_shape", np.array(numbers))], name=node_name))
+            nodes.append(
+                ir.node(kind, [source, new_constant(model, f"{node_name}_shape", np.array(numbers))], name=node_name)
+            )
         else:
             nodes.append(ir.node(kind, [source], {"perm": numbers}, name=node_name))
     return nodes

@@ -22,7 +22,17 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.passes.flip_transposed import is_ungrouped
-from export.passes.graph import bypass, constant, has_known_sides, interleave, ints, is_plain_convolution, new_constant, only_user, replace_node
+from export.passes.graph import (
+    bypass,
+    constant,
+    has_known_sides,
+    interleave,
+    ints,
+    is_plain_convolution,
+    new_constant,
+    only_user,
+    replace_node,
+)
 
 
 def run(model: ir.Model) -> bool:
@@ -33,7 +43,12 @@ def run(model: ir.Model) -> bool:
         strides = ints(node, "strides", [1, 1])
         if weight is None or not is_ungrouped(node) or strides[0] != strides[1] or strides[0] < 2:
             continue
-        if weight.shape[2] != weight.shape[3] or weight.shape[2] % strides[0] or not _has_constant_bias(node) or not has_known_sides(node.inputs[0]):
+        if (
+            weight.shape[2] != weight.shape[3]
+            or weight.shape[2] % strides[0]
+            or not _has_constant_bias(node)
+            or not has_known_sides(node.inputs[0])
+        ):
             continue
         replace_node(model, node, _subpixel_nodes(model, node, weight, strides[0]))
         changed = True
@@ -53,7 +68,11 @@ def _subpixel_nodes(model: ir.Model, node: ir.Node, weight: NDArray, stride: int
     name, taps = node.inputs[1].name, weight.shape[2] // stride
     inputs = [node.inputs[0], new_constant(model, f"{name}_phases", phase_weights(weight, stride))]
     if len(node.inputs) > 2 and node.inputs[2] is not None:
-        inputs.append(new_constant(model, f"{node.inputs[2].name}_phases", np.tile(np.repeat(constant(node.inputs[2]), stride), stride)))
+        inputs.append(
+            new_constant(
+                model, f"{node.inputs[2].name}_phases", np.tile(np.repeat(constant(node.inputs[2]), stride), stride)
+            )
+        )
     nodes = [ir.node("Conv", inputs, {"pads": [taps - 1] * 4, "kernel_shape": [taps, taps]}, name=node.name)]
     user = only_user(node.outputs[0])
     if user is not None and user.op_type == "Relu" and not user.outputs[0].is_graph_output():

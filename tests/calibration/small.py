@@ -34,7 +34,14 @@ def small_network(seed: int = 0) -> onnx.ModelProto:
     def conv(name: str, source: str, *shape: int, gain: float = 1.0, **attributes) -> str:
         pad = shape[2] // 2
         nodes.append(
-            helper.make_node("Conv", [source, weights(name, *shape, gain=gain), f"{name}_b"], [f"{name}_y"], name, pads=[pad] * 4, **attributes)
+            helper.make_node(
+                "Conv",
+                [source, weights(name, *shape, gain=gain), f"{name}_b"],
+                [f"{name}_y"],
+                name,
+                pads=[pad] * 4,
+                **attributes,
+            )
         )
         return f"{name}_y"
 

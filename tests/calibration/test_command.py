@@ -34,7 +34,19 @@ def run(capsys):
 def test_model_table_and_report(run, write_network, write_faces, tmp_path, target):
     model, output, table = write_network(), tmp_path / "int8.onnx", tmp_path / "table.json"
     code, out, err = run(
-        model, "--crops", write_faces(), "--table", table, "--samples", 10, "--target", target, "--max-nme-increase", 1, "-o", output
+        model,
+        "--crops",
+        write_faces(),
+        "--table",
+        table,
+        "--samples",
+        10,
+        "--target",
+        target,
+        "--max-nme-increase",
+        1,
+        "-o",
+        output,
     )
     assert (code, err) == (0, "")
     assert "7 of 7 layers in INT8 besides the tail; ranges by mse from 10 crops" in out
@@ -44,7 +56,11 @@ def test_model_table_and_report(run, write_network, write_faces, tmp_path, targe
         runner.input[:] = np.random.default_rng(0).random(runner.input.shape)
         assert runner.infer(1).std() > 0.01
     document = json.loads(table.read_text())
-    assert (document["samples"], document["method"], len(document["ranges"])) == (10, "mse", {"tensorrt": 7, "cpu": 9}[target])
+    assert (document["samples"], document["method"], len(document["ranges"])) == (
+        10,
+        "mse",
+        {"tensorrt": 7, "cpu": 9}[target],
+    )
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -84,15 +100,27 @@ def fragile_network() -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize(("target", "precision", "weights"), [("tensorrt", "FP16", "inner_half"), ("cpu", "FP32", "inner")])
-def test_gate_returns_the_most_sensitive_layer_and_says_so(run, write_network, write_faces, tmp_path, target, precision, weights):
+@pytest.mark.parametrize(
+    ("target", "precision", "weights"), [("tensorrt", "FP16", "inner_half"), ("cpu", "FP32", "inner")]
+)
+def test_gate_returns_the_most_sensitive_layer_and_says_so(
+    run, write_network, write_faces, tmp_path, target, precision, weights
+):
     """The limit is half of what quantising everything costs, with truth at the FP32 model's own landmarks."""
     faces, model = write_faces(), write_network(fragile_network())
     label_with(model, faces)
     common = (model, "--crops", faces, "--target", target)
     _, out, _ = run(*common, "--max-nme-increase", 1000, "-o", tmp_path / "any.onnx")
     everything = float(out.split("(")[1].split(" %")[0]) / 100
-    code, out, err = run(*common, "--max-nme-increase", everything / 2, "--sensitivity", tmp_path / "s.json", "-o", tmp_path / "int8.onnx")
+    code, out, err = run(
+        *common,
+        "--max-nme-increase",
+        everything / 2,
+        "--sensitivity",
+        tmp_path / "s.json",
+        "-o",
+        tmp_path / "int8.onnx",
+    )
     assert (code, err) == (0, "")
     assert "6 of 7 layers in INT8" in out
     assert f"stays in {precision}: inner, which alone moves the landmarks by" in out
@@ -118,13 +146,13 @@ def test_gate_that_nothing_satisfies_writes_no_model(run, write_network, write_f
 
 def label_with(model, stem) -> None:
     """Make the labels of the set what the model itself finds, shifted by 1 px, so that every change of the network shows in the NME."""
-    from calibration.accuracy.judge import Judge
+    from calibration.accuracy.judge import LandmarkJudge
     from calibration.crops import load_faces, read_crops
     from runtime.geometry.crop import crop_matrix
 
     spec = ModelSpec.load(ModelSpec.path_for(model))
     faces = load_faces(stem)
-    found = Judge(read_crops(faces, spec), threads=1).landmarks(onnx.load(model))
+    found = LandmarkJudge(read_crops(faces, spec), threads=1).landmarks(onnx.load(model))
     arrays = dict(np.load(stem.with_suffix(".npz")))
     for row, box in enumerate(faces.boxes_xyxy):
         matrix = crop_matrix(box, spec.crop_scale, spec.input.size)
@@ -134,12 +162,12 @@ def label_with(model, stem) -> None:
 
 def test_judge_agrees_with_the_definition_of_nme(write_network, write_faces):
     """Landmarks found are the labels shifted by (0.01, 0.01) px of the picture: NME is 100 * 0.01 * sqrt(2) / side of the box, 40 px."""
-    from calibration.accuracy.judge import Judge
+    from calibration.accuracy.judge import LandmarkJudge
     from calibration.crops import load_faces, read_crops
 
     faces, model = write_faces(), write_network()
     label_with(model, faces)
-    judge = Judge(read_crops(load_faces(faces), ModelSpec.load(ModelSpec.path_for(model))), threads=1)
+    judge = LandmarkJudge(read_crops(load_faces(faces), ModelSpec.load(ModelSpec.path_for(model))), threads=1)
     assert judge.nme(judge.landmarks(onnx.load(model))) == pytest.approx(100 * 0.01 * 2**0.5 / 40, rel=1e-2)
 
 
@@ -173,7 +201,10 @@ def in_half() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (with_normalisation, r"the normalisation bn is not folded into the layer before it; run 'python -m export onnx"),
+        (
+            with_normalisation,
+            r"the normalisation bn is not folded into the layer before it; run 'python -m export onnx",
+        ),
         (in_half, "its weights are not float32; give the FP32 model"),
     ],
 )
@@ -185,12 +216,23 @@ def test_models_that_are_refused(run, write_network, write_faces, tmp_path, make
 
 def test_nothing_to_judge_by(run, write_network, write_faces, tmp_path):
     model = write_network()
-    for arrays, message in (({"is_val": None}, "set apart for validation"), ({"pts68": None}, "no labelled faces to judge INT8 by")):
+    for arrays, message in (
+        ({"is_val": None}, "set apart for validation"),
+        ({"pts68": None}, "no labelled faces to judge INT8 by"),
+    ):
         code, _, err = run(model, "--crops", write_faces(**arrays), "-o", tmp_path / "int8.onnx")
         assert code == 1
         assert message in err
     code, out, _ = run(
-        model, "--crops", write_faces(is_val=None), "--labels", write_faces(name="labels"), "--max-nme-increase", 10, "-o", tmp_path / "i.onnx"
+        model,
+        "--crops",
+        write_faces(is_val=None),
+        "--labels",
+        write_faces(name="labels"),
+        "--max-nme-increase",
+        10,
+        "-o",
+        tmp_path / "i.onnx",
     )
     assert code == 0
     assert "NME on 6 faces" in out
@@ -204,7 +246,7 @@ def test_outputs_that_cannot_be(run, write_network, write_faces, tmp_path):
         assert str(output) in err
     code, _, err = run(tmp_path / "none.onnx", "--crops", faces, "-o", tmp_path / "int8.onnx")
     assert code == 1
-    assert "none.onnx: no model file there" in err
+    assert "none.onnx: no such file" in err
 
 
 def test_export_in_one_go(write_network, write_faces, tmp_path, capsys):

@@ -17,7 +17,9 @@ from tests.calibration.small import SPEC
 def faces_with(yaw_deg) -> Faces:
     count = len(yaw_deg)
     names = np.array([str(number) for number in range(count)])
-    return Faces(None, names, np.zeros((count, 4), np.float32), np.asarray(yaw_deg, np.float32), np.zeros(count, bool), None)
+    return Faces(
+        None, names, np.zeros((count, 4), np.float32), np.asarray(yaw_deg, np.float32), np.zeros(count, bool), None
+    )
 
 
 def test_sample_takes_all_poses_alike():
@@ -52,7 +54,9 @@ def test_folder_crops_are_those_of_the_runtime(portrait_folder, tmp_path):
     faces = load_faces(portrait_folder, tmp_path / "boxes.csv")
     image, matrix = read_crops(faces, SPEC)[0]
     expected = np.zeros((3, 32, 32), np.float32)
-    crop_into(cv2.imread(str(portrait_folder / "a.png")), crop_matrix((180, 90, 270, 176), 1.6, 32), SPEC.input, expected)
+    crop_into(
+        cv2.imread(str(portrait_folder / "a.png")), crop_matrix((180, 90, 270, 176), 1.6, 32), SPEC.input, expected
+    )
     np.testing.assert_array_equal(image[0], expected)
     np.testing.assert_array_equal(matrix, crop_matrix((180, 90, 270, 176), 1.6, 32))
 
@@ -67,7 +71,11 @@ def test_hash_tells_pictures_boxes_and_order_apart(write_faces, tmp_path):
     faces = load_faces(write_faces(6))
     digest = read_crops(faces, SPEC).sha256()
     moved = Faces(faces.origin, faces.names, faces.boxes_xyxy + 1, faces.yaw_deg, faces.is_val, None)
-    others = [read_crops(faces.select(np.arange(6)[::-1]), SPEC), read_crops(moved, SPEC), read_crops(faces.select(np.arange(5)), SPEC)]
+    others = [
+        read_crops(faces.select(np.arange(6)[::-1]), SPEC),
+        read_crops(moved, SPEC),
+        read_crops(faces.select(np.arange(5)), SPEC),
+    ]
     assert len({digest, *(other.sha256() for other in others)}) == 4
     for suffix in (".npz", ".tar"):
         shutil.copy(tmp_path / f"faces{suffix}", tmp_path / f"copy{suffix}")

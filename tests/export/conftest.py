@@ -29,16 +29,25 @@ def prnet_road(tmp_path_factory):
     spec, plain = network_spec(network, "prnet"), to_onnx(network, "prnet")
     images = verification_images(spec.input, spec.crop_scale)
     expected = run_model(plain, images, spec.output.name)
-    rewritten, steps = rewrite(plain, images, spec.output.name)
+    rewritten, steps = rewrite(plain, images, expected, spec.output.name)
     half, warnings = to_fp16(rewritten)
     assert not warnings
-    return SimpleNamespace(network=network, spec=spec, plain=plain, images=images, expected=expected, rewritten=rewritten, steps=steps, half=half)
+    return SimpleNamespace(
+        network=network,
+        spec=spec,
+        plain=plain,
+        images=images,
+        expected=expected,
+        rewritten=rewritten,
+        steps=steps,
+        half=half,
+    )
 
 
 @pytest.fixture(scope="session")
 def prnet_files(prnet_road, tmp_path_factory) -> dict[str, Path]:
     """The rewritten PRNet as files with their specs: ``fp32`` and ``fp16``."""
-    from export.graphs.model_file import write_model
+    from calibration.precision.model_file import write_model
 
     folder = tmp_path_factory.mktemp("prnet")
     paths = {"fp32": folder / "prnet.onnx", "fp16": folder / "prnet-fp16.onnx"}

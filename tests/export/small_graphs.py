@@ -34,8 +34,16 @@ def weights(*shape, seed=0):
 def normalisation(channels, prefix="n", seed=1):
     """The four constants of a BatchNormalization, gains of both signs among them."""
     generator = np.random.default_rng(seed)
-    arrays = (generator.normal(size=channels), generator.normal(size=channels), generator.normal(size=channels), generator.uniform(0.3, 2, channels))
-    return {f"{prefix}{name}": array.astype(np.float32) for name, array in zip(("gain", "offset", "mean", "variance"), arrays, strict=True)}
+    arrays = (
+        generator.normal(size=channels),
+        generator.normal(size=channels),
+        generator.normal(size=channels),
+        generator.uniform(0.3, 2, channels),
+    )
+    return {
+        f"{prefix}{name}": array.astype(np.float32)
+        for name, array in zip(("gain", "offset", "mean", "variance"), arrays, strict=True)
+    }
 
 
 def norm_node(source, target, prefix="n"):

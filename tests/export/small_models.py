@@ -17,7 +17,9 @@ from runtime.tensors import InputSpec
 SIZE = 32
 
 
-def write_small_model(path: Path, batch: str | int = "N", precision: str = "fp32", activation: str = "Relu", **spec_changes) -> Path:
+def write_small_model(
+    path: Path, batch: str | int = "N", precision: str = "fp32", activation: str = "Relu", **spec_changes
+) -> Path:
     """image (N, 3, 32, 32) ─ c1 ─ activation ─ c2 ─ sigmoid ─▶ position_map (N, 3, 16, 16).
 
     ``fp16`` has everything between two casts in half precision, ``int8`` quantises the input of c2.
@@ -46,7 +48,10 @@ def write_small_model(path: Path, batch: str | int = "N", precision: str = "fp32
         "small",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, SIZE, SIZE])],
         [helper.make_tensor_value_info("position_map", TensorProto.FLOAT, [batch, 3, SIZE // 2, SIZE // 2])],
-        [numpy_helper.from_array(value.astype(np.float16 if half else np.float32), name) for name, value in weights.items()],
+        [
+            numpy_helper.from_array(value.astype(np.float16 if half else np.float32), name)
+            for name, value in weights.items()
+        ],
     )
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
     write_spec(path, precision=precision, **spec_changes)

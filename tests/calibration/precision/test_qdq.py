@@ -84,8 +84,10 @@ def test_two_straight_branches_have_one_of_them_quantised():
 @pytest.mark.parametrize("target", TARGETS)
 def test_weights_are_int8_per_channel_and_close(target):
     model = small_network()
-    result = insert_qdq(model, LAYERS, table_for(model, target))
-    before, after = ({tensor.name: numpy_helper.to_array(tensor) for tensor in m.graph.initializer} for m in (model, result))
+    result = insert_qdq(Graph(model), LAYERS, table_for(model, target))
+    before, after = (
+        {tensor.name: numpy_helper.to_array(tensor) for tensor in m.graph.initializer} for m in (model, result)
+    )
     for layer in LAYERS:
         assert layer not in after
         quantised, scale = after[f"{layer}_int8"], after[f"{layer}_scale"]
@@ -101,7 +103,7 @@ def test_weights_are_int8_per_channel_and_close(target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_outputs_stay_close_and_are_not_the_same(target):
     model = small_network()
-    reference, found = outputs(model), outputs(insert_qdq(model, LAYERS, table_for(model, target)))
+    reference, found = outputs(model), outputs(insert_qdq(Graph(model), LAYERS, table_for(model, target)))
     error = np.abs(found - reference).mean() / reference.std(axis=0).mean()
     assert 1e-4 < error < 0.1
 
@@ -112,7 +114,11 @@ def test_onnx_runtime_fuses_all_layers_of_the_cpu_form(tmp_path):
     model = small_network()
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "fused.onnx"), 4
-    onnxruntime.InferenceSession(insert_qdq(model, LAYERS, table_for(model, "cpu")).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(
+        insert_qdq(Graph(model), LAYERS, table_for(model, "cpu")).SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+    )
     counts = Counter(node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node)
     assert counts["QLinearConv"] == len(LAYERS)
     assert counts["QLinearAdd"] == 1
@@ -121,7 +127,7 @@ def test_onnx_runtime_fuses_all_layers_of_the_cpu_form(tmp_path):
 def test_zero_points_are_zero_and_unsigned_only_for_the_cpu():
     model = small_network()
     for target, kinds in (("tensorrt", {np.dtype(np.int8)}), ("cpu", {np.dtype(np.int8), np.dtype(np.uint8)})):
-        result = insert_qdq(model, LAYERS, table_for(model, target))
+        result = insert_qdq(Graph(model), LAYERS, table_for(model, target))
         arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in result.graph.initializer}
         zeros = [arrays[node.input[2]] for node in result.graph.node if node.op_type in QDQ and len(node.input) == 3]
         assert {array.dtype for array in zeros} == kinds
@@ -147,7 +153,10 @@ def test_other_kinds_of_layers():
         helper.make_node("MatMul", ["h_y", "m"], ["m_y"], "product"),
         helper.make_node("MatMul", ["m_y", "last"], ["position_map"], "last"),
     ]
-    tensors = [numpy_helper.from_array(value.astype(np.int64 if name == "shape" else np.float32), name) for name, value in constants.items()]
+    tensors = [
+        numpy_helper.from_array(value.astype(np.int64 if name == "shape" else np.float32), name)
+        for name, value in constants.items()
+    ]
     graph = helper.make_graph(
         nodes,
         "kinds",
@@ -159,10 +168,13 @@ def test_other_kinds_of_layers():
     layers = quantisable_layers(Graph(model))
     assert layers == ["transposed", "rows", "columns", "product"]
     crops = [generator.normal(size=(1, 3, 1, 1)).astype(np.float32) for _ in range(8)]
-    result = insert_qdq(model, layers, table_for(model, "tensorrt", crops))
+    result = insert_qdq(Graph(model), layers, table_for(model, "tensorrt", crops))
     shapes = {tensor.name: tuple(tensor.dims) for tensor in result.graph.initializer}
     assert [shapes[f"{name}_scale"] for name in "tghm"] == [(), (7,), (6,), (4,)]
-    expected, found = (np.concatenate([Session(m.SerializeToString(), ["position_map"], 1)(crop)[0] for crop in crops]) for m in (model, result))
+    expected, found = (
+        np.concatenate([Session(m.SerializeToString(), ["position_map"], 1)(crop)[0] for crop in crops])
+        for m in (model, result)
+    )
     assert np.abs(found - expected).mean() < 0.05 * np.abs(expected).mean()
 
 
@@ -209,7 +221,10 @@ def test_corrected_biases_keep_the_means_of_what_a_layer_puts_out(kind, shape, a
     exact = collect(model, [], crops, 5, averaged=["image", "y"], threads=1).means
     table = CalibrationTable("", "", 5, "minmax", "tensorrt", (), (), (TensorRange("image", 1.0, -1.0),))
     corrected = dataclasses.replace(table, means=(ChannelValues("image", " ".join(map(str, exact["image"]))),))
-    found = [collect(insert_qdq(model, ["layer"], used), [], crops, 5, averaged=["y"], threads=1).means["y"] for used in (table, corrected)]
+    found = [
+        collect(insert_qdq(Graph(model), ["layer"], used), [], crops, 5, averaged=["y"], threads=1).means["y"]
+        for used in (table, corrected)
+    ]
     errors = [np.abs(means - exact["y"]).max() for means in found]
     assert errors[0] > 1e-3
     assert errors[1] < 1e-5
@@ -220,4 +235,4 @@ def test_table_without_a_tensor():
     table = table_for(model, "tensorrt")
     short = dataclasses.replace(table, ranges=table.ranges[1:])
     with pytest.raises(FaceMeshError, match="the calibration table lacks the tensor image"):
-        insert_qdq(model, LAYERS, short)
+        insert_qdq(Graph(model), LAYERS, short)

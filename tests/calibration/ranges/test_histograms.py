@@ -27,7 +27,11 @@ def test_counts_are_those_of_numpy():
 def test_order_of_batches_does_not_matter_though_the_range_grows_a_thousandfold():
     generator = np.random.default_rng(1)
     batches = [generator.normal(scale=scale, size=1000) for scale in (0.01, 3, 0.5, 40)]
-    forward, backward, together = histogram_of(*batches), histogram_of(*batches[::-1]), histogram_of(np.concatenate(batches))
+    forward, backward, together = (
+        histogram_of(*batches),
+        histogram_of(*batches[::-1]),
+        histogram_of(np.concatenate(batches)),
+    )
     for other in (backward, together):
         np.testing.assert_array_equal(forward.counts, other.counts)
         assert forward.width == other.width

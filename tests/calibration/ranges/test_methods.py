@@ -75,7 +75,9 @@ def test_nothing_but_zeros_and_few_values(method):
 @pytest.mark.parametrize("draw", ["normal", "laplace", "relu"])
 def test_onnx_runtime_agrees(draw):
     generator = np.random.default_rng(8)
-    values = {"normal": generator.normal, "laplace": generator.laplace, "relu": generator.normal}[draw](size=200_000).astype(np.float32)
+    values = {"normal": generator.normal, "laplace": generator.laplace, "relu": generator.normal}[draw](
+        size=200_000
+    ).astype(np.float32)
     if draw == "relu":
         values = np.maximum(values, 0)
     histogram = histogram_of(values)

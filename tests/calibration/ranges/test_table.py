@@ -30,7 +30,9 @@ def test_round_trip(tmp_path):
 
 def test_table_of_another_model(tmp_path):
     TABLE.save(tmp_path / "t.json")
-    with pytest.raises(FaceMeshError, match=r"t\.json: it was made for another model \(abababababab…, this one is efefefefefef…\)"):
+    with pytest.raises(
+        FaceMeshError, match=r"t\.json: it was made for another model \(abababababab…, this one is efefefefefef…\)"
+    ):
         CalibrationTable.load(tmp_path / "t.json", "ef" * 32)
 
 
@@ -41,7 +43,10 @@ def test_table_of_another_model(tmp_path):
         (lambda d: d["ranges"][1].update(name="image"), "a tensor is named twice"),
         (lambda d: d.update(method="guess"), "field method must be one of"),
         (lambda d: d["ranges"][0].pop("amax"), "lacks fields: amax"),
-        (lambda d: d["equalisation"][0].update(values="1 0"), "the channels of relu must have numbers, and in equalisation positive ones"),
+        (
+            lambda d: d["equalisation"][0].update(values="1 0"),
+            "the channels of relu must have numbers, and in equalisation positive ones",
+        ),
         (lambda d: d["equalisation"][0].update(values="1 x"), "the channels of relu must have numbers"),
         (lambda d: d["means"][0].update(values="1 inf 2"), "the channels of image must have numbers"),
     ],
@@ -58,7 +63,9 @@ def test_edited_tables_are_checked(tmp_path, change, message):
 def test_collected_extremes_are_those_of_the_tensors():
     model = small_network()
     crops = [np.random.default_rng(seed).random((1, 3, SIZE, SIZE), np.float32) for seed in range(3)]
-    collected = collect(model, ["image", "stem_relu_y", "outer_y"], crops, 3, averaged=["image", "shuffle_y"], threads=1)
+    collected = collect(
+        model, ["image", "stem_relu_y", "outer_y"], crops, 3, averaged=["image", "shuffle_y"], threads=1
+    )
     histograms = collected.histograms
     assert histograms["image"].maximum == max(crop.max() for crop in crops)
     assert histograms["stem_relu_y"].minimum == 0
@@ -71,7 +78,17 @@ def test_collected_extremes_are_those_of_the_tensors():
 
 def test_all_tensors_that_the_target_reads_are_calibrated():
     assert calibrated_tensors(Graph(small_network()), "cpu") == [
-        *("image", "stem_relu_y", "depth_relu_y", "point_relu_y", "inner_relu_y", "outer_y", "sum_relu_y", "phases_relu_y", "wide_relu_y"),
+        *(
+            "image",
+            "stem_relu_y",
+            "depth_relu_y",
+            "point_relu_y",
+            "inner_relu_y",
+            "outer_y",
+            "sum_relu_y",
+            "phases_relu_y",
+            "wide_relu_y",
+        ),
     ]
 
 

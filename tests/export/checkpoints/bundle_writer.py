@@ -14,7 +14,10 @@ HEADER = b"\x08\x01\x1a\x02\x08\x01"  # one shard, little-endian, format version
 
 
 def write_bundle(
-    prefix: Path, tensors: dict[str, np.ndarray], offsets: dict[str, int] | None = None, more_records: dict[str, bytes] | None = None
+    prefix: Path,
+    tensors: dict[str, np.ndarray],
+    offsets: dict[str, int] | None = None,
+    more_records: dict[str, bytes] | None = None,
 ) -> None:
     """``prefix``.index and its one data file; values lie at ``offsets`` (bytes, what is between them stays a hole) or back to back."""
     records, end = {"": HEADER, **(more_records or {})}, 0
@@ -24,7 +27,9 @@ def write_bundle(
             file.seek(offset)
             file.write(value.tobytes())
             end = offset + value.nbytes
-            records[name] = entry(value.shape, offset, value.nbytes, masked_crc32c(value.tobytes()), TYPE_NUMBERS[value.dtype.name])
+            records[name] = entry(
+                value.shape, offset, value.nbytes, masked_crc32c(value.tobytes()), TYPE_NUMBERS[value.dtype.name]
+            )
     write_index(prefix, records)
 
 
@@ -52,7 +57,12 @@ def entry(shape: tuple[int, ...], offset: int, size: int, checksum: int, type_nu
     """BundleEntryProto."""
     dimensions = b"".join(_field(2, b"\x08" + varint(dimension)) for dimension in shape)
     numbers = zip((b"\x08", b"\x18", b"\x20", b"\x28"), (type_number, shard, offset, size), strict=True)
-    return _field(2, dimensions) + b"".join(tag + varint(number) for tag, number in numbers) + b"\x35" + struct.pack("<I", checksum)
+    return (
+        _field(2, dimensions)
+        + b"".join(tag + varint(number) for tag, number in numbers)
+        + b"\x35"
+        + struct.pack("<I", checksum)
+    )
 
 
 def varint(number: int) -> bytes:

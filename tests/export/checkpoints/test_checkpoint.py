@@ -52,7 +52,9 @@ def prnet_names() -> dict[str, tuple[str, tuple[int, ...]]]:
 @pytest.fixture
 def tiny_net(monkeypatch):
     """Two channels stand in for PRNet, so that a test takes no time."""
-    monkeypatch.setattr("export.checkpoints.checkpoint.create_network", lambda name: {"prnet": TinyNet, "edge": TinyNetOfNobody}[name]())
+    monkeypatch.setattr(
+        "export.checkpoints.checkpoint.create_network", lambda name: {"prnet": TinyNet, "edge": TinyNetOfNobody}[name]()
+    )
 
 
 def random_state(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -79,7 +81,11 @@ def assert_holds(network: nn.Module, expected: dict[str, torch.Tensor]) -> None:
 def prnet_variables(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     """As TensorFlow names and arranges them."""
     places = prnet_names().items()
-    return {name: np.ascontiguousarray(state[key].numpy().transpose(np.argsort(axes))) for key, (name, axes) in places if key in state}
+    return {
+        name: np.ascontiguousarray(state[key].numpy().transpose(np.argsort(axes)))
+        for key, (name, axes) in places
+        if key in state
+    }
 
 
 def test_full_size_checkpoint_as_published(tmp_path, shared_data):
@@ -87,7 +93,11 @@ def test_full_size_checkpoint_as_published(tmp_path, shared_data):
     published = read_index(shared_data / "reference" / "256_256_resfcn256_weight.index")
     state = random_state(PRNet())
     variables = prnet_variables(state)
-    slots = {name: entry(tensor.shape, tensor.offset, tensor.size, tensor.checksum) for name, tensor in published.items() if name not in variables}
+    slots = {
+        name: entry(tensor.shape, tensor.offset, tensor.size, tensor.checksum)
+        for name, tensor in published.items()
+        if name not in variables
+    }
     assert len(slots) == 300
     assert sum(value.size for value in variables.values()) > 13.3e6
     write_bundle(tmp_path / "weights", variables, {name: tensor.offset for name, tensor in published.items()}, slots)
@@ -129,12 +139,17 @@ def test_unknown_variables_of_tensorflow_are_listed_but_not_its_training_state(t
         variables = dict(arrays)
     momentum = {"resfcn256/Conv/weights/Momentum": variables["resfcn256/Conv/weights"], "save_counter": np.array(3)}
     write_bundle(tmp_path / "more", variables | momentum)
-    with pytest.raises(FaceMeshError, match=r"not the 5 tensors of 'prnet'; 2 unknown: resfcn256/Conv/weights/Momentum, save_counter; give weights"):
+    with pytest.raises(
+        FaceMeshError,
+        match=r"not the 5 tensors of 'prnet'; 2 unknown: resfcn256/Conv/weights/Momentum, save_counter; give weights",
+    ):
         load_checkpoint("prnet", tmp_path / "more")
 
 
 def test_tensorflow_checkpoint_for_a_network_without_counterpart_there():
-    with pytest.raises(FaceMeshError, match=r"tiny\.index: TensorFlow checkpoints are read for --arch prnet, not for 'edge'"):
+    with pytest.raises(
+        FaceMeshError, match=r"tiny\.index: TensorFlow checkpoints are read for --arch prnet, not for 'edge'"
+    ):
         load_checkpoint("edge", FIXTURES / "tiny.index")
 
 
@@ -143,7 +158,10 @@ def test_tensorflow_values_are_checked(tmp_path):
     variables = {name: value.astype(np.float16) for name, value in prnet_variables(random_state(TinyNet())).items()}
     variables["resfcn256/Conv/weights"] = variables["resfcn256/Conv/weights"].astype(np.int32)
     write_bundle(tmp_path / "typed", variables)
-    with pytest.raises(FaceMeshError, match=r"typed\.index: weights must be .*, these are not: resfcn256/Conv/weights \(int32\); convert"):
+    with pytest.raises(
+        FaceMeshError,
+        match=r"typed\.index: weights must be .*, these are not: resfcn256/Conv/weights \(int32\); convert",
+    ):
         load_checkpoint("prnet", tmp_path / "typed")
     variables["resfcn256/Conv/weights"] = variables["resfcn256/Conv/weights"].astype(np.float32)
     write_bundle(tmp_path / "typed", variables)
@@ -158,11 +176,17 @@ def test_tensorflow_values_are_checked(tmp_path):
 def test_index_and_data_apart(tmp_path):
     write_bundle(tmp_path / "bare", prnet_variables(random_state(TinyNet())))
     (tmp_path / "bare.data-00000-of-00001").rename(tmp_path / "elsewhere")
-    with pytest.raises(FaceMeshError, match=r"bare\.data-00000-of-00001: no such file; the values of .* are in it: put it beside bare\.index"):
+    with pytest.raises(
+        FaceMeshError,
+        match=r"bare\.data-00000-of-00001: no such file; the values of .* are in it: put it beside bare\.index",
+    ):
         load_checkpoint("prnet", tmp_path / "bare.index")
     (tmp_path / "bare.index").unlink()
     (tmp_path / "elsewhere").rename(tmp_path / "bare.data-00000-of-00001")
-    with pytest.raises(FaceMeshError, match=r"bare\.index: no such file; a TensorFlow checkpoint is an \.index and its \.data-… side by side"):
+    with pytest.raises(
+        FaceMeshError,
+        match=r"bare\.index: no such file; a TensorFlow checkpoint is an \.index and its \.data-… side by side",
+    ):
         load_checkpoint("prnet", tmp_path / "bare.data-00000-of-00001")
 
 
@@ -196,25 +220,48 @@ def test_what_a_state_dict_may_be_like(tmp_path):
     state["stem.conv.weight"] = state["stem.conv.weight"].half().to(memory_format=torch.channels_last)
     state["stem.norm.bias"] = nn.Parameter(state["stem.norm.bias"].bfloat16())
     torch.save(state, tmp_path / "weights.pt")
-    assert_holds(load_checkpoint("edge", tmp_path / "weights.pt"), {name: value.detach() for name, value in state.items()})
+    assert_holds(
+        load_checkpoint("edge", tmp_path / "weights.pt"), {name: value.detach() for name, value in state.items()}
+    )
 
 
 @pytest.mark.usefixtures("tiny_net")
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"stem.conv.weight": None}, r"not the 5 tensors of 'edge'; 1 missing: stem\.conv\.weight; give weights of 'edge', or another --arch"),
+        (
+            {"stem.conv.weight": None},
+            r"not the 5 tensors of 'edge'; 1 missing: stem\.conv\.weight; give weights of 'edge', or another --arch",
+        ),
         ({"head.weight": torch.ones(2)}, r"1 unknown: head\.weight; give"),
         ({"line\nbreak": torch.ones(2)}, r"1 unknown: line\\nbreak; give"),
         ({"stem.norm.bias": torch.ones(3)}, r"1 misshapen: stem\.norm\.bias \(3,\) instead of \(2,\); give"),
         ({"stem.norm.bias": torch.ones(1).expand(2**40)}, r"1 misshapen: stem\.norm\.bias \(1099511627776,\)"),
-        ({"stem.norm.bias": torch.ones(2, dtype=torch.int64)}, r"these are not: stem\.norm\.bias \(strided int64 on cpu\)"),
-        ({"stem.norm.bias": torch.ones(2, dtype=torch.float64)}, r"these are not: stem\.norm\.bias \(strided float64 on cpu\)"),
-        ({"stem.norm.bias": torch.ones(2).to_sparse()}, r"these are not: stem\.norm\.bias \(sparse_coo float32 on cpu\)"),
-        ({"stem.norm.bias": torch.ones(2, device="meta")}, r"these are not: stem\.norm\.bias \(strided float32 on meta\)"),
-        ({"stem.norm.bias": torch.tensor([1, torch.nan])}, r"NaN or infinity in stem\.norm\.bias; the training diverged"),
+        (
+            {"stem.norm.bias": torch.ones(2, dtype=torch.int64)},
+            r"these are not: stem\.norm\.bias \(strided int64 on cpu\)",
+        ),
+        (
+            {"stem.norm.bias": torch.ones(2, dtype=torch.float64)},
+            r"these are not: stem\.norm\.bias \(strided float64 on cpu\)",
+        ),
+        (
+            {"stem.norm.bias": torch.ones(2).to_sparse()},
+            r"these are not: stem\.norm\.bias \(sparse_coo float32 on cpu\)",
+        ),
+        (
+            {"stem.norm.bias": torch.ones(2, device="meta")},
+            r"these are not: stem\.norm\.bias \(strided float32 on meta\)",
+        ),
+        (
+            {"stem.norm.bias": torch.tensor([1, torch.nan])},
+            r"NaN or infinity in stem\.norm\.bias; the training diverged",
+        ),
         ({"stem.conv.weight": torch.full((2, 3, 4, 4), -torch.inf)}, r"NaN or infinity in stem\.conv\.weight"),
-        ({"stem.norm.bias": [1, 2]}, r"holds no state dict, not tensors are stem\.norm\.bias; save network\.state_dict\(\)"),
+        (
+            {"stem.norm.bias": [1, 2]},
+            r"holds no state dict, not tensors are stem\.norm\.bias; save network\.state_dict\(\)",
+        ),
         ({"module.stem.norm.bias": torch.ones(2)}, r"both with and without 'module\.'"),
     ],
 )
@@ -229,7 +276,8 @@ def test_what_a_state_dict_may_not_be_like(tmp_path, change, reason):
 def test_weights_of_another_network(tmp_path):
     torch.save(create_network("edge").state_dict(), tmp_path / "edge.pt")
     with pytest.raises(
-        FaceMeshError, match=r"not the 245 tensors of 'prnet'; 245 missing: stem.* and 235 more; \d+ unknown: .* more; give"
+        FaceMeshError,
+        match=r"not the 245 tensors of 'prnet'; 245 missing: stem.* and 235 more; \d+ unknown: .* more; give",
     ) as caught:
         load_checkpoint("prnet", tmp_path / "edge.pt")
     assert len(str(caught.value)) < 1500
@@ -237,7 +285,11 @@ def test_weights_of_another_network(tmp_path):
         load_checkpoint("resnet", tmp_path / "edge.pt")
 
 
-@pytest.mark.parametrize("content", [{}, [], torch.ones(2), {"network": {}}, {1: torch.ones(2)}, {"network": torch.ones(1), "epoch": 3}], ids=str)
+@pytest.mark.parametrize(
+    "content",
+    [{}, [], torch.ones(2), {"network": {}}, {1: torch.ones(2)}, {"network": torch.ones(1), "epoch": 3}],
+    ids=str,
+)
 def test_no_state_dict(tmp_path, content):
     torch.save(content, tmp_path / "weights.pt")
     with pytest.raises(FaceMeshError, match=r"weights\.pt: holds no state dict.*; save network\.state_dict\(\)"):
@@ -261,7 +313,9 @@ def test_no_code_is_run(tmp_path, form, protocol, recwarn):
     if form == "pickle":
         (tmp_path / "weights.pt").write_bytes(pickle.dumps(content, protocol))
     else:
-        torch.save(content, tmp_path / "weights.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=form == "zip")
+        torch.save(
+            content, tmp_path / "weights.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=form == "zip"
+        )
     with pytest.raises(FaceMeshError) as caught:
         load_checkpoint("edge", tmp_path / "weights.pt")
     assert not (tmp_path / "executed").exists()
@@ -315,7 +369,9 @@ def damage(path: Path, kind: str) -> None:
 )
 def test_damaged_files(tmp_path, kind, reason):
     state = random_state(TinyNet())
-    state["stem.conv.weight"] = torch.frombuffer(bytearray(b"\x01\x02\x03\x04" * 96), dtype=torch.float32).reshape(2, 3, 4, 4)
+    state["stem.conv.weight"] = torch.frombuffer(bytearray(b"\x01\x02\x03\x04" * 96), dtype=torch.float32).reshape(
+        2, 3, 4, 4
+    )
     path = tmp_path / "weights.pt"
     torch.save(state, path)
     assert_holds(load_checkpoint("edge", path), state)
@@ -329,7 +385,10 @@ def test_files_that_are_something_else(tmp_path):
         archive.writestr("readme.txt", "hello")
     for path, reason in (
         (tmp_path / "some.zip", "neither a PyTorch nor a TensorFlow checkpoint"),
-        (tmp_path / "gone.pt", "no such file; give a PyTorch state dict, or a TensorFlow checkpoint by its .index or prefix"),
+        (
+            tmp_path / "gone.pt",
+            "no such file; give a PyTorch state dict, or a TensorFlow checkpoint by its .index or prefix",
+        ),
         (tmp_path, r"cannot be read \(Is a directory\); give the file of a checkpoint"),
     ):
         with pytest.raises(FaceMeshError, match=rf"{path.name}: {reason}"):

@@ -34,7 +34,9 @@ def test_reads_what_tensorflow_wrote():
 def test_reads_several_shards():
     bundle = TensorBundle(FIXTURES / "sharded")
     assert list(bundle) == ["half", "scalar", "scope/first", "scope/second"]
-    np.testing.assert_array_equal(bundle["scope/first"], 1 + np.arange(15, dtype=np.float32).reshape(3, 5) / 64, strict=True)
+    np.testing.assert_array_equal(
+        bundle["scope/first"], 1 + np.arange(15, dtype=np.float32).reshape(3, 5) / 64, strict=True
+    )
     np.testing.assert_array_equal(bundle["scope/second"], np.arange(4, dtype=np.int32), strict=True)
     np.testing.assert_array_equal(bundle["half"], np.array([2, 2 + 1 / 64, 2 + 2 / 64], np.float16), strict=True)
     np.testing.assert_array_equal(bundle["scalar"], np.array(281.6, np.float32), strict=True)
@@ -45,14 +47,20 @@ def test_published_index(shared_data):
     assert len(entries) == 545
     assert {tensor.type_name for tensor in entries.values()} == {"float32"}
     spans = sorted((tensor.offset, tensor.offset + tensor.size, tensor.shape) for tensor in entries.values())
-    assert all(end == start for (_, end, _), (start, _, _) in zip(spans[:-1], spans[1:], strict=True))  # every byte of the data file is some tensor's
+    assert all(
+        end == start for (_, end, _), (start, _, _) in zip(spans[:-1], spans[1:], strict=True)
+    )  # every byte of the data file is some tensor's
     assert all(end - start == 4 * math.prod(shape) for start, end, shape in spans)
 
 
 def test_many_blocks_and_large_tensors(tmp_path):
     rng = np.random.default_rng(0)
     tensors = {f"scope_{i % 7}/layer_{i}/weights": rng.normal(size=(i % 5, 3)).astype(np.float32) for i in range(100)}
-    tensors |= {"large": rng.normal(size=(301, 257)), "scalar": np.float32(3).reshape(()), "integers": np.array([-1, 2**40])}
+    tensors |= {
+        "large": rng.normal(size=(301, 257)),
+        "scalar": np.float32(3).reshape(()),
+        "integers": np.array([-1, 2**40]),
+    }
     write_bundle(tmp_path / "model.ckpt-8000", tensors)
     bundle = TensorBundle(tmp_path / "model.ckpt-8000")
     assert bundle.keys() == tensors.keys()
@@ -87,12 +95,17 @@ def test_no_damage_of_the_index_goes_unnoticed(tmp_path):
     """Every byte, changed; every length, cut: one line that names the file, or the same entries where the byte means nothing."""
     path = copy_of_tiny(tmp_path).with_suffix(".index")
     whole, entries = path.read_bytes(), read_index(path)
-    changed = [outcome(path, whole[:position] + bytes([whole[position] ^ 0x11]) + whole[position + 1 :]) for position in range(len(whole))]
+    changed = [
+        outcome(path, whole[:position] + bytes([whole[position] ^ 0x11]) + whole[position + 1 :])
+        for position in range(len(whole))
+    ]
     cut = [outcome(path, whole[:length]) for length in range(len(whole))]
     assert entries not in cut
     assert changed.count(entries) < 60  # the empty meta index, its handle, and the padding of the footer are not read
     messages = [result for result in changed + cut if result != entries]
-    assert all(isinstance(message, str) and message.startswith(f"{path}: ") and "\n" not in message for message in messages)
+    assert all(
+        isinstance(message, str) and message.startswith(f"{path}: ") and "\n" not in message for message in messages
+    )
 
 
 def outcome(path: Path, data: bytes) -> dict | str:
@@ -120,7 +133,8 @@ def test_no_damage_of_the_values_goes_unnoticed(tmp_path):
     path.write_bytes(whole[:-1])
     last = max(entries, key=lambda name: entries[name].offset)
     with pytest.raises(
-        FaceMeshError, match=rf"{last} cannot be read: it should lie at bytes \d+ to {len(whole)}, but the file has {len(whole) - 1};"
+        FaceMeshError,
+        match=rf"{last} cannot be read: it should lie at bytes \d+ to {len(whole)}, but the file has {len(whole) - 1};",
     ):
         TensorBundle(prefix)[last]
 
@@ -130,7 +144,8 @@ def test_missing_files(tmp_path):
     prefix.with_name("tiny.data-00000-of-00001").unlink()
     bundle = TensorBundle(prefix)  # names and shapes need the index alone
     with pytest.raises(
-        FaceMeshError, match=r"tiny\.data-00000-of-00001: no such file; the values of global_step are in it: put it beside tiny\.index"
+        FaceMeshError,
+        match=r"tiny\.data-00000-of-00001: no such file; the values of global_step are in it: put it beside tiny\.index",
     ):
         bundle["global_step"]
     prefix.with_name("tiny.data-00000-of-00001").mkdir()
@@ -143,7 +158,9 @@ def test_missing_files(tmp_path):
 
 
 def test_partitioned_variables_are_refused():
-    with pytest.raises(FaceMeshError, match=r"'resfcn256/Conv/weights' is saved in slices \(partitioned\), which is not supported"):
+    with pytest.raises(
+        FaceMeshError, match=r"'resfcn256/Conv/weights' is saved in slices \(partitioned\), which is not supported"
+    ):
         TensorBundle(FIXTURES / "partitioned")
 
 
@@ -164,7 +181,9 @@ def test_partitioned_variables_are_refused():
 )
 def test_what_the_index_may_not_say(tmp_path, records, options, reason):
     write_index(tmp_path / "bad", records, **options)
-    with pytest.raises(FaceMeshError, match=rf"bad\.index: cannot be read as the index of a TensorFlow checkpoint: .*{reason}"):
+    with pytest.raises(
+        FaceMeshError, match=rf"bad\.index: cannot be read as the index of a TensorFlow checkpoint: .*{reason}"
+    ):
         read_index(tmp_path / "bad.index")
 
 
@@ -181,7 +200,9 @@ def test_what_the_index_may_not_say(tmp_path, records, options, reason):
 )
 def test_what_a_block_may_not_say(tmp_path, contents, reason):
     write_table(tmp_path / "bad.index", {b"": contents})
-    with pytest.raises(FaceMeshError, match=rf"bad\.index: cannot be read as the index of a TensorFlow checkpoint: {reason}; fetch"):
+    with pytest.raises(
+        FaceMeshError, match=rf"bad\.index: cannot be read as the index of a TensorFlow checkpoint: {reason}; fetch"
+    ):
         read_index(tmp_path / "bad.index")
 
 
@@ -205,5 +226,7 @@ def test_what_an_entry_may_not_say(tmp_path, record, reason):
     write_index(tmp_path / "bad", {"": HEADER, "x/weights": record})
     for shard in ("00000", "00001", "-0001"):
         (tmp_path / f"bad.data-{shard}-of-00001").write_bytes(bytes(8))
-    with pytest.raises(FaceMeshError, match=rf"bad\.data-.*: x/weights cannot be read: .*{reason}.*; fetch the file again"):
+    with pytest.raises(
+        FaceMeshError, match=rf"bad\.data-.*: x/weights cannot be read: .*{reason}.*; fetch the file again"
+    ):
         TensorBundle(tmp_path / "bad")["x/weights"]

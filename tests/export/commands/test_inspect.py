@@ -74,14 +74,18 @@ def test_onnx(inspect, tmp_path, precision):
     assert lines[""] == f"{path}: {path.stat().st_size:,} bytes, {precision} model"
     multiply_adds = 16 * 16 * (4 * 3 * 9 + 3 * 4 * 9)
     assert f"{216} parameters, {2 * multiply_adds / 1e9:.3g} GFLOP" in lines["network"]
-    assert lines["layers"] == ("2 Cast, 2 Conv, 1 Relu, 1 Sigmoid" if precision == "fp16" else "2 Conv, 1 Relu, 1 Sigmoid")
+    assert lines["layers"] == (
+        "2 Cast, 2 Conv, 1 Relu, 1 Sigmoid" if precision == "fp16" else "2 Conv, 1 Relu, 1 Sigmoid"
+    )
     assert lines["weights"] == ("2 FLOAT16" if precision == "fp16" else "2 FLOAT")
     assert lines["input"] == "image: 32 px, NCHW, RGB, 0 to 1"
     assert lines["spec"] == "belongs to this file"
     assert lines["SHA-256"] == file_sha256(path)
 
 
-@pytest.mark.parametrize(("precision", "kinds"), [("fp32", ["FLOAT"] * 2), ("fp16", ["FLOAT16"] * 2), ("int8", ["FLOAT", "INT8"])])
+@pytest.mark.parametrize(
+    ("precision", "kinds"), [("fp32", ["FLOAT"] * 2), ("fp16", ["FLOAT16"] * 2), ("int8", ["FLOAT", "INT8"])]
+)
 def test_every_layer_with_weights_is_named(tmp_path, capsys, precision, kinds):
     """The names are what ``export onnx --keep`` takes."""
     path = write_small_model(tmp_path / "m.onnx", precision=precision)
@@ -159,7 +163,11 @@ def test_engine_that_runs_here(inspect, engine, machine):
 @pytest.mark.parametrize(
     ("version", "device", "reason"),
     [
-        ("1.2.4", Device("NVIDIA GeForce RTX 4090", "8.9"), "this is tensorrt-rtx 1.2.4; build it here with 'python -m export engine edge.onnx"),
+        (
+            "1.2.4",
+            Device("NVIDIA GeForce RTX 4090", "8.9"),
+            "this is tensorrt-rtx 1.2.4; build it here with 'python -m export engine edge.onnx",
+        ),
         ("1.2.3", Device("NVIDIA H200", "9.0"), "this is NVIDIA H200 of compute capability 9.0; build it here with"),
         (None, Device("NVIDIA H200", "8.9"), "tensorrt-rtx is not installed here; pip install 'facemesh-edge[rtx]'"),
         ("1.2.3", None, "no CUDA device is found here"),
@@ -169,7 +177,9 @@ def test_engine_that_does_not(inspect, engine, machine, version, device, reason)
     machine(version, device)
     code, lines = inspect(engine)
     assert code == 0
-    assert lines["verdict"].startswith("does not run on this machine: built without a device for tensorrt-rtx 1.2.3, compute capability 8.9; ")
+    assert lines["verdict"].startswith(
+        "does not run on this machine: built without a device for tensorrt-rtx 1.2.3, compute capability 8.9; "
+    )
     assert reason in lines["verdict"]
 
 
@@ -194,7 +204,9 @@ def test_branches_of_a_graph_count(inspect, tmp_path):
     """Weights inside an If are weights too."""
     path = write_small_model(tmp_path / "m.onnx")
     model = onnx.load(path)
-    value = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(model.graph.initializer[0]).astype("float16"), "inner")
+    value = onnx.numpy_helper.from_array(
+        onnx.numpy_helper.to_array(model.graph.initializer[0]).astype("float16"), "inner"
+    )
     branch = onnx.helper.make_graph([onnx.helper.make_node("Constant", [], ["y"], value=value)], "b", [], [])
     model.graph.node.append(onnx.helper.make_node("If", ["c"], ["z"], "branch", then_branch=branch, else_branch=branch))
     onnx.save(model, path)

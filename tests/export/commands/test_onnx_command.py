@@ -60,7 +60,10 @@ def test_fp16_from_onnx(edge_onnx, tmp_path, capsys):
     for word in ("nodes", "parameters", "GFLOP", "Conv", "px mean"):
         assert word in table
     images = verification_images(spec.input, spec.crop_scale)
-    difference = np.abs(run_model(onnx.load(str(half)), images, "position_map") - run_model(onnx.load(str(edge_onnx)), images, "position_map"))
+    difference = np.abs(
+        run_model(onnx.load(str(half)), images, "position_map")
+        - run_model(onnx.load(str(edge_onnx)), images, "position_map")
+    )
     assert 0 < difference.max() * spec.output.scale < 1
 
 
@@ -108,7 +111,9 @@ def test_error_in_the_last_comparison_leaves_nothing(edge_onnx, tmp_path, capsys
     assert not list(tmp_path.glob("out*"))
 
 
-@pytest.mark.parametrize(("allowed", "said"), [(1e-5, ""), (3e-5, "rewrites may differ by 3e-05 here instead of 1e-05")])
+@pytest.mark.parametrize(
+    ("allowed", "said"), [(1e-5, ""), (3e-5, "rewrites may differ by 3e-05 here instead of 1e-05")]
+)
 def test_wider_tolerance_is_said(capsys, allowed, said):
     export.commands.onnx_command._print_steps([export.graphs.rewrite.Step("fold_constants", 2e-6, allowed)])
     out = capsys.readouterr().out

@@ -21,7 +21,18 @@ def int8_files(prnet_files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("int8")
     faces, paths = write_face_set(folder), {target: folder / f"{target}.onnx" for target in ("tensorrt", "cpu")}
     for target, path in paths.items():
-        options = ("--crops", str(faces), "--samples", "12", "--method", "minmax", "--target", target, "--max-nme-increase", "10")
+        options = (
+            "--crops",
+            str(faces),
+            "--samples",
+            "12",
+            "--method",
+            "minmax",
+            "--target",
+            target,
+            "--max-nme-increase",
+            "10",
+        )
         assert calibrate([str(prnet_files["fp32"]), *options, "-o", str(path)]) == 0
     return paths
 
@@ -30,9 +41,15 @@ def int8_files(prnet_files, tmp_path_factory):
 def test_a_quarter_of_the_size_and_close(int8_files, prnet_files, prnet_road, target):
     assert int8_files[target].stat().st_size <= 0.27 * prnet_files["fp32"].stat().st_size
     model = onnx.load(int8_files[target])
-    int8_weights = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4]
+    int8_weights = [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4
+    ]
     assert len(int8_weights) == 50  # of 53 convolutions: the three that write the map stay in FP32
-    outputs = run_model(model, prnet_road.images[:3], "position_map")  # views of a photograph; noise is not what it was calibrated on
+    outputs = run_model(
+        model, prnet_road.images[:3], "position_map"
+    )  # views of a photograph; noise is not what it was calibrated on
     difference = compare(prnet_road.expected[:3], outputs, prnet_road.spec)
     spread = prnet_road.expected.std(0).mean() * prnet_road.spec.output.scale
     assert 0.01 < difference.mean_px < spread

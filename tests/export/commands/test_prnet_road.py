@@ -28,7 +28,9 @@ def operators(model):
 
 def test_checkpoint_and_plain_export_compute_what_the_network_computes(prnet_road):
     require_live(prnet_road.expected, prnet_road.spec, "plain")
-    assert prnet_road.expected.std(0).mean() * prnet_road.spec.output.scale > 5  # px between pictures, over the whole map
+    assert (
+        prnet_road.expected.std(0).mean() * prnet_road.spec.output.scale > 5
+    )  # px between pictures, over the whole map
     with torch.no_grad():
         expected = live_prnet()(torch.from_numpy(prnet_road.images)).numpy()
     np.testing.assert_allclose(prnet_road.expected, expected, atol=1e-5)
@@ -38,7 +40,9 @@ def test_checkpoint_and_plain_export_compute_what_the_network_computes(prnet_roa
 
 
 def test_rewritten_network_is_equal_and_has_convolutions_only(prnet_road):
-    difference = compare(prnet_road.expected, run_model(prnet_road.rewritten, prnet_road.images, "position_map"), prnet_road.spec)
+    difference = compare(
+        prnet_road.expected, run_model(prnet_road.rewritten, prnet_road.images, "position_map"), prnet_road.spec
+    )
     assert difference.largest < 1e-5
     assert difference.max_px < 0.005
     assert all(step.dropped is None and step.difference < 1e-5 for step in prnet_road.steps)
@@ -53,12 +57,16 @@ def test_rewritten_network_is_equal_and_has_convolutions_only(prnet_road):
 
 def test_half_precision_costs_a_fraction_of_a_pixel(prnet_road):
     model = prnet_road.half
-    device = compare(prnet_road.expected, run_model(with_rounding(model), prnet_road.images, "position_map"), prnet_road.spec)
+    device = compare(
+        prnet_road.expected, run_model(with_rounding(model), prnet_road.images, "position_map"), prnet_road.spec
+    )
     lenient = compare(prnet_road.expected, run_model(model, prnet_road.images, "position_map"), prnet_road.spec)
     assert 0.01 < lenient.mean_px < device.mean_px < 1
     assert device.landmarks_px < 1
     assert model.ByteSize() < 0.51 * prnet_road.rewritten.ByteSize()
-    assert [value.type.tensor_type.elem_type for value in [*model.graph.input, *model.graph.output]] == [onnx.TensorProto.FLOAT] * 2
+    assert [value.type.tensor_type.elem_type for value in [*model.graph.input, *model.graph.output]] == [
+        onnx.TensorProto.FLOAT
+    ] * 2
     types = {tensor.data_type for tensor in model.graph.initializer}
     assert types == {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
     assert [node.op_type for node in model.graph.node][-3:] == ["Reshape", "Cast", "Sigmoid"]  # the last one in FP32
@@ -90,6 +98,7 @@ def test_graph_without_the_exporters_own_optimiser_ends_the_same(prnet_road):
     assert operators(raw)["Pad"] == 11
     for node in raw.graph.node:
         node.name = ""  # as other exporters leave them
-    model, steps = rewrite(raw, prnet_road.images, "position_map")
+    expected = run_model(raw, prnet_road.images, "position_map")
+    model, steps = rewrite(raw, prnet_road.images, expected, "position_map")
     assert operators(model) == operators(prnet_road.rewritten)
     assert not [step for step in steps if step.dropped]

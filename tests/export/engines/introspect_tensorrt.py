@@ -28,7 +28,12 @@ PACKAGES = {
     "tensorrt-11.4": ("tensorrt-cu13-bindings", "11.4.0.106", "tensorrt_bindings", INFER),
     "lean-10.16": ("tensorrt-lean-cu13-bindings", "10.16.1.11", "tensorrt_lean_bindings", ("libnvinfer_lean.so.{0}",)),
     "lean-11.4": ("tensorrt-lean-cu13-bindings", "11.4.0.106", "tensorrt_lean_bindings", ("libnvinfer_lean.so.{0}",)),
-    "rtx-1.7": ("tensorrt-rtx-cu13-bindings", "1.7.1.116", "tensorrt_rtx_bindings", ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1")),
+    "rtx-1.7": (
+        "tensorrt-rtx-cu13-bindings",
+        "1.7.1.116",
+        "tensorrt_rtx_bindings",
+        ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1"),
+    ),
 }
 # What export and runtime may need; other classes are left out of the table.
 BUILDING = """Builder IBuilderConfig INetworkDefinition ILayer ITensor OnnxParser ParserError IOptimizationProfile IProgressMonitor ITimingCache
@@ -59,7 +64,18 @@ def attributes(label: str, folder: Path) -> list[str]:
     """``Class`` and ``Class.attribute`` of one package, unpacked into ``folder``. Raises `NotAvailable`."""
     package, version, module, libraries = PACKAGES[label]
     place = folder / label
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(place), f"{package}=={version}"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(place),
+        f"{package}=={version}",
+    ]
     run = subprocess.run(pip, capture_output=True, text=True)
     if run.returncode != 0:
         raise NotAvailable(f"{package} {version}: {(run.stderr.strip().splitlines() or ['pip failed'])[-1]}")
@@ -69,7 +85,9 @@ def attributes(label: str, folder: Path) -> list[str]:
     stub.write_text("".join(f"int {symbol}(void) {{ return 0; }}\n" for symbol in SYMBOLS.split()))
     for library in libraries:
         name = library.format(version.split(".")[0])
-        subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(place / name), str(stub)], check=True)
+        subprocess.run(
+            ["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(place / name), str(stub)], check=True
+        )
     environment = {**os.environ, "LD_LIBRARY_PATH": str(place), "PYTHONPATH": str(place)}
     command = [sys.executable, "-c", LIST_ATTRIBUTES, module, *BUILDING.split(), *RUNNING.split()]
     return json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
@@ -103,7 +121,10 @@ def main() -> None:
     if missing := [str(reason) for reason in found.values() if isinstance(reason, NotAvailable)]:
         sys.exit("\n".join(missing))
     names = sorted({name for listed in found.values() for name in listed})
-    TABLE.write_text("".join(" ".join([name, *(label for label in PACKAGES if name in found[label])]) + "\n" for name in names), encoding="utf-8")
+    TABLE.write_text(
+        "".join(" ".join([name, *(label for label in PACKAGES if name in found[label])]) + "\n" for name in names),
+        encoding="utf-8",
+    )
 
 
 if __name__ == "__main__":

@@ -50,7 +50,12 @@ def test_errors_are_whole_and_of_this_step_alone():
     messages = Messages()
     messages.add("INTERNAL_ERROR", "of an earlier step")
     messages.forget()
-    for severity, text in (("ERROR", "first\n  line  two"), ("VERBOSE", "chatter"), ("ERROR", "second"), ("ERROR", "second")):
+    for severity, text in (
+        ("ERROR", "first\n  line  two"),
+        ("VERBOSE", "chatter"),
+        ("ERROR", "second"),
+        ("ERROR", "second"),
+    ):
         messages.add(severity, text)
     assert str(messages.failure("m.onnx: it failed")) == "m.onnx: it failed: first line two; second"
     assert str(Messages().failure("m.onnx: it failed")) == "m.onnx: it failed: the library gives no reason"

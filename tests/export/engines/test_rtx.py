@@ -70,7 +70,9 @@ def test_fp32_is_not_tf32(build, tmp_path, monkeypatch):
     flags = []
 
     def look(source, builder, network, config, messages, progress):
-        flags.append((config.get_flag(rtx.BuilderFlag.TF32), network.get_flag(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED)))
+        flags.append(
+            (config.get_flag(rtx.BuilderFlag.TF32), network.get_flag(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        )
         return run_build(source, builder, network, config, messages, progress)
 
     monkeypatch.setattr("export.engines.rtx_builder.run_build", look)
@@ -125,14 +127,19 @@ def test_fixed_batch(build, tmp_path):
 
 
 def test_batch_that_a_fixed_model_has_not(build, tmp_path):
-    refused(build(write_small_model(tmp_path / "m.onnx", batch=2), "--batch", "1", "2", "2"), "its batch is fixed to 2; leave --batch out")
+    refused(
+        build(write_small_model(tmp_path / "m.onnx", batch=2), "--batch", "1", "2", "2"),
+        "its batch is fixed to 2; leave --batch out",
+    )
 
 
 def test_batch_that_falls(build, tmp_path):
     refused(build(write_small_model(tmp_path / "m.onnx"), "--batch", "4", "2", "8"), "--batch 4 2 8: must not fall")
 
 
-@pytest.mark.parametrize(("option", "value"), [("--batch", ["0", "1", "2"]), ("--opt-level", ["6"]), ("--workspace", ["1e3"])])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--batch", ["0", "1", "2"]), ("--opt-level", ["6"]), ("--workspace", ["1e3"])]
+)
 def test_numbers_out_of_range_are_usage_errors(build, tmp_path, option, value):
     with pytest.raises(SystemExit, match="2"):
         build(write_small_model(tmp_path / "m.onnx"), option, *value)
@@ -140,11 +147,21 @@ def test_numbers_out_of_range_are_usage_errors(build, tmp_path, option, value):
 
 @pytest.mark.parametrize(
     "option",
-    [["--timing-cache", "x"], ["--opt-level", "3"], ["--dla-core", "0"], ["--hardware-compat"], ["--version-compatible"]],
+    [
+        ["--timing-cache", "x"],
+        ["--opt-level", "3"],
+        ["--dla-core", "0"],
+        ["--hardware-compat"],
+        ["--version-compatible"],
+    ],
     ids=lambda o: o[0],
 )
 def test_options_that_the_library_has_not(build, tmp_path, option):
-    refused(build(write_small_model(tmp_path / "m.onnx"), *option), f"TensorRT-RTX has no {option[0]}: ", "leave it out, or take --backend tensorrt")
+    refused(
+        build(write_small_model(tmp_path / "m.onnx"), *option),
+        f"TensorRT-RTX has no {option[0]}: ",
+        "leave it out, or take --backend tensorrt",
+    )
 
 
 def test_unsupported_operators_are_named_with_their_nodes(build, tmp_path):
@@ -167,7 +184,9 @@ def test_network_whose_layers_do_not_fit(build, tmp_path):
 
 
 def test_failing_builder(build, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.engines.build_steps.Progress.step", lambda *_: False)  # the library takes it for a cancellation
+    monkeypatch.setattr(
+        "export.engines.build_steps.Progress.step", lambda *_: False
+    )  # the library takes it for a cancellation
     refused(build(write_small_model(tmp_path / "m.onnx")), "the engine could not be built: ", "Build canceled by user")
 
 
@@ -188,7 +207,9 @@ def test_spec_missing(build, tmp_path):
 
 
 def test_spec_of_another_file(build, tmp_path):
-    refused(build(write_small_model(tmp_path / "m.onnx", onnx_sha256="ab" * 32)), "its SHA-256", "is not the abababababab")
+    refused(
+        build(write_small_model(tmp_path / "m.onnx", onnx_sha256="ab" * 32)), "its SHA-256", "is not the abababababab"
+    )
 
 
 def test_spec_of_another_precision(build, tmp_path):
@@ -209,7 +230,8 @@ def test_missing_model(build, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("location", "where"), [("../secret.bin", "outside its folder"), ("/etc/hostname", "outside its folder"), ("w.bin", "beside it")]
+    ("location", "where"),
+    [("../secret.bin", "outside its folder"), ("/etc/hostname", "outside its folder"), ("w.bin", "beside it")],
 )
 def test_external_data(build, tmp_path, location, where):
     folder = tmp_path / "model"
@@ -255,14 +277,19 @@ def test_disk_full(build, tmp_path, monkeypatch, full):
     code, stderr, _ = build(model, "--batch", "1", "1", "2")
     monkeypatch.undo()
     assert code == 1
-    assert f"error: {engine.with_name(full.removesuffix('.part'))}: cannot be written ({os.strerror(errno.ENOSPC)})" in stderr
+    assert (
+        f"error: {engine.with_name(full.removesuffix('.part'))}: cannot be written ({os.strerror(errno.ENOSPC)})"
+        in stderr
+    )
     assert {path.name: path.read_bytes() for path in engine.parent.iterdir()} == before
 
 
 def test_an_engine_never_gets_its_name_before_its_manifest(build, tmp_path, monkeypatch):
     replaced = []
     real_replace = os.replace
-    monkeypatch.setattr("os.replace", lambda source, target: (replaced.append(os.path.basename(target)), real_replace(source, target)))
+    monkeypatch.setattr(
+        "os.replace", lambda source, target: (replaced.append(os.path.basename(target)), real_replace(source, target))
+    )
     assert build(write_small_model(tmp_path / "m.onnx"))[0] == 0
     assert [name for name in replaced if name.startswith("m.engine")] == ["m.engine.json", "m.engine"]
 
@@ -293,6 +320,17 @@ def test_prnet_ends_in_engines(build, prnet_files):
 def test_manifest_is_plain_json(build, tmp_path):
     document = json.loads(EngineManifest.path_for(build(write_small_model(tmp_path / "m.onnx"))[2]).read_text())
     assert {*document} == {
-        *("spec", "engine_sha256", "library", "version", "batch", "compute_capabilities", "device", "dla_core", "created", "command"),
+        *(
+            "spec",
+            "engine_sha256",
+            "library",
+            "version",
+            "batch",
+            "compute_capabilities",
+            "device",
+            "dla_core",
+            "created",
+            "command",
+        ),
     }
     assert document["created"].endswith("+00:00")

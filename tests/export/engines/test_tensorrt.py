@@ -19,7 +19,12 @@ from runtime.models.manifest import EngineManifest
 from tests.export.small_models import write_small_model
 from tests.standins import fake_tensorrt
 
-VERSIONS = {"tensorrt-8.6": "8.6.1", "tensorrt-10.3": "10.3.0", "tensorrt-10.16": "10.16.1.11", "tensorrt-11.4": "11.4.0.106"}
+VERSIONS = {
+    "tensorrt-8.6": "8.6.1",
+    "tensorrt-10.3": "10.3.0",
+    "tensorrt-10.16": "10.16.1.11",
+    "tensorrt-11.4": "11.4.0.106",
+}
 ORIN = Device("Orin", "8.7")
 
 
@@ -63,7 +68,12 @@ def test_engine_and_manifest(install, build, label, precision):
     assert path.read_bytes() == fake_tensorrt.PLAN
     assert left_behind(path) == ["m.engine", "m.engine.json"]
     manifest = EngineManifest.load_for(path)
-    assert (manifest.library, manifest.version, manifest.device, manifest.compute_capabilities) == ("tensorrt", VERSIONS[label], "Orin", ("8.7",))
+    assert (manifest.library, manifest.version, manifest.device, manifest.compute_capabilities) == (
+        "tensorrt",
+        VERSIONS[label],
+        "Orin",
+        ("8.7",),
+    )
     assert (manifest.batch, manifest.spec.precision, manifest.dla_core) == ((1, 2, 4), precision, None)
     assert trt.asked("IOptimizationProfile.set_shape") == [("image", *((n, 3, 32, 32) for n in (1, 2, 4)))]
     assert "TF32" in trt.asked("clear_flag")
@@ -74,7 +84,11 @@ def test_networks_are_strongly_typed_from_10_on(install, build, label):
     trt = install(label)
     assert build(precision="fp16")[0] == 0
     (flags,) = trt.asked("create_network")
-    wanted = {"tensorrt-8.6": "EXPLICIT_BATCH", "tensorrt-10.3": "STRONGLY_TYPED", "tensorrt-10.16": "STRONGLY_TYPED"}.get(label)
+    wanted = {
+        "tensorrt-8.6": "EXPLICIT_BATCH",
+        "tensorrt-10.3": "STRONGLY_TYPED",
+        "tensorrt-10.16": "STRONGLY_TYPED",
+    }.get(label)
     assert flags == (1 << trt.NetworkDefinitionCreationFlag[wanted] if wanted else 0)
     if label != "tensorrt-8.6":
         assert trt.asked("set_flag") == trt.asked("ILayer.precision") == []
@@ -84,7 +98,12 @@ def test_layers_of_8_6_are_held_to_the_types_of_the_file(install, build):
     trt = install("tensorrt-8.6")
     assert build(precision="fp16")[0] == 0
     assert trt.asked("set_flag") == ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
-    assert trt.asked("ILayer.set_output_type") == [("a", "HALF"), ("b", "HALF"), ("c", "HALF"), ("position_map", "FLOAT")]
+    assert trt.asked("ILayer.set_output_type") == [
+        ("a", "HALF"),
+        ("b", "HALF"),
+        ("c", "HALF"),
+        ("position_map", "FLOAT"),
+    ]
     assert [kind.name for kind in trt.asked("ILayer.precision")] == ["HALF", "HALF", "HALF", "FLOAT"]
 
 
@@ -114,13 +133,27 @@ def test_quantised_layers_of_8_6_are_left_to_their_q_and_dq_nodes(install, build
 def test_options_reach_the_library_and_the_manifest(install, build, tmp_path, label):
     trt = install(label)
     cache = tmp_path / "m.onnx.cache"
-    options = ["--timing-cache", str(cache), "--workspace", "64", "--opt-level", "5", "--dla-core", "1", "--hardware-compat", "--version-compatible"]
+    options = [
+        "--timing-cache",
+        str(cache),
+        "--workspace",
+        "64",
+        "--opt-level",
+        "5",
+        "--dla-core",
+        "1",
+        "--hardware-compat",
+        "--version-compatible",
+    ]
     code, _, path = build("--batch", "1", "1", "1", *options)
     assert code == 0
     assert ("WORKSPACE", 64 << 20) in trt.asked("set_memory_pool_limit")
     assert trt.asked("IBuilderConfig.builder_optimization_level") == [5]
     assert trt.asked("IBuilderConfig.hardware_compatibility_level") == [trt.HardwareCompatibilityLevel.AMPERE_PLUS]
-    assert (trt.asked("IBuilderConfig.default_device_type"), trt.asked("IBuilderConfig.DLA_core")) == ([trt.DeviceType.DLA], [1])
+    assert (trt.asked("IBuilderConfig.default_device_type"), trt.asked("IBuilderConfig.DLA_core")) == (
+        [trt.DeviceType.DLA],
+        [1],
+    )
     assert {"VERSION_COMPATIBLE", "GPU_FALLBACK"} <= set(trt.asked("set_flag"))
     assert cache.read_bytes() == b"measured"
     manifest = EngineManifest.load_for(path)

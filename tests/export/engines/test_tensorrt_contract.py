@@ -15,7 +15,14 @@ import sys
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.export.engines.introspect_tensorrt import BUILDING, PACKAGES, RUNNING, NotAvailable, all_attributes, read_table
+from tests.export.engines.introspect_tensorrt import (
+    BUILDING,
+    PACKAGES,
+    RUNNING,
+    NotAvailable,
+    all_attributes,
+    read_table,
+)
 
 TENSORRT = [label for label in PACKAGES if label.startswith("tensorrt-")]
 LEAN = [label for label in PACKAGES if label.startswith("lean-")]
@@ -86,17 +93,31 @@ def uses(source: str) -> set[str]:
 
 def test_uses_are_found():
     source = "class L(trt.ILogger): pass\nconfig.set_flag(trt.BuilderFlag.TF32)\nlayer.precision = 3\nself._engine.x\nprint(trt.__version__)"
-    assert uses(source) == {"ILogger", "ICudaEngine.x", "IBuilderConfig.set_flag", "BuilderFlag", "BuilderFlag.TF32", "ILayer.precision"}
+    assert uses(source) == {
+        "ILogger",
+        "ICudaEngine.x",
+        "IBuilderConfig.set_flag",
+        "BuilderFlag",
+        "BuilderFlag.TF32",
+        "ILayer.precision",
+    }
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_attribute_exists_in_every_version_that_it_is_used_of(module):
     table = read_table()
-    used = {name for name in uses((REPOSITORY / module).read_text(encoding="utf-8")) if not name.endswith(".__members__")}
+    used = {
+        name for name in uses((REPOSITORY / module).read_text(encoding="utf-8")) if not name.endswith(".__members__")
+    }
     assert len(used) >= LEAST_USES.get(module, 10)
     in_table = {*BUILDING.split(), *RUNNING.split()}
     assert {name.partition(".")[0] for name in used} <= in_table, "a class that the table leaves out"
-    missing = {(name, label) for name in used for label in MODULES[module] if label in GATED.get(name, [label]) and name not in table[label]}
+    missing = {
+        (name, label)
+        for name in used
+        for label in MODULES[module]
+        if label in GATED.get(name, [label]) and name not in table[label]
+    }
     assert not missing
 
 
@@ -106,7 +127,9 @@ def test_nothing_that_11_removed_is_used_of_it():
     for name in REMOVED_IN_11.split():
         assert name in table["tensorrt-10.3"]
         assert name not in table["tensorrt-11.4"]
-    assert not [name for name, labels in GATED.items() if name not in table["tensorrt-11.4"] and "tensorrt-11.4" in labels]
+    assert not [
+        name for name, labels in GATED.items() if name not in table["tensorrt-11.4"] and "tensorrt-11.4" in labels
+    ]
 
 
 @pytest.mark.parametrize("label", LEAN)
@@ -114,16 +137,25 @@ def test_lean_has_the_classes_that_run_engines_and_none_that_build_them(label):
     """The same attributes as the library of its version: what runs engines with one runs them with the other."""
     table = read_table()
     full = table[label.replace("lean", "tensorrt")]
-    assert {"Runtime.deserialize_cuda_engine", "ICudaEngine.num_io_tensors", "IExecutionContext.execute_async_v3"} <= table[label] & full
+    assert {
+        "Runtime.deserialize_cuda_engine",
+        "ICudaEngine.num_io_tensors",
+        "IExecutionContext.execute_async_v3",
+    } <= table[label] & full
     running = {name for name in full if name.partition(".")[0] in RUNNING.split()}
     assert running <= table[label]
     assert not {"Builder", "OnnxParser", "INetworkDefinition"} & table[label]
 
 
 def test_installed_tensorrt_rtx_is_what_the_table_says():
-    library = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows")
+    library = pytest.importorskip(
+        "tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows"
+    )
     for name in {
-        name for module, labels in MODULES.items() if labels[-1:] == RTX for name in uses((REPOSITORY / module).read_text(encoding="utf-8"))
+        name
+        for module, labels in MODULES.items()
+        if labels[-1:] == RTX
+        for name in uses((REPOSITORY / module).read_text(encoding="utf-8"))
     }:
         if RTX[0] not in GATED.get(name, RTX):
             continue
@@ -134,7 +166,9 @@ def test_installed_tensorrt_rtx_is_what_the_table_says():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="needs the packages for x86-64 Linux")
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="needs the packages for x86-64 Linux"
+)
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_the_table_is_what_the_packages_say():
     if importlib.util.find_spec("pip") is None:

@@ -26,7 +26,10 @@ def network(scale=1.0, activation="Sigmoid", **constants):
         helper.make_node("Conv", ["b", "v", "c"], ["d"], "second"),
         helper.make_node(activation, ["d"], ["position_map"], "last"),
     ]
-    return conv_graph(nodes, {"w": scale * weights(4, 4, 3, 3), "v": weights(3, 4, 3, 3), "c": weights(3), **normalisation(4), **constants})
+    return conv_graph(
+        nodes,
+        {"w": scale * weights(4, 4, 3, 3), "v": weights(3, 4, 3, 3), "c": weights(3), **normalisation(4), **constants},
+    )
 
 
 def types(model):
@@ -38,8 +41,17 @@ def test_everything_but_the_tail_is_half():
     half, warnings = to_fp16(model)
     assert not warnings
     assert {*types(half).values()} == {TensorProto.FLOAT16}
-    assert [node.op_type for node in half.graph.node] == ["Cast", "Conv", "BatchNormalization", "Conv", "Cast", "Sigmoid"]
-    assert {value.type.tensor_type.elem_type for value in [*half.graph.input, *half.graph.output]} == {TensorProto.FLOAT}
+    assert [node.op_type for node in half.graph.node] == [
+        "Cast",
+        "Conv",
+        "BatchNormalization",
+        "Conv",
+        "Cast",
+        "Sigmoid",
+    ]
+    assert {value.type.tensor_type.elem_type for value in [*half.graph.input, *half.graph.output]} == {
+        TensorProto.FLOAT
+    }
     expected, outputs = run_model(model, IMAGES, "position_map"), run_model(with_rounding(half), IMAGES, "position_map")
     assert expected.std(0).max() > 0.1
     assert 1e-6 < np.abs(outputs - expected).max() < 3e-3
@@ -66,7 +78,9 @@ def test_unknown_name_on_the_keep_list_is_refused():
         to_fp16(network(), keep=["third"])
 
 
-@pytest.mark.parametrize(("scale", "reason"), [(1e6, "half precision ends at 65504"), (1e-6, "below the normal numbers")])
+@pytest.mark.parametrize(
+    ("scale", "reason"), [(1e6, "half precision ends at 65504"), (1e-6, "below the normal numbers")]
+)
 def test_weights_that_half_cannot_hold_stay_with_a_warning(scale, reason):
     model = network(scale=np.float32(scale))
     half, warnings = to_fp16(model)
@@ -93,7 +107,9 @@ def test_bias_of_the_last_product_is_added_in_full_precision():
     model = conv_graph(nodes, {"w": 0.05 * weights(48, 576, seed=3), "b": bias, "shape": np.array([-1, 3, 4, 4])})
     half, _ = to_fp16(model)
     assert [node.op_type for node in half.graph.node] == ["Cast", "Flatten", "Gemm", "Cast", "Add", "Reshape"]
-    difference = np.abs(run_model(with_rounding(half), IMAGES, "position_map") - run_model(model, IMAGES, "position_map"))
+    difference = np.abs(
+        run_model(with_rounding(half), IMAGES, "position_map") - run_model(model, IMAGES, "position_map")
+    )
     assert difference.max() < 2**-13  # a result near 1 in half precision alone is up to 2^-12 off
 
 
@@ -104,12 +120,17 @@ def test_output_that_a_half_node_computes_keeps_name_and_type():
     half, _ = to_fp16(model)
     assert half.graph.output[0].name == "position_map"
     assert half.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
-    np.testing.assert_allclose(run_model(half, IMAGES, "position_map"), run_model(model, IMAGES, "position_map"), atol=0.02)
+    np.testing.assert_allclose(
+        run_model(half, IMAGES, "position_map"), run_model(model, IMAGES, "position_map"), atol=0.02
+    )
 
 
 def test_quantised_model_is_refused():
     scale = {"s": np.float32(0.1), "z": np.int8(0)}
-    nodes = [helper.make_node("QuantizeLinear", ["image", "s", "z"], ["q"]), helper.make_node("DequantizeLinear", ["q", "s", "z"], ["position_map"])]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["image", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["position_map"]),
+    ]
     with pytest.raises(FaceMeshError, match="quantised already"):
         to_fp16(conv_graph(nodes, scale))
 
@@ -125,7 +146,11 @@ def test_rounding_is_that_of_numpy():
     rounded = with_rounding(half)
     first = next(node for node in half.graph.node if node.name == "first")
     for model in (half, rounded):
-        model.graph.output.append(helper.make_tensor_value_info(first.output[0], TensorProto.FLOAT16 if model is half else TensorProto.FLOAT, None))
+        model.graph.output.append(
+            helper.make_tensor_value_info(
+                first.output[0], TensorProto.FLOAT16 if model is half else TensorProto.FLOAT, None
+            )
+        )
     values = run_model(rounded, IMAGES, first.output[0])
     np.testing.assert_array_equal(values, values.astype(np.float16).astype(np.float32))
     assert {numpy_helper.to_array(tensor).dtype for tensor in rounded.graph.initializer} == {np.dtype(np.float32)}

@@ -15,7 +15,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import runtime.storage.whole_files
-from export.graphs.model_file import at_opset, derive_spec, load_onnx, write_model
+from calibration.precision.model_file import write_model
+from export.graphs.model_file import at_opset, derive_spec, load_onnx
 from runtime.errors import FaceMeshError
 from runtime.families.position_map import PositionMapOutput
 from runtime.models.spec import ModelSpec
@@ -36,12 +37,18 @@ SPEC = ModelSpec(
 
 def toy(shape=("N", 3, 16, 16), opset=17, op="Sigmoid", domain="", output_shape=None):
     weight = numpy_helper.from_array(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1), "w")
-    nodes = [helper.make_node("Conv", ["image", "w"], ["c"], "conv"), helper.make_node(op, ["c"], ["position_map"], "last", domain=domain)]
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"], "conv"),
+        helper.make_node(op, ["c"], ["position_map"], "last", domain=domain),
+    ]
     ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in (("image", shape), ("position_map", output_shape or shape))
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
+        for name, dims in (("image", shape), ("position_map", output_shape or shape))
     ]
     imports = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
-    return helper.make_model(helper.make_graph(nodes, "toy", ends[:1], ends[1:], [weight]), opset_imports=imports, ir_version=8)
+    return helper.make_model(
+        helper.make_graph(nodes, "toy", ends[:1], ends[1:], [weight]), opset_imports=imports, ir_version=8
+    )
 
 
 def saved(tmp_path, model, **options):
@@ -149,7 +156,9 @@ def test_external_data_outside_the_folder_is_refused(tmp_path, how):
         load_onnx(path)
 
 
-@pytest.mark.parametrize("shape", [("N", 3, "H", "W"), ("N", 3, 16, None), ("N", 1, 16, 16), ("N", 3, 16, 8), (3, 16, 16)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [("N", 3, "H", "W"), ("N", 3, 16, None), ("N", 1, 16, 16), ("N", 3, 16, 8), (3, 16, 16)], ids=str
+)
 def test_sizes_that_are_free_or_odd_are_refused(tmp_path, shape):
     if shape[1] != 3:
         model = toy()
@@ -165,7 +174,9 @@ def test_spec_of_a_model_without_one(tmp_path):
     path = saved(tmp_path, toy())
     with pytest.raises(FaceMeshError, match="no spec beside it; add --arch"):
         derive_spec(toy(), path, None)
-    like = dataclasses.replace(SPEC, input=InputSpec("other", 256, "NCHW", "BGR", (-1.0, 1.0)), output=PositionMapOutput("map", 64, 99.0))
+    like = dataclasses.replace(
+        SPEC, input=InputSpec("other", 256, "NCHW", "BGR", (-1.0, 1.0)), output=PositionMapOutput("map", 64, 99.0)
+    )
     derived = derive_spec(toy(), path, like)
     assert derived.input == InputSpec("image", 16, "NCHW", "BGR", (-1.0, 1.0))
     assert derived.output == PositionMapOutput("position_map", 16, 99.0)
@@ -174,7 +185,9 @@ def test_spec_of_a_model_without_one(tmp_path):
 
 
 def toy_channels_last():
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 16, 16, 3]) for name in ("image", "position_map")]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 16, 16, 3]) for name in ("image", "position_map")
+    ]
     graph = helper.make_graph([helper.make_node("Sigmoid", ["image"], ["position_map"])], "toy", ends[:1], ends[1:])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 

@@ -66,11 +66,17 @@ def test_pictures_are_a_face_and_noise_in_the_models_own_form(layout, value_rang
     assert images.min() >= value_range[0]
     assert images.max() <= value_range[1]
     assert all(np.abs(one - other).mean() > 0.02 for one, other in zip(images, images[1:], strict=False))
-    other = verification_images(InputSpec("image", 128, "NHWC" if layout == "NCHW" else "NCHW", "RGB", value_range), 1.5)
-    np.testing.assert_array_equal(images, other.transpose(0, 3, 1, 2) if layout == "NCHW" else other.transpose(0, 2, 3, 1))
+    other = verification_images(
+        InputSpec("image", 128, "NHWC" if layout == "NCHW" else "NCHW", "RGB", value_range), 1.5
+    )
+    np.testing.assert_array_equal(
+        images, other.transpose(0, 3, 1, 2) if layout == "NCHW" else other.transpose(0, 2, 3, 1)
+    )
 
 
-@pytest.mark.parametrize(("outputs", "message"), [(np.full((4, 3, 64, 64), 0.5), "hardly depends"), (np.full((4, 3, 64, 64), np.nan), "NaN")])
+@pytest.mark.parametrize(
+    ("outputs", "message"), [(np.full((4, 3, 64, 64), 0.5), "hardly depends"), (np.full((4, 3, 64, 64), np.nan), "NaN")]
+)
 def test_dead_outputs_are_refused(make_spec, outputs, message):
     with pytest.raises(FaceMeshError, match=message):
         require_live(outputs.astype(np.float32), make_spec(), "model.pt")

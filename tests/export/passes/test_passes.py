@@ -19,7 +19,14 @@ from export.passes import (
     split_batch_norm,
     subpixel_transposed,
 )
-from tests.export.small_graphs import assert_pass_is_exact, assert_pass_leaves_alone, conv_graph, norm_node, normalisation, weights
+from tests.export.small_graphs import (
+    assert_pass_is_exact,
+    assert_pass_leaves_alone,
+    conv_graph,
+    norm_node,
+    normalisation,
+    weights,
+)
 
 node = helper.make_node
 FAR = np.iinfo(np.int64).max
@@ -58,7 +65,9 @@ def test_other_padding_stays(model):
 def transposed(stride, pads=(0, 0, 0, 0), crops=(), kernel=4, bias=True, relu=False, **attributes):
     """ConvTranspose, then Slices given as (starts, ends, axes)."""
     constants = {"w": weights(4, 5, kernel, kernel), "b": weights(5)}
-    nodes = [node("ConvTranspose", ["image", "w", *["b"][:bias]], ["t0"], strides=[stride, stride], pads=pads, **attributes)]
+    nodes = [
+        node("ConvTranspose", ["image", "w", *["b"][:bias]], ["t0"], strides=[stride, stride], pads=pads, **attributes)
+    ]
     for index, bounds in enumerate(crops):
         names = [f"{name}{index}" for name in ("starts", "ends", "axes")]
         constants.update({name: np.array(values) for name, values in zip(names, bounds, strict=True)})
@@ -95,7 +104,9 @@ def test_crop_stays_where_somebody_else_reads_the_whole():
     assert_pass_leaves_alone(absorb_crop, conv_graph(nodes, constants))
 
 
-@pytest.mark.parametrize(("pads", "kernel", "bias"), [((1, 1, 1, 1), 4, False), ((1, 0, 2, 3), 4, True), ((0, 0, 0, 0), 3, True)])
+@pytest.mark.parametrize(
+    ("pads", "kernel", "bias"), [((1, 1, 1, 1), 4, False), ((1, 0, 2, 3), 4, True), ((0, 0, 0, 0), 3, True)]
+)
 def test_transposed_convolution_of_stride_1_becomes_a_convolution(pads, kernel, bias):
     assert_pass_is_exact(flip_transposed, transposed(1, pads, kernel=kernel, bias=bias), gone=["ConvTranspose"])
 
@@ -107,10 +118,13 @@ def test_other_transposed_convolutions_are_not_flipped(options):
 
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(
-    ("stride", "kernel", "pads"), [(2, 4, (1, 1, 1, 1)), (2, 4, (0, 0, 0, 0)), (2, 4, (0, 1, 2, 3)), (2, 2, (0, 0, 0, 0)), (3, 6, (1, 2, 2, 1))]
+    ("stride", "kernel", "pads"),
+    [(2, 4, (1, 1, 1, 1)), (2, 4, (0, 0, 0, 0)), (2, 4, (0, 1, 2, 3)), (2, 2, (0, 0, 0, 0)), (3, 6, (1, 2, 2, 1))],
 )
 def test_transposed_convolution_of_larger_stride_becomes_phases(stride, kernel, pads, relu):
-    model = assert_pass_is_exact(subpixel_transposed, transposed(stride, pads, kernel=kernel, relu=relu), gone=["ConvTranspose"])
+    model = assert_pass_is_exact(
+        subpixel_transposed, transposed(stride, pads, kernel=kernel, relu=relu), gone=["ConvTranspose"]
+    )
     types = [item.op_type for item in model.graph.node]
     assert types[:2] == (["Conv", "Relu"] if relu else ["Conv", "Reshape"])
 
@@ -123,11 +137,20 @@ def test_other_transposed_convolutions_are_not_split(options):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(
     ("layer", "shape", "groups"),
-    [("Conv", (6, 4, 3, 3), 1), ("Conv", (6, 2, 3, 3), 2), ("ConvTranspose", (4, 6, 3, 3), 1), ("ConvTranspose", (4, 3, 3, 3), 2)],
+    [
+        ("Conv", (6, 4, 3, 3), 1),
+        ("Conv", (6, 2, 3, 3), 2),
+        ("ConvTranspose", (4, 6, 3, 3), 1),
+        ("ConvTranspose", (4, 3, 3, 3), 2),
+    ],
 )
 def test_normalisation_folds_into_the_layer_before(layer, shape, groups, bias):
     nodes = [node(layer, ["image", "w", *["b"][:bias]], ["c"], group=groups), norm_node("c", "position_map")]
-    assert_pass_is_exact(fold_batch_norm, conv_graph(nodes, {"w": weights(*shape), "b": weights(6), **normalisation(6)}), gone=["BatchNormalization"])
+    assert_pass_is_exact(
+        fold_batch_norm,
+        conv_graph(nodes, {"w": weights(*shape), "b": weights(6), **normalisation(6)}),
+        gone=["BatchNormalization"],
+    )
 
 
 def test_layers_that_share_a_weight_are_folded_apart():
@@ -163,10 +186,15 @@ def test_normalisation_of_other_sums_stays(options):
     assert_pass_leaves_alone(split_batch_norm, residual(**options))
 
 
-def narrow(kernels=((4, (2, 2, 1, 1)), (4, (2, 1, 1, 2)), (3, (1, 1, 1, 1))), relu=True, channels=3, bias=True, side=12):
+def narrow(
+    kernels=((4, (2, 2, 1, 1)), (4, (2, 1, 1, 2)), (3, (1, 1, 1, 1))), relu=True, channels=3, bias=True, side=12
+):
     nodes, constants, source, channels_in = [], {}, "image", 4
     for index, (kernel, pads) in enumerate(kernels):
-        constants |= {f"w{index}": 2 * weights(channels, channels_in, kernel, kernel, seed=index), f"b{index}": weights(channels, seed=index)}
+        constants |= {
+            f"w{index}": 2 * weights(channels, channels_in, kernel, kernel, seed=index),
+            f"b{index}": weights(channels, seed=index),
+        }
         nodes.append(node("Conv", [source, f"w{index}", *[f"b{index}"][:bias]], [f"c{index}"], pads=pads))
         if relu:
             nodes.append(node("Relu", [f"c{index}"], [f"r{index}"]))
@@ -190,7 +218,12 @@ def test_other_convolutions_do_not(options):
 
 def test_computed_padding_becomes_a_constant():
     """As exporters write F.pad: amounts by dimension from the last, turned round by reshape, reversal and transpose."""
-    constants = {"amounts": np.array([1, 2, 1, 2, 0, 0, 0, 0]), "two": np.array([-1, 2]), "flat": np.array([-1]), "w": weights(4, 4, 4, 4)}
+    constants = {
+        "amounts": np.array([1, 2, 1, 2, 0, 0, 0, 0]),
+        "two": np.array([-1, 2]),
+        "flat": np.array([-1]),
+        "w": weights(4, 4, 4, 4),
+    }
     constants |= {"start": np.array([-1]), "end": np.array([-FAR]), "axis": np.array([0]), "step": np.array([-1])}
     nodes = [
         node("Reshape", ["amounts", "two"], ["rows"]),
@@ -201,7 +234,9 @@ def test_computed_padding_becomes_a_constant():
         node("Pad", ["same", "pads"], ["p"]),
         node("Conv", ["p", "w"], ["position_map"]),
     ]
-    model = assert_pass_is_exact(fold_constants, conv_graph(nodes, constants), gone=["Reshape", "Slice", "Transpose", "Identity"])
+    model = assert_pass_is_exact(
+        fold_constants, conv_graph(nodes, constants), gone=["Reshape", "Slice", "Transpose", "Identity"]
+    )
     assert_pass_is_exact(absorb_padding, model, gone=["Pad"])
 
 
