@@ -13,8 +13,8 @@ from training.data.labels import FaceLabels
 from training.labelling.definition_offsets import no_offsets
 from training.labelling.face_fits import box_sides, fit_of_labels, hand_points, label_arrays
 from training.labelling.landmark_fit import FitSettings, fit_points
-from training.labelling.point_model import PointModel
-from training.labelling.visibility import visible_landmarks
+from training.labelling.point_model import CONTOUR, PointModel
+from training.labelling.visibility import contour_on_outline, visible_landmarks
 
 POINT_NOISE = 0.015  # of the box side, standard deviation in x and in y
 VERTICES = 2000  # compared, drawn by the seed
@@ -54,12 +54,14 @@ def dense_errors(
 ) -> tuple[NDArray, NDArray]:
     """Return the mean distances (N,) in 2D and 3D, in % of the box, between labels and fits to noisy landmarks."""
     generator = np.random.default_rng(seed)
-    truth = label_arrays(fit_of_labels(labels, model), model, face_model)
+    known = fit_of_labels(labels, model)
+    truth = label_arrays(known, model, face_model)
     side = box_sides(labels.box)
     noise = POINT_NOISE * side[:, None, None] * generator.normal(size=(len(labels), 68, 2))
     points = hand_points(labels.pts68[..., :2] + noise, None)
     weights = np.zeros(points.shape[:2])
     weights[:, :68] = visible_landmarks(face_model, truth)
+    weights[:, :CONTOUR] = contour_on_outline(model, known)
     fitted = label_arrays(fit_points(model, points, weights, no_offsets(), settings), model, face_model)
 
     vertices = generator.choice(len(face_model.mean), min(VERTICES, len(face_model.mean)), replace=False)

@@ -32,7 +32,7 @@ from training.labelling.face_fits import fit_of_labels, hand_points, label_array
 from training.labelling.hand_labels import HandLabels, read_hand_labels
 from training.labelling.landmark_fit import FaceFit, FitSettings, fit_points, observed_vertices
 from training.labelling.point_model import CONTOUR, PointModel, make_point_model
-from training.labelling.visibility import visible_landmarks
+from training.labelling.visibility import contour_on_outline
 from training.labelling.write_labels import write_labels
 
 MIN_POINTS = 6
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     fit, residual = fit_hand_labels(hand, model, offsets, settings, start)
     arrays = label_arrays(fit, model, face_model) | {"fit_nme": _mean_residual(residual).astype(np.float32)}
     if not hand.visibility_given:
-        hand = replace(hand, visible68=_without_far_side(hand.visible68, visible_landmarks(face_model, arrays)))
+        hand = replace(hand, visible68=_without_far_side(hand.visible68, contour_on_outline(model, fit)))
     reasons = drop_reasons(fit, residual, args.max_residual)
     write_labels(args.output, args.data, hand, arrays, reasons)
     _print_report(arrays, reasons)
@@ -146,11 +146,11 @@ def _mean_residual(residual: NDArray) -> NDArray[np.float64]:
     )
 
 
-def _without_far_side(visible68: NDArray[np.uint8], visible: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return the visibility with 0 at contour points whose vertex is not ``visible`` (N, 68): they mark the cheek."""
-    hidden = ~visible
-    hidden[:, CONTOUR:] = False
-    return np.where(hidden, 0, visible68).astype(np.uint8)
+def _without_far_side(visible68: NDArray[np.uint8], on_outline: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return (N, 68) with 0 at the contour points that are not ``on_outline`` (N, 17): they mark the cheek."""
+    visible68 = visible68.copy()
+    visible68[:, :CONTOUR][~on_outline] = 0
+    return visible68
 
 
 def _matching_start(path: Path, hand: HandLabels, face_model: FaceModel, model: PointModel) -> FaceFit:

@@ -1,4 +1,4 @@
-"""Landmarks that the head itself does not hide."""
+"""Landmarks that the head itself does not hide, and contour landmarks that lie on the visible outline."""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.families.face_model import FaceModel
+from training.labelling.landmark_fit import FaceFit, observed_vertices
+from training.labelling.point_model import CONTOUR, PointModel
 
 CELL = 0.02  # of the box side: pixels of the coarse depth map; larger for meshes with too few vertices for that
+ON_OUTLINE = 0.04  # face sizes between a contour landmark and the outline's point
 IN_FRONT = 0.08  # of the box side: a vertex that much nearer to the camera hides what shares its cell
 
 
+def contour_on_outline(model: PointModel, fit: FaceFit) -> NDArray[np.bool_]:
+    """Return (N, 17) True where the contour landmark lies on the visible outline, False where the head turns it away.
+
+    Depth cannot tell that: on the outline the surface is seen edge-on.
+    """
+    outline, landmarks = (observed_vertices(model, fit, outline=choice)[0][:, :CONTOUR, :2] for choice in (True, False))
+    return np.linalg.norm(outline - landmarks, axis=2) < ON_OUTLINE * fit.scale[:, None]
+
+
 def visible_landmarks(model: FaceModel, labels: Mapping[str, NDArray]) -> NDArray[np.bool_]:
-    """Return (N, 68) True where no vertex lies clearly in front.
+    """Return (N, 68) True where no vertex lies clearly in front; for inner points, see `contour_on_outline`.
 
     ``labels`` has scale, rotation, shape, exp and box as in ``train.npz``.
     """

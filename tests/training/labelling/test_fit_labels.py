@@ -112,6 +112,13 @@ def test_given_visibility_is_kept_and_missing_one_is_found(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["visible68"], given)
 
 
+def test_faces_from_the_front_keep_their_contour(tmp_path):
+    straight = random_fits(COUNT, 5)
+    points = straight.project(head_points().points(straight.latent))[:, :68, :2] * (1, -1)
+    assert fit(write_data(tmp_path, hand68=points.astype(np.float32)), "--contour", "vertices") == 0
+    assert (np.load(tmp_path / "out.npz")["visible68"] == 2).mean() > 0.9
+
+
 def test_start_and_check_read_what_was_written(tmp_path, capsys):
     stem = write_data(tmp_path)
     assert fit(stem) == 0
