@@ -15,7 +15,7 @@ COMMANDS = (fit, shrink, uv_layout, fit_box_map, turn_faces, fit_labels, learn_o
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code."""
+    """Run one subcommand and return the exit code."""
     return run_subcommands("training", "Train networks, make the assets of the runtime.", COMMANDS, argv)
 
 

@@ -7,8 +7,10 @@ from torch.optim.swa_utils import AveragedModel
 
 
 def averaged_model(network: nn.Module, decay: float) -> AveragedModel:
-    """Return an exponential moving average of weights and normalisation statistics, short at first: after n steps it keeps
-    min(decay, (n + 1) / (n + 10))."""
+    """Return an exponential moving average of weights and normalisation statistics, short at first.
+
+    After n steps it keeps min(decay, (n + 1) / (n + 10)) of itself.
+    """
 
     def mix(mean: Tensor, new: Tensor, steps: Tensor | int) -> Tensor:
         if not mean.is_floating_point():

@@ -17,7 +17,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FaceMeshError(f"{path}: no such file; give a PyTorch checkpoint") from None
     except Exception as error:  # torch raises a dozen types for files that are no checkpoints
-        raise FaceMeshError(f"{path}: no PyTorch checkpoint ({type(error).__name__}); give one of this command, or 3DDFA_V2's") from None
+        raise FaceMeshError(
+            f"{path}: no PyTorch checkpoint ({type(error).__name__}); give one of a run, or 3DDFA_V2's"
+        ) from None
     if not isinstance(state, dict):
-        raise FaceMeshError(f"{path}: holds a {type(state).__name__}, no checkpoint of this command")
+        raise FaceMeshError(f"{path}: holds a {type(state).__name__}, no checkpoint; give one of a run, or 3DDFA_V2's")
     return state

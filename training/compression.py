@@ -25,26 +25,36 @@ FRESH_BATCHES = 2  # for the comparison
 def shrink_checkpoint(
     weights: Path, labels: FaceLabels, pictures: Sequence[NDArray[np.uint8]], latent: int, samples: int, output: Path
 ) -> tuple[int, float, float]:
-    """`EdgeNet.shrunk` from file to file, on ``samples`` training crops that are perturbed as in training.
+    """Shrink a checkpoint by `EdgeNet.shrunk` on ``samples`` training crops that are perturbed as in training.
 
-    Returns the latent size before, and the mean and largest shift of map points in crop px on crops that were not used.
+    Return the latent size before, and the mean and largest shift of map points in crop px on crops that were not used.
     Raises `FaceMeshError` for weights of another network and numbers that do not fit together.
     """
+    # Read the network and check the numbers
     network = EdgeNet()
     state = read_checkpoint(weights).get("network", {})
     try:
         network.adapt_to(state)
         network.load_state_dict(state)
     except (AttributeError, RuntimeError) as error:
-        raise FaceMeshError(f"{weights}: not an edge network ({' '.join(str(error).split())[:200]}); give best.pt of its run") from None
+        raise FaceMeshError(
+            f"{weights}: not an edge network ({' '.join(str(error).split())[:200]}); give best.pt of its run"
+        ) from None
     before = network.squeeze.out_channels
     if not 1 <= latent < before < samples:
-        raise FaceMeshError(f"{weights}: cannot be shrunk from {before} to {latent} with {samples} samples; give --latent < {before} < --samples")
+        raise FaceMeshError(
+            f"{weights}: cannot be shrunk from {before} to {latent} with {samples} samples; "
+            f"give --latent < {before} < --samples"
+        )
+    # Draw crops: some for the principal components, fresh ones for the comparison
     rows, depth_ignored = np.flatnonzero(~labels.is_val), np.zeros(len(labels), np.float32)
-    crops = FaceCrops(labels, pictures, depth_ignored, rows, network.input_size, network.crop_scale, BATCH, Augmentation())
+    crops = FaceCrops(
+        labels, pictures, depth_ignored, rows, network.input_size, network.crop_scale, BATCH, Augmentation()
+    )
     batches = -(-samples // BATCH) + FRESH_BATCHES
     images = torch.cat([image_tensor(network, torch.from_numpy(crops[index].images)) for index in range(batches)])
     known, fresh = images[: -FRESH_BATCHES * BATCH], images[-FRESH_BATCHES * BATCH :]
+    # Shrink, compare, write
     small = network.shrunk(known, latent)
     with torch.no_grad():
         shift_px = ((small(fresh) - network(fresh)) * network.output_scale).norm(dim=1)

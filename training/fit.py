@@ -28,52 +28,99 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("fit", help="train a network", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = subparsers.add_parser(
+        "fit", help="train a network", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--network", choices=NETWORK_NAMES, default="edge")
     parser.add_argument(
         "--data",
         type=Path,
         action="append",
         required=True,
-        help="common stem of .tar and .npz, or a folder in the 300W-LP layout; given several times, the sets are joined",
-    )
-    parser.add_argument("--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the run; started again, it goes on from its last checkpoint")
-    parser.add_argument("--start-at", type=Path, help="weights to begin with: best.pt of a run or, for edge, its .onnx or mb05_120x120.pth")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--decay", choices=("step", "cosine"), default="step", help="step: halved every --halve-every epochs")
-    parser.add_argument("--halve-every", type=int, default=5)
-    parser.add_argument("--weight-decay", type=float, default=0.0)
-    parser.add_argument("--average-decay", type=float, default=0.999, help="of the moving average of the weights, which is what is kept")
-    parser.add_argument("--landmark-weight", type=float, default=1.0, help="weight of the 68 landmarks beside the map")
-    parser.add_argument(
-        "--source-weights", type=parse_source_weights, default={}, metavar="NAME=W,...", help="how often a source is drawn; 1 if not named"
+        help="common stem of .tar and .npz, or a folder in the 300W-LP layout; several sets are joined",
     )
     parser.add_argument(
-        "--label-weights", type=parse_source_weights, default={}, metavar="NAME=W,...", help="weight of a source's labels in the loss; 1 if not named"
+        "--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data"
     )
-    parser.add_argument("--hand-weight", type=float, default=0.0, help="weight of visible points by hand in the loss, if the data have them")
-    parser.add_argument("--crops-per-epoch", type=int, help="default: number of training rows")
-    parser.add_argument("--checkpoint-minutes", type=float, default=5.0, help="between checkpoints within an epoch")
-    parser.add_argument("--validate-on", type=lambda text: text.split(","), metavar="NAME,...", help="sources of validation rows; default: all")
-    parser.add_argument("--rotation", type=float, default=45.0, help="degrees")
-    parser.add_argument("--translation", type=float, default=0.10, help="of the box size")
-    parser.add_argument("--scale", type=float, nargs=2, default=(0.9, 1.2), metavar=("LOW", "HIGH"))
-    parser.add_argument("--colour", type=float, nargs=2, default=(0.6, 1.4), metavar=("LOW", "HIGH"))
-    parser.add_argument("--occlusion", type=float, default=0.4, help="probability")
-    parser.add_argument("--degradation", type=float, default=0.3, help="probability of blur, low resolution, noise or JPEG artefacts")
-    parser.add_argument("--any-roll", type=float, default=0.0, help="probability of a rotation from the whole circle")
-    parser.add_argument("--cut", type=float, default=0.0, help="probability of a picture that ends near the face")
+    parser.add_argument(
+        "--run", type=Path, required=True, help="folder of the run; started again, it goes on from its last checkpoint"
+    )
+    parser.add_argument(
+        "--start-at",
+        type=Path,
+        help="weights to begin with: best.pt of a run or, for edge, its .onnx or mb05_120x120.pth",
+    )
+    _add_schedule_options(parser)
+    _add_draw_options(parser)
+    _add_perturbation_options(parser)
     parser.add_argument("--bfloat16", action="store_true", help="convolutions in bfloat16; pays for the full network")
     parser.add_argument("--workers", type=int, default=1, help="processes that make crops")
     parser.add_argument("--seed", type=int, default=0)
     parser.set_defaults(func=run)
 
 
+def _add_schedule_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument(
+        "--decay", choices=("step", "cosine"), default="step", help="step: halved every --halve-every epochs"
+    )
+    parser.add_argument("--halve-every", type=int, default=5)
+    parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument(
+        "--average-decay", type=float, default=0.999, help="of the moving average of the weights, which is what is kept"
+    )
+    parser.add_argument("--landmark-weight", type=float, default=1.0, help="weight of the 68 landmarks beside the map")
+
+
+def _add_draw_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options on sources: draws, weights in the loss, validation."""
+    parser.add_argument(
+        "--source-weights",
+        type=parse_source_weights,
+        default={},
+        metavar="NAME=W,...",
+        help="how often a source is drawn; 1 if not named",
+    )
+    parser.add_argument(
+        "--label-weights",
+        type=parse_source_weights,
+        default={},
+        metavar="NAME=W,...",
+        help="weight of a source's labels in the loss; 1 if not named",
+    )
+    parser.add_argument(
+        "--hand-weight",
+        type=float,
+        default=0.0,
+        help="weight of visible points by hand in the loss, if the data have them",
+    )
+    parser.add_argument("--crops-per-epoch", type=int, help="default: number of training rows")
+    parser.add_argument("--checkpoint-minutes", type=float, default=5.0, help="between checkpoints within an epoch")
+    parser.add_argument(
+        "--validate-on",
+        type=lambda text: text.split(","),
+        metavar="NAME,...",
+        help="sources of validation rows; default: all",
+    )
+
+
+def _add_perturbation_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rotation", type=float, default=45.0, help="degrees")
+    parser.add_argument("--translation", type=float, default=0.10, help="of the box size")
+    parser.add_argument("--scale", type=float, nargs=2, default=(0.9, 1.2), metavar=("LOW", "HIGH"))
+    parser.add_argument("--colour", type=float, nargs=2, default=(0.6, 1.4), metavar=("LOW", "HIGH"))
+    parser.add_argument("--occlusion", type=float, default=0.4, help="probability")
+    parser.add_argument(
+        "--degradation", type=float, default=0.3, help="probability of blur, low resolution, noise or JPEG artefacts"
+    )
+    parser.add_argument("--any-roll", type=float, default=0.0, help="probability of a rotation from the whole circle")
+    parser.add_argument("--cut", type=float, default=0.0, help="probability of a picture that ends near the face")
+
+
 def parse_source_weights(text: str) -> dict[str, float]:
-    """``"aflw=0.5,helen=2"`` -> a dictionary."""
+    """Return the dictionary of a text like ``aflw=0.5,helen=2``."""
     weights = {}
     for item in filter(None, text.split(",")):
         name, _, value = item.partition("=")
@@ -115,17 +162,23 @@ def run(args: argparse.Namespace) -> None:
 
 
 def training_crops(
-    args: argparse.Namespace, model: FaceModel, labels: FaceLabels, images: Sequence[NDArray[np.uint8]], network: nn.Module
+    args: argparse.Namespace,
+    model: FaceModel,
+    labels: FaceLabels,
+    images: Sequence[NDArray[np.uint8]],
+    network: nn.Module,
 ) -> tuple[FaceCrops, FaceCrops]:
     """Return perturbed crops of the training rows and plain ones of the validation rows."""
     from training.uv.targets import lowest_z
 
+    # Rows
     training_rows = np.flatnonzero(~labels.is_val)
     wanted = np.isin(labels.source, args.validate_on) if args.validate_on else np.ones(len(labels), bool)
     validation_rows = np.flatnonzero(labels.is_val & wanted)
     if not len(training_rows) or not len(validation_rows):
         counts = f"{len(training_rows)} training and {len(validation_rows)} validation rows"
         raise FaceMeshError(f"{args.data[0]}: {counts}; both are needed (is_val in the labels)")
+    # Crops
     augmentation = Augmentation(
         rotation_deg=args.rotation,
         translation=args.translation,
@@ -146,4 +199,5 @@ def training_crops(
 def check_sources(labels: FaceLabels, option: str, names: Iterable[str]) -> None:
     """Refuse names of sources that are not in the labels."""
     if unknown := sorted(set(names) - set(labels.source.tolist())):
-        raise FaceMeshError(f"{option}: no source {', '.join(unknown)} in the labels; there are {', '.join(np.unique(labels.source))}")
+        known = ", ".join(np.unique(labels.source))
+        raise FaceMeshError(f"{option}: no source {', '.join(unknown)} in the labels; there are {known}")

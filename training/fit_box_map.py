@@ -1,10 +1,12 @@
-"""``python -m training fit-box-map``: from YuNet's box and five points to the tight box of the 68 landmarks, fitted on training photographs.
+"""``python -m training fit-box-map``: from YuNet's box and points to the tight box of the 68 landmarks.
 
     features (11)  = 1 and the five points relative to YuNet's box: (x - centre x) / width, (y - centre y) / height
-    features @ coefficients (11, 4) = shift of the centre x / width, y / height, ln(landmark box width / width), ln(height / height)
+    features @ coefficients (11, 4) = shift of the centre x / width, y / height,
+                                      ln(landmark box width / width), ln(height / height)
 
-The coefficients minimise Huber's loss. Every face counts a second time mirrored, so the map treats left and right alike. Squares and
-products of the points were tried and gain 0.002 IoU on the validation rows; padding the tight pictures of AFLW was tried and loses faces.
+The coefficients minimise Huber's loss on training photographs. Every face counts a second time mirrored, so the map
+treats left and right alike. Squares and products of the points were tried and gain 0.002 IoU on the validation rows;
+padding the tight pictures of AFLW was tried and loses faces.
 """
 
 from __future__ import annotations
@@ -24,21 +26,24 @@ from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import load_face_model
 from runtime.geometry.boxes import SAME_FACE_IOU, box_iou
+from runtime.geometry.nme import YAW_BINS_DEG, yaw_bins
 from runtime.storage.whole_files import whole_file
 from training.data.labels import FaceLabels, load_labels, read_images
 
-# Share of each source in the fit. Counted by rows, the warped pictures of 300W-LP (15 views of each of 337 faces) would decide; the
-# profiles are in aflw, the untouched photographs with all their surroundings in the other three.
+# Share of each source in the fit. Counted by rows, the warped pictures of 300W-LP (15 views of each of 337 faces) would
+# decide; the profiles are in aflw, the untouched photographs with all their surroundings in the other three.
 SOURCE_SHARES = {"300wlp_afw": 0.25, "aflw": 0.35, "afw": 0.10, "lfpw": 0.15, "helen": 0.15}
 MIRRORED_POINTS = [1, 0, 2, 4, 3]  # right eye <-> left eye, nose, right <-> left corner of the mouth
-YAW_BINS_DEG = ((0, 30), (30, 60), (60, 180))
-FEATURES = "1, then for right eye, left eye, nose tip, right and left mouth corner: (x - box centre x) / box width, (y - box centre y) / box height"
+FEATURES = (
+    "1, then for right eye, left eye, nose tip, right and left mouth corner: "
+    "(x - box centre x) / box width, (y - box centre y) / box height"
+)
 TARGETS = "centre shift x / box width, centre shift y / box height, ln(width / box width), ln(height / box height)"
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """N photographs in which YuNet found the labelled face."""
+    """N photographs with the labelled face among YuNet's detections."""
 
     rows: NDArray[np.float32]  # (N, 15) of YuNet: x, y, w, h, five points, score; px
     boxes_xyxy: NDArray[np.float32]  # (N, 4) px, the landmark boxes of the labels
@@ -48,10 +53,16 @@ class Matches:
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """``python -m training fit-box-map``."""
-    parser = subparsers.add_parser("fit-box-map", help="fit the map from YuNet's boxes to landmark boxes", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="common stem of .tar and .npz, or a folder in the 300W-LP layout")
-    parser.add_argument("--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data")
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "fit-box-map", help="fit the map from YuNet's boxes to landmark boxes", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="common stem of .tar and .npz, or a folder in the 300W-LP layout"
+    )
+    parser.add_argument(
+        "--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json")
     parser.set_defaults(func=run)
 
@@ -61,7 +72,8 @@ def run(args: argparse.Namespace) -> None:
     labels = load_labels(args.data, load_face_model(args.face_model or args.data.parent / "face_model.npz"))
     matches = match_faces(labels, args.data)
     coefficients = fit(matches)
-    print(f"YuNet finds {len(matches.rows)} of {len(labels)} faces; the fit uses the {(~matches.is_val).sum()} of them that are for training")
+    training = (~matches.is_val).sum()
+    print(f"YuNet finds {len(matches.rows)} of {len(labels)} faces; the fit uses the {training} of them for training")
     residuals = {"constant": report(matches, fit(matches, constant=True)), "fitted": report(matches, coefficients)}
     print_report(residuals)
     document = {
@@ -77,26 +89,30 @@ def run(args: argparse.Namespace) -> None:
 
 
 def match_faces(labels: FaceLabels, path: Path) -> Matches:
-    """Run YuNet over all photographs; those where no detection overlaps the labelled face are left out."""
+    """Run YuNet over all photographs; leave out the ones without a detection on the labelled face."""
     from runtime.console.progress import progress_bar
 
     images, detector = read_images(path, labels), YuNetDetector()
     rows, found = [], []
     for i in progress_bar(range(len(labels)), len(labels), unit="photo"):
         candidates = detector.find(images[i])
-        overlap = box_iou(labels.box[i], np.concatenate([candidates[:, :2], candidates[:, :2] + candidates[:, 2:4]], axis=1))
+        corners = np.concatenate([candidates[:, :2], candidates[:, :2] + candidates[:, 2:4]], axis=1)
+        overlap = box_iou(labels.box[i], corners)
         if overlap.max(initial=0) >= SAME_FACE_IOU:
             rows.append(candidates[overlap.argmax()])
             found.append(i)
     if not found:
-        raise FaceMeshError(f"{path}: YuNet finds none of the {len(labels)} labelled faces; are these the right photographs?")
+        raise FaceMeshError(
+            f"{path}: YuNet finds none of the {len(labels)} labelled faces; are these the right photographs?"
+        )
     return Matches(np.stack(rows), labels.box[found], labels.source[found], labels.yaw_deg[found], labels.is_val[found])
 
 
 def fit(matches: Matches, constant: bool = False) -> NDArray[np.float64]:
-    """(11, 4) coefficients from the training rows; ``constant`` leaves the five points out, for comparison."""
+    """Fit coefficients (11, 4) to the training rows; ``constant`` leaves the five points out, for comparison."""
     chosen = ~matches.is_val
-    features, targets = box_features(matches.rows[chosen]), box_targets(matches.rows[chosen], matches.boxes_xyxy[chosen])
+    features = box_features(matches.rows[chosen])
+    targets = box_targets(matches.rows[chosen], matches.boxes_xyxy[chosen])
     if constant:
         features = features * (np.arange(features.shape[1]) == 0)
     design = np.concatenate([features, mirror_features(features)])
@@ -106,7 +122,7 @@ def fit(matches: Matches, constant: bool = False) -> NDArray[np.float64]:
 
 
 def box_targets(rows: NDArray, boxes_xyxy: NDArray) -> NDArray[np.float64]:
-    """(N, 15), (N, 4) -> (N, 4), what the features are to predict."""
+    """Return the values to predict (N, 4), TARGETS, of YuNet's rows (N, 15) and landmark boxes (N, 4) px."""
     rows, boxes = rows.astype(np.float64), boxes_xyxy.astype(np.float64)
     size = rows[:, 2:4]
     shift = (boxes[:, :2] + boxes[:, 2:]) / 2 - (rows[:, :2] + size / 2)
@@ -114,13 +130,13 @@ def box_targets(rows: NDArray, boxes_xyxy: NDArray) -> NDArray[np.float64]:
 
 
 def mirror_features(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 11) of the faces -> (N, 11) of their mirror images."""
+    """Return the features (N, 11) of the mirror images of faces with ``features`` (N, 11)."""
     points = features[:, 1:].reshape(-1, 5, 2)[:, MIRRORED_POINTS] * (-1, 1)
     return np.concatenate([features[:, :1], points.reshape(-1, 10)], axis=1)
 
 
 def row_weights(source: NDArray[np.str_]) -> NDArray[np.float64]:
-    """(N,): every source counts by its share, an unknown one as much as its rows do."""
+    """Return the weights of rows (N,): a source counts by its share, an unknown one as much as its rows do."""
     weights = np.ones(len(source))
     for name, share in SOURCE_SHARES.items():
         mine = source == name
@@ -128,8 +144,13 @@ def row_weights(source: NDArray[np.str_]) -> NDArray[np.float64]:
     return weights
 
 
-def robust_least_squares(design: NDArray[np.float64], target: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least squares under Huber's loss by re-weighting; its knee 1.345 is 95 % efficient where residuals are normal (Huber, 1981)."""
+def robust_least_squares(
+    design: NDArray[np.float64], target: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the least squares solution under Huber's loss, by re-weighting.
+
+    Its knee 1.345 is 95 % efficient for normal residuals (Huber, 1981).
+    """
     current = weights
     for _ in range(30):
         root = np.sqrt(current)
@@ -141,27 +162,40 @@ def robust_least_squares(design: NDArray[np.float64], target: NDArray[np.float64
 
 
 def report(matches: Matches, coefficients: NDArray[np.float64]) -> dict[str, dict[str, float]]:
-    """Residuals on the validation rows, all and by yaw: IoU, centre and size of the mapped box against the label's."""
+    """Return residuals on the validation rows, all and by yaw: IoU, centre and size of mapped against true boxes."""
     mapped, truth = landmark_boxes(matches.rows, coefficients).astype(np.float64), matches.boxes_xyxy.astype(np.float64)
     size = (truth[:, 2:] - truth[:, :2]).mean(axis=1)
     shift = (mapped - truth).reshape(-1, 2, 2).mean(axis=1) / size[:, None]
     scale = np.log((mapped[:, 2:] - mapped[:, :2]).mean(axis=1) / size)
-    overlap, yaw = box_iou(mapped, truth), np.abs(matches.yaw_deg)
-    groups = {"all": yaw >= 0, **{f"yaw {low}-{high}": (low <= yaw) & (yaw < high) for low, high in YAW_BINS_DEG}}
+    overlap, bins = box_iou(mapped, truth), yaw_bins(matches.yaw_deg)
+    # By group of faces: means and spreads
+    groups = {"all": bins >= 0, **{f"yaw {name}": bins == number for number, name in enumerate(YAW_BINS_DEG)}}
     result = {}
     for name, group in groups.items():
         if (rows := group & matches.is_val).any():
-            columns = {"iou": overlap[rows], "shift_x": shift[rows, 0], "shift_y": shift[rows, 1], "log_scale": scale[rows]}
+            columns = {
+                "iou": overlap[rows],
+                "shift_x": shift[rows, 0],
+                "shift_y": shift[rows, 1],
+                "log_scale": scale[rows],
+            }
             result[name] = {"faces": int(rows.sum())}
             for key, values in columns.items():
-                result[name] |= {f"{key}_mean": round(float(values.mean()), 4), f"{key}_std": round(float(values.std()), 4)}
+                result[name] |= {
+                    f"{key}_mean": round(float(values.mean()), 4),
+                    f"{key}_std": round(float(values.std()), 4),
+                }
     return result
 
 
 def print_report(residuals: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Fixed-width table; shifts in mean box sides, the scale as natural logarithm."""
+    """Print a fixed-width table; shifts in mean box sides, the scale as natural logarithm."""
     print(f"{'validation rows':<24}{'faces':>6}{'IoU':>8}{'shift x':>17}{'shift y':>17}{'ln scale':>17}")
     for name, groups in residuals.items():
         for group, values in groups.items():
-            spread = (f"{values[f'{key}_mean']:+8.3f} ± {values[f'{key}_std']:.3f}" for key in ("shift_x", "shift_y", "log_scale"))
-            print(f"{name + ', ' + group:<24}{values['faces']:>6}{values['iou_mean']:>8.3f}" + "".join(f"{text:>17}" for text in spread))
+            spread = (
+                f"{values[f'{key}_mean']:+8.3f} ± {values[f'{key}_std']:.3f}"
+                for key in ("shift_x", "shift_y", "log_scale")
+            )
+            columns = "".join(f"{text:>17}" for text in spread)
+            print(f"{name + ', ' + group:<24}{values['faces']:>6}{values['iou_mean']:>8.3f}{columns}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import time
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from runtime.console.progress import progress_bar
 from runtime.errors import FaceMeshError
+from runtime.geometry.nme import point_nme
 from runtime.storage.whole_files import whole_file
 from training.averaging import averaged_model
 from training.checkpoints import read_checkpoint
@@ -26,17 +26,26 @@ from training.networks.inputs import image_tensor, keep_narrow_layers_float32
 from training.schedule import Schedule
 from training.uv.face_loss import FaceLoss
 from training.uv.targets import PositionMapTargets
-from training.validation import nme_table
+from training.validation import append_row, nme_table
 
 STATISTICS_BATCHES = 100
 REPORT_SECONDS = 60  # between lines of progress where there is no terminal
 
 
 class Trainer:
-    """Owns network, optimiser, averaged weights and the files of one run: ``last.pt``, ``best.pt``, ``log.csv``, ``curve.png``."""
+    """Network, optimiser, averaged weights and the files of one run.
+
+    The files are ``last.pt``, ``best.pt``, ``log.csv`` and ``curve.png`` in the folder of the run.
+    """
 
     def __init__(
-        self, network: nn.Module, targets: PositionMapTargets, loss: FaceLoss, labels: FaceLabels, schedule: Schedule, folder: Path
+        self,
+        network: nn.Module,
+        targets: PositionMapTargets,
+        loss: FaceLoss,
+        labels: FaceLabels,
+        schedule: Schedule,
+        folder: Path,
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.to(self.device, memory_format=torch.channels_last)
@@ -48,7 +57,9 @@ class Trainer:
         self.schedule = schedule
         self.folder = folder
         self.coefficients = torch.from_numpy(labels.coefficients.astype(np.float32)).to(self.device)
-        self.optimiser = torch.optim.AdamW(self._parameter_groups(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+        self.optimiser = torch.optim.AdamW(
+            self._parameter_groups(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
         self.averaged = averaged_model(self.network, schedule.average_decay)
         self.epoch = 0
         self.batch = 0  # of the epoch under way
@@ -57,9 +68,10 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
 
     def fit(self, training: FaceCrops, validation: FaceCrops, workers: int) -> None:
-        """Train until the schedule ends; validates, logs and saves after every epoch."""
+        """Train until the schedule ends; validate, log and save after every epoch."""
         torch.manual_seed(training.seed + self.epoch)
         while self.epoch < self.schedule.epochs:
+            # Learn, and measure the averaged weights
             training.epoch = self.epoch
             started = time.monotonic()
             train_loss = self._train_epoch(training, workers)
@@ -68,6 +80,7 @@ class Trainer:
             self.epoch += 1
             self.batch = 0
             self.total_loss = 0.0
+            # Record, and keep the weights
             row = {
                 "epoch": self.epoch,
                 "samples": self.epoch * len(training) * training.batch_size,
@@ -76,7 +89,7 @@ class Trainer:
                 **{name: round(score, 4) for name, score in scores.items()},
                 "seconds": round(time.monotonic() - started, 1),
             }
-            self._log(row)
+            append_row(self.folder / "log.csv", row)
             if scores["balanced"] < self.best:
                 self.best = scores["balanced"]
                 self.save("best.pt")
@@ -87,7 +100,13 @@ class Trainer:
     def _train_epoch(self, crops: FaceCrops, workers: int) -> float:
         self.network.train()
         first = self.batch
-        loader = DataLoader(crops, batch_size=None, sampler=range(first, len(crops)), num_workers=workers, prefetch_factor=4 if workers else None)
+        loader = DataLoader(
+            crops,
+            batch_size=None,
+            sampler=range(first, len(crops)),
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+        )
         reported = saved = time.monotonic()
         for batch in progress_bar(loader, len(crops) - first, "batch"):
             self._step(batch, len(crops))
@@ -96,7 +115,8 @@ class Trainer:
                 self.save("last.pt")
                 saved = now
             if now - reported > REPORT_SECONDS:
-                print(f"epoch {self.epoch + 1}, batch {self.batch} of {len(crops)}: loss {self.total_loss / self.batch:.5f}", flush=True)
+                mean = self.total_loss / self.batch
+                print(f"epoch {self.epoch + 1}, batch {self.batch} of {len(crops)}: loss {mean:.5f}", flush=True)
                 reported = now
         return self.total_loss / max(1, len(crops))
 
@@ -114,21 +134,25 @@ class Trainer:
         self.total_loss += loss.item()
         if not math.isfinite(self.total_loss):
             place = f"epoch {self.epoch + 1}, batch {self.batch}"
-            raise FaceMeshError(f"{self.folder}: the loss is not finite in {place}; go on from the last checkpoint with a lower --learning-rate")
+            raise FaceMeshError(
+                f"{self.folder}: the loss is not finite in {place}; "
+                "go on from the last checkpoint with a lower --learning-rate"
+            )
 
     @torch.no_grad()
     def validate(self, crops: FaceCrops, workers: int) -> dict[str, float]:
-        """Return the NME in % of the 68 landmarks (2D) with the averaged weights: mean, by yaw bin, mean of the bins, and by source.
+        """Return the NME in % of the 68 landmarks (2D) with the averaged weights, as `nme_table` does.
 
-        Where faces have visible points by hand, ``hand`` is the mean distance to those (inner points, offsets of the source taken off).
+        If faces have visible points by hand, ``hand`` is the mean distance to them (inner points, offsets of the source
+        taken off).
         """
         network = self.averaged.module.eval()
         errors, hand_errors, rows = [], [], []
         for batch in DataLoader(crops, batch_size=None, num_workers=workers):
             maps = self._predict(network, batch)
             landmarks = self.loss.map_loss.landmarks(maps)
-            distance = (landmarks - self._target(batch)[1])[..., :2].norm(dim=2).mean(1).cpu().numpy()
-            errors.append(100 * distance / batch.box_size_px)
+            truth = self._target(batch)[1].cpu().numpy()
+            errors.append(point_nme(landmarks.cpu().numpy()[..., :2], truth[..., :2], batch.box_size_px))
             hand_errors.append(100 * self.loss.hand_errors(landmarks, batch).cpu().numpy())
             rows.append(batch.rows)
         table = nme_table(np.concatenate(errors), self.labels, np.concatenate(rows))
@@ -136,7 +160,7 @@ class Trainer:
         return table | {"hand": by_hand["mean"], "hand_balanced": by_hand["balanced"]}
 
     def _parameter_groups(self) -> list[dict]:
-        """Return parameters by the factor of their learning rate (``rate_factors`` of the network, by first part of the name)."""
+        """Return parameters by the factor of their rate: ``rate_factors`` of the network, by first part of the name."""
         factors = getattr(self.network, "rate_factors", {})
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
@@ -146,12 +170,14 @@ class Trainer:
         return [*listed, {"params": own, "rate_factor": 0.1, "weight_decay": 0.0}] if own else listed
 
     def _measure_statistics(self, crops: FaceCrops) -> None:
-        """Give the averaged weights normalisation statistics of their own, as in stochastic weight averaging (Izmailov et al., UAI 2018, 3.2).
+        """Give the averaged weights normalisation statistics of their own.
 
-        Those of the training weights lag behind: PRNet's normalisation moves them by a thousandth per step.
+        Stochastic weight averaging does so too (Izmailov et al., UAI 2018, 3.2). Those of the training weights
+        lag behind: PRNet's normalisation moves them by a thousandth per step.
         """
         with self._autocast():
-            update_bn((self._images(crops[index]) for index in range(min(STATISTICS_BATCHES, len(crops)))), self.averaged.module)
+            batches = range(min(STATISTICS_BATCHES, len(crops)))
+            update_bn((self._images(crops[index]) for index in batches), self.averaged.module)
 
     def _predict(self, network: nn.Module, batch: CropBatch) -> Tensor:
         """Return position maps in crop px, float32."""
@@ -160,14 +186,16 @@ class Trainer:
         return maps.float() * self.network.output_scale
 
     def _images(self, batch: CropBatch) -> Tensor:
-        return image_tensor(self.network, torch.from_numpy(batch.images).to(self.device)).contiguous(memory_format=torch.channels_last)
+        images = image_tensor(self.network, torch.from_numpy(batch.images).to(self.device))
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.bfloat16)
 
     def _target(self, batch: CropBatch) -> tuple[Tensor, Tensor]:
         coefficients = self.coefficients[torch.from_numpy(batch.rows).to(self.device)]
-        return self.targets(coefficients, torch.from_numpy(batch.poses).to(self.device), torch.from_numpy(batch.mirrored).to(self.device))
+        poses, mirrored = (torch.from_numpy(array).to(self.device) for array in (batch.poses, batch.mirrored))
+        return self.targets(coefficients, poses, mirrored)
 
     def save(self, name: str) -> None:
         """Write a checkpoint whole or not at all; ``network`` in it are the averaged weights."""
@@ -184,7 +212,7 @@ class Trainer:
             torch.save(state, file)
 
     def resume(self) -> bool:
-        """Go on from ``last.pt`` if there is one."""
+        """Go on from ``last.pt``; return False if there is none. Raises `FaceMeshError` if it is of another run."""
         path = self.folder / "last.pt"
         if not path.exists():
             return False
@@ -200,14 +228,7 @@ class Trainer:
                 setattr(self, field, state[field])
         except (KeyError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise FaceMeshError(f"{path}: belongs to another run ({reason}); give the options of that run or another --run folder") from None
+            raise FaceMeshError(
+                f"{path}: belongs to another run ({reason}); give the options of that run or another --run folder"
+            ) from None
         return True
-
-    def _log(self, row: dict[str, float]) -> None:
-        path = self.folder / "log.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row.keys())
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)

@@ -24,8 +24,10 @@ def create_seeded(name: str, seed: int) -> nn.Module:
     return create_network(name)
 
 
-def start_network(network: nn.Module, start: Path | None, run: Path, crops: FaceCrops, targets: PositionMapTargets) -> None:
-    """Give ``network`` its first weights: those of ``start``, or random ones.
+def start_network(
+    network: nn.Module, start: Path | None, run: Path, crops: FaceCrops, targets: PositionMapTargets
+) -> None:
+    """Give ``network`` its first weights, from ``start`` or random ones.
 
     If ``run`` holds a checkpoint, its weights are loaded later; the network only takes over their sizes.
     """
@@ -33,13 +35,17 @@ def start_network(network: nn.Module, start: Path | None, run: Path, crops: Face
     if last.exists():
         adapt(network, read_checkpoint(last).get("training", {}))
         return
+    # An export: fixed weights, statistics of its own
     if start is not None and start.suffix == ".onnx":
         if not hasattr(network, "encoder"):
-            raise FaceMeshError(f"{start}: ONNX can be the start of the edge network alone; choose --network edge or give a checkpoint")
+            raise FaceMeshError(
+                f"{start}: ONNX can be the start of the edge network alone; choose --network edge or give a checkpoint"
+            )
         load_folded(network, start)
         batches = max(1, STATISTICS_CROPS // crops.batch_size)
         renormalise(network, (image_tensor(network, torch.from_numpy(crops[index].images)) for index in range(batches)))
         return
+    # Random weights, a checkpoint over them
     if hasattr(network, "fit_expansion"):
         network.fit_expansion(sample_maps(network, crops, targets, max(1, 1024 // crops.batch_size)))
     if start is not None:
@@ -58,7 +64,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
         else:
             raise FaceMeshError(f"{path}: has neither the weights of a run nor those of 3DDFA_V2's small network")
     except RuntimeError as error:
-        raise FaceMeshError(f"{path}: weights of another network ({' '.join(str(error).split())[:200]}); choose --network to fit") from None
+        reason = " ".join(str(error).split())[:200]
+        raise FaceMeshError(f"{path}: weights of another network ({reason}); choose --network to fit") from None
 
 
 def adapt(network: nn.Module, state: dict[str, Tensor]) -> None:

@@ -1,31 +1,41 @@
-"""Errors of validation faces in one line of figures."""
+"""Scores of validation faces: their table by yaw and source, and the log with a row per epoch."""
 
 from __future__ import annotations
 
-import math
+import csv
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.geometry.nme import yaw_bins
+from runtime.geometry.nme import balanced_mean, bin_means, mean_or_nan, yaw_bins
 from training.data.labels import FaceLabels
 
-YAW_BINS = ("yaw_0_30", "yaw_30_60", "yaw_60_180")
+# Columns of log.csv for the bins of runtime.geometry.nme; fixed, since a run appends to the log that it began with.
+YAW_COLUMNS = ("yaw_0_30", "yaw_30_60", "yaw_60_180")
 
 
 def nme_table(errors_percent: NDArray[np.floating], labels: FaceLabels, rows: NDArray[np.int64]) -> dict[str, float]:
-    """Return means of per-face errors: all, yaw bins, the mean of the bins ("balanced") and by source. Faces with NaN are left out."""
+    """Return means of the errors (N,) of ``rows`` (N,): all, yaw bins, the mean of the bins ("balanced") and by source.
+
+    Faces with NaN are left out. A bin or source without faces is NaN; the mean of the bins leaves it out.
+    """
     known = np.isfinite(errors_percent)
     errors, rows = errors_percent[known], rows[known]
-    bins = yaw_bins(labels.yaw_deg[rows])
-    by_bin = [_mean(errors[bins == number]) for number in range(3)]
-    table = {"mean": _mean(errors), **dict(zip(YAW_BINS, by_bin, strict=True))}
-    found = [value for value in by_bin if math.isfinite(value)]
-    table["balanced"] = sum(found) / len(found) if found else math.nan
+    by_bin = bin_means(errors, yaw_bins(labels.yaw_deg[rows]))
+    table = {"mean": mean_or_nan(errors), **dict(zip(YAW_COLUMNS, by_bin, strict=True))}
+    table["balanced"] = balanced_mean(by_bin, skip_empty=True)
     for source in np.unique(labels.source):
-        table[str(source)] = _mean(errors[labels.source[rows] == source])
+        table[str(source)] = mean_or_nan(errors[labels.source[rows] == source])
     return table
 
 
-def _mean(values: NDArray[np.floating]) -> float:
-    return float(values.mean()) if len(values) else math.nan
+def append_row(log: Path, row: Mapping[str, float]) -> None:
+    """Append a row to a CSV file, with the names of the columns above the first one."""
+    fresh = not log.exists()
+    with log.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, row.keys())
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)

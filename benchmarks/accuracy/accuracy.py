@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy.arguments import add_data_arguments
 from benchmarks.accuracy.labelled_faces import DenseTruth, FaceSet, load_faces
-from benchmarks.accuracy.nme import YAW_BINS_DEG, Score, point_nme, summarise
+from benchmarks.accuracy.nme import Score, summarise
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
 from runtime.console.arguments import positive_int
 from runtime.errors import FaceMeshError
 from runtime.geometry.boxes import SAME_FACE_IOU, box_iou
+from runtime.geometry.nme import YAW_BINS_DEG, box_size, point_nme
 from runtime.storage.npz_files import read_npz
 
 BOXES = ("ground-truth", "detected")
@@ -179,7 +180,7 @@ def face_errors(
         pairs |= {DENSE_2D: (vertices[:, :2], true_vertices[:, :2], box), DENSE_3D: (vertices, true_vertices, box)}
     found = {}
     for measure, (predicted, true, true_box) in pairs.items():
-        found[measure] = float(point_nme(predicted[None], true[None], true_box[None])[0])
+        found[measure] = float(point_nme(predicted[None], true[None], box_size(true_box[None]))[0])
     return found
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.nme import yaw_bins
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import FaceModel, load_face_model
 from runtime.families.uv_topology import UVTopology
+from runtime.geometry.nme import yaw_bins
 from runtime.storage.npz_files import read_npz
 from runtime.storage.whole_files import file_sha256
 from training.data.labels import FaceLabels, JpegImages, load_labels, read_images

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy.arguments import add_data_arguments
 from benchmarks.accuracy.labelled_faces import FaceSet, load_faces
-from benchmarks.accuracy.nme import point_nme, summarise
+from benchmarks.accuracy.nme import summarise
 from benchmarks.peers.interface import Peer
 from benchmarks.records.measured_faces import Face
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
 from runtime.console.arguments import positive_int
 from runtime.cores import usable_cores
+from runtime.geometry.nme import box_size, point_nme
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.storage.whole_files import file_sha256
 
@@ -168,7 +169,8 @@ def measure_peers(
 
     # Compare the landmarks with the labels.
     truth = faces.labels.pts68[:, :, :2]
-    errors = [point_nme(np.array(points), truth, faces.labels.box) if points else None for points in landmarks]
+    sizes = box_size(faces.labels.box)
+    errors = [point_nme(np.array(points), truth, sizes) if points else None for points in landmarks]
     return list(zip(seconds, errors, strict=True))
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from calibration.crops import Crops
 from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
+from runtime.geometry.nme import box_size, point_nme
 
 if TYPE_CHECKING:
     import onnx
@@ -57,8 +58,7 @@ class LandmarkJudge:
         scale = (spec.input.size - 1) / (spec.crop_scale * sides.mean(axis=1))
         truth = (faces.landmarks_xy - centres) * scale[:, None, None]
         truth += (spec.input.size - 1) / 2
-        distances = np.linalg.norm(landmarks - truth, axis=2).mean(axis=1)
-        return float(100 * (distances / scale / np.sqrt(sides.prod(axis=1))).mean())
+        return float(point_nme(landmarks, truth, scale * box_size(faces.boxes_xyxy)).mean())
 
 
 def shift_px(landmarks: NDArray[np.float32], reference: NDArray[np.float32]) -> float:

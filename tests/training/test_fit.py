@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,50 @@ def test_a_run_is_resumed_with_a_longer_schedule(data, tmp_path, capsys):
     assert state["epoch"] == 2
 
 
+def test_two_sets_and_points_by_hand(data, tmp_path):
+    marked = dataclasses.replace(toy_labels(toy_face_model(), 8, seed=1), source=np.full(8, "marked"))
+    hand68 = marked.pts68[..., :2] + np.float32([0, 4])
+    other = write_toy_set(tmp_path, dataclasses.replace(marked, hand68=hand68), dot_pictures(marked), "marked")
+    options = (
+        "--data",
+        str(other),
+        "--hand-weight",
+        "1",
+        "--any-roll",
+        "0.2",
+        "--cut",
+        "0.5",
+        "--learning-rate",
+        "1e-3",
+    )
+    assert fit(data, tmp_path / "run", "--epochs", "1", *options) == 0
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    offsets = state["loss"]["hand_loss.offsets"]
+    assert offsets.shape == (1, 68, 2)  # of the one source with points
+    assert offsets.abs().max() > 0
+    header, row = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert "marked" in header.split(",")
+    assert float(row.split(",")[header.split(",").index("train_loss")]) > 0
+    # Offsets go on with the run
+    assert fit(data, tmp_path / "run", "--epochs", "2", *options) == 0
+    later = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["loss"]["hand_loss.offsets"]
+    assert (later - offsets).abs().max() > 0
+
+
 def test_a_trained_network_is_shrunk(data, tmp_path, capsys):
     torch.manual_seed(0)
     torch.save({"network": create_network("edge").state_dict()}, tmp_path / "best.pt")
-    command = ["shrink", "--weights", str(tmp_path / "best.pt"), "--data", str(data), "--samples", "192", "-o", str(tmp_path / "small.pt")]
+    command = [
+        "shrink",
+        "--weights",
+        str(tmp_path / "best.pt"),
+        "--data",
+        str(data),
+        "--samples",
+        "192",
+        "-o",
+        str(tmp_path / "small.pt"),
+    ]
     assert main([*command, "--latent", "48"]) == 0
     assert "latent 128 -> 48" in capsys.readouterr().out
     assert load_checkpoint("edge", tmp_path / "small.pt").squeeze.out_channels == 48

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def image_tensor(network: nn.Module, image: Tensor) -> Tensor:
-    """(B, S, S, 3) uint8 BGR -> (B, 3, S, S) float32 in the network's colour order and value range."""
+    """Return images (B, S, S, 3) uint8 BGR as (B, 3, S, S) float32 in the network's colour order and value range."""
     low, high = network.value_range
     if network.colour_order == "RGB":
         image = image.flip(3)
@@ -17,7 +17,8 @@ def image_tensor(network: nn.Module, image: Tensor) -> Tensor:
 def keep_narrow_layers_float32(network: nn.Module, channels: int = 16) -> None:
     """Take convolutions of fewer than ``channels`` input or output channels out of autocast.
 
-    They gain nothing from bfloat16, and oneDNN's bfloat16 kernels for them have corrupted memory ("double free") on CPUs.
+    They gain nothing from bfloat16, and oneDNN's bfloat16 kernels for them have corrupted memory ("double free") on
+    CPUs.
     """
 
     def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -30,6 +31,8 @@ def keep_narrow_layers_float32(network: nn.Module, channels: int = 16) -> None:
         del module.float32_region
 
     for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and min(module.in_channels, module.out_channels) < channels:
+        if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            continue
+        if min(module.in_channels, module.out_channels) < channels:
             module.register_forward_pre_hook(enter)
             module.register_forward_hook(leave)

@@ -16,9 +16,13 @@ class FaceLoss(nn.Module):
     """`PositionMapLoss`, each crop times the label weight of its source, plus ``hand_weight`` × `HandPointLoss`."""
 
     def __init__(
-        self, map_loss: PositionMapLoss, labels: FaceLabels, label_weights: dict[str, float] | None = None, hand_weight: float = 0.0
+        self,
+        map_loss: PositionMapLoss,
+        labels: FaceLabels,
+        label_weights: dict[str, float] | None = None,
+        hand_weight: float = 0.0,
     ) -> None:
-        """``label_weights`` by source, 1 where not named. ``hand_weight`` 0 leaves points by hand out."""
+        """Keep the weights; ``label_weights`` by source, 1 if not named; ``hand_weight`` 0: no points by hand."""
         super().__init__()
         self.map_loss = map_loss
         weights = [(label_weights or {}).get(name, 1.0) for name in labels.source.tolist()]
@@ -40,11 +44,18 @@ class FaceLoss(nn.Module):
         if not self.hand_weight:
             return loss
         hand68, poses = (torch.from_numpy(array).to(maps.device) for array in (batch.hand68, batch.poses))
-        return loss + self.hand_weight * self.hand_loss(self.map_loss.landmarks(maps), hand68, poses, self.number[rows], box_size_px)
+        return loss + self.hand_weight * self.hand_loss(
+            self.map_loss.landmarks(maps), hand68, poses, self.number[rows], box_size_px
+        )
 
     def hand_errors(self, landmarks: Tensor, batch: CropBatch) -> Tensor:
-        """Return (B,) mean distance to visible inner points by hand in box units, offsets of the source taken off; NaN without points."""
-        arrays = (torch.from_numpy(array).to(landmarks.device) for array in (batch.hand68, batch.poses, batch.box_size_px))
+        """Return the mean distance to visible inner points by hand in box units, (B,), NaN without points.
+
+        Offsets of the source are taken off.
+        """
+        arrays = (
+            torch.from_numpy(array).to(landmarks.device) for array in (batch.hand68, batch.poses, batch.box_size_px)
+        )
         hand68, poses, box_size_px = arrays
         source = self.number[torch.from_numpy(batch.rows).to(landmarks.device)]
         distance, known = self.hand_loss.distances(landmarks, hand68, poses, source, box_size_px)
