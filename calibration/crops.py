@@ -1,4 +1,4 @@
-"""The faces to calibrate on or to judge by: a folder of pictures, or a set of an ``.npz`` with labels and a ``.tar`` with pictures."""
+"""The faces to calibrate on or to judge by: a folder of pictures, or a set of ``.npz`` and ``.tar``."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Faces:
 
 @dataclass(frozen=True, eq=False)
 class Crops(Sequence):
-    """Faces with their pictures at hand: item i is (input (1, 3, S, S) or (1, S, S, 3) float32, matrix (2, 3) float64 frame px -> crop px)."""
+    """Faces with their pictures: item i is (input (1, *spec.input.shape) float32, crop matrix (2, 3) float64)."""
 
     faces: Faces
     spec: ModelSpec
@@ -95,8 +95,11 @@ class Crops(Sequence):
 
 
 def load_faces(path: Path, boxes: Path | None = None) -> Faces:
-    """``path`` is a folder of pictures, whose boxes come from the CSV file ``boxes`` or else from the detector, or the common stem of
-    ``.npz`` and ``.tar``, or either of the two. Raises `FaceMeshError` naming the file at fault, also where a picture has no face."""
+    """Load faces from a folder of pictures or from a set, named by the stem of ``.npz`` and ``.tar`` or by either.
+
+    Boxes of a folder come from the CSV file ``boxes`` or else from the detector. Raises `FaceMeshError` naming the file
+    at fault, also for a picture without a face.
+    """
     if not path.is_dir():
         if boxes is not None:
             raise FaceMeshError(f"{path}: an archive of crops brings its own boxes; leave out --boxes {boxes}")
@@ -111,12 +114,12 @@ def load_faces(path: Path, boxes: Path | None = None) -> Faces:
 
 
 def read_crops(faces: Faces, spec: ModelSpec) -> Crops:
-    """Read the archive's pictures; those in a folder are read when they are needed."""
+    """Read the archive's pictures; pictures in a folder are read on demand."""
     return Crops(faces, spec, None if faces.origin.is_dir() else read_tar(faces.origin, faces.names.tolist()))
 
 
 def sample(faces: Faces, count: int, seed: int = 0) -> Faces:
-    """At most ``count`` faces, from all classes of |yaw| alike as far as they reach, in the order of ``faces``; the seed decides which."""
+    """Draw at most ``count`` faces by ``seed``, from all classes of |yaw| alike, in the order of ``faces``."""
     yaw_class = np.digitize(np.abs(faces.yaw_deg), YAW_EDGES_DEG)  # NaN comes last, a class of its own in effect
     order = np.random.default_rng(seed).permutation(len(faces))
     rank = np.zeros(len(faces), np.int64)  # of a face among those of its class
@@ -138,7 +141,8 @@ def _load_archive(path: Path) -> Faces:
     is_empty = ~((box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1]) & np.isfinite(box).all(axis=1))
     if is_empty.any():
         raise FaceMeshError(
-            f"{labels}: {is_empty.sum()} of {count} rows have no face, first {arrays['names'][is_empty][0]}; remove them"
+            f"{labels}: {is_empty.sum()} of {count} rows have no face, first {arrays['names'][is_empty][0]}; "
+            "remove them"
         )
     return Faces(
         origin=archive,
@@ -161,6 +165,7 @@ def _detect(photos: list[Path]) -> dict[str, NDArray[np.float32]]:
     }
     if empty := [name for name, rows in found.items() if not len(rows)]:
         raise FaceMeshError(
-            f"no face found in {len(empty)} of {len(photos)} pictures, first {empty[0]}; remove them, or give --boxes FILE"
+            f"no face found in {len(empty)} of {len(photos)} pictures, first {empty[0]}; "
+            "remove them, or give --boxes FILE"
         )
     return found

@@ -91,7 +91,7 @@ class Quantiser:
 
 @dataclass(frozen=True, eq=False)
 class Activations:
-    """Statistics of a model's activations on crops, from which any method makes a table."""
+    """Statistics of a model's activations on crops; any method makes a table from them."""
 
     model_sha256: str
     crops_sha256: str
@@ -151,14 +151,14 @@ def measure_activations(graph: Graph, spec: ModelSpec, faces: Faces, samples: in
 
 
 def equalised(graph: Graph, factors: tuple[ChannelValues, ...]) -> Graph:
-    """Return the view of the model to which a table with these factors belongs."""
+    """Return the view of the model for a table with these factors."""
     from calibration.precision.equalise import equalise
 
     return equalise(graph, {entry.tensor: entry.array for entry in factors})
 
 
 def judged_rows(faces: Faces, labels: Path | None) -> Faces:
-    """Return the rows to judge by: those for validation, of the set ``labels`` if it is given.
+    """Return the rows to judge by: the validation rows, of the set ``labels`` if it is given.
 
     A set ``labels`` without validation rows is taken whole. Raises `FaceMeshError` if ``faces`` has none and no set is
     given.
@@ -173,7 +173,7 @@ def judged_rows(faces: Faces, labels: Path | None) -> Faces:
 
 
 def _load_table(path: Path, spec: ModelSpec, request: QuantiseRequest) -> CalibrationTable:
-    """Read a table and check that method and target are those of ``request``."""
+    """Read a table and check its method and target against ``request``."""
     table = CalibrationTable.load(path, spec.onnx_sha256)
     for made, asked in ((table.method, request.method or table.method), (table.target, request.target)):
         if made != asked:

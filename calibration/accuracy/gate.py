@@ -86,7 +86,7 @@ def _fewest(
     passed: GateResult,
     limit: float,
 ) -> GateResult:
-    """Bisect between ``failed`` float layers, which are too few, and those of ``passed``."""
+    """Bisect between ``failed`` float layers, too few, and the ones of ``passed``."""
     while len(passed.float_layers) - failed > 1:
         middle = (failed + len(passed.float_layers)) // 2
         result = attempt(losses[:middle])

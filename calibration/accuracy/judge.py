@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LandmarkJudge:
-    """N labelled faces and the network's spec, by which models are judged."""
+    """N labelled faces and the network's spec, to judge models by."""
 
     def __init__(self, crops: Crops, threads: int | None = None) -> None:
         """Take the faces to judge by. Raises `FaceMeshError` without labels, and without faces."""

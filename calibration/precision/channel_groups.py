@@ -96,7 +96,7 @@ def _scales(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def _is_flattening(graph: Graph, node: onnx.NodeProto) -> bool:
-    """A Reshape from a convolution to a Gemm that takes as many features as there are channels: each is one channel still."""
+    """Return True for a Reshape from a convolution to a Gemm with one feature per channel."""
     if node.op_type not in ("Reshape", "Flatten"):
         return False
     maker, reader = graph.producer.get(node.input[0]), graph.single_reader(node.output[0])

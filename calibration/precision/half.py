@@ -2,10 +2,11 @@
 
     ─ x float32 ─ Cast ─ Conv ─ Relu ─ Cast ─ y float32 ─        neighbours that are both in float16 need none between
 
-Q/DQ of opset 17 and the ends of the model know float32 alone. Strongly typed TensorRT computes in the types of the graph.
+Q/DQ of opset 17 and the ends of the model know float32 alone. Strongly typed TensorRT computes in the types of the
+graph.
 
-`to_half` is the tool, and two callers choose the nodes: `export.graphs.fp16` for FP16 models, `float_layers_to_half` for
-the layers of INT8 models that are not INT8. The tool is here since calibration may not import export.
+`to_half` is the tool, and two callers choose the nodes: `export.graphs.fp16` for FP16 models, `float_layers_to_half`
+for the layers of INT8 models that are not INT8. The tool is here since calibration may not import export.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SUFFIX = {TensorProto.FLOAT16: "half", TensorProto.FLOAT: "float"}
 
 
 def float_layers_to_half(graph: Graph) -> onnx.ModelProto:
-    """Return a copy of a model with Q/DQ in which the layers that are not INT8 compute in float16.
+    """Return a copy of a model with Q/DQ; its layers outside INT8 compute in float16.
 
     Their neighbours follow: activations, additions and moves of data behind them up to the next Q, DQ or INT8 layer,
     and the moves before them. Nodes behind the last layer (PRNet's sigmoid, the addition of the mean face) stay in
@@ -49,7 +50,7 @@ def float_layers_to_half(graph: Graph) -> onnx.ModelProto:
 
 
 def to_half(graph: Graph, nodes: Collection[str]) -> onnx.ModelProto:
-    """Return a copy of the model in which the nodes with these first outputs compute in float16.
+    """Return a copy of the model; the nodes with these first outputs compute in float16.
 
     A tensor that crosses over gets one Cast for all of its readers. Inputs and outputs of the model keep their names
     and types. Raises what ONNX's checker raises for an operator without a float16 form.
@@ -87,7 +88,7 @@ def to_half(graph: Graph, nodes: Collection[str]) -> onnx.ModelProto:
 
 
 def move_last_bias_out(graph: Graph) -> Graph:
-    """Return the view of a copy in which Gemm(x, W, b) with no layer behind it is Gemm(x, W) + b, unless it is INT8.
+    """Return the view of a copy: Gemm(x, W, b) without a layer behind it is Gemm(x, W) + b, unless it is INT8.
 
     The edge network's bias is the mean face: only the small deviation from it need be left to half precision. A model
     without such a Gemm keeps its view.
@@ -160,7 +161,7 @@ def _tensor_types(model: onnx.ModelProto, graph: Graph) -> dict[str, int]:
 
 
 def _leading_to_layers(graph: Graph) -> set[str]:
-    """Return the tensors from which a layer, INT8 or not, is reached."""
+    """Return the tensors on a path to a layer, INT8 or not."""
     leads: set[str] = set()
     for node in reversed(graph.nodes):
         if node.op_type in LAYERS or leads.intersection(node.output):

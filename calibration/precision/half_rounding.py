@@ -1,4 +1,4 @@
-"""Round like a device where ONNX Runtime's CPU does not.
+"""Round like a device: ONNX Runtime's CPU keeps more digits.
 
 ONNX Runtime has no float16 kernels for CPUs. It computes in float32 and keeps float32 between the nodes, so a float16
 model looks better there than it is.

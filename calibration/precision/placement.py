@@ -7,8 +7,8 @@ branches of a residual addition it wants one quantised: the one that does not co
           └─ Q/DQ ─────────────────────────────── Add ── relu ── Q/DQ ── …
 
 ONNX Runtime on CPUs fuses pairs on both sides of each layer and of each addition; without them it computes in float32.
-It also quantises a layer of float weights between two pairs by itself, with one scale for all. So a layer that is to stay
-in float must not read from DQ.
+It also quantises a layer of float weights between two pairs by itself, with one scale for all. So a layer that is to
+stay in float must not read from DQ.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ def quantised_reads(graph: Graph, layers: set[str], target: str) -> QuantisedRea
 
 
 def calibrated_tensors(graph: Graph, target: str) -> list[str]:
-    """Return all tensors that may need a range, in the order of the graph. Layers that return to float need no others."""
+    """Return all tensors that may need a range, in the order of the graph.
+
+    Layers that return to float need no others.
+    """
     wanted = set(quantised_reads(graph, set(quantisable_layers(graph)), target).values())
     return [name for name in [*graph.inputs, *graph.producer] if name in wanted]
 
@@ -81,7 +84,7 @@ def read_by_layers(graph: Graph) -> list[str]:
 
 
 def _read_on_cpu(graph: Graph, reads: QuantisedReads, layers: set[str], chosen: list[onnx.NodeProto]) -> None:
-    """Add the pairs behind the ``chosen`` layers, and remove those before float layers with pairs on both sides."""
+    """Add the pairs behind the ``chosen`` layers, and remove pairs before float layers with pairs on both sides."""
     for node in chosen:
         _read_by_all(graph, reads, graph.activated(node))
     for node in graph.nodes:

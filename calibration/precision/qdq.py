@@ -38,7 +38,7 @@ def to_int8(graph: Graph, layers: Collection[str], table: CalibrationTable) -> o
 
 
 def insert_qdq(graph: Graph, layers: Collection[str], table: CalibrationTable) -> onnx.ModelProto:
-    """Return a copy of the model in which ``layers`` compute in INT8 and all else stays.
+    """Return a copy of the model; ``layers`` compute in INT8 and all else stays.
 
     For the target "tensorrt" that is int8 with zero point 0 throughout. For "cpu", tensors that are never negative
     become uint8 with zero point 0: ONNX Runtime needs that to fuse a ReLU. Raises `FaceMeshError` if the table lacks
@@ -122,7 +122,7 @@ class _Writer:
         self._correct_bias(node, copy, rounded * spread - weights)
 
     def _correct_bias(self, node: onnx.NodeProto, copy: onnx.NodeProto, error: NDArray[np.float32]) -> None:
-        """Take the mean of what an ``error`` of the weights adds off the bias, if mean and bias are known."""
+        """Correct the bias by the mean effect of an ``error`` of the weights, if mean and bias are known."""
         means = self._means.get(node.input[0])
         bias = node.input[2] if len(node.input) > 2 else ""
         if means is None or node.op_type not in ("Conv", "Gemm") or not is_plain(node):
@@ -134,7 +134,7 @@ class _Writer:
         copy.input[2:] = [self._constant(f"{node.output[0]}_bias_corrected", after.astype(np.float32))]
 
     def _activation(self, tensor: str, root: str) -> tuple[str, str]:
-        """Add scale and zero point of ``tensor``, whose numbers are those of ``root``; return their names."""
+        """Add scale and zero point of ``tensor``, with the numbers of ``root``; return their names."""
         if root not in self._ranges:
             raise FaceMeshError(f"the calibration table lacks the tensor {root}; remove the table to calibrate anew")
         entry = self._ranges[root]

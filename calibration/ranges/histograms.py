@@ -15,8 +15,9 @@ EXACT_FLOAT32 = 1 << 24  # cv2.calcHist counts in float32
 class Histogram:
     """Counts of each magnitude |x|, and the extremes of x.
 
-    Bins have the width 2**k / `BINS`, with the least k that has room for the largest magnitude: when the range grows, neighbouring bins
-    are merged. So the result is exact and does not depend on the order of the batches, and its upper half is never empty.
+    Bins have the width 2**k / `BINS`, with the least k that has room for the largest magnitude: when the range grows,
+    neighbouring bins are merged. So the result is exact and does not depend on the order of the batches, and its upper
+    half is never empty.
     """
 
     def __init__(self) -> None:

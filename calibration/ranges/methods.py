@@ -1,7 +1,8 @@
-"""Four ways to choose what INT8 covers: histogram -> the largest magnitude that is not clipped.
+"""Four ways to choose the range of INT8: histogram -> the largest magnitude that is not clipped.
 
-Each returns a positive float in the unit of the tensor, at most its largest magnitude; 0 where the tensor is 0 throughout. ``steps`` is how
-many steps there are from 0 to that magnitude: 127 in int8, of which -128 stays unused, and 255 in uint8.
+Each returns a positive float in the unit of the tensor, at most its largest magnitude; 0 where the tensor is 0
+throughout. ``steps`` is how many steps there are from 0 to that magnitude: 127 in int8, of which -128 stays unused, and
+255 in uint8.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ def minmax(histogram: Histogram, steps: int = STEPS) -> float:
 
 
 def percentile(histogram: Histogram, steps: int = STEPS, percent: float = PERCENT) -> float:
-    """The upper edge of the first bin up to which at least ``percent`` of all values lie."""
+    """Return the upper edge of the first bin with at least ``percent`` of all values below it."""
     cumulative = np.cumsum(histogram.counts)
     last = int(np.searchsorted(cumulative, percent * cumulative[-1] / 100))
     return min((last + 1) * histogram.width, histogram.peak)
 
 
 def mse(histogram: Histogram, steps: int = STEPS) -> float:
-    """Least mean squared error of rounding and clipping; of the values of a bin its centre is taken, of those of the first bin 0."""
+    """Minimise the mean squared error of rounding and clipping; a bin counts by its centre, the first bin by 0."""
     counts, width = _filled(histogram), histogram.width
     if not len(counts):
         return histogram.peak
@@ -44,9 +45,10 @@ def mse(histogram: Histogram, steps: int = STEPS) -> float:
 
 
 def entropy(histogram: Histogram, steps: int = STEPS) -> float:
-    """Least Kullback-Leibler divergence between the values and their quantised levels: S. Migacz, 8-bit inference with TensorRT, GTC 2017.
+    """Minimise the Kullback-Leibler divergence of quantised values (Migacz, 8-bit inference with TensorRT, 2017).
 
-    Zeros are exact in any range; their bin counts as much as its neighbour, or the zeros of a ReLU would hide all the rest.
+    Zeros are exact in any range; their bin counts as much as its neighbour, or the zeros of a ReLU would hide all the
+    rest.
     """
     counts = _filled(histogram).astype(np.float64)
     levels = steps + 1
@@ -68,7 +70,7 @@ def _filled(histogram: Histogram) -> NDArray[np.int64]:
 
 
 def _divergence(counts: NDArray[np.float64], end: int, levels: int) -> float:
-    """KL divergence in nats of the first ``end`` bins, the last of which takes all that is clipped, from their quantised form."""
+    """Return the KL divergence, nats, of the first ``end`` bins (the last with all clipped ones) from their levels."""
     kept = counts[:end]
     if not kept.any():
         return np.inf

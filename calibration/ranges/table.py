@@ -1,4 +1,4 @@
-"""``CalibrationTable``: the range of every tensor that may become INT8, as plain JSON to be reused, edited and compared."""
+"""``CalibrationTable``: the range of every tensor that may become INT8, as JSON to reuse, edit and compare."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class CalibrationTable:
         table = load_document(cls, path, "calibration table", WRITER)
         if table.model_sha256 != model_sha256:
             raise FaceMeshError(
-                f"{path}: it was made for another model ({table.model_sha256[:12]}…, this one is {model_sha256[:12]}…); remove it to calibrate anew"
+                f"{path}: it was made for another model "
+                f"({table.model_sha256[:12]}…, this one is {model_sha256[:12]}…); "
+                "remove it to calibrate anew"
             )
         return table
 

@@ -1,7 +1,7 @@
 """A trained checkpoint -> the network that it belongs to: `load_checkpoint`. Nothing in a checkpoint is ever executed.
 
-Read are PyTorch state dicts (bare, as ``python -m training fit`` saves them, or under ``state_dict`` or ``model``) and, for networks
-that know the names of their variables there (``tensorflow_names``), TensorFlow checkpoints.
+Read are PyTorch state dicts (bare, as ``python -m training fit`` saves them, or under ``state_dict`` or ``model``) and,
+for networks that know the names of their variables there (``tensorflow_names``), TensorFlow checkpoints.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ TRAINING_STATE = re.compile(r"(.*/)?(Adam(_\d+)?|beta[12]_power(_\d+)?|global_st
 def load_checkpoint(arch: str, path: Path) -> nn.Module:
     """The network ``arch`` (see `training.networks`) with the weights of ``path``: float32, on the CPU, in eval mode.
 
-    ``path`` is a PyTorch file, or a TensorFlow checkpoint by its .index, its .data-… or its prefix. Weights in half precision
-    become float32, which has all their values. Raises `FaceMeshError` when the file is missing, damaged or would run code, when
-    tensors are missing, unknown, of another shape or type, or hold NaN or infinity.
+    ``path`` is a PyTorch file, or a TensorFlow checkpoint by its .index, its .data-… or its prefix. Weights in half
+    precision become float32, which has all their values. Raises `FaceMeshError` when the file is missing, damaged or
+    would run code, when tensors are missing, unknown, of another shape or type, or hold NaN or infinity.
     """
     if arch not in NETWORK_NAMES:
         raise FaceMeshError(f"no network is called {arch!r}; there are {', '.join(NETWORK_NAMES)}")
@@ -88,7 +88,7 @@ def _pytorch_state(network: nn.Module, arch: str, path: Path) -> dict[str, Tenso
 
 
 def _read_pickle(path: Path) -> object:
-    """What ``torch.save`` wrote, where it is tensors and plain containers alone."""
+    """Read a file of ``torch.save`` that holds tensors and plain containers alone."""
     try:
         with path.open("rb") as file:
             mark = file.read(2)
@@ -138,7 +138,7 @@ def _no_checkpoint(path: Path, reason: str = "") -> FaceMeshError:
 
 
 def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
-    """The state dict in what a file holds, without the ``module.`` that wrappers put before each name."""
+    """Return the state dict of a file, without the ``module.`` of wrappers before each name."""
     if isinstance(content, Mapping):
         content = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not content:
@@ -152,7 +152,8 @@ def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
     state = {name.removeprefix("module."): value for name, value in content.items()}
     if len(state) < len(content):
         raise FaceMeshError(
-            f"{path}: holds tensors both with and without 'module.' before the same name; save one of the networks alone"
+            f"{path}: holds tensors both with and without 'module.' before the same name; "
+            "save one of the networks alone"
         )
     return state
 
@@ -164,7 +165,7 @@ def _is_plain(value: Tensor) -> bool:
 def _compare(
     path: Path, arch: str, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Both are name -> shape. Raises `FaceMeshError` that lists what is missing, unknown or misshapen."""
+    """Compare two name -> shape. Raises `FaceMeshError` that lists missing, unknown and misshapen tensors."""
     kinds = {
         "missing": [name for name in wanted if name not in found],
         "unknown": [name for name in found if name not in wanted],
@@ -176,7 +177,8 @@ def _compare(
     }
     if faults := [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]:
         raise FaceMeshError(
-            f"{path}: not the {len(wanted)} tensors of {arch!r}; {'; '.join(faults)}; give weights of {arch!r}, or another --arch"
+            f"{path}: not the {len(wanted)} tensors of {arch!r}; {'; '.join(faults)}; "
+            f"give weights of {arch!r}, or another --arch"
         )
 
 
@@ -184,7 +186,8 @@ def _refuse_types(path: Path, types: Mapping[str, str]) -> None:
     if types:
         listed = _listed([f"{name} ({kind})" for name, kind in types.items()])
         raise FaceMeshError(
-            f"{path}: weights must be plain float32 or half precision, these are not: {listed}; convert them before saving"
+            f"{path}: weights must be plain float32 or half precision, these are not: {listed}; "
+            "convert them before saving"
         )
 
 

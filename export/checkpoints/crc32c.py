@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 POLYNOMIAL = 0x82F63B78  # bit-reversed, as the register runs
-ROW_WORDS = 1024  # a row is folded onto the next in one NumPy call; longer rows are faster to fold, but what is left goes byte by byte
+# a row is folded onto the next in one NumPy call; longer rows are faster to fold, but what is left goes byte by byte
+ROW_WORDS = 1024
 
 
 def crc32c(data: bytes | memoryview) -> int:
@@ -25,16 +26,16 @@ def crc32c(data: bytes | memoryview) -> int:
 
 
 def masked_crc32c(data: bytes | memoryview) -> int:
-    """The checksum as checkpoints store it: rotated and offset, so that the checksum of data that hold checksums stays strong."""
+    """Return the checksum as checkpoints store it, rotated and offset: data may hold checksums themselves."""
     value = crc32c(data)
     return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _fold(rows: NDArray[np.uint32]) -> bytes:
-    """One row whose register, begun at 0, ends where that of all rows (R, ROW_WORDS), begun at all ones, ends.
+    """Fold rows (R, ROW_WORDS) into one: its register, begun at 0, ends like that of all rows, begun at all ones.
 
-    A checksum is a remainder modulo the polynomial, and so is every word of a row carried over the length of a row: it may
-    be added (exclusive or) to the word below it in the next row.
+    A checksum is a remainder modulo the polynomial, and so is every word of a row carried over the length of a row: it
+    may be added (exclusive or) to the word below it in the next row.
     """
     low, high = _row_tables()
     folded = rows[0].copy()
@@ -56,7 +57,7 @@ def _byte_table() -> list[int]:
 
 @functools.cache
 def _row_tables() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """What a register's low and high 16 bits, (65536,) each, become after the zeros of a whole row."""
+    """Tabulate a register's low and high 16 bits, (65536,) each, after the zeros of a whole row."""
     table = np.array(_byte_table(), np.uint32)
     images = np.uint32(1) << np.arange(32, dtype=np.uint32)  # of the single bits; the rest follows by exclusive or
     for _ in range(4 * ROW_WORDS):

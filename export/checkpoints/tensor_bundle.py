@@ -1,10 +1,10 @@
 """TensorFlow checkpoints ("tensor bundles", format V2) without TensorFlow.
 
-    PREFIX.index                   a LevelDB table: name -> BundleEntryProto (type, shape, where the values lie, their checksum)
+    PREFIX.index                   a LevelDB table: name -> BundleEntryProto (type, shape, place, checksum)
     PREFIX.data-00000-of-00001     the values, back to back; a bundle may have several such shards
 
-A table is a row of blocks and a footer that says where the index block is; the index block says where the others are. Keys in
-a block are sorted and store what differs from the key before them. Formats: ``table_format.txt`` of LevelDB,
+A table is a row of blocks and a footer that says where the index block is; the index block says where the others are.
+Keys in a block are sorted and store what differs from the key before them. Formats: ``table_format.txt`` of LevelDB,
 ``tensor_bundle.proto`` and ``tensor_shape.proto`` of TensorFlow. Nothing in these files is ever executed.
 """
 
@@ -47,7 +47,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where one tensor lies. ``type_number`` is TensorFlow's DataType, offset and size are bytes of the shard."""
+    """The place of one tensor. ``type_number`` is TensorFlow's DataType, offset and size are bytes of the shard."""
 
     type_number: int
     shape: tuple[int, ...]
@@ -58,12 +58,12 @@ class TensorEntry:
 
     @property
     def type_name(self) -> str:
-        """As NumPy calls it (float32, …), or DataType N where NumPy has no such type."""
+        """NumPy's name (float32, …), or DataType N if NumPy has no such type."""
         return np.dtype(TYPES[self.type_number]).name if self.type_number in TYPES else f"DataType {self.type_number}"
 
 
 def bundle_prefix(path: Path) -> Path | None:
-    """``path`` without .index or .data-…-of-…, or itself where an index of that name lies beside it; None: not a bundle."""
+    """Return the prefix of a bundle for one of its files or for itself, None if it is not a bundle."""
     stem = re.sub(r"\.(index|data-\d{5}-of-\d{5})$", "", path.name)
     if stem and (stem != path.name or (not path.is_file() and index_path(path).is_file())):
         return path.with_name(stem)
@@ -76,7 +76,10 @@ def index_path(prefix: Path) -> Path:
 
 
 def read_index(path: Path) -> dict[str, TensorEntry]:
-    """Tensors by name, as a ``.index`` file lists them. Raises `FaceMeshError` when the file is missing, damaged or of a kind not read here."""
+    """Return the tensors of a ``.index`` file by name.
+
+    Raises `FaceMeshError` if it is missing, damaged or of another kind.
+    """
     return _read_index(path)[0]
 
 
@@ -94,7 +97,7 @@ class TensorBundle(Mapping[str, NDArray]):
         return len(self.entries)
 
     def __getitem__(self, name: str) -> NDArray:
-        """A fresh array. Raises `FaceMeshError` when its values are not there, not whole or of a type that NumPy has not."""
+        """Return a fresh array. Raises `FaceMeshError` for missing or damaged values and for types unknown to NumPy."""
         entry = self.entries[name]
         path = self.prefix.with_name(f"{self.prefix.name}.data-{entry.shard:05}-of-{self.shards:05}")
         try:
@@ -194,7 +197,7 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _block(data: bytes, handle: _Reader) -> bytes:
-    """The contents of a block by its handle: offset, size. After it come its compression (one byte) and a checksum over both."""
+    """Return a block by its handle (offset, size); its compression (one byte) and a checksum over both follow it."""
     offset, size = handle.varint(), handle.varint()
     end = offset + size + 1
     if end + 4 + FOOTER_BYTES > len(data):
@@ -208,7 +211,7 @@ def _block(data: bytes, handle: _Reader) -> bytes:
 
 
 def _block_records(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Records, then the offsets of those whose keys are whole (4 bytes each; for searching, not needed here) and their number."""
+    """Split a block: records, then offsets of records with whole keys (4 bytes each, for searching), their number."""
     restarts = int.from_bytes(block[-4:], "little")
     if len(block) < 4 * (restarts + 1):
         raise ValueError("a block is shorter than its table of restarts")
@@ -240,7 +243,7 @@ def _fields(message: bytes) -> Iterator[tuple[tuple[int, int], int | bytes]]:
 
 
 def _parse_header(message: bytes) -> int:
-    """BundleHeaderProto: num_shards 1, endianness 2, version 3 (VersionDef: min_consumer 2); returns the number of shards."""
+    """Return the number of shards. BundleHeaderProto: num_shards 1, endianness 2, version 3 (min_consumer 2)."""
     fields = dict(_fields(message))
     if fields.get((2, VARINT), 0) != 0:
         raise ValueError("its values are big-endian, which is not supported")
@@ -251,11 +254,12 @@ def _parse_header(message: bytes) -> int:
 
 
 def _parse_entry(key: bytes, message: bytes) -> TensorEntry:
-    """BundleEntryProto: dtype 1, shape 2 (TensorShapeProto: dim 2, in it size 1), shard_id 3, offset 4, size 5, crc32c 6, slices 7."""
+    """Read a BundleEntryProto: dtype 1, shape 2 (dim 2, size 1), shard_id 3, offset 4, size 5, crc32c 6, slices 7."""
     fields = dict(_fields(message))
     if (7, BYTES) in fields:
         raise ValueError(
-            f"{key.decode(errors='replace')!r} is saved in slices (partitioned), which is not supported: save it as one variable"
+            f"{key.decode(errors='replace')!r} is saved in slices (partitioned), which is not supported: "
+            "save it as one variable"
         )
     dimensions = [dict(_fields(value)) for field, value in _fields(fields.get((2, BYTES), b"")) if field == (2, BYTES)]
     return TensorEntry(

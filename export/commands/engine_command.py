@@ -12,7 +12,8 @@ from runtime.models.manifest import LIBRARIES
 
 MOST_WORKSPACE_MIB = 1 << 20
 DESCRIPTION = (
-    "ONNX and its spec -> an engine, its manifest beside it. TensorRT's engines run on the kind of device that built them: "
+    "ONNX and its spec -> an engine, its manifest beside it. "
+    "TensorRT's engines run on the kind of device that built them: "
     "build on the target. Those of TensorRT-RTX are built with a GPU or without, and run on GPUs from Ampere on."
 )
 

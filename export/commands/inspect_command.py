@@ -1,4 +1,4 @@
-"""``python -m export inspect``: what an ONNX file or an engine is, without running either."""
+"""``python -m export inspect``: describe an ONNX file or an engine without running either."""
 
 from __future__ import annotations
 
@@ -96,8 +96,10 @@ def _counts(found: Mapping[str, int]) -> str:
 def _spec_lines(spec: ModelSpec) -> list[str]:
     low, high = spec.input.value_range
     return [
-        f"  model       {spec.name}, {spec.family}, {spec.precision}, crop {spec.crop_scale:g} x box, topology {spec.topology}",
-        f"  input       {spec.input.name}: {spec.input.size} px, {spec.input.layout}, {spec.input.colour_order}, {low:g} to {high:g}",
+        f"  model       {spec.name}, {spec.family}, {spec.precision}, "
+        f"crop {spec.crop_scale:g} x box, topology {spec.topology}",
+        f"  input       {spec.input.name}: {spec.input.size} px, {spec.input.layout}, {spec.input.colour_order}, "
+        f"{low:g} to {high:g}",
         f"  output      {spec.output.name}: {spec.output.describe()}",
     ]
 

@@ -1,6 +1,7 @@
-"""What building an engine is in all versions of TensorRT and TensorRT-RTX, whose Python APIs share these calls.
+"""Steps of building an engine that all versions of TensorRT and TensorRT-RTX have in common.
 
-The functions take the library as ``trt``; their home modules `export.engines.tensorrt_builder` and `export.engines.rtx_builder` add what differs.
+The functions take the library as ``trt``; their home modules `export.engines.tensorrt_builder` and
+`export.engines.rtx_builder` add what differs.
 """
 
 from __future__ import annotations
@@ -60,7 +61,10 @@ class Progress:
             self._bar, self._outermost = counting_bar(steps, phase), phase
 
     def step(self, phase: str, number: int) -> bool:
-        """Whether to go on. The bar counts the steps of the outermost phase and tells where the phase within it is."""
+        """Return True to go on.
+
+        The bar counts the steps of the outermost phase and tells where the phase within it is.
+        """
         if self._bar is not None:
             if phase != self._outermost:
                 self._bar.set_postfix_str(f"{phase} {number + 1}/{self._steps.get(phase, '?')}", refresh=False)
@@ -74,7 +78,7 @@ class Progress:
 
 
 def print_warnings(messages: Messages, library: str) -> None:
-    """What the library warned of, at the end of a build."""
+    """Print the library's warnings at the end of a build."""
     from runtime.console.progress import print_above_bar
 
     for text in messages.warnings():
@@ -103,7 +107,10 @@ def new_monitor(trt: ModuleType, progress: Progress) -> Any:
 def parse(
     trt: ModuleType, builder: Any, flags: int, source: EngineSource, logger: Any, messages: Messages
 ) -> tuple[Any, Any]:
-    """The library's network and its parser, which must outlive it. Raises `FaceMeshError` with every error and the node it is about."""
+    """Return the library's network and its parser; the parser must live longer.
+
+    Raises `FaceMeshError` with every error and its node.
+    """
     messages.forget()
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)
@@ -133,7 +140,7 @@ def run_build(
 
     messages.forget()
     try:
-        # In a thread of its own, so that the signal reaches Python while the library works, and never inside one of its callbacks.
+        # In a thread of its own, so that the signal reaches Python while the library works, never inside a callback.
         with ThreadPoolExecutor(1) as pool:
             try:
                 plan = pool.submit(builder.build_serialized_network, network, config).result()
@@ -149,7 +156,7 @@ def run_build(
 
 
 def guarded_builder(trt: ModuleType, logger: Any, messages: Messages) -> Any:
-    """``trt.Builder``, whose constructor fails where the driver or the device is missing."""
+    """Make a ``trt.Builder``; it fails if the driver or the device is missing."""
     try:
         return trt.Builder(logger)
     except (TypeError, RuntimeError) as error:  # pybind11: the factory gave nothing
@@ -157,7 +164,7 @@ def guarded_builder(trt: ModuleType, logger: Any, messages: Messages) -> Any:
 
 
 def _fault(source: EngineSource, fault: Any) -> str:
-    """One line on a parser error; the node's name is taken from the ONNX file, since the parser of 8.6 gives its number alone."""
+    """Return one line on a parser error, with the node's name from the ONNX file: the parser of 8.6 gives a number."""
     where, nodes = "the graph", source.model.graph.node
     if 0 <= fault.node() < len(nodes):
         node = nodes[fault.node()]

@@ -17,7 +17,7 @@ from runtime.models.spec import ModelSpec, load_spec
 
 @dataclass(frozen=True)
 class EngineSource:
-    """A model file and the spec beside it, which belong together."""
+    """A model file and its spec."""
 
     path: Path
     data: bytes  # the whole file, as hashed
@@ -27,7 +27,7 @@ class EngineSource:
 
 
 def open_source(path: Path) -> EngineSource:
-    """Read a model and hold it against its spec: hash, names, sizes, precision. Raises `FaceMeshError` naming what is wrong."""
+    """Read a model and compare it with its spec: hash, names, sizes, precision. Raises `FaceMeshError`."""
     data, model = read_whole_onnx(path)
     spec = load_spec(path)
     check_interface(model, spec, path)
@@ -35,7 +35,8 @@ def open_source(path: Path) -> EngineSource:
         raise FaceMeshError(f"{path}: its spec says {spec.precision}, the network is {held}; export the model again")
     if any(tensor.data_type == TensorProto.UINT8 for tensor in all_tensors(model.graph)):
         raise FaceMeshError(
-            f"{path}: its activations are uint8, a form for CPUs that TensorRT would read as int8; quantise with --target tensorrt"
+            f"{path}: its activations are uint8, a form for CPUs that TensorRT would read as int8; "
+            "quantise with --target tensorrt"
         )
     batch = next(value for value in model.graph.input if value.name == spec.input.name).type.tensor_type.shape.dim[0]
     return EngineSource(path, data, model, spec, batch.dim_value if batch.HasField("dim_value") else None)
@@ -54,7 +55,7 @@ def read_whole_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
 
 
 def weight_types(model: onnx.ModelProto) -> Counter[str]:
-    """How many tensors of weights and constants are of each type: {"FLOAT": 40, "INT64": 2}."""
+    """Count the tensors of weights and constants by type: {"FLOAT": 40, "INT64": 2}."""
     return Counter(
         TensorProto.DataType.Name(tensor.data_type) for tensor in all_tensors(model.graph) if tensor.data_type
     )

@@ -1,4 +1,7 @@
-"""Engines of TensorRT-RTX, built ahead of time on any x86-64 machine, with a GPU or without. Home of ``tensorrt_rtx`` for building."""
+"""Engines of TensorRT-RTX, built ahead of time on any x86-64 machine, with a GPU or without.
+
+Home of ``tensorrt_rtx`` for building.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ TURING = "SM75"
 
 
 def build(source: EngineSource, options: EngineOptions) -> BuiltEngine:
-    """Build for all GPUs that TensorRT-RTX targets by default: Ampere and newer. Raises `FaceMeshError`, and `KeyboardInterrupt` on Ctrl-C."""
+    """Build for all GPUs that TensorRT-RTX targets by default: Ampere and newer.
+
+    Raises `FaceMeshError`, and `KeyboardInterrupt` on Ctrl-C.
+    """
     _refuse_foreign_options(options)
     messages, progress = Messages(), Progress()
     logger = logger_for(trt, messages)
@@ -53,7 +59,7 @@ def _default_targets() -> tuple[str, ...]:
 
 
 def _refuse_foreign_options(options: EngineOptions) -> None:
-    """What the API still carries from TensorRT and does nothing with, or fails on, is an error and not a silence."""
+    """Refuse options of TensorRT that the API carries but ignores or fails on: an error and not a silence."""
     targets = ", ".join(_default_targets())
     reasons = (
         ("--timing-cache", options.timing_cache is not None, "it times nothing while it builds"),

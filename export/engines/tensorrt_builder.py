@@ -1,7 +1,7 @@
 """Engines of TensorRT 8.6, 10 and 11. Home of ``tensorrt`` for building.
 
-From 10 on networks are strongly typed: every tensor has the type that the ONNX file gives it. 8.6 has no such mode; there the
-precision flags are those of the types that the file holds, and every layer is held to its own.
+From 10 on networks are strongly typed: every tensor has the type that the ONNX file gives it. 8.6 has no such mode;
+there the precision flags are those of the types that the file holds, and every layer is held to its own.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _network_flags(major: int) -> int:
 
 
 def _configure(config: Any, builder: Any, options: EngineOptions, messages: Messages) -> Any:
-    """Set what the options ask for; returns the timing cache, None without one."""
+    """Apply the options; return the timing cache, None without one."""
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.opt_level is not None:
@@ -110,7 +110,7 @@ def _use_dla(config: Any, builder: Any, core: int, batch: tuple[int, int, int]) 
 
 
 def _load_cache(config: Any, path: Path, messages: Messages) -> Any:
-    """The timing cache of earlier builds, empty where the file is not there yet."""
+    """Read the timing cache of earlier builds; a missing file is an empty one."""
     try:
         content = path.read_bytes() if path.exists() else b""
     except OSError as error:
@@ -125,9 +125,10 @@ def _load_cache(config: Any, path: Path, messages: Messages) -> Any:
 
 
 def _type_weak_network(config: Any, network: Any, source: EngineSource) -> None:
-    """What strong typing is on 10, for 8.6: allow the precisions that the ONNX file holds, and hold every layer to its type there.
+    """Imitate strong typing of 10 on 8.6: allow the ONNX file's precisions, and hold every layer to its type there.
 
-    Layers that work on whole numbers and shapes keep what they have, and so does what is quantised, where Q/DQ nodes decide.
+    Layers that work on whole numbers and shapes keep what they have, and so does what is quantised, where Q/DQ nodes
+    decide.
     """
     types = float_types(source.model)
     if source.spec.precision == "int8":

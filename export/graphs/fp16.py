@@ -2,9 +2,9 @@
 
     image float32 ─ Cast ─ everything else in float16 ─ Cast ─ the tail in float32 ─ position map float32
 
-The tail is what follows the last layer with weights: PRNet's sigmoid, whose results half precision rounds to steps of 2⁻¹¹ near 1, 0.14 px
-of the crop. Where that last layer is a matrix product, its bias moves into the tail as an addition: the edge network's bias is the mean
-face, and only the small deviation from it is left to half precision.
+The tail is what follows the last layer with weights: PRNet's sigmoid, whose results half precision rounds to steps of
+2⁻¹¹ near 1, 0.14 px of the crop. Where that last layer is a matrix product, its bias moves into the tail as an
+addition: the edge network's bias is the mean face, and only the small deviation from it is left to half precision.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ HALF_OPERATORS = {
 
 
 def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.ModelProto, list[str]]:
-    """A copy in half precision, its inputs and outputs still float32, and a warning for each layer that half precision cannot hold.
+    """Return a copy in half precision with float32 inputs and outputs, and a warning for each layer that does not fit.
 
-    ``keep`` names nodes that stay in float32. Raises `FaceMeshError` when there is no such node, or the model is quantised or holds half
-    precision already.
+    ``keep`` names nodes that stay in float32. Raises `FaceMeshError` when there is no such node, or the model is
+    quantised or holds half precision already.
     """
     graph = ir.from_proto(onnx.shape_inference.infer_shapes(move_last_bias_out(Graph(model)).model))
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
@@ -60,7 +60,8 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.Mo
         raise FaceMeshError("the model is quantised already; give the FP32 model")
     if precision_of(model) == "fp16":
         raise FaceMeshError(
-            "the model is in half precision already; give the FP32 model, or leave --precision fp16 out to take it as it is"
+            "the model is in half precision already; "
+            "give the FP32 model, or leave --precision fp16 out to take it as it is"
         )
     for node in list(graph.graph):
         _plain_batch_norm(graph, node)
@@ -84,7 +85,7 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.Mo
 
 
 def _last_layers(model: ir.Model) -> list[ir.Node]:
-    """The layers with weights from which a path without further such layers leads to an output."""
+    """Return the last layers with weights before an output."""
     found, seen, todo = [], set(), [output.producer() for output in model.graph.outputs]
     while todo:
         node = todo.pop()
@@ -99,7 +100,7 @@ def _last_layers(model: ir.Model) -> list[ir.Node]:
 
 
 def _tail(model: ir.Model) -> set[ir.Node]:
-    """What depends on the last layers, from the first node that computes; moves of data before it can be done in half."""
+    """Return the nodes behind the last layers, from the first one that computes; moves before it can be half."""
     layers, moved, tail = _last_layers(model), set(), set()
     for node in model.graph:
         sources = {value.producer() for value in node.inputs if value is not None}
@@ -111,7 +112,7 @@ def _tail(model: ir.Model) -> set[ir.Node]:
 
 
 def _plain_batch_norm(model: ir.Model, node: ir.Node) -> None:
-    """Give a normalisation mean 0 and variance 1: its scale and shift fit half precision better than a variance of 1e-6 does."""
+    """Give a normalisation mean 0 and variance 1: half precision holds scale and shift better than 1e-6."""
     affine = affine_of(node)
     if affine is None:
         return
@@ -122,7 +123,7 @@ def _plain_batch_norm(model: ir.Model, node: ir.Node) -> None:
 
 
 def _unfit(node: ir.Node) -> str | None:
-    """Why half precision cannot hold the node's constants, None where it can."""
+    """Return the reason why half precision cannot hold the node's constants, None if it can."""
     constants = [(value.name, constant(value)) for value in node.inputs if value is not None and _is_float(value)]
     reasons = [unfit(name, array) for name, array in constants if array is not None]
     return next((reason for reason in reasons if reason), None)

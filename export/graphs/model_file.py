@@ -40,7 +40,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
 
 
 def with_unique_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy in which every node has a name of its own.
+    """Return a copy with a name of its own for every node.
 
     Passes derive names of new nodes from those of the old ones, and ONNX Runtime refuses a model with two nodes of the
     same name.
@@ -103,7 +103,7 @@ def derive_spec(model: onnx.ModelProto, path: Path, like: ModelSpec | None) -> M
 
 
 def check_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
-    """Check that names, sizes and types of input and output are those of the spec. Raises `FaceMeshError`."""
+    """Compare names, sizes and types of input and output with the spec. Raises `FaceMeshError`."""
     ends = (
         ("input", spec.input.name, spec.input.shape, model.graph.input),
         ("output", spec.output.name, spec.output_shape, model.graph.output),

@@ -1,4 +1,4 @@
-"""A graph as it was exported -> one that computes the same and runs faster. Every step is checked; one that fails the check is dropped."""
+"""Rewrite an exported graph into a faster one that computes the same. A step that fails its check is dropped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from export.passes import (
 )
 from runtime.errors import FaceMeshError, one_line
 
-# The order matters: padding is read as numbers, crops go before normalisation can be folded, and the fold needs a layer that is still one node.
+# The order matters: padding is read as numbers, crops go before normalisation can be folded, and the fold needs a
+# layer that is still one node.
 PASSES = (
     fold_constants,
     absorb_padding,
@@ -49,7 +50,7 @@ Change = Callable[[onnx.ModelProto], onnx.ModelProto | None]  # one step; None: 
 
 @dataclass(frozen=True)
 class Step:
-    """What became of one rewrite that changed the graph."""
+    """The outcome of one rewrite that changed the graph."""
 
     name: str
     difference: float  # largest, output units, against the model before any step; NaN where it does not run
@@ -99,7 +100,7 @@ def _attempt(
     distance: Callable[[onnx.ModelProto], np.floating],
     tolerance: float,
 ) -> tuple[Step | None, onnx.ModelProto]:
-    """One step: what became of it (None: nothing to do) and the model to go on with."""
+    """Run one step; return its outcome (None: nothing to do) and the model to go on with."""
     try:
         candidate = change(current)
         if candidate is None:
@@ -118,7 +119,7 @@ def _attempt(
 
 
 def _apply(module: ModuleType, before: onnx.ModelProto) -> onnx.ModelProto | None:
-    """The model after one pass, without nodes and constants that nothing reads; None where the pass found nothing and there were none such."""
+    """Return the model after one pass, without unread nodes and constants; None if nothing changed."""
     model = ir.from_proto(onnx.shape_inference.infer_shapes(before))
     changed = module.run(model)
     removed = RemoveUnusedNodesPass()(model).modified
@@ -126,7 +127,7 @@ def _apply(module: ModuleType, before: onnx.ModelProto) -> onnx.ModelProto | Non
 
 
 def _simplify(before: onnx.ModelProto) -> onnx.ModelProto | None:
-    """What onnxsim makes of it; None where it finds nothing to do."""
+    """Run onnxsim; return None if it finds nothing to do."""
     after, _ = onnxsim.simplify(before)
     same = [node.op_type for node in after.graph.node] == [node.op_type for node in before.graph.node]
     return None if same else after

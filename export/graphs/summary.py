@@ -1,4 +1,4 @@
-"""What a model consists of: nodes, parameters, arithmetic, operators, bytes."""
+"""Summary of a model: nodes, parameters, arithmetic, operators, bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class ModelSummary:
     parameters: int  # numbers in initialisers, indices and shapes left out
     gflop: (
         float | None
-    )  # of one picture: two per multiply-add in convolutions and matrix products; None where shapes are computed at run time
+        # of one picture: two per multiply-add in convolutions and matrix products; None where shapes are computed at
+        # run
+        # time
+    )
     megabytes: float
     operators: dict[str, int]  # how often each occurs, by name
 
@@ -50,7 +53,10 @@ def summarise(model: onnx.ModelProto) -> ModelSummary:
 
 
 def weighted_layers(model: onnx.ModelProto) -> list[tuple[str, str, str, str]]:
-    """Name, operator, shape and type of the weights of every layer that has some: ("conv1", "Conv", "16x3x3x3", "FLOAT"); – for what is unknown."""
+    """Return name, operator, weight shape and weight type of every layer with weights; – if unknown.
+
+    For example ("conv1", "Conv", "16x3x3x3", "FLOAT").
+    """
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     held |= {
         node.output[0]: attribute.t

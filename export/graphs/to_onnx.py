@@ -49,7 +49,7 @@ def to_onnx(network: nn.Module, name: str) -> onnx.ModelProto:
 
 
 def network_spec(network: nn.Module, name: str) -> ModelSpec:
-    """What the runtime must know about an FP32 export of ``network``; the SHA-256 is filled in when the file is written."""
+    """Return the spec of an FP32 export of ``network``; the SHA-256 is filled in when the file is written."""
     return ModelSpec(
         name=name,
         family="position_map",
@@ -83,7 +83,7 @@ def _forget_origin(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter prints progress and remarks on libraries that are not installed; what goes wrong arrives as an exception."""
+    """Silence the exporter's progress and remarks; its errors arrive as exceptions."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

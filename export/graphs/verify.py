@@ -1,4 +1,4 @@
-"""Do two models compute the same? In output units and in pixels of the crop, on pictures that make the outputs vary. Runs ONNX Runtime."""
+"""Compare the outputs of two models, in output units and in pixels of the crop. Runs ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEAST_SPREAD_PX = 0.1  # between the outputs of a live network; every check pass
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the outputs of two models are apart on the same pictures."""
+    """The distance between the outputs of two models on the same pictures."""
 
     largest: float  # of any number of the position map, output units
     mean_px: float  # distances of vertices in space, pixels of the crop
@@ -38,7 +38,8 @@ class Difference:
     landmarks_px: float  # mean distance of the 68 landmarks
 
     def __str__(self) -> str:
-        vertices = f"vertices {self.mean_px:.2g} px mean, {self.p99_px:.2g} p99, {self.max_px:.2g} max; landmarks {self.landmarks_px:.2g} mean"
+        vertices = f"vertices {self.mean_px:.2g} px mean, {self.p99_px:.2g} p99, {self.max_px:.2g} max; "
+        vertices += f"landmarks {self.landmarks_px:.2g} mean"
         return f"{self.largest:.2g} in output units; {vertices}"
 
 
@@ -88,13 +89,14 @@ def run_model(
 
 
 def require_live(outputs: NDArray[np.float32], spec: ModelSpec, what: str) -> None:
-    """Raise `FaceMeshError` unless the outputs (N, …) are finite and vary from picture to picture by `LEAST_SPREAD_PX`."""
+    """Raise `FaceMeshError` unless outputs (N, …) are finite and vary between pictures by `LEAST_SPREAD_PX`."""
     if not np.all(np.isfinite(outputs)):
         raise FaceMeshError(f"{what}: the network puts out NaN or infinity on ordinary pictures; give other weights")
     spread = max(float(points.std(0).max()) for points in decode_all(outputs, spec))
     if spread < LEAST_SPREAD_PX:
         raise FaceMeshError(
-            f"{what}: the output hardly depends on the picture ({spread:.2g} px), so no check would mean anything; is it trained?"
+            f"{what}: the output hardly depends on the picture ({spread:.2g} px), so no check would mean anything; "
+            "is it trained?"
         )
 
 

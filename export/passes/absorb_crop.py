@@ -1,6 +1,7 @@
-"""A crop after a transposed convolution becomes its padding, which there means the same.
+"""A crop after a transposed convolution becomes its padding.
 
-    ─ ConvTranspose(W, pads p, q) ─ Slice(b off the front, a off the end) ─        becomes        ─ ConvTranspose(W, pads p + b, q + a) ─
+    ─ ConvTranspose(W, pads p, q) ─ Slice(b off the front, a off the end) ─
+        becomes ─ ConvTranspose(W, pads p + b, q + a) ─
 
 The pixels that were cut off are no longer computed, and batch normalisation that follows becomes a neighbour.
 """
@@ -31,7 +32,7 @@ def run(model: ir.Model) -> bool:
 
 
 def _crop(node: ir.Node | None, value: ir.Value) -> list[int] | None:
-    """[top, left, bottom, right] where the node is a Slice that cuts so much off ``value`` (N, C, H, W) and nothing else, else None."""
+    """Return [top, left, bottom, right] that a Slice cuts off ``value`` (N, C, H, W), None for any other node."""
     if node is None or node.op_type != "Slice" or node.domain != "" or node.inputs[0] is not value:
         return None
     arguments = [constant(argument) for argument in node.inputs[1:]]
@@ -55,7 +56,7 @@ def _crop(node: ir.Node | None, value: ir.Value) -> list[int] | None:
 
 
 def _cut_at_end(end: int, size: int | None) -> int | None:
-    """How much a Slice that ends at ``end`` cuts off; None where that depends on an unknown size."""
+    """Return the amount cut off by a Slice that ends at ``end``; None if it depends on an unknown size."""
     if end < 0:
         return -end
     if size is not None:

@@ -31,7 +31,7 @@ def run(model: ir.Model) -> bool:
 
 
 def _zero_padding(node: ir.Node) -> list[int] | None:
-    """[top, left, bottom, right] where the node does nothing but add zeros there, else None."""
+    """Return [top, left, bottom, right] of a node that only adds zeros, None for any other node."""
     if node.op_type != "Pad" or node.domain != "" or node.attributes.get_string("mode", "constant") != "constant":
         return None
     amounts, fill, axes = (

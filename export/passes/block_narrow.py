@@ -6,9 +6,9 @@ becomes, with three channels as an example,
 
     ─ Conv(W' (12, I, k + 1, k + 1), stride 2) ─ Relu ─ Conv(V' (12, 12, n, n)) ─ interleave ─ Sigmoid ─
 
-The kernel of each of the four pixels is W, shifted by its place in the block; the rest of W' and V' is zeros. Vector units and tensor cores
-work on 8 to 32 channels and compute 3 as if they were so many: PRNet's last three layers fall from 4.5 to 2.3 ms (one core, ONNX Runtime
-1.31), though the multiplications that count rise from 69 to 121 million.
+The kernel of each of the four pixels is W, shifted by its place in the block; the rest of W' and V' is zeros. Vector
+units and tensor cores work on 8 to 32 channels and compute 3 as if they were so many: PRNet's last three layers fall
+from 4.5 to 2.3 ms (one core, ONNX Runtime 1.31), though the multiplications that count rise from 69 to 121 million.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def run(model: ir.Model) -> bool:
 
 
 def _is_narrow(node: ir.Node) -> bool:
-    """An ungrouped convolution of stride 1 that keeps the size, with constant weight and bias, to at most `MOST_CHANNELS`."""
+    """Return True for an ungrouped, size-keeping convolution with constants to at most `MOST_CHANNELS` channels."""
     weight = constant(node.inputs[1]) if is_plain_convolution(node, "Conv") else None
     if (
         weight is None
@@ -87,7 +87,7 @@ def _chain(node: ir.Node) -> list[ir.Node]:
 
 
 def _block_first(model: ir.Model, node: ir.Node) -> None:
-    """(O, I, h, w) at stride 1 -> (4·O, I, h + 1, w + 1) at stride 2, output channels as `interleave` wants them; the pads stay."""
+    """Turn (O, I, h, w) at stride 1 into (4·O, I, h + 1, w + 1) at stride 2, channels ordered for `interleave`."""
     weight = constant(node.inputs[1])
     channels_out, channels_in, height, width = weight.shape
     blocked = np.zeros((2, channels_out, 2, channels_in, height + 1, width + 1), weight.dtype)
@@ -101,7 +101,8 @@ def _block_next(model: ir.Model, node: ir.Node) -> None:
     """(O, I, h, w) between pixels -> (4·O, 4·I, n, n) between blocks."""
     weight, pads = constant(node.inputs[1]), ints(node, "pads", [0, 0, 0, 0])
     channels_out, channels_in, height, width = weight.shape
-    # The pixel `row` of a block reads pixels row - pad .. row - pad + height - 1; the blocks they lie in are the new taps.
+    # The pixel `row` of a block reads pixels row - pad .. row - pad + height - 1; the blocks they lie in are the new
+    # taps.
     before = [-(-pads[0] // 2), -(-pads[1] // 2)]
     after = [(height - pads[0]) // 2, (width - pads[1]) // 2]
     blocked = np.zeros(

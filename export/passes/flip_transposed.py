@@ -1,6 +1,7 @@
 """A transposed convolution of stride 1 is a convolution with the kernel turned round.
 
-    ─ ConvTranspose(W (I, O, k, k), stride 1, pads p, q) ─      becomes      ─ Conv(W flipped, (O, I, k, k), pads k - 1 - p, k - 1 - q) ─
+    ─ ConvTranspose(W (I, O, k, k), stride 1, pads p, q) ─
+        becomes ─ Conv(W flipped, (O, I, k, k), pads k - 1 - p, k - 1 - q) ─
 
     y[o] = Σ_i x[o + p - i] W[i]  =  Σ_j x[o + j - (k - 1 - p)] W[k - 1 - j]
 

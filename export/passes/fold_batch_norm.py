@@ -1,6 +1,7 @@
 """Batch normalisation becomes part of the linear layer before it.
 
-    ─ Conv | ConvTranspose(W, b) ─ BatchNormalization(g, d, mean, var, eps) ─        becomes        ─ Conv | ConvTranspose(W · s, b · s + t) ─
+    ─ Conv | ConvTranspose(W, b) ─ BatchNormalization(g, d, mean, var, eps) ─
+        becomes ─ Conv | ConvTranspose(W · s, b · s + t) ─
 
 with s = g / sqrt(var + eps) and t = d - mean · s for each output channel, computed in double precision.
 """
@@ -15,7 +16,7 @@ from export.passes.graph import bypass, constant, new_constant, only_user
 
 
 def run(model: ir.Model) -> bool:
-    """Fold every normalisation that follows a convolution of either kind which nobody else reads."""
+    """Fold every normalisation behind a convolution of either kind without other readers."""
     changed = False
     for node in list(model.graph):
         affine = affine_of(node)
@@ -28,7 +29,7 @@ def run(model: ir.Model) -> bool:
 
 
 def affine_of(node: ir.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Scale s and shift t, each (C,), of an inference-time BatchNormalization with constant statistics; None for any other node."""
+    """Return scale and shift, (C,) each, of a BatchNormalization with constant statistics; None for any other node."""
     if node.op_type != "BatchNormalization" or node.domain != "" or node.attributes.get_int("training_mode", 0):
         return None
     arrays = [constant(value) for value in node.inputs[1:]]
@@ -48,7 +49,7 @@ def is_linear(node: ir.Node) -> bool:
 
 
 def scale_layer(model: ir.Model, layer: ir.Node, scale: NDArray[np.float64], shift: NDArray[np.float64]) -> None:
-    """Make ``layer`` put out ``scale`` · output + ``shift``, each (C,); its old constants stay for whoever shares them."""
+    """Make ``layer`` put out ``scale`` · output + ``shift``, each (C,); shared constants stay as they are."""
     weight = constant(layer.inputs[1])
     bias = (
         constant(layer.inputs[2]).astype(np.float64) if len(layer.inputs) > 2 and layer.inputs[2] is not None else 0.0

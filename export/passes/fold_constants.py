@@ -1,10 +1,10 @@
-"""Compute once what is the same in every run.
+"""Compute constant nodes once.
 
     Constant ─ Shape ─ Concat ─ Reshape ─ pads of a Pad        becomes        initialiser ─ pads of a Pad
 
-Exporters spell padding out as a dozen small nodes, and the other passes read numbers, not nodes. Nodes are evaluated by the reference
-implementation of ONNX, one by one; results beyond a megabyte stay as they are. Nodes that pass their input through (Identity, a Cast to
-the same type) go too.
+Exporters spell padding out as a dozen small nodes, and the other passes read numbers, not nodes. Nodes are evaluated by
+the reference implementation of ONNX, one by one; results beyond a megabyte stay as they are. Nodes that pass their
+input through (Identity, a Cast to the same type) go too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from onnx.reference import ReferenceEvaluator
 from export.passes.graph import bypass, constant, new_constant
 
 LARGEST_RESULT = 1 << 20  # bytes
-# Random numbers, control flow (its subgraphs read what the node does not name), and what keeps a quantised weight small.
+# Random numbers, control flow (its subgraphs read what the node does not name), and what keeps a quantised weight
+# small.
 EXCLUDED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 EXCLUDED |= {"If", "Loop", "Scan", "DequantizeLinear"}
 
@@ -53,7 +54,7 @@ def _passes_through(node: ir.Node) -> bool:
 
 
 def _value_of(node: ir.Node, opset: int) -> NDArray | None:
-    """The node's only output where it can be known now."""
+    """Return the node's only output if it can be computed now."""
     if node.domain != "" or node.op_type in EXCLUDED or len(node.outputs) != 1 or node.outputs[0].is_graph_output():
         return None
     if (

@@ -1,4 +1,4 @@
-"""What the passes share: constants, single users, replacing a node."""
+"""Tools of the passes: constants, single users, replacing a node."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def new_constant(model: ir.Model, name: str, array: NDArray) -> ir.Value:
 
 
 def only_user(value: ir.Value) -> ir.Node | None:
-    """The node that reads ``value``, where exactly one does and the value is no output of the graph."""
+    """Return the only reader of ``value``, None if there are more or if it is an output of the graph."""
     uses = list(value.uses())
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
 
@@ -39,7 +39,7 @@ def replace_node(model: ir.Model, old: ir.Node, new: list[ir.Node]) -> None:
 
 
 def bypass(model: ir.Model, node: ir.Node, value: ir.Value) -> None:
-    """Remove ``node``; who read its first output reads ``value`` instead.
+    """Remove ``node``; readers of its first output read ``value`` instead.
 
     Where that output was one of the graph, ``value`` takes over its name and must be computed in the graph.
     """
@@ -56,9 +56,9 @@ def interleave(
 ) -> list[ir.Node]:
     """Nodes from (N, s · channels · s, height, width) to (N, channels, s · height, s · width).
 
-    The channels of ``value`` are ordered (column in the block, channel, row in the block), the row fastest. This is DepthToSpace in two
-    transpositions: of one matrix, then of whole rows. 0.3 ms for (1, 64, 129, 129) on two cores, where ONNX Runtime's DepthToSpace takes
-    1.1; rows first is 2 % slower over the whole PRNet.
+    The channels of ``value`` are ordered (column in the block, channel, row in the block), the row fastest. This is
+    DepthToSpace in two transpositions: of one matrix, then of whole rows. 0.3 ms for (1, 64, 129, 129) on two cores,
+    where ONNX Runtime's DepthToSpace takes 1.1; rows first is 2 % slower over the whole PRNet.
     """
     nodes: list[ir.Node] = []
     steps = (

@@ -4,8 +4,8 @@
                   Add ─ BatchNormalization(s, t) ─   becomes                              Add ─
     ─ Conv(V, c) ─┘                                             ─ Conv(V · s, c · s) ─────┘
 
-Only where each branch ends in a convolution that nobody else reads. An identity branch would need a multiplication by s of its own, as large
-as the normalisation it replaces; nothing is won there, and the normalisation stays.
+Only where each branch ends in a convolution that nobody else reads. An identity branch would need a multiplication by s
+of its own, as large as the normalisation it replaces; nothing is won there, and the normalisation stays.
 """
 
 from __future__ import annotations

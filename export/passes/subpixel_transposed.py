@@ -6,13 +6,14 @@ becomes
 
     ─ Conv(W' (s·O·s, I, n, n), pads n - 1) ─ [Relu] ─ interleave ─ Slice(p off the front, q off the end) ─
 
-Uncropped, pixel s·m + r of the output is Σ_i x[m - i] W[r + s·i], i < n: for every r a convolution of n taps. The activation moves before
-the interleaving (see `export.passes.graph.interleave`), where libraries fuse it with the convolution.
+Uncropped, pixel s·m + r of the output is Σ_i x[m - i] W[r + s·i], i < n: for every r a convolution of n taps. The
+activation moves before the interleaving (see `export.passes.graph.interleave`), where libraries fuse it with the
+convolution.
 
-Of the exact forms for PRNet's five layers (4 × 4, stride 2) this one was kept. CPU time of the layer between two convolutions, ONNX Runtime
-1.31, one thread, summed, all with DepthToSpace: transposed 26.4 ms, this form 23.9, four convolutions of 2 × 2 and a Concat 23.5, one
-convolution of 3 × 3 without crop 30.0. Four small convolutions mean four times the launches on a GPU for the same arithmetic, which 2 %
-do not pay for.
+Of the exact forms for PRNet's five layers (4 × 4, stride 2) this one was kept. CPU time of the layer between two
+convolutions, ONNX Runtime 1.31, one thread, summed, all with DepthToSpace: transposed 26.4 ms, this form 23.9, four
+convolutions of 2 × 2 and a Concat 23.5, one convolution of 3 × 3 without crop 30.0. Four small convolutions mean four
+times the launches on a GPU for the same arithmetic, which 2 % do not pay for.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from export.passes.graph import (
 
 
 def run(model: ir.Model) -> bool:
-    """Replace every ungrouped transposed convolution whose kernel is square and a multiple of its stride, 2 or more, on maps of fixed size."""
+    """Replace ungrouped transposed convolutions on maps of fixed size with kernels of a multiple of the stride."""
     changed = False
     for node in list(model.graph):
         weight = constant(node.inputs[1]) if is_plain_convolution(node, "ConvTranspose") else None
@@ -56,7 +57,7 @@ def run(model: ir.Model) -> bool:
 
 
 def phase_weights(weight: NDArray, stride: int) -> NDArray:
-    """(I, O, n·s, n·s) of a transposed convolution -> (s·O·s, I, n, n): column in the block, channel, row in the block."""
+    """Turn (I, O, n·s, n·s) into (s·O·s, I, n, n), ordered by column in the block, channel, row in the block."""
     channels_in, channels_out, kernel, _ = weight.shape
     taps = kernel // stride
     split = weight.reshape(channels_in, channels_out, taps, stride, taps, stride)[:, :, ::-1, :, ::-1, :]
@@ -64,7 +65,7 @@ def phase_weights(weight: NDArray, stride: int) -> NDArray:
 
 
 def _subpixel_nodes(model: ir.Model, node: ir.Node, weight: NDArray, stride: int) -> list[ir.Node]:
-    """Conv, Relu where one follows (it is taken out of the graph), interleaving, Slice where something is cut off."""
+    """Make Conv, a following Relu (taken out of the graph), interleaving and, for a crop, Slice."""
     name, taps = node.inputs[1].name, weight.shape[2] // stride
     inputs = [node.inputs[0], new_constant(model, f"{name}_phases", phase_weights(weight, stride))]
     if len(node.inputs) > 2 and node.inputs[2] is not None:
