@@ -274,7 +274,7 @@ def test_engine_that_does_not_fit(run, tmp_path, live_model, portrait, write_mod
         portrait: "astronaut.jpg: no runner for .jpg",
         shutil.copy(live_model, copy): "m.onnx.json: no model spec there",
         write_model(tmp_path / "old.onnx", onnx_sha256="00" * 32): "old.onnx: its SHA-256",
-        write_model(tmp_path / "where.onnx", topology="nowhere.npz"): "nowhere.npz: no UV topology there",
+        write_model(tmp_path / "where.onnx", topology="nowhere.npz"): "nowhere.npz: no such file; give a UV topology",
     }
     (tmp_path / "text.onnx").write_text("hello")
     shutil.copy(ModelSpec.path_for(live_model), tmp_path / "text.onnx.json")

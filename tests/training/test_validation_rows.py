@@ -33,6 +33,7 @@ def stems(tmp_path_factory) -> tuple[Path, Path]:
     return write_toy_set(clean_folder, labels, pictures), write_toy_set(poisoned_folder, poisoned, black)
 
 
+@pytest.mark.slow
 def test_fit(stems, tmp_path):
     states = []
     for stem in stems:
@@ -46,6 +47,7 @@ def test_fit(stems, tmp_path):
             assert torch.equal(value, poisoned[part][name]), name
 
 
+@pytest.mark.slow
 def test_shrink(stems, tmp_path):
     torch.manual_seed(0)
     torch.save({"network": create_network("edge").state_dict()}, tmp_path / "best.pt")

@@ -54,6 +54,7 @@ def test_blocks_of_a_constant_and_of_a_short_series():
     assert block_length(np.array([1.0, 2.0])) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [0.0, 0.6])
 def test_interval_of_medians_is_passed_as_often_as_stated(memory):
     rng, trials, error = np.random.default_rng(1), 100, 0.05

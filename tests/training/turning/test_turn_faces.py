@@ -133,6 +133,7 @@ def test_damaged_photograph_leaves_nothing(photographs, tmp_path, capsys, worker
     assert (tmp_path / "turned.npz").read_bytes() == b"earlier"
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_command(photographs, tmp_path, repository):
     """The output pipe closes when the last process that holds it has ended."""
     paths = ["--data", str(photographs), "-o", str(tmp_path / "turned")]
