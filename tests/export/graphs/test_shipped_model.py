@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from benchmarks.accuracy.accuracy import POINTS_2D, network_errors
 from benchmarks.accuracy.labelled_faces import load_faces
 from benchmarks.accuracy.nme import summarise
