@@ -31,7 +31,8 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder with photographs and labels that is not part of the repository; the test is skipped where it is not there."""
+    """The folder with photographs and labels that is not part of the repository; the test is skipped where it is not
+    there."""
     path = REPOSITORY.parent / "shared" / "data"
     if not (path / "README.md").is_file():
         pytest.skip("needs ../shared/data, which is not here")
@@ -40,7 +41,8 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt here and in processes of the test, even if the tests run as a job that ignores it."""
+    """SIGINT raises KeyboardInterrupt here and in processes of the test, even if the tests run as a job that ignores
+    it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -54,7 +56,8 @@ def topology() -> UVTopology:
 
 @pytest.fixture(scope="session")
 def make_spec() -> Callable[..., ModelSpec]:
-    """``make_spec(map_size=64, input_size=128, layout="NCHW", colour_order="BGR", value_range=(-1.0, 1.0))``: a spec without a model."""
+    """``make_spec(map_size=64, input_size=128, layout="NCHW", colour_order="BGR", value_range=(-1.0, 1.0))``: a spec
+    without a model."""
 
     def make(
         map_size: int = 64,
@@ -90,7 +93,8 @@ def edge_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def edge_onnx(edge_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ONNX file that ``python -m export onnx`` makes of that checkpoint, once for all tests; copy it before a change."""
+    """The ONNX file that ``python -m export onnx`` makes of that checkpoint, once for all tests; copy it before a
+    change."""
     pytest.importorskip("onnxsim", reason="needs onnxsim")
     from export.__main__ import main
 

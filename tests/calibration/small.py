@@ -19,7 +19,9 @@ SIZE = 32
 
 
 def small_network(seed: int = 0) -> onnx.ModelProto:
-    """stem ─ depth ─ point ─┬─ inner ─ outer ─ sum ─ phases ─ shuffle ─ wide ─ narrow (3 channels) ─ sigmoid ─▶ map, all (N, …, 32, 32) or half.
+    """stem ─ depth ─ point ─┬─ inner ─ outer ─ sum ─ phases ─ shuffle ─ wide ─ narrow (3 channels) ─ sigmoid ─▶ map.
+
+    All are (N, …, 32, 32) or half of it.
 
     Channels of the depthwise layer differ a hundredfold in size, so that one scale for all of its weights would show.
     """
@@ -89,7 +91,11 @@ def smooth_picture(generator: np.random.Generator, side: int = 80) -> np.ndarray
 
 
 def write_face_set(folder: Path, count: int = 24, name: str = "faces", **arrays) -> Path:
-    """Pictures in a tar with their arrays, which ``arrays`` replace or, None, take away; every fourth row is for validation. Returns the stem."""
+    """Pictures in a tar with their arrays, which ``arrays`` replace or, None, take away; every fourth row is for
+    validation.
+
+    Returns the stem.
+    """
     generator = np.random.default_rng(2)
     names = np.array([f"{index:03}.png" for index in range(count)])
     with tarfile.open(folder / f"{name}.tar", "w") as archive:

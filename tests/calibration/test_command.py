@@ -82,7 +82,8 @@ def test_a_table_is_reused_as_it_is_edited(run, write_network, write_faces, tmp_
 
 
 def fragile_network() -> onnx.ModelProto:
-    """The small network with inner weights that INT8 cannot hold: in each channel one is a thousand times the rest, and meets zeros only."""
+    """The small network with inner weights that INT8 cannot hold: in each channel one is a thousand times the rest,
+    and meets zeros only."""
     model = small_network()
     for tensor in model.graph.initializer:
         if tensor.name == "point":
@@ -145,7 +146,8 @@ def test_gate_that_nothing_satisfies_writes_no_model(run, write_network, write_f
 
 
 def label_with(model, stem) -> None:
-    """Make the labels of the set what the model itself finds, shifted by 1 px, so that every change of the network shows in the NME."""
+    """Make the labels of the set what the model itself finds, shifted by 1 px, so that every change of the network
+    shows in the NME."""
     from calibration.accuracy.judge import LandmarkJudge
     from calibration.crops import load_faces, read_crops
     from runtime.geometry.crop import crop_matrix
@@ -161,7 +163,8 @@ def label_with(model, stem) -> None:
 
 
 def test_judge_agrees_with_the_definition_of_nme(write_network, write_faces):
-    """Landmarks found are the labels shifted by (0.01, 0.01) px of the picture: NME is 100 * 0.01 * sqrt(2) / side of the box, 40 px."""
+    """Landmarks found are the labels shifted by (0.01, 0.01) px of the picture: NME is 100 * 0.01 * sqrt(2) / side
+    of the box, 40 px."""
     from calibration.accuracy.judge import LandmarkJudge
     from calibration.crops import load_faces, read_crops
 

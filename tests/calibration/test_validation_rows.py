@@ -1,4 +1,5 @@
-"""Validation rows judge INT8 and take no part in its ranges: poisoned ones leave the calibration table as it was, byte for byte."""
+"""Validation rows judge INT8 and take no part in its ranges: poisoned ones leave the calibration table as it was,
+byte for byte."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def prnet_road(tmp_path_factory):
-    """PRNet with 13.4 M live random parameters, read from a checkpoint file: ``network``, its ``spec``, ``plain``, ``rewritten`` and
-    ``half`` models, the rewrites' ``steps``, the ``images`` they were checked on and what ``plain`` makes of them (``expected``)."""
+    """PRNet with 13.4 M live random parameters, read from a checkpoint file: ``network``, its ``spec``, ``plain``,
+    ``rewritten`` and
+    ``half`` models, the rewrites' ``steps``, the ``images`` of checks and outputs of ``plain`` (``expected``)."""
     pytest.importorskip("onnxsim")
     import torch
 

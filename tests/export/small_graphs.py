@@ -63,7 +63,8 @@ def run_pass(module, model):
 
 
 def assert_pass_is_exact(module, model, gone=(), tolerance=1e-5):
-    """The pass changes the graph, removes every node of the types ``gone``, finds nothing more to do, and the live outputs stay as they were."""
+    """The pass changes the graph, removes every node of the types ``gone``, finds nothing more to do, and the live
+    outputs stay as they were."""
     inputs = next(value for value in model.graph.input if value.name == "image").type.tensor_type.shape.dim
     images = np.random.default_rng(5).normal(size=(2, *(dim.dim_value for dim in inputs[1:]))).astype(np.float32)
     expected = run_model(model, images, "position_map")

@@ -1,7 +1,7 @@
 """What the host does for a frame on the GPU road beside waiting: ``python -m tests.programs.host_work``.
 
-One face, a 720p frame that lies in the page-locked buffer, no detection. The driver is the stand-in, which here forgets its work instead of doing
-it, so that it leaves the CPU's caches alone as a GPU would.
+One face, a 720p frame that lies in the page-locked buffer, no detection. The driver is the stand-in, which here forgets
+its work instead of doing it, so that it leaves the CPU's caches alone as a GPU would.
 """
 
 from __future__ import annotations

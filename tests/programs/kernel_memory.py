@@ -26,7 +26,10 @@ class Host:
 
 
 class Device:
-    """The kernels themselves. Every array lies in device memory of its own, so that the memory checker sees each of its ends."""
+    """The kernels themselves.
+
+    Every array lies in device memory of its own, so that the memory checker sees each of its ends.
+    """
 
     def __init__(self, cuda) -> None:
         self.cuda = cuda
@@ -55,7 +58,9 @@ class Device:
 def as_bytes(array: np.ndarray) -> np.ndarray:
     """From an array's first byte to its last, with what lies between its rows."""
     count = sum((side - 1) * stride for side, stride in zip(array.shape, array.strides, strict=True)) + array.itemsize
-    return np.lib.stride_tricks.as_strided(array.view(np.uint8) if array.ndim == 1 else array[:1, ...].view(np.uint8), (count,), (1,))
+    return np.lib.stride_tricks.as_strided(
+        array.view(np.uint8) if array.ndim == 1 else array[:1, ...].view(np.uint8), (count,), (1,)
+    )
 
 
 def unguarded(memory: np.ndarray, like: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """`benchmarks.regression.frame_worker` with a slower decode, to try the gate. Stand-alone, run like the original.
 
 After each decode the first ``settings["again"]`` vertices are scaled once more. ``slow_worker.py --calibrate`` finds
-the number that takes ``settings["extra"]`` of a decode's time (0.2: a fifth), between frames as everywhere else, and prints
+the number that takes ``settings["extra"]`` of a decode's time (0.2: a fifth), between frames as elsewhere, and prints
 ``{"again": number, "share": measured}``.
 """
 

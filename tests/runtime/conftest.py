@@ -28,7 +28,8 @@ class GpuMachine(NamedTuple):
 
 
 def canonical_map(topology: UVTopology) -> np.ndarray:
-    """(3, 64, 64) position map in px of a 128 px crop: the mean face, its landmark box centred and as large as the crop rule puts it."""
+    """(3, 64, 64) position map in px of a 128 px crop: the mean face, its landmark box centred and as large as the
+    crop rule puts it."""
     points = topology.canonical_vertices.astype(np.float64)
     landmarks = points[topology.landmark_vertices, :2]
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)
@@ -40,7 +41,9 @@ def canonical_map(topology: UVTopology) -> np.ndarray:
     grid[topology.face_indices], weight[topology.face_indices] = points, 1
     grid, weight = grid.reshape(256, 256, 3), weight.reshape(256, 256)
     blurred = cv2.GaussianBlur(grid, (0, 0), 6) / np.maximum(cv2.GaussianBlur(weight, (0, 0), 6), 1e-9)[..., None]
-    grid = np.where(weight[..., None] > 0, grid, blurred)  # continued a little beyond the face, so that its border survives the scaling
+    grid = np.where(
+        weight[..., None] > 0, grid, blurred
+    )  # continued a little beyond the face, so that its border survives the scaling
     return cv2.resize(grid, (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_AREA).transpose(2, 0, 1)
 
 
@@ -48,7 +51,8 @@ def canonical_map(topology: UVTopology) -> np.ndarray:
 def write_model(topology: UVTopology, make_spec: Callable[..., ModelSpec]) -> Callable[..., Path]:
     """``write_model(path, batch="N", layout="NCHW", **spec changes)``: an ONNX file and its spec.
 
-    Every picture gives the mean face, moved right by the mean of its first input channel (in units of the value range) times 10 crop px.
+    Every picture gives the mean face, moved right by the mean of its first input channel (in units of the value range)
+    times 10 crop px.
     """
     onnx = pytest.importorskip("onnx", reason="needs onnx to make a model")
 
@@ -97,7 +101,8 @@ def portrait(repository: Path) -> Path:
 
 @pytest.fixture
 def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., GpuMachine]]:
-    """``gpu_machine(label="tensorrt-10.3", device=Orin, **FakeCuda's arguments)``: from then on this is a machine with that library and that device.
+    """``gpu_machine(label="tensorrt-10.3", device=Orin, **FakeCuda's arguments)``: from then on this is a machine
+    with that library and that device.
 
     Both are stand-ins. What the library allocated must be released before the device is closed.
     """

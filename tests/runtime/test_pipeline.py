@@ -31,7 +31,8 @@ def pipeline(live_model):
 
 
 def test_mesh_lies_in_its_box(pipeline, image):
-    """The model's face fills the crop as the crop rule has it, so the box of its landmarks must be the box that was given."""
+    """The model's face fills the crop as the crop rule has it, so the box of its landmarks must be the box that was
+    given."""
     faces = pipeline.from_boxes(image, BOXES)
     for face, box in zip(faces, BOXES, strict=True):
         size = (box[2] - box[0] + box[3] - box[1]) / 2
@@ -40,7 +41,9 @@ def test_mesh_lies_in_its_box(pipeline, image):
         np.testing.assert_allclose((face.box_xyxy[2:] - face.box_xyxy[:2]).mean(), size, rtol=0.03)
         assert (face.vertices.shape, face.landmarks.shape, face.score) == ((43867, 3), (68, 3), 1.0)
         assert abs(face.pose.yaw_deg) + abs(face.pose.roll_deg) < 2
-        np.testing.assert_array_equal(face.box_xyxy, [*face.landmarks[:, :2].min(axis=0), *face.landmarks[:, :2].max(axis=0)])
+        np.testing.assert_array_equal(
+            face.box_xyxy, [*face.landmarks[:, :2].min(axis=0), *face.landmarks[:, :2].max(axis=0)]
+        )
 
 
 def test_more_faces_than_the_batch_are_the_same_as_one_by_one(pipeline, image):
@@ -86,7 +89,9 @@ def test_region_of_a_larger_picture(pipeline, image):
     """A view with gaps between its rows is a picture like any other."""
     noisy = np.random.default_rng(0).integers(0, 256, image.shape, np.uint8)
     view = noisy[50:450, 60:560]
-    np.testing.assert_array_equal(pipeline.from_boxes(view, BOXES[:1])[0].vertices, pipeline.from_boxes(view.copy(), BOXES[:1])[0].vertices)
+    np.testing.assert_array_equal(
+        pipeline.from_boxes(view, BOXES[:1])[0].vertices, pipeline.from_boxes(view.copy(), BOXES[:1])[0].vertices
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,15 @@ def test_scores_that_do_not_fit(pipeline, image):
 
 
 @pytest.mark.parametrize(
-    "picture", [None, [[1]], np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
+    "picture",
+    [
+        None,
+        [[1]],
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3)),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
 )
 def test_no_picture(pipeline, picture):
     with pytest.raises(FaceMeshError, match=r"the image must be \(H, W, 3\) uint8"):
@@ -174,14 +187,17 @@ def varied():
 
 @pytest.fixture
 def open_pipeline(gpu_machine, live_model, engine):
-    """``open_pipeline("cpu" or "gpu", …)``: a pipeline whose detector finds `BOXES`, on ONNX Runtime or on the stand-in of a GPU."""
+    """``open_pipeline("cpu" or "gpu", …)``: a pipeline whose detector finds `BOXES`, on ONNX Runtime or on the
+    stand-in of a GPU."""
     runners = []
 
     def open_pipeline(where, detector=None, **keywords):
         if where == "gpu":
             open_pipeline.machine = gpu_machine()
         runners.append(open_runner(live_model if where == "cpu" else engine))
-        return FaceMeshPipeline(runners[-1], detector or (lambda image: Detections(BOXES, np.linspace(0.9, 0.6, 4))), **keywords)
+        return FaceMeshPipeline(
+            runners[-1], detector or (lambda image: Detections(BOXES, np.linspace(0.9, 0.6, 4))), **keywords
+        )
 
     yield open_pipeline
     for runner in runners:
@@ -198,7 +214,9 @@ def test_a_stream_gives_what_single_calls_give_in_order(open_pipeline, varied, w
         assert [face.score for face in faces] == [face.score for face in others] == pytest.approx([0.9, 0.8, 0.7, 0.6])
         for face, other in zip(faces, others, strict=True):
             np.testing.assert_array_equal(face.vertices, other.vertices)
-    assert [len(faces) for _, faces in pipeline.stream(numbered(2, varied), boxes_of=lambda frame: BOXES[: frame.index])] == [0, 1]
+    assert [
+        len(faces) for _, faces in pipeline.stream(numbered(2, varied), boxes_of=lambda frame: BOXES[: frame.index])
+    ] == [0, 1]
 
 
 def test_a_stream_reads_one_frame_ahead_where_a_gpu_computes(open_pipeline, varied):
@@ -244,7 +262,11 @@ def test_one_stream_at_a_time(open_pipeline, varied, where):
     expected, found = pipeline(varied), pipeline.stream(numbered(5, varied))
     next(found)
     if where == "gpu":
-        for call in (lambda: pipeline(varied), lambda: pipeline.from_boxes(varied, BOXES), lambda: next(pipeline.stream(numbered(2, varied)))):
+        for call in (
+            lambda: pipeline(varied),
+            lambda: pipeline.from_boxes(varied, BOXES),
+            lambda: next(pipeline.stream(numbered(2, varied))),
+        ):
             with pytest.raises(FaceMeshError, match=r"a stream\(\) of this pipeline is under way"):
                 call()
     found.close()
@@ -257,7 +279,10 @@ def test_a_call_that_was_interrupted_leaves_nothing_behind(open_pipeline, varied
     pipeline = open_pipeline("gpu")
     expected = pipeline(varied)
     with monkeypatch.context() as patch:
-        patch.setattr("runtime.inference.trt.network_stream.NetworkStream.wait", lambda lane: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "runtime.inference.trt.network_stream.NetworkStream.wait",
+            lambda lane: (_ for _ in ()).throw(KeyboardInterrupt),
+        )
         with pytest.raises(KeyboardInterrupt):
             pipeline(255 - varied)
     for face, other in zip(pipeline(varied), expected, strict=True):
@@ -291,7 +316,9 @@ def test_a_video_is_decoded_into_the_memory_that_the_gpu_reads(open_pipeline, va
             np.testing.assert_array_equal(frame.image, image)
             np.testing.assert_array_equal([face.vertices for face in faces], [face.vertices for face in others])
             places.append(frame.image.__array_interface__["data"][0])
-    buffers = {buffer.pointer for buffer in open_pipeline.machine.cuda.live if getattr(buffer, "kind", "") == "host_buffer"}
+    buffers = {
+        buffer.pointer for buffer in open_pipeline.machine.cuda.live if getattr(buffer, "kind", "") == "host_buffer"
+    }
     assert set(places[1:]) <= buffers
     assert len(set(places[1:])) == 2
     assert open_pipeline("cpu").frame_buffer(600, 640) is None

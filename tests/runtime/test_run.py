@@ -82,9 +82,17 @@ def test_photo(run, results, tmp_path, portrait):
     assert (code, err) == (0, "")
     assert out.startswith("1 picture, 1 face, ")
     assert out.endswith(f"ms per face, detection included; results in {tmp_path / 'out'}\n")
-    assert outputs(tmp_path) == {"results.jsonl", "astronaut_overlay.jpg", *(f"astronaut_face0.{suffix}" for suffix in ("obj", "ply", "npz"))}
+    assert outputs(tmp_path) == {
+        "results.jsonl",
+        "astronaut_overlay.jpg",
+        *(f"astronaut_face0.{suffix}" for suffix in ("obj", "ply", "npz")),
+    }
     (line,) = results()
-    assert (line["source"], line["size_wh"], line["faces"][0]["mesh"]) == (str(portrait), [512, 512], "astronaut_face0.obj")
+    assert (line["source"], line["size_wh"], line["faces"][0]["mesh"]) == (
+        str(portrait),
+        [512, 512],
+        "astronaut_face0.obj",
+    )
     assert len(line["faces"][0]["landmarks"]) == 68
 
 
@@ -138,7 +146,9 @@ def test_one_bad_file_among_a_hundred(run, results, tmp_path, portrait):
     assert "041.png: damaged" in error_line(err)
     assert out.startswith("99 pictures, 99 faces, ")
     assert "1 failure;" in out
-    assert [line["source"] for line in results()] == [str(folder / f"{number:03d}.png") for number in range(100) if number != 41]
+    assert [line["source"] for line in results()] == [
+        str(folder / f"{number:03d}.png") for number in range(100) if number != 41
+    ]
 
 
 def test_same_stem_twice_in_a_folder(run, results, tmp_path, portrait):
@@ -147,7 +157,13 @@ def test_same_stem_twice_in_a_folder(run, results, tmp_path, portrait):
     shutil.copy(portrait, folder / "a.jpg")
     cv2.imwrite(str(folder / "a.png"), read_photo(portrait))
     assert run("--source", folder, "--save", "overlay,json,ply")[0] == 0
-    assert outputs(tmp_path) == {"results.jsonl", "a_overlay.jpg", "a_png_overlay.jpg", "a_face0.ply", "a_png_face0.ply"}
+    assert outputs(tmp_path) == {
+        "results.jsonl",
+        "a_overlay.jpg",
+        "a_png_overlay.jpg",
+        "a_face0.ply",
+        "a_png_face0.ply",
+    }
     assert [line["faces"][0]["mesh"] for line in results()] == ["a_face0.ply", "a_png_face0.ply"]
 
 
@@ -156,7 +172,11 @@ def test_video(run, results, tmp_path, portrait):
     code, out, err = run("--source", tmp_path / "clip.mp4", "--save", "overlay,json,ply")
     assert (code, err) == (0, "")
     assert out.startswith("3 pictures, 3 faces, ")
-    assert outputs(tmp_path) == {"results.jsonl", "clip_overlay.mp4", *(f"clip_{number:06d}_face0.ply" for number in range(3))}
+    assert outputs(tmp_path) == {
+        "results.jsonl",
+        "clip_overlay.mp4",
+        *(f"clip_{number:06d}_face0.ply" for number in range(3)),
+    }
     assert [(line["frame"], line["timestamp_s"]) for line in results()] == [(0, 0.0), (1, 0.1), (2, 0.2)]
 
 
@@ -197,7 +217,9 @@ def test_boxes(run, results, tmp_path, portrait):
 
 def test_box_outside_its_picture_fails_that_picture(run, results, tmp_path, portrait):
     folder = make_folder(tmp_path / "photos", portrait, 3)
-    code, out, err = run("--source", folder, "--boxes", write_boxes(tmp_path, "000.png,10,10,60,60", "001.png,500,10,600,90"))
+    code, out, err = run(
+        "--source", folder, "--boxes", write_boxes(tmp_path, "000.png,10,10,60,60", "001.png,500,10,600,90")
+    )
     assert code == 1
     assert "001.png: box 500,10,600,90: lies outside the picture of 128 x 128" in error_line(err)
     assert [line["source"][-7:] for line in results()] == ["000.png", "002.png"]
@@ -252,10 +274,22 @@ def test_libraries_do_not_spoil_the_one_line(live_model, tmp_path):
     """libpng, FFmpeg and OpenCV write to the descriptor itself, so this needs a process of its own."""
     png = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8))[1].tobytes()
     (tmp_path / "cut.png").write_bytes(png[: len(png) // 2])
-    (tmp_path / "cut.mp4").write_bytes(make_video(tmp_path / "v.mp4", np.zeros((64, 64, 3), np.uint8), 9).read_bytes()[:600])
+    (tmp_path / "cut.mp4").write_bytes(
+        make_video(tmp_path / "v.mp4", np.zeros((64, 64, 3), np.uint8), 9).read_bytes()[:600]
+    )
     for source in ("cut.png", "cut.mp4", "camera:97"):
         source = source if source.startswith("camera") else str(tmp_path / source)
-        command = [sys.executable, "-m", "runtime.run", "--engine", str(live_model), "--source", source, "--output", str(tmp_path / "out")]
+        command = [
+            sys.executable,
+            "-m",
+            "runtime.run",
+            "--engine",
+            str(live_model),
+            "--source",
+            source,
+            "--output",
+            str(tmp_path / "out"),
+        ]
         finished = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert finished.returncode == 1
         assert source in error_line(finished.stderr)
@@ -361,7 +395,17 @@ def test_help_states_the_meaning_of_none(run):
 def test_ctrl_c_keeps_what_is_finished(live_model, tmp_path, portrait, interruptible):
     video = make_video(tmp_path / "clip.mp4", read_photo(portrait), 400)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "runtime.run", "--engine", str(live_model), "--source", str(video), "--output", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "runtime.run",
+        "--engine",
+        str(live_model),
+        "--source",
+        str(video),
+        "--output",
+        str(out),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     lines = out / "results.jsonl.part"
     deadline = time.monotonic() + 120
@@ -375,7 +419,9 @@ def test_ctrl_c_keeps_what_is_finished(live_model, tmp_path, portrait, interrupt
     assert stderr == "stopped; what was finished is kept\n"
     written = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert 3 <= len(written) < 400
-    assert len(written) - 1 <= int(stdout.split()[0]) <= len(written)  # the signal may come between the line and its count
+    assert (
+        len(written) - 1 <= int(stdout.split()[0]) <= len(written)
+    )  # the signal may come between the line and its count
     assert {path.name for path in out.iterdir()} == {"results.jsonl", "clip_overlay.mp4"}
     overlay = cv2.VideoCapture(str(out / "clip_overlay.mp4"))
     assert len(written) <= overlay.get(cv2.CAP_PROP_FRAME_COUNT) <= len(written) + 1
@@ -418,7 +464,9 @@ def test_engine_gives_what_the_model_gives(run, results, gpu_machine, engine, cl
     machine = gpu_machine()
     code, out, err = run("--source", clip, "--engine", engine, engine=False)
     assert (code, err) == (0, "")
-    assert re.match(r"8 pictures, 8 faces, \d+\.\d ms per face, detection included, GPU work overlapped; results in", out)
+    assert re.match(
+        r"8 pictures, 8 faces, \d+\.\d ms per face, detection included, GPU work overlapped; results in", out
+    )
     assert len(results()) == 8
     for line, other in zip(results(), expected, strict=True):
         assert (line["frame"], line["timestamp_s"], len(line["faces"])) == (other["frame"], other["timestamp_s"], 1)
@@ -429,7 +477,9 @@ def test_engine_gives_what_the_model_gives(run, results, gpu_machine, engine, cl
 
 def test_engine_on_photos_with_known_boxes(run, results, tmp_path, gpu_machine, engine, portrait):
     folder = make_folder(tmp_path / "photos", portrait, 3)
-    boxes = write_boxes(tmp_path, "000.png,10,10,60,60", "001.png,500,10,600,90", "002.png,5,5,45,50", "002.png,50,60,90,100")
+    boxes = write_boxes(
+        tmp_path, "000.png,10,10,60,60", "001.png,500,10,600,90", "002.png,5,5,45,50", "002.png,50,60,90,100"
+    )
     gpu_machine()
     code, out, err = run("--source", folder, "--boxes", boxes, "--engine", engine, "--sync", "block", engine=False)
     assert code == 1
@@ -454,7 +504,10 @@ def test_engine_on_a_machine_without_a_gpu(run, tmp_path, engine, portrait, monk
     monkeypatch.setattr("runtime.inference.trt.libraries.installed", lambda library: [])
     code, out, err = run("--source", portrait, "--engine", engine, engine=False)
     assert (code, out) == (1, "")
-    reason = "built on Orin for tensorrt 10.3.0, compute capability 8.7; tensorrt is not installed here and no CUDA device is found here"
+    reason = (
+        "built on Orin for tensorrt 10.3.0, compute capability 8.7; "
+        "tensorrt is not installed here and no CUDA device is found here"
+    )
     assert error_line(err) == f"error: {engine}: {reason}"
     assert not (tmp_path / "out").exists()
 
@@ -475,7 +528,10 @@ def test_warnings_are_lines_of_their_own(run, gpu_machine, engine, clip):
     code, out, err = run("--source", clip, "--engine", engine, engine=False)
     assert code == 0
     assert out.startswith("8 pictures, 8 faces")
-    assert re.fullmatch(r"warning: no CUDA graph can be made \(execute_async_v3 failed: .*\); every step is launched by itself, .*\n", err)
+    assert re.fullmatch(
+        r"warning: no CUDA graph can be made \(execute_async_v3 failed: .*\); every step is launched by itself, .*\n",
+        err,
+    )
 
 
 @pytest.mark.parametrize(
@@ -487,7 +543,9 @@ def test_warnings_are_lines_of_their_own(run, gpu_machine, engine, clip):
         ("host_buffer", 1, "CUDA_ERROR_OUT_OF_MEMORY", "the GPU's memory is full"),
     ],
 )
-def test_fault_of_the_device_in_the_middle_keeps_what_is_finished(run, results, tmp_path, gpu_machine, engine, clip, call, after, status, message):
+def test_fault_of_the_device_in_the_middle_keeps_what_is_finished(
+    run, results, tmp_path, gpu_machine, engine, clip, call, after, status, message
+):
     """At the call that ``after`` others of its name follow in a run without faults."""
     machine = gpu_machine()
     assert run("--source", clip, "--engine", engine, engine=False)[0] == 0
@@ -509,7 +567,9 @@ def test_fault_of_the_device_in_the_middle_keeps_what_is_finished(run, results, 
     assert not machine.cuda.live
 
 
-def test_ctrl_c_while_waiting_for_the_device_keeps_what_is_finished(run, results, tmp_path, gpu_machine, engine, clip, monkeypatch):
+def test_ctrl_c_while_waiting_for_the_device_keeps_what_is_finished(
+    run, results, tmp_path, gpu_machine, engine, clip, monkeypatch
+):
     machine, waits, wait = gpu_machine(), [], NetworkStream.wait
 
     def interrupted(lane):

@@ -14,7 +14,16 @@ from runtime.families.face_model import load_face_model
 from runtime.geometry.boxes import box_iou
 from training import fit_box_map
 from training.data.labels import load_labels
-from training.fit_box_map import Matches, box_targets, fit, match_faces, mirror_features, report, robust_least_squares, row_weights
+from training.fit_box_map import (
+    Matches,
+    box_targets,
+    fit,
+    match_faces,
+    mirror_features,
+    report,
+    robust_least_squares,
+    row_weights,
+)
 
 
 def symmetric_coefficients() -> np.ndarray:
@@ -66,7 +75,9 @@ def test_mirrored_picture_gives_mirrored_box():
     points = given.rows[:, 4:14].reshape(-1, 5, 2)[:, [1, 0, 2, 4, 3]] * (-1, 1) + (side, 0)
     flipped[:, 4:14] = points.reshape(-1, 10)
     x1, y1, x2, y2 = landmark_boxes(given.rows, coefficients).T
-    np.testing.assert_allclose(landmark_boxes(flipped, coefficients), np.stack([side - x2, y1, side - x1, y2], 1), atol=1e-3)
+    np.testing.assert_allclose(
+        landmark_boxes(flipped, coefficients), np.stack([side - x2, y1, side - x1, y2], 1), atol=1e-3
+    )
 
 
 def test_validation_rows_do_not_take_part():
@@ -132,7 +143,9 @@ def test_shipped_map_on_validation_photographs(validation):
 
 def test_command_writes_what_the_runtime_reads(validation, shared_data, tmp_path, monkeypatch, capsys):
     """On every 130th photograph; 11 coefficients from some hundred faces are near the shipped ones where it counts."""
-    monkeypatch.setattr(fit_box_map, "load_labels", lambda *arguments: load_labels(*arguments).select(np.arange(0, 14016, 130)))
+    monkeypatch.setattr(
+        fit_box_map, "load_labels", lambda *arguments: load_labels(*arguments).select(np.arange(0, 14016, 130))
+    )
     path = tmp_path / "map.json"
     arguments = argparse.Namespace(data=shared_data / "train", face_model=None, output=path)
     fit_box_map.run(arguments)
@@ -140,7 +153,12 @@ def test_command_writes_what_the_runtime_reads(validation, shared_data, tmp_path
     coefficients = np.array(document["coefficients"])
     assert coefficients.shape == (11, 4)
     assert 80 < document["samples"] < 108
-    assert box_iou(landmark_boxes(validation[1].rows, coefficients), landmark_boxes(validation[1].rows, load_box_map())).mean() > 0.9
+    assert (
+        box_iou(
+            landmark_boxes(validation[1].rows, coefficients), landmark_boxes(validation[1].rows, load_box_map())
+        ).mean()
+        > 0.9
+    )
     assert "fitted, all" in capsys.readouterr().out
 
 

@@ -52,9 +52,20 @@ def start(toy: tuple, folder: Path, epochs: int, **options) -> tuple[Trainer, Fa
     targets = PositionMapTargets(model, topology, 16)
     loss = FaceLoss(PositionMapLoss(region_weights(topology), topology, 16, 1.0), labels)
     rows = np.arange(len(labels.names))
-    training = FaceCrops(labels, pictures, floor, rows[~labels.is_val], 32, 1.5, 8, Augmentation(rotation_deg=5.0, occlusion=0.0, degradation=0.0))
+    training = FaceCrops(
+        labels,
+        pictures,
+        floor,
+        rows[~labels.is_val],
+        32,
+        1.5,
+        8,
+        Augmentation(rotation_deg=5.0, occlusion=0.0, degradation=0.0),
+    )
     validation = FaceCrops(labels, pictures, floor, rows[labels.is_val], 32, 1.5, 8)
-    trainer = Trainer(network, targets, loss, labels, Schedule(epochs=epochs, learning_rate=3e-3, halve_every=100, **options), folder)
+    trainer = Trainer(
+        network, targets, loss, labels, Schedule(epochs=epochs, learning_rate=3e-3, halve_every=100, **options), folder
+    )
     return trainer, training, validation
 
 
@@ -95,7 +106,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(toy, tmp_path):
 
 def test_statistics_of_the_averaged_weights_are_those_of_the_data(toy, tmp_path):
     trainer, training, validation = start(toy, tmp_path, 1)
-    trainer.network.trunk[1].momentum = trainer.averaged.module.trunk[1].momentum = 1e-3  # PRNet's: far behind after so few steps
+    trainer.network.trunk[1].momentum = trainer.averaged.module.trunk[1].momentum = (
+        1e-3  # PRNet's: far behind after so few steps
+    )
     trainer.fit(training, validation, workers=0)
     images = torch.cat([trainer._images(training[index]) for index in range(len(training))])
     expected = trainer.averaged.module.trunk[0](images).mean((0, 2, 3))

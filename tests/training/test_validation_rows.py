@@ -38,7 +38,12 @@ def test_fit(stems, tmp_path):
     states = []
     for stem in stems:
         run = tmp_path / stem.parent.name
-        assert main(["fit", "--data", str(stem), "--run", str(run), "--epochs", "1", "--batch-size", "6", "--workers", "0"]) == 0
+        assert (
+            main(
+                ["fit", "--data", str(stem), "--run", str(run), "--epochs", "1", "--batch-size", "6", "--workers", "0"]
+            )
+            == 0
+        )
         states.append(torch.load(run / "last.pt", weights_only=True))
     clean, poisoned = states
     assert clean["best"] != poisoned["best"]  # validation itself does see them
@@ -54,7 +59,17 @@ def test_shrink(stems, tmp_path):
     results = []
     for stem in stems:
         output = tmp_path / f"{stem.parent.name}.pt"
-        command = ["shrink", "--weights", str(tmp_path / "best.pt"), "--data", str(stem), "--samples", "129", "--latent", "8"]
+        command = [
+            "shrink",
+            "--weights",
+            str(tmp_path / "best.pt"),
+            "--data",
+            str(stem),
+            "--samples",
+            "129",
+            "--latent",
+            "8",
+        ]
         assert main([*command, "-o", str(output)]) == 0
         results.append(output.read_bytes())
     assert results[0] == results[1]

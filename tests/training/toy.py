@@ -21,7 +21,10 @@ def toy_face_model() -> FaceModel:
     u, v = np.meshgrid(np.linspace(0, 1, SIDE), np.linspace(1, 0, SIDE))
     x, y = 2 * u.ravel() - 1, 2 * v.ravel() - 1
     mean = np.stack([x, y, 0.8 - 0.5 * x**2 - 0.2 * y**2], 1)
-    columns = [np.stack(c, 1) for c in ((0.1 * x, 0 * x, 0 * x), (0 * x, 0.1 * y, 0.05 * x**2), (0 * x, 0 * x, 0.1 * np.cos(3 * y)))]
+    columns = [
+        np.stack(c, 1)
+        for c in ((0.1 * x, 0 * x, 0 * x), (0 * x, 0.1 * y, 0.05 * x**2), (0 * x, 0 * x, 0.1 * np.cos(3 * y)))
+    ]
     corner = np.arange(SIDE * (SIDE - 1)).reshape(SIDE - 1, SIDE)[:, :-1].ravel()
     # Clockwise as one sees them in a picture, as the triangles of the real face model.
     below = corner + SIDE
@@ -41,10 +44,13 @@ def toy_face_model() -> FaceModel:
 
 
 def toy_labels(model: FaceModel, count: int, side: int = 160, seed: int = 0) -> FaceLabels:
-    """Faces turned by up to ±40° in every axis, in the middle of square pictures; every fourth row is for validation."""
+    """Faces turned by up to ±40° in every axis, in the middle of square pictures; every fourth row is for
+    validation."""
     generator = np.random.default_rng(seed)
     coefficients = generator.normal(size=(count, 3)).astype(np.float32)
-    rotation = np.stack([np.diag([1.0, -1.0, 1.0]) @ _rotation(*np.deg2rad(generator.uniform(-40, 40, 3))) for _ in range(count)])
+    rotation = np.stack(
+        [np.diag([1.0, -1.0, 1.0]) @ _rotation(*np.deg2rad(generator.uniform(-40, 40, 3))) for _ in range(count)]
+    )
     scale = generator.uniform(22, 30, count)
     translation = np.concatenate([side / 2 + generator.uniform(-6, 6, (count, 2)), np.zeros((count, 1))], 1)
     points = scale[:, None, None] * model.landmarks(coefficients) @ rotation.transpose(0, 2, 1) + translation[:, None]
@@ -81,7 +87,9 @@ def dot_pictures(labels: FaceLabels) -> list[np.ndarray]:
     return pictures
 
 
-def write_toy_set(folder: Path, labels: FaceLabels, pictures: list[np.ndarray], name: str = "toy", **extra: np.ndarray) -> Path:
+def write_toy_set(
+    folder: Path, labels: FaceLabels, pictures: list[np.ndarray], name: str = "toy", **extra: np.ndarray
+) -> Path:
     """Write NAME.npz, NAME.tar and face_model.npz in the layout of the project's data; return their stem.
 
     ``extra`` arrays are added to the npz.
@@ -90,7 +98,20 @@ def write_toy_set(folder: Path, labels: FaceLabels, pictures: list[np.ndarray], 
     bases = {"shape_basis": model.basis[:, :2], "exp_basis": model.basis[:, 2:]}
     fields = {field: getattr(model, field) for field in ("mean", "triangles", "uv", "keypoints68", "symmetry")}
     np.savez(folder / "face_model.npz", **fields, **bases)
-    names = ("names", "source", "size", "scale", "rotation", "translation", "pts68", "box", "yaw_deg", "is_val", "hand68", "visible68")
+    names = (
+        "names",
+        "source",
+        "size",
+        "scale",
+        "rotation",
+        "translation",
+        "pts68",
+        "box",
+        "yaw_deg",
+        "is_val",
+        "hand68",
+        "visible68",
+    )
     arrays = {field: getattr(labels, field) for field in names if getattr(labels, field) is not None} | extra
     np.savez(folder / f"{name}.npz", **arrays, shape=labels.coefficients[:, :2], exp=labels.coefficients[:, 2:])
     with tarfile.open(folder / f"{name}.tar", "w") as tar:

@@ -59,11 +59,17 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """A machine with a device and no TensorRT, in a checkout with one test for the GPU; all parts run in this process."""
+    """A machine with a device and no TensorRT, in a checkout with one test for the GPU; all parts run in this
+    process."""
     machine = Machine()
     for module in ("scene", "device_and_copies", "frames"):
         monkeypatch.setattr(f"benchmarks.gpu.{module}.open_cuda", machine.open_cuda)
-    for where in ("runtime.inference.trt.engine_file", "runtime.cuda.driver", "benchmarks.gpu.device_and_copies", "benchmarks.records.machine"):
+    for where in (
+        "runtime.inference.trt.engine_file",
+        "runtime.cuda.driver",
+        "benchmarks.gpu.device_and_copies",
+        "benchmarks.records.machine",
+    ):
         monkeypatch.setattr(f"{where}.find_device", lambda: ORIN)
     monkeypatch.setattr(gpu_report, "query_device", lambda: ORIN)
     monkeypatch.setattr(gpu_report, "run_apart", work_on)
@@ -161,14 +167,32 @@ def test_everything(machine, tensorrt, tmp_path, capsys):
     checkout(tmp_path, "pass", "pass", "pytest.skip('no hardware')")
     code, document, html = report(tmp_path)
     stdout = capsys.readouterr().out
-    assert (code, outcomes(document, "failed"), outcomes(document, "left out"), document["complete"]) == (0, {}, {}, True)
-    assert (document["kind"], document["device"]["name"], document["device"]["libraries"]["tensorrt"]) == ("gpu-report", "Orin", ["tensorrt 10.3.0"])
+    assert (code, outcomes(document, "failed"), outcomes(document, "left out"), document["complete"]) == (
+        0,
+        {},
+        {},
+        True,
+    )
+    assert (document["kind"], document["device"]["name"], document["device"]["libraries"]["tensorrt"]) == (
+        "gpu-report",
+        "Orin",
+        ["tensorrt 10.3.0"],
+    )
     facts = {part["name"]: part["facts"] for part in document["parts"]}
     assert facts["gpu"] == {"passed": 2, "skipped": 1}
     assert facts["edge-fp16 with tensorrt"]["batch"] == [1, 1, 16]
     for group in ("Frames without a network", "Frames: edge-fp16 with tensorrt 10.3.0"):
         found = rows(document, group)
-        assert {*SETTINGS, "host's work", "one frame at a time", "two frames in flight", "upload", "crop", "decode", "download"} < found.keys()
+        assert {
+            *SETTINGS,
+            "host's work",
+            "one frame at a time",
+            "two frames in flight",
+            "upload",
+            "crop",
+            "decode",
+            "download",
+        } < found.keys()
         assert ("network" in found) == (group != "Frames without a network")
         for name, figures in found.items():
             assert figures["frames"] == 3, name
@@ -201,10 +225,24 @@ def test_without_kernels_the_network_is_measured(machine, tensorrt, tmp_path):
     code, document, _ = report(tmp_path)
     assert (code, outcomes(document, "failed")) == (0, {})
     left_out = outcomes(document, "left out")
-    assert {key[0] for key in left_out} == {"Tests", "Kernels", "Launches", "Frames without a network", "Frames: edge-fp16 with tensorrt 10.3.0"}
+    assert {key[0] for key in left_out} == {
+        "Tests",
+        "Kernels",
+        "Launches",
+        "Frames without a network",
+        "Frames: edge-fp16 with tensorrt 10.3.0",
+    }
     assert "has no CUDA kernels for this device" in left_out["Kernels", "all"]
     found = rows(document, "Frames: edge-fp16 with tensorrt 10.3.0")
-    assert {"whole frame", "68 landmarks alone", "16 faces", "one frame at a time", "upload", "network", "download"} < found.keys()
+    assert {
+        "whole frame",
+        "68 landmarks alone",
+        "16 faces",
+        "one frame at a time",
+        "upload",
+        "network",
+        "download",
+    } < found.keys()
     assert not {"crop", "decode", "two frames in flight", "frame in place"} & found.keys()
 
 
@@ -218,7 +256,9 @@ def test_a_device_lost_in_one_part_costs_that_part_alone(machine, few, tmp_path,
     ((where, reason),) = outcomes(document, "failed").items()
     assert (code, where[0]) == (1, "Frames without a network")
     assert "CUDA_ERROR_LAUNCH_FAILED: the device is lost" in reason
-    assert {"throughput", "stages", "host's work"} <= {part["name"] for part in document["parts"] if part["outcome"] == "measured"}
+    assert {"throughput", "stages", "host's work"} <= {
+        part["name"] for part in document["parts"] if part["outcome"] == "measured"
+    }
     assert "CUDA_ERROR_LAUNCH_FAILED" in html
     assert "Failed:" in capsys.readouterr().out
 
@@ -228,7 +268,10 @@ def test_points_that_differ_from_the_cpus_are_told(machine, few, tmp_path, monke
     monkeypatch.setattr(gpu_frames, "face_map", lambda spec: np.full((3, 64, 64), next(numbers), np.float32))
     code, document, _ = report(tmp_path)
     assert code == 1
-    assert re.match(r"the points are up to [\d.e+]+ px from the CPU's", outcomes(document, "failed")["Frames without a network", "check"])
+    assert re.match(
+        r"the points are up to [\d.e+]+ px from the CPU's",
+        outcomes(document, "failed")["Frames without a network", "check"],
+    )
 
 
 def test_an_engine_that_cannot_be_built(machine, tensorrt, few, tmp_path, monkeypatch):
@@ -241,7 +284,9 @@ def test_an_engine_that_cannot_be_built(machine, tensorrt, few, tmp_path, monkey
     code, document, _ = report(tmp_path, "--models", str(bad))
     failed = outcomes(document, "failed")
     assert (code, len(failed)) == (1, 2)
-    assert re.fullmatch(r"TypeError: a bug in two lines \(test_gpu_report.py:\d+\)", failed["Engines", "edge-fp16 with tensorrt"])
+    assert re.fullmatch(
+        r"TypeError: a bug in two lines \(test_gpu_report.py:\d+\)", failed["Engines", "edge-fp16 with tensorrt"]
+    )
     assert "bad.onnx: cannot be read as an ONNX model" in failed["Engines", "bad with tensorrt"]
     assert "whole frame" in rows(document, "Frames without a network")
 
@@ -298,7 +343,9 @@ def test_folder_that_goes_away(machine, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(gpu_report, "gpu_tests", tests_that_remove_it)
     assert main(["gpu-report", "-o", str(tmp_path / "out"), *QUICK]) == 1
-    assert re.search(r"^error: .*gpu-report.json: cannot be written \(No such file or directory\)", capsys.readouterr().err)
+    assert re.search(
+        r"^error: .*gpu-report.json: cannot be written \(No such file or directory\)", capsys.readouterr().err
+    )
 
 
 def test_stopped_in_the_middle(machine, tmp_path, monkeypatch):
@@ -341,7 +388,9 @@ def test_processes_that_end_cost_one_part_each(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_worker, "COMMAND", [sys.executable, str(tmp_path / "program.py")])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [os.getcwd(), *sys.path])))
     whats = ["a", "b", "die", "c", "exit", "lost", "d", "hang", "e"]
-    results = list(run_apart([Task("group", what, "act", {"what": what}, 2 if what == "hang" else 60) for what in whats]))
+    results = list(
+        run_apart([Task("group", what, "act", {"what": what}, 2 if what == "hang" else 60) for what in whats])
+    )
     assert [result["name"] for result in results] == whats
     reasons = {result["name"]: result["reason"] for result in results if result["outcome"] == "failed"}
     assert reasons.keys() == {"die", "exit", "lost", "hang"}
@@ -369,7 +418,13 @@ def test_series():
     assert take_series(lambda: next(numbers), SeriesLength(5, warm_up_s=0)).tolist() == [8, 9, 10, 11, 12]
     assert len(take_series(lambda: 1.0, SeriesLength(10**9, 0.02, 0))) < 10**9
     found = record_row("x", np.arange(1001.0), faces=2)
-    assert (found["p50_ms"], found["p90_ms"], found["p99_ms"], found["max_ms"], found["frames"]) == (500, 900, 990, 1000, 1001)
+    assert (found["p50_ms"], found["p90_ms"], found["p99_ms"], found["max_ms"], found["frames"]) == (
+        500,
+        900,
+        990,
+        1000,
+        1001,
+    )
     assert (len(found["samples_us"]), found["faces"]) == (250, 2)
 
 

@@ -29,19 +29,44 @@ from benchmarks.report import page as report_page
 from benchmarks.report.charts import WIDTH, draw, number, to_svg
 
 SHA = {"edge.onnx": "a" * 64, "edge-fp16.onnx": "b" * 64, "edge.engine": "c" * 64}
-ORIGIN = {"command": "python -m benchmarks …", "machine": {"cpu": "Fast CPU", "cores": 2}, "versions": {"python": "3.11"}, "commit": None}
+ORIGIN = {
+    "command": "python -m benchmarks …",
+    "machine": {"cpu": "Fast CPU", "cores": 2},
+    "versions": {"python": "3.11"},
+    "commit": None,
+}
 
 
 def stage(median_ms: float) -> dict[str, Any]:
     samples = median_ms * np.exp(0.03 * np.random.default_rng(0).standard_normal(500))
     p50, p90, p99 = np.percentile(samples, (50, 90, 99)).tolist()
-    return {"p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "max_ms": samples.max(), "cv": 0.03, "samples_us": (1000 * samples).round(1).tolist()}
+    return {
+        "p50_ms": p50,
+        "p90_ms": p90,
+        "p99_ms": p99,
+        "max_ms": samples.max(),
+        "cv": 0.03,
+        "samples_us": (1000 * samples).round(1).tolist(),
+    }
 
 
 def latency(file: str = "edge.onnx", precision: str = "fp32", frame_ms: float = 0.9, **engine: str) -> dict[str, Any]:
-    stages = {"crop": stage(0.09), "network": stage(0.76), "decode": stage(0.04), "frame": stage(frame_ms), "frame+detection": stage(11.0)}
+    stages = {
+        "crop": stage(0.09),
+        "network": stage(0.76),
+        "decode": stage(0.04),
+        "frame": stage(frame_ms),
+        "frame+detection": stage(11.0),
+    }
     engine = {"file": file, "sha256": SHA[file], "precision": precision, **engine}
-    return {**ORIGIN, "kind": "latency", "engine": engine, "stages": stages, "cold_start_ms": 400.0, "warnings": ["mind the <load>"]}
+    return {
+        **ORIGIN,
+        "kind": "latency",
+        "engine": engine,
+        "stages": stages,
+        "cold_start_ms": 400.0,
+        "warnings": ["mind the <load>"],
+    }
 
 
 def accuracy(file: str = "edge.onnx", mean: float = 3.2) -> dict[str, Any]:
@@ -67,7 +92,15 @@ def peers() -> dict[str, Any]:
 
 def int8() -> dict[str, Any]:
     lines = [
-        {"model": "edge", "target": target, "method": method, "fp32_nme": 3.2, "int8_nme": 3.25, "shift_px": 0.4, "size": 0.27}
+        {
+            "model": "edge",
+            "target": target,
+            "method": method,
+            "fp32_nme": 3.2,
+            "int8_nme": 3.25,
+            "shift_px": 0.4,
+            "size": 0.27,
+        }
         for target in ("tensorrt", "cpu")
         for method in ("entropy", "mse")
     ]
@@ -75,7 +108,12 @@ def int8() -> dict[str, Any]:
 
 
 def rewrites() -> dict[str, Any]:
-    return {**ORIGIN, "plain": {"times_ms": [38.0, 40.0, 39.0]}, "rewritten": {"times_ms": [20.0, 19.5, 21.0]}, "threads": 2}
+    return {
+        **ORIGIN,
+        "plain": {"times_ms": [38.0, 40.0, 39.0]},
+        "rewritten": {"times_ms": [20.0, 19.5, 21.0]},
+        "threads": 2,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -136,13 +174,23 @@ class Page(html.parser.HTMLParser):
 
 
 def test_every_section_of_all_records(write, roofline, tmp_path, capsys):
-    files = write(latency=latency(), peers=peers(), accuracy=accuracy(), int8=int8(), rewrites=rewrites(), roofline=roofline)
+    files = write(
+        latency=latency(), peers=peers(), accuracy=accuracy(), int8=int8(), rewrites=rewrites(), roofline=roofline
+    )
     output = tmp_path / "report.html"
     assert main(["report", *files, "-o", str(output)]) == 0
     assert "from 6 records" in capsys.readouterr().out
     content = output.read_text(encoding="utf-8")
     page = Page(content)
-    sections = ["Latency", "Beside other programs", "Accuracy by yaw", "Accuracy against latency", "INT8", "Rewritten graph", "Roofline"]
+    sections = [
+        "Latency",
+        "Beside other programs",
+        "Accuracy by yaw",
+        "Accuracy against latency",
+        "INT8",
+        "Rewritten graph",
+        "Roofline",
+    ]
     assert page.headings == [*sections, "Where the figures come from"]
     assert sum(tag == "svg" for tag, _ in page.tags) == 2 + 1 + 1 + 1 + 1 + 1 + 1 + 4
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
@@ -152,20 +200,38 @@ def test_every_section_of_all_records(write, roofline, tmp_path, capsys):
     assert links
     assert all(link.startswith("#s") for link in links)  # nothing is fetched from anywhere
     assert not re.search(r"url\((?!#)|@import|<script", content)
-    assert [tag for tag, attributes in page.tags if tag == "section" and attributes.get("id")] == ["section"] * len(sections)
+    assert [tag for tag, attributes in page.tags if tag == "section" and attributes.get("id")] == ["section"] * len(
+        sections
+    )
 
 
 def test_figures_of_the_records_are_on_the_page(write, roofline):
     files = write(a=latency(), b=peers(), c=accuracy(), d=rewrites(), e=roofline)
     text = Page(render(read_records([Path(file) for file in files]))).text
-    for wanted in ("mind the <load>", "400 ms", "p99 ", "43,867", "one thread", "2.83", "1.95 × as fast", "Jetson Thor T5000", "Fast CPU, 2 cores"):
+    for wanted in (
+        "mind the <load>",
+        "400 ms",
+        "p99 ",
+        "43,867",
+        "one thread",
+        "2.83",
+        "1.95 × as fast",
+        "Jetson Thor T5000",
+        "Fast CPU, 2 cores",
+    ):
         assert wanted in text, wanted
 
 
 def test_late_frames_are_counted_in_the_last_column():
     """A tail many times the median would squeeze everything else into one column."""
     late = latency()
-    late["stages"]["frame"] |= {"samples_us": [1000.0] * 97 + [50_000.0] * 3, "p50_ms": 1.0, "p90_ms": 1.0, "p99_ms": 50.0, "max_ms": 50.0}
+    late["stages"]["frame"] |= {
+        "samples_us": [1000.0] * 97 + [50_000.0] * 3,
+        "p50_ms": 1.0,
+        "p90_ms": 1.0,
+        "p99_ms": 50.0,
+        "max_ms": 50.0,
+    }
     record = Record(Path("late.json"), "latency", late)
     content = render([record])
     assert "last column: 3 longer, up to 50.00" in content
@@ -183,7 +249,8 @@ def test_sections_without_data_are_named(write):
 
 
 def test_error_and_time_meet_by_the_hash_of_the_model():
-    """An engine for the GPU has a hash of its own and that of the model it was built from; an engine without its accuracy is left out."""
+    """An engine for the GPU has a hash of its own and that of the model it was built from; an engine without its
+    accuracy is left out."""
     documents = [
         *[latency(), accuracy(), latency("edge-fp16.onnx", "fp16", 0.5), accuracy("edge-fp16.onnx", 3.3)],
         latency("edge.engine", "int8", 0.2, model_sha256=SHA["edge.onnx"]),
@@ -229,8 +296,14 @@ def test_figures_that_are_missing_do_not_stop_it(write):
         ('{"kind": "latency", "engine": {}}', "stages is missing"),
         ('{"peers": [], "threads": 1, "interval_ms": 0}', "peers is not a list with something in it"),
         ('{"subject": {}, "table": [{"boxes": "b"}]}', "table[0].measure is missing"),
-        ('{"plain": {"times_ms": ["fast"]}, "rewritten": {"times_ms": [1]}, "threads": 2}', "plain.times_ms[0] is 'fast'"),
-        (json.dumps(latency()).replace('"samples_us": [', '"samples_us": null, "others": [', 1), "stages.crop.samples_us is not a list"),
+        (
+            '{"plain": {"times_ms": ["fast"]}, "rewritten": {"times_ms": [1]}, "threads": 2}',
+            "plain.times_ms[0] is 'fast'",
+        ),
+        (
+            json.dumps(latency()).replace('"samples_us": [', '"samples_us": null, "others": [', 1),
+            "stages.crop.samples_us is not a list",
+        ),
     ],
 )
 def test_bad_records_are_refused_in_one_line(content, message, tmp_path, capsys):

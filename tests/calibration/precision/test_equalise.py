@@ -37,7 +37,8 @@ def grouped(model: onnx.ModelProto) -> list[list[str]]:
 
 
 def test_additions_tie_tensors_together_and_what_is_moved_or_put_out_stays():
-    """Neither what DepthToSpace mixes (phases) nor the map itself (narrow); what two nodes read is as good as what one reads."""
+    """Neither what DepthToSpace mixes (phases) nor the map itself (narrow); what two nodes read is as good as what
+    one reads."""
     assert grouped(small_network()) == [
         ["stem_relu_y"],
         ["depth_relu_y"],
@@ -61,7 +62,8 @@ def test_outputs_stay_and_depthwise_inputs_become_even():
     live = before["stem_relu_y"] > LEAST * before["stem_relu_y"].max()
     assert np.ptp(before["stem_relu_y"][live]) > 0.1
     np.testing.assert_allclose(after["stem_relu_y"][live], before["stem_relu_y"].max(), rtol=1e-5)
-    # A pointwise layer takes half of the unevenness (in logarithms); the depthwise weights before it differ a hundredfold.
+    # A pointwise layer takes half of the unevenness (in logarithms); the depthwise weights before it differ a
+    # hundredfold.
     ratio = [np.ptp(np.log(np.maximum(peaks["depth_relu_y"], 1e-6))) for peaks in (before, after)]
     assert ratio[1] < 0.75 * ratio[0]
 
@@ -109,7 +111,8 @@ def test_gemm_after_a_reshape(transposed):
 
 
 def test_shared_weights_part_ways():
-    """Two layers with the same weights read channels of different sizes; the bias that they share is scaled for one of them only."""
+    """Two layers with the same weights read channels of different sizes; the bias that they share is scaled for one
+    of them only."""
     model = small_network()
     next(node for node in model.graph.node if node.name == "outer").input[1:] = ["inner", "inner_b"]
     factors = choose_factors(Graph(model), channel_peaks(model, LINKED, images(), 4))

@@ -46,7 +46,10 @@ def test_all_layers_but_the_tail():
 
 
 def test_tensorrt_reads_layer_inputs_and_the_identity_branch_quantised():
-    """Not the branch that comes straight from a layer: TensorRT fuses the addition into that one. Moves carry the range of what they move."""
+    """Not the branch that comes straight from a layer: TensorRT fuses the addition into that one.
+
+    Moves carry the range of what they move.
+    """
     assert quantised_reads(Graph(small_network()), set(LAYERS), "tensorrt") == {
         ("stem_y", 0): "image",
         ("depth_y", 0): "stem_relu_y",
@@ -135,7 +138,8 @@ def test_zero_points_are_zero_and_unsigned_only_for_the_cpu():
 
 
 def test_other_kinds_of_layers():
-    """Gemm per column either way round, MatMul per column, transposed convolution with one scale; the last layer is the tail."""
+    """Gemm per column either way round, MatMul per column, transposed convolution with one scale; the last layer is
+    the tail."""
     generator = np.random.default_rng(0)
     constants = {
         "t": generator.normal(size=(3, 5, 2, 2)),
@@ -212,7 +216,8 @@ def single_layer(kind: str, shape: tuple[int, ...], bias: bool, **attributes) ->
     ],
 )
 def test_corrected_biases_keep_the_means_of_what_a_layer_puts_out(kind, shape, attributes, bias):
-    """Inputs that INT8 holds exactly, each channel of one value: all that moves the mean is the rounding of the weights."""
+    """Inputs that INT8 holds exactly, each channel of one value: all that moves the mean is the rounding of the
+    weights."""
     model = single_layer(kind, shape, bias, **attributes)
     steps = np.random.default_rng(7).integers(-127, 128, (5, 6 if kind == "Gemm" else 4))
     crops = [np.float32(row / 127)[None] for row in steps]

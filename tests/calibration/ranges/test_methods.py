@@ -31,7 +31,8 @@ def test_percentile_by_hand():
 
 
 def test_mse_clips_a_lone_outlier_but_not_two_equal_halves():
-    """A uniform mass of 10^6 in 0..1 and one value r: clipping it at 1 costs (r - 1)^2; keeping it costs about 10^6 (r / 127)^2 / 12."""
+    """A uniform mass of 10^6 in 0..1 and one value r: clipping it at 1 costs (r - 1)^2; keeping it costs about 10^6
+    (r / 127)^2 / 12."""
     mass = np.linspace(0, 1, 1_000_000)
     clipped = mse(histogram_of([*mass, 20]))  # 361 against 2067
     assert 1 <= clipped < 10
@@ -52,7 +53,8 @@ def test_mse_is_the_least_error_of_all_ranges():
 
 
 def test_entropy_keeps_what_128_levels_hold_exactly_and_clips_a_far_tail():
-    """Bins that are constant within each group of 16 lose nothing in 128 levels: divergence 0 only for the whole range."""
+    """Bins that are constant within each group of 16 lose nothing in 128 levels: divergence 0 only for the whole
+    range."""
     histogram = Histogram()
     histogram.width, histogram.minimum, histogram.maximum = 1 / BINS, 0.0, 1.0
     histogram.counts = np.repeat(np.random.default_rng(5).integers(100, 1000, 128), 16).astype(np.int64)
@@ -89,5 +91,6 @@ def test_onnx_runtime_agrees(draw):
 
     assert abs(percentile(histogram) - theirs("percentile", 2048)) <= 2 * histogram.width
     if draw != "relu":  # its zeros fill ONNX Runtime's middle bin, which then decides alone
-        # Theirs has one level for two bins near every candidate and quantises both signs into 128 levels: about the same, not equal.
+        # Theirs has one level for two bins near every candidate and quantises both signs into 128 levels: about the
+        # same, not equal.
         assert entropy(histogram) == pytest.approx(theirs("entropy", 2048), rel=0.25)

@@ -19,7 +19,8 @@ def write_bundle(
     offsets: dict[str, int] | None = None,
     more_records: dict[str, bytes] | None = None,
 ) -> None:
-    """``prefix``.index and its one data file; values lie at ``offsets`` (bytes, what is between them stays a hole) or back to back."""
+    """``prefix``.index and its one data file; values lie at ``offsets`` (bytes, what is between them stays a hole)
+    or back to back."""
     records, end = {"": HEADER, **(more_records or {})}, 0
     with Path(f"{prefix}.data-00000-of-00001").open("wb") as file:
         for name, value in sorted(tensors.items()):
@@ -41,7 +42,8 @@ def write_index(prefix: Path, records: dict[str, bytes], records_per_block: int 
 
 
 def write_table(path: Path, blocks: dict[bytes, bytes], compression: int = 0) -> None:
-    """A LevelDB table of finished blocks, by their last keys; ``compression`` is what it claims, nothing is compressed."""
+    """A LevelDB table of finished blocks, by their last keys; ``compression`` is what it claims, nothing is
+    compressed."""
     data, handles = b"", []
     for last_key, contents in blocks.items():
         handles.append((last_key, varint(len(data)) + varint(len(contents))))

@@ -1,4 +1,5 @@
-"""The reader of TensorFlow checkpoints: against files that TensorFlow wrote, and against files that are wrong in one place."""
+"""The reader of TensorFlow checkpoints: against files that TensorFlow wrote, and against files that are wrong in one
+place."""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def copy_of_tiny(folder: Path) -> Path:
 
 
 def test_no_damage_of_the_index_goes_unnoticed(tmp_path):
-    """Every byte, changed; every length, cut: one line that names the file, or the same entries where the byte means nothing."""
+    """Every byte, changed; every length, cut: one line that names the file, or the same entries where the byte means
+    nothing."""
     path = copy_of_tiny(tmp_path).with_suffix(".index")
     whole, entries = path.read_bytes(), read_index(path)
     changed = [
@@ -145,7 +147,8 @@ def test_missing_files(tmp_path):
     bundle = TensorBundle(prefix)  # names and shapes need the index alone
     with pytest.raises(
         FaceMeshError,
-        match=r"tiny\.data-00000-of-00001: no such file; the values of global_step are in it: put it beside tiny\.index",
+        match=r"tiny\.data-00000-of-00001: no such file; the values of global_step are in it: "
+        r"put it beside tiny\.index",
     ):
         bundle["global_step"]
     prefix.with_name("tiny.data-00000-of-00001").mkdir()

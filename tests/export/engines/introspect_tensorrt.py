@@ -1,9 +1,11 @@
-"""Which attributes the classes of TensorRT have, by version, from the real Python packages: ``python -m tests.export.engines.introspect_tensorrt``.
+"""Which attributes the classes of TensorRT have, by version, from the real Python packages: ``python -m
+tests.export.engines.introspect_tensorrt``.
 
-Writes ``tensorrt_api.txt`` beside this file: one line per attribute, ``Class.attribute`` and the packages that have it; names of the
-module itself have no class. The packages hold the classes, megabytes each; the libraries behind them (gigabytes, and for TensorRT not in
-the public registry) are replaced by empty ones with the few symbols that importing asks for, so nothing of this can be called.
-Needs x86-64 Linux, pip, a C compiler, and an interpreter that the packages support: 8.6.1 ends at Python 3.11.
+Writes ``tensorrt_api.txt`` beside this file: one line per attribute, ``Class.attribute`` and the packages that have it;
+names of the module itself have no class. The packages hold the classes, megabytes each; the libraries behind them
+(gigabytes, and for TensorRT not in the public registry) are replaced by empty ones with the few symbols that importing
+asks for, so nothing of this can be called. Needs x86-64 Linux, pip, a C compiler, and an interpreter that the packages
+support: 8.6.1 ends at Python 3.11.
 """
 
 from __future__ import annotations
@@ -41,8 +43,9 @@ BUILDING = """Builder IBuilderConfig INetworkDefinition ILayer ITensor OnnxParse
 RUNNING = """ILogger IHostMemory DataType Dims Runtime ICudaEngine IExecutionContext IRuntimeConfig IRuntimeCache TensorIOMode TensorLocation
     ExecutionContextAllocationStrategy CudaGraphStrategy DynamicShapesKernelSpecializationStrategy EngineValidity"""
 SYMBOLS = """createInferBuilder_INTERNAL createInferRefitter_INTERNAL createInferRuntime_INTERNAL createNvOnnxParser_INTERNAL
-    createNvOnnxParserRefitter_INTERNAL getBuilderPluginRegistry getNvOnnxParserVersion getPluginRegistry initLibNvInferPlugins
-    _ZN11nvuffparser15createUffParserEv _ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi _ZN14nvcaffeparser117createCaffeParserEv
+    createNvOnnxParserRefitter_INTERNAL getBuilderPluginRegistry getNvOnnxParserVersion getPluginRegistry
+    initLibNvInferPlugins _ZN11nvuffparser15createUffParserEv _ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi
+    _ZN14nvcaffeparser117createCaffeParserEv
     _ZN14nvcaffeparser123shutdownProtobufLibraryEv"""
 LIST_ATTRIBUTES = """
 import importlib, json, sys

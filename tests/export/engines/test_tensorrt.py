@@ -1,4 +1,5 @@
-"""What `export.engines.tensorrt_builder` asks of TensorRT 8.6, 10 and 11, held against a stand-in that has exactly their attributes."""
+"""What `export.engines.tensorrt_builder` asks of TensorRT 8.6, 10 and 11, held against a stand-in that has exactly
+their attributes."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ ORIN = Device("Orin", "8.7")
 
 @pytest.fixture
 def install(monkeypatch):
-    """``install(label, device=ORIN)``: the stand-in of a version becomes ``tensorrt``, on a machine with that device."""
+    """``install(label, device=ORIN)``: the stand-in of a version becomes ``tensorrt``, on a machine with that
+    device."""
 
     def install(label, device=ORIN, version=None):
         trt = fake_tensorrt.make(label, version or VERSIONS[label])
@@ -214,7 +216,8 @@ def test_folder_that_takes_no_engine_stops_before_the_build(install, tmp_path, c
 
 
 def test_full_disk_that_shows_at_the_last_moment(install, build, monkeypatch):
-    """A plan smaller than the buffer of its file does not fail before it is flushed; the earlier pair of files stays as it was."""
+    """A plan smaller than the buffer of its file does not fail before it is flushed; the earlier pair of files stays
+    as it was."""
     install("tensorrt-10.3")
     _, _, engine = build()
     before = {path.name: path.read_bytes() for path in engine.parent.iterdir()}
@@ -252,8 +255,8 @@ def test_unsupported_operator_is_named(install, build, label):
     assert (code, left_behind(path)) == (1, [])
     assert stderr.count("\n") == 1
     assert (
-        f"tensorrt {VERSIONS[label]} cannot take this network: node act (Det): no importer for this operator [ModelImporter.cpp:7 parseNode]"
-        in stderr
+        f"tensorrt {VERSIONS[label]} cannot take this network: "
+        "node act (Det): no importer for this operator [ModelImporter.cpp:7 parseNode]" in stderr
     )
 
 

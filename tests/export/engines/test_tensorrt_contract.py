@@ -1,7 +1,8 @@
 """Everything that the code asks of TensorRT exists in the versions it is asked of.
 
-``tensorrt_api.txt`` holds what the classes of the real packages have (see `tests.export.engines.introspect_tensorrt`); here the sources are held
-against it by the names that variables have there: ``config.…`` is an ``IBuilderConfig``, ``trt.BuilderFlag.…`` a flag.
+``tensorrt_api.txt`` holds what the classes of the real packages have (see `tests.export.engines.introspect_tensorrt`);
+here the sources are held against it by the names that variables have there: ``config.…`` is an ``IBuilderConfig``,
+``trt.BuilderFlag.…`` a flag.
 """
 
 from __future__ import annotations
@@ -69,12 +70,14 @@ GATED = {
     "IBuilderConfig.progress_monitor": ["tensorrt-10.3", "tensorrt-10.16", "tensorrt-11.4", *RTX],
 }
 REMOVED_IN_11 = """BuilderFlag.FP16 BuilderFlag.INT8 BuilderFlag.OBEY_PRECISION_CONSTRAINTS Builder.platform_has_fast_fp16
-    IBuilderConfig.int8_calibrator IBuilderConfig.algorithm_selector IBuilderConfig.set_calibration_profile ILayer.precision
+    IBuilderConfig.int8_calibrator IBuilderConfig.algorithm_selector IBuilderConfig.set_calibration_profile
+    ILayer.precision
     ILayer.set_output_type"""
 
 
 def uses(source: str) -> set[str]:
-    """``Class`` of ``trt.Class``, ``Class.member`` of ``trt.Class.member``, ``Class.attribute`` of a name in `CLASS_OF` or ``self._name``."""
+    """``Class`` of ``trt.Class``, ``Class.member`` of ``trt.Class.member``, ``Class.attribute`` of a name in
+    `CLASS_OF` or ``self._name``."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Attribute):
@@ -92,7 +95,10 @@ def uses(source: str) -> set[str]:
 
 
 def test_uses_are_found():
-    source = "class L(trt.ILogger): pass\nconfig.set_flag(trt.BuilderFlag.TF32)\nlayer.precision = 3\nself._engine.x\nprint(trt.__version__)"
+    source = (
+        "class L(trt.ILogger): pass\nconfig.set_flag(trt.BuilderFlag.TF32)\n"
+        "layer.precision = 3\nself._engine.x\nprint(trt.__version__)"
+    )
     assert uses(source) == {
         "ILogger",
         "ICudaEngine.x",
@@ -122,7 +128,8 @@ def test_every_attribute_exists_in_every_version_that_it_is_used_of(module):
 
 
 def test_nothing_that_11_removed_is_used_of_it():
-    """The table agrees with the migration guide (docs.nvidia.com, TensorRT 11.4, "Removed Python APIs"), and `GATED` with both."""
+    """The table agrees with the migration guide (docs.nvidia.com, TensorRT 11.4, "Removed Python APIs"), and `GATED`
+    with both."""
     table = read_table()
     for name in REMOVED_IN_11.split():
         assert name in table["tensorrt-10.3"]

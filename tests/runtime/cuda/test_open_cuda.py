@@ -1,4 +1,5 @@
-"""`runtime.cuda.open_cuda`: the contract over the stand-in of the tests, over both bindings on a stand-in for the driver, and on real hardware."""
+"""`runtime.cuda.open_cuda`: the contract over the stand-in of the tests, over both bindings on a stand-in for the
+driver, and on real hardware."""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ def test_vertices_are_the_mean_plus_the_weighted_basis(tmp_path):
     expected = arrays["mean"].astype(float)
     for vertex in range(80):
         for axis in range(3):
-            row = np.concatenate([arrays["shape_basis"][3 * vertex + axis], arrays["exp_basis"][3 * vertex + axis]]).astype(float)
+            row = np.concatenate(
+                [arrays["shape_basis"][3 * vertex + axis], arrays["exp_basis"][3 * vertex + axis]]
+            ).astype(float)
             expected[vertex, axis] += row @ coefficients
     assert (model.shape_count, model.expression_count) == (3, 2)
     np.testing.assert_allclose(model.vertices(coefficients), expected, atol=1e-5)
@@ -91,4 +93,6 @@ def test_the_published_model_fits_its_own_symmetry(shared_data):
     model = load_face_model(shared_data / "face_model.npz")
     mirrored = model.mean[model.symmetry] * (-1, 1, 1)
     assert (model.shape_count, model.expression_count) == (40, 10)
-    assert np.linalg.norm(mirrored - model.mean, axis=1).max() < 2000  # of 180,000: the face is 2 mm from symmetric at most
+    assert (
+        np.linalg.norm(mirrored - model.mean, axis=1).max() < 2000
+    )  # of 180,000: the face is 2 mm from symmetric at most

@@ -17,7 +17,9 @@ def smooth_map(spec, seed: int = 0) -> np.ndarray:
     """A position map as a network gives it: smooth, values 0..1, in the spec's layout."""
     rng = np.random.default_rng(seed)
     side = spec.output.size
-    grid = cv2.resize(rng.random((6, 6, 3), dtype=np.float32), (side, side), interpolation=cv2.INTER_CUBIC) + 0.01 * rng.random((side, side, 3))
+    grid = cv2.resize(
+        rng.random((6, 6, 3), dtype=np.float32), (side, side), interpolation=cv2.INTER_CUBIC
+    ) + 0.01 * rng.random((side, side, 3))
     return np.ascontiguousarray(grid if spec.input.layout == "NHWC" else grid.transpose(2, 0, 1), dtype=np.float32)
 
 
@@ -28,7 +30,9 @@ def similarity(box, size: int, degrees: float) -> np.ndarray:
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("map_size", [8, 64, 100, 128, 255, 256, 300, 512])
-@pytest.mark.parametrize(("box", "degrees"), [((310, 200, 470, 380), 0), ((500, 80, 620, 210), -37), ((4500, 4700, 4900, 4990), 110)])
+@pytest.mark.parametrize(
+    ("box", "degrees"), [((310, 200, 470, 380), 0), ((500, 80, 620, 210), -37), ((4500, 4700, 4900, 4990), 110)]
+)
 def test_native_equals_numpy(topology, make_spec, layout, map_size, box, degrees):
     spec = make_spec(map_size=map_size, layout=layout)
     position_map, matrix = smooth_map(spec), similarity(box, spec.input.size, degrees)
@@ -44,7 +48,8 @@ def test_native_equals_numpy(topology, make_spec, layout, map_size, box, degrees
 
 @pytest.mark.parametrize("map_size", [64, 100, 256])
 def test_map_that_is_linear_in_its_grid_decodes_to_the_grid(topology, make_spec, map_size):
-    """First principles: a map that says "UV pixel (u, v)" must give every vertex its own pixel, away from the clamped border."""
+    """First principles: a map that says "UV pixel (u, v)" must give every vertex its own pixel, away from the
+    clamped border."""
     spec = make_spec(map_size=map_size, input_size=256)
     centres = (np.arange(map_size) + 0.5) * 256 / map_size - 0.5
     u, v = np.meshgrid(centres, centres)
@@ -53,7 +58,9 @@ def test_map_that_is_linear_in_its_grid_decodes_to_the_grid(topology, make_spec,
     columns, rows = topology.face_indices % 256, topology.face_indices // 256
     border = 256 / map_size / 2
     inner = (np.minimum(columns, rows) >= border) & (np.maximum(columns, rows) <= 255 - border)
-    expected = np.stack([(columns - 30) / 2, (rows + 10) / 2, (columns + rows) / 2], axis=1)  # z is divided by the scale
+    expected = np.stack(
+        [(columns - 30) / 2, (rows + 10) / 2, (columns + rows) / 2], axis=1
+    )  # z is divided by the scale
     assert np.abs(vertices - expected)[inner].max() < 1e-3
 
 
@@ -101,14 +108,24 @@ def test_native_is_five_times_faster_than_prnets_lines(topology, make_spec, map_
     spec, large = make_spec(map_size=map_size), make_spec(map_size=256, layout="NHWC")
     position_map, matrix = smooth_map(spec), crop_matrix((310, 200, 470, 380), 1.6, 128)
     decoder, prnet_map = Decoder(topology, spec), smooth_map(large)
-    rounds = [(seconds(lambda: decoder(position_map, matrix)), seconds(lambda: prnet_lines(prnet_map.copy(), matrix, topology))) for _ in range(60)]
+    rounds = [
+        (
+            seconds(lambda: decoder(position_map, matrix)),
+            seconds(lambda: prnet_lines(prnet_map.copy(), matrix, topology)),
+        )
+        for _ in range(60)
+    ]
     native, prnet = (min(times) for times in zip(*rounds, strict=True))
     assert prnet / native >= 5, f"native {native * 1e3:.3f} ms, PRNet's lines {prnet * 1e3:.3f} ms"
 
 
 def test_results_are_fresh_and_inputs_unchanged(topology, make_spec):
     spec = make_spec()
-    position_map, matrix, decoder = smooth_map(spec), crop_matrix((310, 200, 470, 380), 1.6, 128), Decoder(topology, spec)
+    position_map, matrix, decoder = (
+        smooth_map(spec),
+        crop_matrix((310, 200, 470, 380), 1.6, 128),
+        Decoder(topology, spec),
+    )
     before = position_map.copy()
     first, second = decoder(position_map, matrix), decoder(position_map, matrix)
     first[0][:] = 0
@@ -125,7 +142,9 @@ def test_arrays_outlive_the_decoder(topology, make_spec):
     assert np.abs(vertices - expected).max() < 1e-4
 
 
-@pytest.mark.parametrize("decode", [lambda t, s: Decoder(t, s), lambda t, s: lambda p, m: decode_numpy(p, m, t, s)], ids=["native", "numpy"])
+@pytest.mark.parametrize(
+    "decode", [lambda t, s: Decoder(t, s), lambda t, s: lambda p, m: decode_numpy(p, m, t, s)], ids=["native", "numpy"]
+)
 @pytest.mark.parametrize(
     ("position_map", "matrix", "message"),
     [
@@ -147,8 +166,17 @@ def test_wrong_arguments_are_refused(topology, make_spec, decode, position_map, 
 
 def test_native_decoder_checks_its_indices():
     face, marks = np.array([3, 4, 9], np.int32), np.array([0, 2], np.int32)
-    assert _native.Decoder(face, marks, 4, 4, False, 1.0)(np.zeros((3, 4, 4), np.float32), np.eye(2, 3))[0].shape == (3, 3)
-    wrong = [(face, marks + 1, 4), (face[::-1].copy(), marks, 4), (face, marks, 3), (face - 4, marks, 4), (face, marks, 0)]
+    assert _native.Decoder(face, marks, 4, 4, False, 1.0)(np.zeros((3, 4, 4), np.float32), np.eye(2, 3))[0].shape == (
+        3,
+        3,
+    )
+    wrong = [
+        (face, marks + 1, 4),
+        (face[::-1].copy(), marks, 4),
+        (face, marks, 3),
+        (face - 4, marks, 4),
+        (face, marks, 0),
+    ]
     for bad_face, bad_marks, resolution in wrong:
         with pytest.raises(ValueError, match="decoder: "):
             _native.Decoder(bad_face, bad_marks, resolution, 4, False, 1.0)

@@ -45,7 +45,9 @@ def test_meshes_are_the_mean_face_at_the_networks_place(model, picture):
     assert not np.allclose(first.landmarks, second.landmarks, atol=0.5)
     # One rigid shape: ratios of distances are the same in both faces.
     widths = [np.ptp(face.vertices[:, 0]) for face in (first, second)]
-    shapes = [(face.vertices - face.vertices.mean(0)) / width for face, width in zip((first, second), widths, strict=True)]
+    shapes = [
+        (face.vertices - face.vertices.mean(0)) / width for face, width in zip((first, second), widths, strict=True)
+    ]
     np.testing.assert_allclose(*shapes, atol=1e-4)
     assert abs(first.pose.yaw_deg) < 0.01
 

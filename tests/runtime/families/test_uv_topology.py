@@ -34,7 +34,9 @@ def prnet_folder(tmp_path: Path, topology: UVTopology) -> Path:
 
 
 def same(one: UVTopology, other: UVTopology) -> bool:
-    return all(np.array_equal(getattr(one, field.name), getattr(other, field.name)) for field in dataclasses.fields(one))
+    return all(
+        np.array_equal(getattr(one, field.name), getattr(other, field.name)) for field in dataclasses.fields(one)
+    )
 
 
 def test_shipped_topology_has_prnets_size_and_front_faces(topology):
@@ -42,7 +44,9 @@ def test_shipped_topology_has_prnets_size_and_front_faces(topology):
     assert topology.face_indices.shape == (43867,)
     corners = topology.canonical_vertices[topology.triangles]
     normals_z = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2]
-    assert (normals_z > 0).mean() > 0.95  # the mean face looks into the camera; nostrils, lips and the rim of the ears may not
+    assert (
+        normals_z > 0
+    ).mean() > 0.95  # the mean face looks into the camera; nostrils, lips and the rim of the ears may not
 
 
 def test_landmark_vertices_are_the_landmark_pixels(topology):

@@ -34,7 +34,9 @@ def open_any(request, tmp_path):
 
         onnx = pytest.importorskip("onnx", reason="needs onnx to look at a model")
         batch = onnx.load(model).graph.input[0].type.tensor_type.shape.dim[0].dim_value
-        return open_runner(write_engine(tmp_path / "contract.engine", model, batch=(batch,) * 3 if batch else (1, 1, 8)), max_batch)
+        return open_runner(
+            write_engine(tmp_path / "contract.engine", model, batch=(batch,) * 3 if batch else (1, 1, 8)), max_batch
+        )
 
     return open_any
 
@@ -50,7 +52,9 @@ def test_rows_of_a_batch_are_independent_and_depend_on_their_input(open_any, wri
         assert four.shape == ((4, 3, 64, 64) if layout == "NCHW" else (4, 64, 64, 3))
         np.testing.assert_array_equal(two, four[:2])
         x = four[:, 0] if layout == "NCHW" else four[..., 0]
-        np.testing.assert_allclose((x - x[0]).mean(axis=(1, 2)) * runner.spec.output.scale, 10 * np.linspace(0, 2, 4), atol=1e-3)
+        np.testing.assert_allclose(
+            (x - x[0]).mean(axis=(1, 2)) * runner.spec.output.scale, 10 * np.linspace(0, 2, 4), atol=1e-3
+        )
 
 
 def test_input_and_output_are_the_same_memory_every_time(open_any, live_model):

@@ -1,4 +1,5 @@
-"""The manifest of an engine: read back as written, refused by the name of its field, and the judge of what runs where."""
+"""The manifest of an engine: read back as written, refused by the name of its field, and the judge of what runs
+where."""
 
 from __future__ import annotations
 
@@ -44,7 +45,10 @@ def engine(tmp_path, make_manifest):
     return path
 
 
-@pytest.mark.parametrize("changes", [{}, {"device": None, "dla_core": 1, "compute_capabilities": ("8.0", "12.1"), "version": "10.13.3.9.post1+"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"device": None, "dla_core": 1, "compute_capabilities": ("8.0", "12.1"), "version": "10.13.3.9.post1+"}],
+)
 def test_round_trip(engine, make_manifest, changes):
     manifest = make_manifest(engine_sha256=file_sha256(engine), **changes)
     save_document(manifest, EngineManifest.path_for(engine))
@@ -67,7 +71,9 @@ def test_engine_without_a_manifest(engine):
 def test_engine_truncated_or_swapped(engine, content):
     engine.write_bytes(content)
     with pytest.raises(
-        FaceMeshError, match=r"m\.engine: its SHA-256 .* is not the .*build it again with 'python -m export engine m\.onnx -o m\.engine'"
+        FaceMeshError,
+        match=r"m\.engine: its SHA-256 .* is not the .*build it again with "
+        r"'python -m export engine m\.onnx -o m\.engine'",
     ):
         EngineManifest.load_for(engine)
 
@@ -146,7 +152,8 @@ def test_compute_capabilities(make_manifest, wanted, here, runs):
 def test_a_mismatch_says_what_was_built_where_what_is_here_and_how_to_build_it(make_manifest):
     reason = make_manifest().why_not("10.16.1.11", Device("NVIDIA GeForce RTX 4090", "8.9"))
     assert reason == (
-        "built on Orin for tensorrt 10.3.0, compute capability 8.7; this is tensorrt 10.16.1.11 and this is NVIDIA GeForce RTX 4090 of compute "
+        "built on Orin for tensorrt 10.3.0, compute capability 8.7; "
+        "this is tensorrt 10.16.1.11 and this is NVIDIA GeForce RTX 4090 of compute "
         "capability 8.9; build it here with 'python -m export engine m.onnx -o m.engine'"
     )
 
@@ -154,6 +161,6 @@ def test_a_mismatch_says_what_was_built_where_what_is_here_and_how_to_build_it(m
 def test_a_machine_without_library_and_device(make_manifest):
     reason = make_manifest(device=None).why_not(None, None)
     assert (
-        reason
-        == "built without a device for tensorrt 10.3.0, compute capability 8.7; tensorrt is not installed here and no CUDA device is found here"
+        reason == "built without a device for tensorrt 10.3.0, compute capability 8.7; "
+        "tensorrt is not installed here and no CUDA device is found here"
     )

@@ -1,4 +1,5 @@
-"""What the native module does besides computing: arguments it refuses, the devices it is built for, and graphs on a real GPU."""
+"""What the native module does besides computing: arguments it refuses, the devices it is built for, and graphs on a
+real GPU."""
 
 from __future__ import annotations
 
@@ -84,7 +85,10 @@ def test_impossible_arguments_are_refused(module, kernel, change, message):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_importing_needs_no_driver():
-    source = "from runtime import _native; _native.host_kernels.check_device(); print('libcuda' in open('/proc/self/maps').read())"
+    source = (
+        "from runtime import _native; _native.host_kernels.check_device(); "
+        "print('libcuda' in open('/proc/self/maps').read())"
+    )
     assert (
         subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout.strip()
         == "False"

@@ -1,8 +1,10 @@
 """Crop and decode as the GPU runs them: on the CPU everywhere, and on the GPU where there is one.
 
-Both run the same tests. With a GPU, run the memory checker over the real ones too (`compute-sanitizer` comes with the CUDA toolkit):
+Both run the same tests. With a GPU, run the memory checker over the real ones too (`compute-sanitizer` comes with the
+CUDA toolkit):
 
-    compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 1 python -m pytest -m gpu tests/runtime/native/test_kernels.py
+    compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 1 python -m pytest -m gpu
+    tests/runtime/native/test_kernels.py
 
 and again with ``--tool racecheck`` and ``--tool initcheck``.
 """
@@ -70,7 +72,8 @@ def levels_spec(make_spec, size: int):
 
 
 def exact_crop(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """The crop rule in float64 and without any rounding: the mean of n x n bilinear samples per pixel, black outside the picture."""
+    """The crop rule in float64 and without any rounding: the mean of n x n bilinear samples per pixel, black outside
+    the picture."""
     scale = np.sqrt(np.linalg.det(matrix[:, :2]))
     n = min(8, max(1, round(1 / scale)))
     v, u = (np.mgrid[0 : n * size, 0 : n * size] - (n - 1) / 2) / n
@@ -186,7 +189,8 @@ from runtime import _native
 
 libc, page = ctypes.CDLL(None), mmap.PAGESIZE
 libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-for height, width, stride in ((4, page, 3 * page), (4, 5, 15), (8, 7, 21), (1, 4, 12), (4, 3, 11), (3, 4, 12), (5, 4, 16)):
+for height, width, stride in ((4, page, 3 * page), (4, 5, 15), (8, 7, 21), (1, 4, 12), (4, 3, 11), (3, 4, 12), (5, 4,
+16)):
     nbytes = (height - 1) * stride + 3 * width
     pages = -(-nbytes // page)
     memory = mmap.mmap(-1, (pages + 2) * page)
@@ -196,7 +200,8 @@ for height, width, stride in ((4, page, 3 * page), (4, 5, 15), (8, 7, 21), (1, 4
         for scale in (0.13, 0.3, 0.5, 1.0, 3.0):
             for shear in (0.0, 0.2 * scale):
                 matrix, out = np.array([[scale, -shear, 0.2], [shear, scale, 0.3]]), np.empty((3, 96, 96), np.float32)
-                _native.host_kernels.crop(first, height, width, stride, matrix.ctypes.data, 1, out.ctypes.data, 96, False, False, 0, 1, False, 0)
+                _native.host_kernels.crop(first, height, width, stride, matrix.ctypes.data, 1, out.ctypes.data, 96,
+                False, False, 0, 1, False, 0)
 print("done")
 """
 

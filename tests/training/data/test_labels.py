@@ -77,7 +77,10 @@ def write_300w_lp(folder, name, shape, expression, pose):
 
 def test_arrays_mean_what_the_formula_says(train, face_model):
     """Every landmark of every row: scale * face @ rotation.T + translation is pts68."""
-    points = train.scale[:, None, None] * face_model.landmarks(train.coefficients) @ train.rotation.transpose(0, 2, 1) + train.translation[:, None]
+    points = (
+        train.scale[:, None, None] * face_model.landmarks(train.coefficients) @ train.rotation.transpose(0, 2, 1)
+        + train.translation[:, None]
+    )
     assert len(train) == 14016
     assert train.is_val.sum() == 1023
     assert np.abs(points - train.pts68).max() < 1 / 64
@@ -97,15 +100,22 @@ def test_pictures_belong_to_their_rows(train, shared_data):
 
 
 def test_300w_lp_gives_the_same_labels_as_the_arrays_made_from_it(train, face_model, tmp_path):
-    """Rows of the arrays are written back as 300W-LP's files (450 px, y up, angles), then read as a user's folder would be."""
+    """Rows of the arrays are written back as 300W-LP's files (450 px, y up, angles), then read as a user's folder
+    would be."""
     rows = np.flatnonzero(train.source == "300wlp_afw")[::400]
     zoom = 450 / 256
     for row in rows:
         proper = np.diag([1, -1, 1]) @ train.rotation[row].astype(float)
-        pitch, yaw, roll = np.arctan2(proper[1, 2], proper[2, 2]), -np.arcsin(proper[0, 2]), np.arctan2(proper[0, 1], proper[0, 0])
+        pitch, yaw, roll = (
+            np.arctan2(proper[1, 2], proper[2, 2]),
+            -np.arcsin(proper[0, 2]),
+            np.arctan2(proper[0, 1], proper[0, 0]),
+        )
         x, y, z = (train.translation[row] + (0.5, 0.5, 0)) * zoom - (0.5, 0.5, 0)  # pixel centres of 450
         pose = (pitch, yaw, roll, x + 1.6, 450 - y, z, train.scale[row] * zoom)
-        write_300w_lp(tmp_path / "AFW", f"AFW_{row}_1_0", train.coefficients[row, :40], train.coefficients[row, 40:], pose)
+        write_300w_lp(
+            tmp_path / "AFW", f"AFW_{row}_1_0", train.coefficients[row, :40], train.coefficients[row, 40:], pose
+        )
     labels = load_labels(tmp_path, face_model)
     order = [int(name.split("_")[1]) for name in labels.names]
     assert sorted(order) == rows.tolist()
@@ -170,7 +180,12 @@ def test_bad_300w_lp_folders_are_refused(small_model, tmp_path):
         with pytest.raises(FaceMeshError, match=r"x_0\.mat"):
             load_labels(tmp_path, small_model)
     zeros = {"Pose_Para": np.zeros(7), "Shape_Para": np.zeros(199), "Exp_Para": np.zeros(29)}
-    for variables in ({"other": 1}, {**zeros, "Pose_Para": np.zeros(6)}, {**zeros, "Shape_Para": np.zeros(40)}, {**zeros, "Exp_Para": "text"}):
+    for variables in (
+        {"other": 1},
+        {**zeros, "Pose_Para": np.zeros(6)},
+        {**zeros, "Shape_Para": np.zeros(40)},
+        {**zeros, "Exp_Para": "text"},
+    ):
         scipy_io.savemat(tmp_path / "x_0.mat", variables)
         with pytest.raises(FaceMeshError, match=r"x_0\.mat.*300W-LP"):
             load_labels(tmp_path, small_model)
@@ -234,7 +249,9 @@ def test_pictures_that_do_not_fit_their_labels_are_refused(small_model, tmp_path
         read_images(stem, labels)
     write_tar(archive, {"set/0.jpg": jpeg(17), "set/1.jpg": b"", "set/2.jpg": b"no picture"})
     images = read_images(stem, labels)
-    for row, message in enumerate(("17 x 17 px, its label is for 16 x 16", "1.jpg: cannot be decoded", "2.jpg: cannot be decoded")):
+    for row, message in enumerate(
+        ("17 x 17 px, its label is for 16 x 16", "1.jpg: cannot be decoded", "2.jpg: cannot be decoded")
+    ):
         with pytest.raises(FaceMeshError, match=message):
             images[row]
     archive.unlink()

@@ -22,7 +22,11 @@ def multiply_adds(network: torch.nn.Module, image: torch.Tensor) -> int:
         nonlocal total
         total += module.weight[0].numel() * output.numel()
 
-    hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear))]
+    hooks = [
+        module.register_forward_hook(count)
+        for module in network.modules()
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear))
+    ]
     network(image)
     for hook in hooks:
         hook.remove()
@@ -52,7 +56,9 @@ def test_a_shrunk_network_computes_the_same_where_maps_span_few_dimensions(netwo
     """Weights of rank 20: 20 numbers are enough; 5 are not."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        network.expand.weight.copy_(torch.randn(12288, 20, generator=generator) @ torch.randn(20, 128, generator=generator))
+        network.expand.weight.copy_(
+            torch.randn(12288, 20, generator=generator) @ torch.randn(20, 128, generator=generator)
+        )
     images = torch.randn(160, 3, 128, 128, generator=generator)
     with torch.no_grad():  # a fresh network hardly looks at its input: fit its normalisation to these images
         for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
@@ -79,7 +85,9 @@ def test_residual_blocks_begin_as_identities():
 
 
 def test_starts_at_3ddfa_weights_and_refuses_others(network):
-    state = {f"module.{name}": value + 1 for name, value in network.encoder.state_dict().items() if "_residual." not in name}
+    state = {
+        f"module.{name}": value + 1 for name, value in network.encoder.state_dict().items() if "_residual." not in name
+    }
     state["module.fc_param.weight"] = torch.zeros(62, 512)
     network.load_mb05(state)
     torch.testing.assert_close(network.encoder.conv1.weight, state["module.conv1.weight"])

@@ -40,7 +40,8 @@ def tensorflow_conv(x, kernel, stride):
 
 
 def tensorflow_conv_transpose(x, kernel, stride):
-    """``tf.nn.conv2d_transpose(padding="SAME")``: the gradient of the convolution from size * stride to size; kernel (k, k, O, I)."""
+    """``tf.nn.conv2d_transpose(padding="SAME")``: the gradient of the convolution from size * stride to size; kernel
+    (k, k, O, I)."""
     size = x.shape[0] * stride
     y = np.zeros((size, size, kernel.shape[2]))
     for row in range(size):
@@ -48,12 +49,16 @@ def tensorflow_conv_transpose(x, kernel, stride):
             for channel in range(kernel.shape[2]):
                 impulse = np.zeros(y.shape)
                 impulse[row, column, channel] = 1
-                y[row, column, channel] = (tensorflow_conv(impulse, kernel, stride) * x).sum()  # J^T x, one row of J^T at a time
+                y[row, column, channel] = (
+                    tensorflow_conv(impulse, kernel, stride) * x
+                ).sum()  # J^T x, one row of J^T at a time
     return y
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("layer_type", "reference"), [(SameConv, tensorflow_conv), (SameConvTranspose, tensorflow_conv_transpose)])
+@pytest.mark.parametrize(
+    ("layer_type", "reference"), [(SameConv, tensorflow_conv), (SameConvTranspose, tensorflow_conv_transpose)]
+)
 def test_layers_compute_what_tensorflow_defines(layer_type, reference, stride):
     rng = np.random.default_rng(0)
     channels_in, channels_out = 3, 2
@@ -88,7 +93,11 @@ def test_size_of_the_network(network):
         positions = inputs[0].shape[2:].numel() if transposed else output.shape[2:].numel()
         macs += module.weight.numel() * positions
 
-    hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d))]
+    hooks = [
+        module.register_forward_hook(count)
+        for module in network.modules()
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d))
+    ]
     assert len(hooks) == 1 + 10 * 3 + 5 + 17
     with torch.no_grad():
         network.eval()(torch.zeros(1, 3, 256, 256))
@@ -117,7 +126,9 @@ def test_output_is_a_map_that_depends_on_its_input(live_network):
 
 def test_every_variable_of_the_published_checkpoint_has_its_place(network, shared_data):
     published = read_index(shared_data / "reference" / "256_256_resfcn256_weight.index")
-    published = {name: entry.shape for name, entry in published.items() if "Adam" not in name and not name.endswith("_power")}
+    published = {
+        name: entry.shape for name, entry in published.items() if "Adam" not in name and not name.endswith("_power")
+    }
     state, names = network.state_dict(), network.tensorflow_names()
     assert {name for name, _ in names.values()} == published.keys()
     assert len({name for name, _ in names.values()}) == len(names)  # none used twice

@@ -78,7 +78,9 @@ def test_loss_is_the_distance_in_face_sizes_and_ignores_what_is_not_face(model):
     size = torch.tensor([50.0])
     shifted = target + torch.tensor([3.0, 4.0, 0.0])[None, :, None, None]
     assert loss(target, target, wanted, size).item() < 1e-3
-    assert loss(shifted, target, wanted, size).item() == pytest.approx(0.1 * (1 + 2), rel=1e-3)  # 5 px of 50, map and landmarks
+    assert loss(shifted, target, wanted, size).item() == pytest.approx(
+        0.1 * (1 + 2), rel=1e-3
+    )  # 5 px of 50, map and landmarks
     neck = target.clone()
     neck[:, :, -8:] += 100.0  # below the chin
     assert loss(neck, target, wanted, size).item() < 1e-3

@@ -89,14 +89,18 @@ def test_rasteriser_agrees_with_the_precomputed_raster(model, shared_data):
     covered = reference["raster_covered"]
     assert (triangle == reference["raster_triangle"])[covered].mean() > 0.9999
     ours = np.einsum("hwk,hwkd->hwd", barycentric, model.mean[model.triangles[triangle]])
-    theirs = np.einsum("hwk,hwkd->hwd", reference["raster_bary"], model.mean[model.triangles[reference["raster_triangle"]]])
+    theirs = np.einsum(
+        "hwk,hwkd->hwd", reference["raster_bary"], model.mean[model.triangles[reference["raster_triangle"]]]
+    )
     distance = np.linalg.norm(ours - theirs, axis=2)
     assert (distance > 200).sum() <= 8  # 0.1 % of the face, at gaps with two neighbours equally near
     assert distance.max() < 2000
 
 
 def test_rasteriser_on_two_triangles_by_hand():
-    uv = np.array([[0, 1], [1, 1], [0, 0.25], [0.5, 0.5]], np.float32)  # v upwards: vertices 0 and 1 are the top corners
+    uv = np.array(
+        [[0, 1], [1, 1], [0, 0.25], [0.5, 0.5]], np.float32
+    )  # v upwards: vertices 0 and 1 are the top corners
     triangles = np.array([[0, 1, 2], [0, 3, 3]], np.int32)  # the second has no area
     mean, basis, numbers = np.zeros((4, 3), np.float32), np.zeros((12, 1), np.float32), np.zeros(68, np.int32)
     model = FaceModel(mean, basis, 1, triangles, uv, keypoints68=numbers, symmetry=numbers[:4])
@@ -105,7 +109,9 @@ def test_rasteriser_on_two_triangles_by_hand():
     np.testing.assert_allclose(barycentric[0, 0], [1, 0, 0], atol=1e-6)
     np.testing.assert_allclose(barycentric[0, 2], [0.5, 0.5, 0], atol=1e-6)
     np.testing.assert_allclose(barycentric[1, 0], [2 / 3, 0, 1 / 3], atol=1e-6)
-    np.testing.assert_allclose(barycentric[4, 0], barycentric[3, 0])  # uncovered: its nearest covered neighbour is right above
+    np.testing.assert_allclose(
+        barycentric[4, 0], barycentric[3, 0]
+    )  # uncovered: its nearest covered neighbour is right above
 
 
 def test_grid_triangles_tile_the_face_without_holes_or_overlap():

@@ -40,7 +40,9 @@ def engine(tmp_path_factory):
 def frames(portrait):
     """The portrait, shifted from frame to frame, then in another size."""
     image = read_photo(portrait)
-    pictures = [np.roll(image, 3 * shift, axis=1) for shift in range(6)] + [np.ascontiguousarray(image[:400, 50:450])] * 6
+    pictures = [np.roll(image, 3 * shift, axis=1) for shift in range(6)] + [
+        np.ascontiguousarray(image[:400, 50:450])
+    ] * 6
     return [Frame(picture, index, index / 25, "portrait") for index, picture in enumerate(pictures)]
 
 
@@ -62,7 +64,10 @@ def test_meshes_are_those_of_the_cpu(engine, frames, memory, sync):
 
 
 def test_more_faces_than_a_batch(engine, frames):
-    boxes = np.array([[180, 70, 270, 180], [100, 60, 250, 210], [185, 75, 275, 185], [170, 70, 280, 200], [150, 50, 290, 190]], np.float32)
+    boxes = np.array(
+        [[180, 70, 270, 180], [100, 60, 250, 210], [185, 75, 275, 185], [170, 70, 280, 200], [150, 50, 290, 190]],
+        np.float32,
+    )
     with open_runner() as runner:
         expected = FaceMeshPipeline(runner).from_boxes(frames[0], boxes)
     with open_runner(engine) as runner:

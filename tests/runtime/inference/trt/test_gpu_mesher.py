@@ -1,4 +1,7 @@
-"""From frame to mesh on the device, held against the CPU: results, order of work, waits, releases, faults. All with stand-ins."""
+"""From frame to mesh on the device, held against the CPU: results, order of work, waits, releases, faults.
+
+All with stand-ins.
+"""
 
 from __future__ import annotations
 
@@ -36,19 +39,28 @@ def turned(x, y, side, degrees=0.0, size=128):
     return np.array([[cos, -sin, sin * y - cos * x], [sin, cos, -sin * x - cos * y]])
 
 
-MATRICES = [turned(100, 80, 200), turned(300, 200, 90), turned(300, 100, 150, 23), turned(-40, 400, 160), turned(600, 20, 333, -70)]
+MATRICES = [
+    turned(100, 80, 200),
+    turned(300, 200, 90),
+    turned(300, 100, 150, 23),
+    turned(-40, 400, 160),
+    turned(600, 20, 333, -70),
+]
 
 
 @pytest.fixture(scope="module")
 def noise():
     """A frame in which every pixel counts, and no two places are alike."""
-    patches = cv2.resize(np.random.default_rng(0).integers(0, 200, (12, 16, 3), np.uint8), (640, 480), interpolation=cv2.INTER_NEAREST)
+    patches = cv2.resize(
+        np.random.default_rng(0).integers(0, 200, (12, 16, 3), np.uint8), (640, 480), interpolation=cv2.INTER_NEAREST
+    )
     return patches + np.random.default_rng(1).integers(0, 56, (480, 640, 3), np.uint8)
 
 
 @pytest.fixture
 def runners(gpu_machine, live_model, tmp_path):
-    """``runners(model=live_model, machine's arguments)`` -> the stand-in machine, a runner on the CPU and one of the same model on it."""
+    """``runners(model=live_model, machine's arguments)`` -> the stand-in machine, a runner on the CPU and one of the
+    same model on it."""
     opened = []
 
     def runners(model=live_model, *, max_batch=8, sync="spin", engine_words=None, **cuda_arguments):
@@ -87,7 +99,10 @@ def test_photos_give_what_the_cpu_gives(runners, portrait, request, topology, ph
     _, cpu, gpu = runners(SHIPPED_MODEL)
     size = cpu.spec.input.size
     matrices = [crop_matrix(box, cpu.spec.crop_scale, size) for box in boxes]
-    matrices += [turned(x1 - 40, y1 - 40, x2 - x1 + 80, degrees, size) for (x1, y1, x2, _), degrees in zip(boxes, (-20, 10, -10), strict=False)]
+    matrices += [
+        turned(x1 - 40, y1 - 40, x2 - x1 + 80, degrees, size)
+        for (x1, y1, x2, _), degrees in zip(boxes, (-20, 10, -10), strict=False)
+    ]
     on_cpu, on_gpu = cpu.mesher(open_family(cpu.spec, topology)), gpu.mesher(open_family(gpu.spec, topology))
     expected = run(on_cpu, image, matrices)
     for _ in range(3):  # launched step by step, captured, replayed
@@ -101,7 +116,10 @@ def test_photos_give_what_the_cpu_gives(runners, portrait, request, topology, ph
 @pytest.mark.parametrize("max_batch", [1, 3, 8])
 def test_any_number_of_faces(runners, topology, noise, count, max_batch):
     _, cpu, gpu = runners(max_batch=max_batch)
-    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES[:count]), gpu.mesher(open_family(gpu.spec, topology))
+    expected, mesher = (
+        run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES[:count]),
+        gpu.mesher(open_family(gpu.spec, topology)),
+    )
     for _ in range(6):
         assert_same(run(mesher, noise, MATRICES[:count]), expected)
 
@@ -112,13 +130,20 @@ def test_layouts_and_types(runners, write_model, tmp_path, topology, noise, layo
     model = write_model(tmp_path / "m.onnx", layout=layout)
     _, cpu, gpu = runners(model, engine_words={"input_type": kind, "output_type": kind})
     expected = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES)
-    assert_same(run(gpu.mesher(open_family(gpu.spec, topology)), noise, MATRICES), expected, atol=0.02 if kind == "FLOAT" else 0.3)
+    assert_same(
+        run(gpu.mesher(open_family(gpu.spec, topology)), noise, MATRICES),
+        expected,
+        atol=0.02 if kind == "FLOAT" else 0.3,
+    )
 
 
 @pytest.mark.parametrize("integrated", [False, True])
 def test_mapped_memory_needs_no_copies(runners, topology, noise, integrated):
     machine, cpu, gpu = runners(integrated=integrated)
-    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES[:2]), gpu.mesher(open_family(gpu.spec, topology))
+    expected, mesher = (
+        run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES[:2]),
+        gpu.mesher(open_family(gpu.spec, topology)),
+    )
     machine.cuda.log.clear()
     for _ in range(4):
         assert_same(run(mesher, noise, MATRICES[:2]), expected)
@@ -135,7 +160,9 @@ def test_landmarks_alone_are_816_bytes(runners, topology, noise):
     np.testing.assert_allclose(landmarks, expected[0][1], atol=0.02)
     assert [details["nbytes"] for _, details in machine.cuda.calls("download")] == [816]
     assert run(cpu.mesher(open_family(cpu.spec, topology), dense=False), noise, MATRICES[:1])[0][0].shape == (0, 3)
-    np.testing.assert_array_equal(run(cpu.mesher(open_family(cpu.spec, topology), dense=False), noise, MATRICES[:1])[0][1], expected[0][1])
+    np.testing.assert_array_equal(
+        run(cpu.mesher(open_family(cpu.spec, topology), dense=False), noise, MATRICES[:1])[0][1], expected[0][1]
+    )
 
 
 def test_meshes_own_their_arrays(runners, topology, noise):
@@ -196,7 +223,10 @@ def test_the_streams_of_two_frames_differ_so_that_they_overlap(runners, topology
 
 def test_discarded_frames_leave_nothing_behind(runners, topology, noise):
     _, cpu, gpu = runners()
-    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
+    expected, mesher = (
+        run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES),
+        gpu.mesher(open_family(gpu.spec, topology)),
+    )
     for _ in range(3):
         mesher.submit(255 - noise, MATRICES[:3])
         mesher.submit(noise // 2, MATRICES[:1])
@@ -225,7 +255,10 @@ def test_memory_is_not_released_before_the_device_has_left_it(runners, topology,
 
 def test_frame_buffers_take_turns_and_spare_the_copy(runners, topology, noise):
     _, cpu, gpu = runners()
-    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
+    expected, mesher = (
+        run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES),
+        gpu.mesher(open_family(gpu.spec, topology)),
+    )
     buffers = []
     for _ in range(6):
         buffer = mesher.frame_buffer(480, 640)
@@ -252,7 +285,15 @@ def test_what_lies_in_the_buffer_is_not_copied_and_the_rest_only_where_crops_tou
 
 
 @pytest.mark.parametrize(
-    "view", [lambda x: x[50:450, 60:560], lambda x: x[::-1], lambda x: x[:, ::-1], lambda x: x[::2, ::3], lambda x: x[..., ::-1], np.asfortranarray]
+    "view",
+    [
+        lambda x: x[50:450, 60:560],
+        lambda x: x[::-1],
+        lambda x: x[:, ::-1],
+        lambda x: x[::2, ::3],
+        lambda x: x[..., ::-1],
+        np.asfortranarray,
+    ],
 )
 def test_views_are_pictures_like_any_other(runners, topology, noise, view):
     _, cpu, gpu = runners()
@@ -269,7 +310,10 @@ def test_parts_of_the_buffer_are_pictures_too(runners, topology, noise):
         assert_same(run(mesher, mesher.frame_buffer(480, 640)[part], MATRICES), expected)
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)],
+)
 def test_no_picture(runners, topology, image):
     _, _, gpu = runners()
     with pytest.raises(ValueError, match=r"must be \(H, W, 3\) uint8"):
@@ -292,7 +336,9 @@ def test_regions_hold_all_that_crops_touch():
     areas = []
     for number in range(300):
         height, width = rng.integers(1, 90, 2)
-        matrix = turned(*rng.uniform(-60, 90, 2), rng.uniform(2, 200), rng.uniform(0, 360) if number % 2 else 0, size=32)
+        matrix = turned(
+            *rng.uniform(-60, 90, 2), rng.uniform(2, 200), rng.uniform(0, 360) if number % 2 else 0, size=32
+        )
         image = rng.integers(0, 256, (height, width, 3), np.uint8)
         region = crop_region(matrix, 32, height, width)
         poisoned = np.full_like(image, 255)
@@ -315,7 +361,11 @@ def test_frame_size_that_changes_mid_stream(runners, topology, noise):
         assert_same(run(on_gpu, frame, MATRICES[:2]), run(on_cpu, frame, MATRICES[:2]))
         live[height, width] = len(machine.cuda.live)
     assert live[240, 320] == live[720, 1280] == live[480, 640]
-    frames = [buffer.nbytes for buffer in machine.cuda.live if getattr(buffer, "kind", "") == "host_buffer" and buffer.nbytes == 720 * 1280 * 3]
+    frames = [
+        buffer.nbytes
+        for buffer in machine.cuda.live
+        if getattr(buffer, "kind", "") == "host_buffer" and buffer.nbytes == 720 * 1280 * 3
+    ]
     assert len(frames) == 2
 
 
@@ -324,7 +374,10 @@ def test_frame_size_that_changes_mid_stream(runners, topology, noise):
 
 def test_the_road_is_captured_when_a_size_comes_again_and_replayed_from_then_on(runners, topology, noise):
     machine, _, gpu = runners(integrated=False)
-    mesher, road = gpu.mesher(open_family(gpu.spec, topology)), ["upload", "upload", "crop", "enqueue", "decode", "download"]
+    mesher, road = (
+        gpu.mesher(open_family(gpu.spec, topology)),
+        ["upload", "upload", "crop", "enqueue", "decode", "download"],
+    )
     calls = []
     for _ in range(8):
         machine.cuda.log.clear()
@@ -365,8 +418,13 @@ def test_steady_state_allocates_nothing_and_waits_once_a_frame(runners, topology
         frame(index)
     after = tracemalloc.take_snapshot()
     tracemalloc.stop()
-    ours = [tracemalloc.Filter(False, tracemalloc.__file__), tracemalloc.Filter(False, "*onnxruntime*")]  # the stand-in's network is not
-    growth = sum(entry.size_diff for entry in after.filter_traces(ours).compare_to(before.filter_traces(ours), "lineno"))
+    ours = [
+        tracemalloc.Filter(False, tracemalloc.__file__),
+        tracemalloc.Filter(False, "*onnxruntime*"),
+    ]  # the stand-in's network is not
+    growth = sum(
+        entry.size_diff for entry in after.filter_traces(ours).compare_to(before.filter_traces(ours), "lineno")
+    )
     assert growth < 1000  # bytes in 200 frames
 
 
@@ -381,14 +439,21 @@ def test_each_size_of_batch_has_one_context_and_one_graph_per_slot(runners, topo
             run(mesher, noise, MATRICES[:count])
     assert {shape[0] for shape in machine.library.contexts} == {1, 2, 4, 8}
     assert len(machine.cuda.calls("capture")) == 2 * 4
-    assert [details["nbytes"] for _, details in machine.cuda.calls("device_buffer")] == [1 << 16] * 2 * 3  # contexts; those of 1 came before
+    assert [details["nbytes"] for _, details in machine.cuda.calls("device_buffer")] == [
+        1 << 16
+    ] * 2 * 3  # contexts; those of 1 came before
 
 
 def test_a_network_that_cannot_be_captured_is_launched_step_by_step(runners, topology, noise):
     machine, cpu, gpu = runners()
-    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
+    expected, mesher = (
+        run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES),
+        gpu.mesher(open_family(gpu.spec, topology)),
+    )
     machine.library.failing = "capture"
-    refused = "no CUDA graph can be made .execute_async_v3 failed: .*stream is capturing.*every step is launched by itself"
+    refused = (
+        "no CUDA graph can be made .execute_async_v3 failed: .*stream is capturing.*every step is launched by itself"
+    )
     with pytest.warns(RuntimeWarning, match=refused) as caught:
         meshes = [run(mesher, noise, MATRICES) for _ in range(6)]
     for found in meshes:
@@ -399,12 +464,18 @@ def test_a_network_that_cannot_be_captured_is_launched_step_by_step(runners, top
 
 def test_a_size_of_batch_for_which_memory_is_short_leaves_the_others_alone(runners, topology, noise):
     machine, cpu, gpu = runners()
-    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
+    expected, mesher = (
+        run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES),
+        gpu.mesher(open_family(gpu.spec, topology)),
+    )
     run(mesher, noise, MATRICES[:1])
     live = len(machine.cuda.live)
     machine.library.failing = "memory"
     for _ in range(3):
-        with pytest.raises(FaceMeshError, match="makes no execution context for 8 faces: cudaMalloc failed with CUDA_ERROR_OUT_OF_MEMORY"):
+        with pytest.raises(
+            FaceMeshError,
+            match="makes no execution context for 8 faces: cudaMalloc failed with CUDA_ERROR_OUT_OF_MEMORY",
+        ):
             mesher.submit(noise, MATRICES)
         assert_same(run(mesher, noise, MATRICES[:1]), expected[:1])
     machine.library.failing = "shape"
@@ -418,7 +489,10 @@ def test_a_size_of_batch_for_which_memory_is_short_leaves_the_others_alone(runne
 
 def test_a_frame_for_which_memory_is_short_leaves_none_behind(runners, topology, noise):
     machine, cpu, gpu = runners(integrated=False)
-    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
+    expected, mesher = (
+        run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES),
+        gpu.mesher(open_family(gpu.spec, topology)),
+    )
     live = len(machine.cuda.live)
     machine.cuda.fail("device_buffer")
     for _ in range(3):
@@ -447,7 +521,8 @@ def test_the_host_does_little_beside_what_it_cannot_leave_out(live_model):
 
 
 def a_life(engine, topology, noise):
-    """A run that makes every kind of call: two sizes of frame and batch, captured and not, and what the host does alone."""
+    """A run that makes every kind of call: two sizes of frame and batch, captured and not, and what the host does
+    alone."""
     with open_runner(engine) as runner:
         mesher = runner.mesher(open_family(runner.spec, topology), dense=False)
         assert isinstance(mesher, GpuMesher)
@@ -468,7 +543,8 @@ def calls_of_a_life():
 @pytest.mark.parametrize("call", calls_of_a_life())
 @pytest.mark.parametrize("status", ["CUDA_ERROR_LAUNCH_FAILED", "CUDA_ERROR_OUT_OF_MEMORY"])
 def test_device_lost_or_out_of_memory_at_any_call(gpu_machine, engine, topology, noise, call, status):
-    """Each ends with one line that names the status; everything is released, and what the library holds before the device is closed."""
+    """Each ends with one line that names the status; everything is released, and what the library holds before the
+    device is closed."""
     machine = gpu_machine(integrated=False)
     a_life(engine, topology, noise)
     count = len(machine.cuda.calls(call))
@@ -480,7 +556,9 @@ def test_device_lost_or_out_of_memory_at_any_call(gpu_machine, engine, topology,
             with pytest.warns(RuntimeWarning, match="no CUDA graph can be made"):
                 a_life(engine, topology, noise)
         else:
-            with pytest.raises(CudaError if call not in ("device_buffer", "enqueue") else Exception, match=status) as caught:
+            with pytest.raises(
+                CudaError if call not in ("device_buffer", "enqueue") else Exception, match=status
+            ) as caught:
                 a_life(engine, topology, noise)
             assert "\n" not in str(caught.value)
         gc.collect()
@@ -491,7 +569,10 @@ def test_device_lost_or_out_of_memory_at_any_call(gpu_machine, engine, topology,
 def test_ctrl_c_while_it_waits(runners, topology, noise, monkeypatch):
     """The frame is forgotten, the next one is right, and closing waits for the device."""
     machine, cpu, gpu = runners()
-    expected, mesher = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES), gpu.mesher(open_family(gpu.spec, topology))
+    expected, mesher = (
+        run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES),
+        gpu.mesher(open_family(gpu.spec, topology)),
+    )
     from tests.standins.fake_cuda import FakeEvent
 
     def interrupted(event):

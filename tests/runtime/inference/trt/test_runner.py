@@ -1,4 +1,7 @@
-"""Engines, opened and run: what is refused before it is touched, every version of the library, and what goes wrong. All with stand-ins."""
+"""Engines, opened and run: what is refused before it is touched, every version of the library, and what goes wrong.
+
+All with stand-ins.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ RTX = "rtx-1.7"
 
 def changes_for(label):
     """Of the manifest, so that the engine fits the library of ``label``."""
-    return {"library": "tensorrt-rtx" if label == RTX else "tensorrt", "version": VERSIONS[label] + "+" * label.startswith("lean")}
+    return {
+        "library": "tensorrt-rtx" if label == RTX else "tensorrt",
+        "version": VERSIONS[label] + "+" * label.startswith("lean"),
+    }
 
 
 def engine_for(label, path, model, **words):
@@ -44,17 +50,26 @@ def assert_released(machine):
 
 
 @pytest.mark.parametrize("label", VERSIONS)
-@pytest.mark.parametrize(("input_type", "output_type"), [("FLOAT", "FLOAT"), ("HALF", "FLOAT"), ("FLOAT", "HALF"), ("HALF", "HALF")])
+@pytest.mark.parametrize(
+    ("input_type", "output_type"), [("FLOAT", "FLOAT"), ("HALF", "FLOAT"), ("FLOAT", "HALF"), ("HALF", "HALF")]
+)
 def test_every_library_computes_what_the_model_does(gpu_machine, live_model, tmp_path, label, input_type, output_type):
     machine = gpu_machine(label)
     path = engine_for(label, tmp_path / "m.engine", live_model, input_type=input_type, output_type=output_type)
     crops = np.random.default_rng(0).uniform(-1, 1, (3, 3, 128, 128)).astype(np.float32)
     with open_runner(live_model) as onnx, open_runner(path) as runner:
-        assert (runner.max_batch, runner.input.shape, runner.input.dtype, runner.spec) == (8, (8, 3, 128, 128), np.float32, onnx.spec)
+        assert (runner.max_batch, runner.input.shape, runner.input.dtype, runner.spec) == (
+            8,
+            (8, 3, 128, 128),
+            np.float32,
+            onnx.spec,
+        )
         onnx.input[:3] = runner.input[:3] = crops
         expected = onnx.infer(3)
         for _ in range(2):
-            np.testing.assert_allclose(runner.infer(3), expected, atol=0 if output_type == input_type == "FLOAT" else 1e-3)
+            np.testing.assert_allclose(
+                runner.infer(3), expected, atol=0 if output_type == input_type == "FLOAT" else 1e-3
+            )
         np.testing.assert_array_equal(runner.infer(1), runner.infer(3)[:1])
     assert_released(machine)
 
@@ -69,7 +84,9 @@ def test_every_library_computes_what_the_model_does(gpu_machine, live_model, tmp
         ((4, 4, 4), 8, 4, {1: 4, 4: 4}),
     ],
 )
-def test_batches_are_padded_to_powers_of_two_within_what_the_engine_takes(gpu_machine, live_model, tmp_path, batch, max_batch, taken, sizes):
+def test_batches_are_padded_to_powers_of_two_within_what_the_engine_takes(
+    gpu_machine, live_model, tmp_path, batch, max_batch, taken, sizes
+):
     machine = gpu_machine()
     with open_runner(write_engine(tmp_path / "m.engine", live_model, batch=batch), max_batch) as runner:
         assert runner.max_batch == taken
@@ -88,7 +105,9 @@ def test_input_and_output_are_the_same_page_locked_memory_every_time(gpu_machine
         assert np.shares_memory(first, runner.infer(2))
         runner.infer(1)
         assert runner.input.ctypes.data == address
-        assert address in [buffer.pointer for buffer in machine.cuda.live if getattr(buffer, "kind", "") == "host_buffer"]
+        assert address in [
+            buffer.pointer for buffer in machine.cuda.live if getattr(buffer, "kind", "") == "host_buffer"
+        ]
         assert len(machine.cuda.live) == allocated + 1  # the context of batch 2
 
 
@@ -136,10 +155,16 @@ def test_engine_that_is_refused_is_not_touched(gpu_machine, engine, tmp_path):
             {"compute_capabilities": ["8.9"]},
             plan,
         ),
-        "for tensorrt-rtx 10.3.0, .*tensorrt-rtx is not installed here; pip install 'facemesh-edge.rtx": ({"library": "tensorrt-rtx"}, plan),
+        "for tensorrt-rtx 10.3.0, .*tensorrt-rtx is not installed here; pip install 'facemesh-edge.rtx": (
+            {"library": "tensorrt-rtx"},
+            plan,
+        ),
         r"live\.engine: its SHA-256 .* is not the .*--trust-engine": ({}, plan[:-1]),
         r"its SHA-256 .* build it again with .*--trust-engine \(trust_engine=True\) alone": ({}, plan + b"x"),
-        "field family must be one of position_map, is 'hologram'": ({"spec": {**fitting["spec"], "family": "hologram"}}, plan),
+        "field family must be one of position_map, is 'hologram'": (
+            {"spec": {**fitting["spec"], "family": "hologram"}},
+            plan,
+        ),
         "field batch must be three numbers": ({"batch": [3, 2, 1]}, plan),
     }
     for message, (changes, content) in cases.items():
@@ -149,7 +174,10 @@ def test_engine_that_is_refused_is_not_touched(gpu_machine, engine, tmp_path):
             open_runner(engine)
         assert "\n" not in str(caught.value)
     manifest.unlink()
-    with pytest.raises(FaceMeshError, match=r"live\.engine\.json: no engine manifest there.*loading an engine runs code.*--trust-engine"):
+    with pytest.raises(
+        FaceMeshError,
+        match=r"live\.engine\.json: no engine manifest there.*loading an engine runs code.*--trust-engine",
+    ):
         open_runner(engine)
     assert machine.cuda.log == machine.library.calls == []
 
@@ -158,7 +186,10 @@ def test_machine_without_a_device(gpu_machine, engine):
     gpu_machine(device=None)
     with pytest.raises(FaceMeshError) as caught:
         open_runner(engine)
-    assert str(caught.value) == f"{engine}: built on Orin for tensorrt 10.3.0, compute capability 8.7; no CUDA device is found here"
+    assert (
+        str(caught.value)
+        == f"{engine}: built on Orin for tensorrt 10.3.0, compute capability 8.7; no CUDA device is found here"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".engine", ".plan", ".trt", ".ENGINE"])
@@ -199,7 +230,9 @@ def test_trusted_engine_with_the_spec_of_its_onnx_file(gpu_machine, live_model, 
     gpu_machine()
     path = tmp_path / "live.engine"
     path.write_bytes(make_plan(live_model.read_bytes(), version_compatible=True))
-    with pytest.raises(FaceMeshError, match=r"nothing says what this engine takes; put the spec .* beside it, as live\.onnx\.json"):
+    with pytest.raises(
+        FaceMeshError, match=r"nothing says what this engine takes; put the spec .* beside it, as live\.onnx\.json"
+    ):
         open_runner(path, trust_engine=True)
     spec = ModelSpec.load(ModelSpec.path_for(live_model))
     spec.save(tmp_path / "live.onnx.json")
@@ -234,7 +267,10 @@ def test_trusted_engine_without_a_library(gpu_machine, engine, monkeypatch):
 def test_trusted_engine_that_is_damaged(gpu_machine, engine, content):
     machine = gpu_machine()
     engine.write_bytes(engine.read_bytes()[:-1] if content is None else content)
-    with pytest.raises(FaceMeshError, match=r"live\.engine: tensorrt 10\.3\.0 cannot load this engine: .*Plan file is truncated or damaged"):
+    with pytest.raises(
+        FaceMeshError,
+        match=r"live\.engine: tensorrt 10\.3\.0 cannot load this engine: .*Plan file is truncated or damaged",
+    ):
         open_runner(engine, trust_engine=True)
     assert_released(machine)
 
@@ -245,7 +281,12 @@ def test_trusted_engine_that_is_damaged(gpu_machine, engine, content):
 @pytest.mark.parametrize(
     ("part", "field", "value", "message"),
     [
-        ("input", "name", "photo", r"its spec wants photo \[-1, 3, 128, 128\], position_map .* the engine has image FLOAT \[-1, 3, 128, 128\]"),
+        (
+            "input",
+            "name",
+            "photo",
+            r"its spec wants photo \[-1, 3, 128, 128\], position_map .* the engine has image FLOAT \[-1, 3, 128, 128\]",
+        ),
         ("input", "size", 160, r"wants image \[-1, 3, 160, 160\]"),
         ("input", "layout", "NHWC", r"wants image \[-1, 128, 128, 3\]"),
         ("output", "name", "map", "wants image .*, map "),
@@ -278,7 +319,9 @@ def test_contexts_of_8_6_share_a_profile_where_the_engine_was_built_so(gpu_machi
     machine = gpu_machine("tensorrt-8.6")
     with (
         open_runner(engine_for("tensorrt-8.6", tmp_path / "a.engine", live_model, shares_profile=False)) as runner,
-        pytest.raises(FaceMeshError, match=r"refuses to run 1 faces: Profile 0 has been chosen by another IExecutionContext\."),
+        pytest.raises(
+            FaceMeshError, match=r"refuses to run 1 faces: Profile 0 has been chosen by another IExecutionContext\."
+        ),
     ):
         runner.mesher(open_family(runner.spec, topology))
     assert_released(machine)
@@ -356,20 +399,29 @@ def test_out_of_memory_at_any_allocation(gpu_machine, engine, topology, call):
 
 def test_warnings_of_the_library_are_passed_on(gpu_machine, engine):
     gpu_machine().library.failing = "warn"
-    with pytest.warns(RuntimeWarning, match=r"live\.engine: Using an engine plan file across different models of devices is not recommended"):
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"live\.engine: Using an engine plan file across different models of devices is not recommended",
+    ):
         open_runner(engine).close()
 
 
 def test_the_real_library_says_why_it_cannot_load_a_file(make_spec, tmp_path):
     """TensorRT-RTX starts without a GPU, so that its logger and its answer can be had anywhere."""
-    library = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows")
-    with pytest.raises(FaceMeshError, match=r"m\.engine: tensorrt_rtx \S+ cannot load this engine: (?!the library gives no reason)"):
+    library = pytest.importorskip(
+        "tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows"
+    )
+    with pytest.raises(
+        FaceMeshError, match=r"m\.engine: tensorrt_rtx \S+ cannot load this engine: (?!the library gives no reason)"
+    ):
         Engine(EngineFile(tmp_path / "m.engine", b"junk" * 100, make_spec(), library, host_code=False))
 
 
 def test_the_real_library_speaks_to_every_engine_that_is_open(make_spec, tmp_path):
     """It takes the first logger that it is given, and warns of every other one."""
-    library = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows")
+    library = pytest.importorskip(
+        "tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows"
+    )
     first, second = Messages(), Messages()
     runtimes = [library.Runtime(logger_for(library, messages)) for messages in (first, second)]
     assert first.warnings() == second.warnings() == []
@@ -402,7 +454,12 @@ def test_a_closed_runner_is_not_run_again(gpu_machine, engine, topology):
         mesher, image = runner.mesher(open_family(runner.spec, topology)), np.zeros((60, 80, 3), np.uint8)
         runner.infer(1)
         mesher.submit(image, [np.eye(2, 3)])
-    for use in (lambda: runner.input, lambda: runner.infer(1), lambda: mesher.submit(image, []), lambda: mesher.frame_buffer(60, 80)):
+    for use in (
+        lambda: runner.input,
+        lambda: runner.infer(1),
+        lambda: mesher.submit(image, []),
+        lambda: mesher.frame_buffer(60, 80),
+    ):
         with pytest.raises(RuntimeError, match="the runner is closed"):
             use()
     runner.close()
