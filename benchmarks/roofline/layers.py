@@ -74,14 +74,15 @@ def read_layers(path: Path) -> list[Layer]:
 
 def model_layers(model: onnx.ModelProto, name: str) -> list[Layer]:
     """List the layers of ``model`` for one picture at a time; ``name`` is for errors."""
-    from export.graphs.summary import WEIGHTED, tensor_shapes
+    from calibration.precision.graph_view import LAYERS
+    from export.graphs.summary import tensor_shapes
 
     shapes = tensor_shapes(model)
     constants = _constants(model.graph)
     dequantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     layers = []
     for node in model.graph.node:
-        if node.op_type in QUANTISED_OPERATORS or node.op_type in WEIGHTED:
+        if node.op_type in QUANTISED_OPERATORS or node.op_type in LAYERS:
             _check_node(node, shapes, name)
             layers.append(_layer(node, shapes, constants, dequantised))
     if not layers:
