@@ -15,7 +15,7 @@ from training.networks.folded import load_folded, renormalise
 from training.networks.inputs import image_tensor
 from training.uv.targets import PositionMapTargets
 
-STATISTICS_CROPS = 2048
+STATISTICS_CROPS = 768
 
 
 def create_seeded(name: str, seed: int) -> nn.Module:

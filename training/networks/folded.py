@@ -73,10 +73,12 @@ def renormalise(network: nn.Module, images: Iterable[Tensor]) -> None:
     sums = {norm: [0, 0.0, 0.0] for norm in norms}
 
     def add(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].double()
-        sums[norm][0] += x.numel() // x.shape[1]
-        sums[norm][1] = sums[norm][1] + x.sum((0, 2, 3))
-        sums[norm][2] = sums[norm][2] + x.square().sum((0, 2, 3))
+        x = inputs[0]
+        pixels = x.numel() // x.shape[1]
+        variance, mean = (value.double() for value in torch.var_mean(x, (0, 2, 3), correction=0))
+        sums[norm][0] += pixels
+        sums[norm][1] = sums[norm][1] + pixels * mean
+        sums[norm][2] = sums[norm][2] + pixels * (variance + mean.square())
 
     # Measure. One pass is enough: no normalisation changes its output, so inputs of later ones stay.
     hooks = [norm.register_forward_pre_hook(add) for norm in norms]
