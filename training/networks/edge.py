@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.errors import FaceMeshError
+from training.networks.confidence import ConfidenceHead
 
 # name, output channels, stride: MobileNetV1 (Howard et al., 2017, table 1) at width 0.5
 BLOCKS = (
@@ -100,7 +101,11 @@ class MobileEncoder(nn.Module):
 
 
 class EdgeNet(nn.Module):
-    """(B, 3, 128, 128) float32 BGR in (x - 127.5) / 128 -> (B, 3, 64, 64) position map, crop px = output * 140.8."""
+    """(B, 3, 128, 128) float32 BGR in (x - 127.5) / 128 -> (B, 3, 64, 64) position map, crop px = output * 140.8.
+
+    With a confidence head (`add_confidence`) the result is (map, confidence (B, 1) in 0..1). Its features are detached: training it does
+    not move the map.
+    """
 
     input_size = 128
     output_size = 64
@@ -114,21 +119,31 @@ class EdgeNet(nn.Module):
     def __init__(self, latent: int = 128) -> None:
         super().__init__()
         self.encoder = MobileEncoder()
+        self.confidence: ConfidenceHead | None = None
         self._make_head(latent)
 
     def _make_head(self, latent: int) -> None:
         self.squeeze = nn.Conv2d(512, latent, self.input_size // 32)
         self.expand = nn.Linear(latent, 3 * self.output_size**2)
 
+    def add_confidence(self) -> ConfidenceHead:
+        """Add a fresh confidence head and return it."""
+        self.confidence = ConfidenceHead()
+        return self.confidence
+
     def adapt_to(self, state: dict[str, Tensor]) -> None:
-        """Take over the latent size of a state dict that is about to be loaded; `shrunk` makes networks of any size."""
+        """Take over latent size and confidence head of a state dict that is about to be loaded."""
         weight = state.get("squeeze.weight")
         if weight is not None and weight.ndim == 4 and len(weight) != self.squeeze.out_channels:
             self._make_head(len(weight))
+        if self.confidence is None and any(name.startswith("confidence.") for name in state):
+            self.add_confidence()
 
-    def forward(self, image: Tensor) -> Tensor:
-        latent = self.squeeze(self.encoder(image)).flatten(1)
-        return self.expand(latent).unflatten(1, (3, self.output_size, self.output_size))
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        features = self.encoder(image)
+        latent = self.squeeze(features).flatten(1)
+        position_map = self.expand(latent).unflatten(1, (3, self.output_size, self.output_size))
+        return position_map if self.confidence is None else (position_map, self.confidence(features.detach()))
 
     def load_mb05(self, state: dict[str, Tensor]) -> None:
         """Start the backbone at the weights of 3DDFA_V2's ``mb05_120x120.pth``, keys ``module.*``, without its heads.
