@@ -63,6 +63,7 @@ HOMES = {
     "torch": {
         *("training.networks.edge", "training.networks.prnet", "training.uv.targets", "training.loop"),
         *("training.compression", "training.checkpoints", "training.networks.folded", "training.uv.hand_points"),
+        *("training.confidence", "training.networks.confidence"),
         *("training.averaging", "training.networks.inputs", "training.start", "training.uv.face_loss"),
         *("training.networks.mb05", "export.checkpoints.checkpoint", "export.graphs.to_onnx"),
         *("benchmarks.latency.live_network", "benchmarks.peers.mb05"),

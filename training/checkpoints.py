@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -11,15 +15,61 @@ from runtime.errors import FaceMeshError
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the dictionary that `torch.save` wrote, on the CPU. Raises `FaceMeshError` for anything else."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise FaceMeshError(f"{path}: no such file; give a PyTorch checkpoint") from None
-    except Exception as error:  # torch raises a dozen types for files that are no checkpoints
-        raise FaceMeshError(
-            f"{path}: no PyTorch checkpoint ({type(error).__name__}); give one of a run, or 3DDFA_V2's"
-        ) from None
+    """Return the dictionary that ``torch.save`` wrote, on the CPU. Raises `FaceMeshError` for anything else."""
+    state = read_pickle(path)
     if not isinstance(state, dict):
-        raise FaceMeshError(f"{path}: holds a {type(state).__name__}, no checkpoint; give one of a run, or 3DDFA_V2's")
+        raise FaceMeshError(f"{path}: holds a {type(state).__name__}, no checkpoint of this command; give best.pt of a run")
     return state
+
+
+def read_pickle(path: Path) -> object:
+    """Return the object that ``torch.save`` wrote, on the CPU: tensors and plain containers alone.
+
+    Raises `FaceMeshError` for missing and damaged files and for pickles that would run code.
+    """
+    try:
+        with path.open("rb") as file:
+            mark = file.read(2)
+        damaged = _damaged_part(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols; what they warn of is refused below
+            content = None if damaged or not mark else torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FaceMeshError(
+            f"{path}: no such file; give a PyTorch state dict, or a TensorFlow checkpoint by its .index or prefix"
+        ) from None
+    except OSError as error:
+        raise FaceMeshError(
+            f"{path}: cannot be read ({error.strerror or error}); give the file of a checkpoint"
+        ) from None
+    except UnpicklingError as error:
+        called = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if not called and mark != b"PK" and not mark.startswith(b"\x80"):
+            raise _no_checkpoint(path) from None
+        what = f"would call {called[1]}" if called else "needs more than tensors and plain containers"
+        raise FaceMeshError(
+            f"{path}: refused, loading it {what}, and a checkpoint must not run code; save network.state_dict() alone"
+        ) from None
+    except Exception as error:  # torch raises a dozen types for files that are no checkpoints
+        raise _no_checkpoint(path, str(error) if isinstance(error, RuntimeError) else "") from None
+    if damaged:
+        raise FaceMeshError(f"{path}: damaged, the checksum of {damaged!r} in it does not fit; fetch or save it again")
+    if not mark:
+        raise FaceMeshError(f"{path}: empty; fetch or save it again")
+    return content
+
+
+def _damaged_part(path: Path) -> str | None:
+    """Return the name of the first part of a zip archive whose checksum does not fit; PyTorch does not look at them."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
+def _no_checkpoint(path: Path, reason: str = "") -> FaceMeshError:
+    reason = re.sub(r"^\[.*?\] \. ", "", " ".join(reason.split())).partition(". ")[0][:160]
+    reason = f" ({reason})" if reason else ""
+    return FaceMeshError(
+        f"{path}: neither a PyTorch nor a TensorFlow checkpoint, or a damaged one{reason}; fetch or save it again"
+    )

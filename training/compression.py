@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.storage.whole_files import whole_file
-from training.checkpoints import read_checkpoint
 from training.data.augment import Augmentation
 from training.data.dataset import FaceCrops
 from training.data.labels import FaceLabels
-from training.networks.edge import EdgeNet
+from training.networks.folded import load_edge
 from training.networks.inputs import image_tensor
 
 BATCH = 64
@@ -31,15 +30,7 @@ def shrink_checkpoint(
     Raises `FaceMeshError` for weights of another network and numbers that do not fit together.
     """
     # Read the network and check the numbers
-    network = EdgeNet()
-    state = read_checkpoint(weights).get("network", {})
-    try:
-        network.adapt_to(state)
-        network.load_state_dict(state)
-    except (AttributeError, RuntimeError) as error:
-        raise FaceMeshError(
-            f"{weights}: not an edge network ({' '.join(str(error).split())[:200]}); give best.pt of its run"
-        ) from None
+    network = load_edge(weights)
     before = network.squeeze.out_channels
     if not 1 <= latent < before < samples:
         raise FaceMeshError(

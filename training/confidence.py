@@ -15,16 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from runtime.errors import FaceMeshError
 from runtime.storage.whole_files import whole_file
-from training.checkpoints import read_checkpoint
 from training.data.augment import Augmentation
 from training.data.backgrounds import background_crop
 from training.data.dataset import FaceCrops
 from training.data.labels import FaceLabels
 from training.networks.confidence import LIMIT_NME, ConfidenceHead
 from training.networks.edge import EdgeNet
-from training.networks.folded import load_folded
 from training.networks.inputs import image_tensor
 from training.uv.targets import PositionMapLoss, PositionMapTargets
 
@@ -56,21 +53,6 @@ class ConfidenceReport:
     calibration: float  # mean absolute difference between confidence and share of good crops, over ten classes of confidence
     kept: float  # share of good crops with a confidence of at least 0.5
     no_face_refused: float  # share of crops without a face below 0.5
-
-
-def load_edge(path: Path) -> EdgeNet:
-    """Return the edge network of ``best.pt`` of a run, of `shrink` or of its ONNX. Raises `FaceMeshError` for other files."""
-    network = EdgeNet()
-    if path.suffix == ".onnx":
-        load_folded(network, path)
-        return network.eval()
-    state = read_checkpoint(path).get("network", {})
-    try:
-        network.adapt_to(state)
-        network.load_state_dict(state)
-    except (AttributeError, RuntimeError) as error:
-        raise FaceMeshError(f"{path}: not an edge network ({' '.join(str(error).split())[:200]}); give best.pt of its run") from None
-    return network.eval()
 
 
 @torch.no_grad()
@@ -106,7 +88,7 @@ def fit_head(head: ConfidenceHead, samples: ErrorSamples, steps: int = STEPS, se
         layer.reset_parameters()
     mean, spread = samples.pooled.mean(0), samples.pooled.std(0) + 1e-3
     inputs, wanted = (samples.pooled - mean) / spread, samples.nme.clamp(1e-3, NO_FACE_NME).log()[:, None]
-    optimiser = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=1e-2)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.3)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         chosen = torch.randint(len(inputs), (512,))
@@ -124,13 +106,15 @@ def calibrate(head: ConfidenceHead, samples: ErrorSamples) -> None:
     """Set slope and bias of the sigmoid by logistic regression (Platt, 1999) of NME < 8 % on the predicted margin."""
     with torch.no_grad():
         margin = np.log(LIMIT_NME) - head.log_error(samples.pooled)[:, 0].double()
-    good = (samples.nme < LIMIT_NME).double()
+    is_good = samples.nme < LIMIT_NME
+    # Platt's targets instead of 1 and 0: with few crops of a kind the line stays finite.
+    wanted = torch.where(is_good, 1 - 1 / (is_good.sum() + 2), 1 / ((~is_good).sum() + 2)).double()
     line = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([line], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        value = nn.functional.binary_cross_entropy_with_logits(line[0] * margin + line[1], good)
+        value = nn.functional.binary_cross_entropy_with_logits(line[0] * margin + line[1], wanted)
         value.backward()
         return value
 
@@ -154,9 +138,13 @@ def judge_confidence(head: ConfidenceHead, samples: ErrorSamples) -> ConfidenceR
         auc=float((rank[good].sum() - good.sum() * (good.sum() + 1) / 2) / pairs),
         brier=float(np.square(confidence - good).mean()),
         calibration=float(sum(gaps) / len(good)),
-        kept=float((confidence[good] >= 0.5).mean()),
-        no_face_refused=float((confidence[~is_face] < 0.5).mean()),
+        kept=_share(confidence[good] >= 0.5),
+        no_face_refused=_share(confidence[~is_face] < 0.5),
     )
+
+
+def _share(chosen: NDArray[np.bool_]) -> float:
+    return float(chosen.mean()) if len(chosen) else float("nan")
 
 
 def hard_crops(

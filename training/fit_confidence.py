@@ -35,10 +35,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure errors, fit, calibrate, judge, write."""
     from training import confidence
+    from training.networks.folded import load_edge
     from training.uv.targets import PositionMapLoss, PositionMapTargets
 
     # Network and faces
-    network = confidence.load_edge(args.weights)
+    network = load_edge(args.weights)
     model, topology = load_face_model(args.face_model or args.data[0].parent / "face_model.npz"), load_topology()
     labels, images = load_sets(args.data, model)
     if labels.is_val.all() or not labels.is_val.any():

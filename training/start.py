@@ -53,12 +53,16 @@ def start_network(
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a checkpoint of `python -m training fit`, or of 3DDFA_V2 if the network knows how (``load_mb05``)."""
+    """Load a checkpoint of `python -m training fit`, or of 3DDFA_V2 if the network knows how (``load_mb05``).
+
+    A confidence head is left out: it belongs to the weights before training.
+    """
     state = read_checkpoint(path)
     try:
         if "network" in state:
-            adapt(network, state["network"])
-            network.load_state_dict(state["network"])
+            weights = {name: value for name, value in state["network"].items() if not name.startswith("confidence.")}
+            adapt(network, weights)
+            network.load_state_dict(weights)
         elif "state_dict" in state and hasattr(network, "load_mb05"):
             network.load_mb05(state["state_dict"])
         else:

@@ -7,11 +7,8 @@ for networks that know the names of their variables there (``tensorflow_names``)
 from __future__ import annotations
 
 import re
-import warnings
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 
 from export.checkpoints.tensor_bundle import TensorBundle, bundle_prefix, index_path
 from runtime.errors import FaceMeshError
+from training.checkpoints import read_pickle
 from training.networks import NETWORK_NAMES, create_network
 
 CONTAINERS = ("network", "state_dict", "model")  # keys under which checkpoints keep the state dict; the first is ours
@@ -67,7 +65,7 @@ def _tensorflow_state(network: nn.Module, arch: str, prefix: Path) -> dict[str, 
 
 
 def _pytorch_state(network: nn.Module, arch: str, path: Path) -> dict[str, Tensor]:
-    given = _state_dict(path, _read_pickle(path))
+    given = _state_dict(path, read_pickle(path))
     if hasattr(network, "adapt_to"):
         network.adapt_to(given)
     counters = {
@@ -85,56 +83,6 @@ def _pytorch_state(network: nn.Module, arch: str, path: Path) -> dict[str, Tenso
         },
     )
     return found | counters
-
-
-def _read_pickle(path: Path) -> object:
-    """Read a file of ``torch.save`` that holds tensors and plain containers alone."""
-    try:
-        with path.open("rb") as file:
-            mark = file.read(2)
-        damaged = _damaged_part(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols; what they warn of is refused below
-            content = None if damaged or not mark else torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise FaceMeshError(
-            f"{path}: no such file; give a PyTorch state dict, or a TensorFlow checkpoint by its .index or prefix"
-        ) from None
-    except OSError as error:
-        raise FaceMeshError(
-            f"{path}: cannot be read ({error.strerror or error}); give the file of a checkpoint"
-        ) from None
-    except UnpicklingError as error:
-        called = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if not called and mark != b"PK" and not mark.startswith(b"\x80"):
-            raise _no_checkpoint(path) from None
-        what = f"would call {called[1]}" if called else "needs more than tensors and plain containers"
-        raise FaceMeshError(
-            f"{path}: refused, loading it {what}, and a checkpoint must not run code; save network.state_dict() alone"
-        ) from None
-    except Exception as error:  # torch raises a dozen types for files that are no checkpoints
-        raise _no_checkpoint(path, str(error) if isinstance(error, RuntimeError) else "") from None
-    if damaged:
-        raise FaceMeshError(f"{path}: damaged, the checksum of {damaged!r} in it does not fit; fetch or save it again")
-    if not mark:
-        raise FaceMeshError(f"{path}: empty; fetch or save it again")
-    return content
-
-
-def _damaged_part(path: Path) -> str | None:
-    """Name of the first part of a zip archive whose checksum does not fit; PyTorch does not look at them."""
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip()
-
-
-def _no_checkpoint(path: Path, reason: str = "") -> FaceMeshError:
-    reason = re.sub(r"^\[.*?\] \. ", "", " ".join(reason.split())).partition(". ")[0][:160]
-    reason = f" ({reason})" if reason else ""
-    return FaceMeshError(
-        f"{path}: neither a PyTorch nor a TensorFlow checkpoint, or a damaged one{reason}; fetch or save it again"
-    )
 
 
 def _state_dict(path: Path, content: object) -> dict[str, Tensor]:

@@ -45,6 +45,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help=precision_help)
     keep_help = "with fp16: nodes of the rewritten model that stay in FP32"
     parser.add_argument("--keep", nargs="+", default=[], metavar="NODE", help=keep_help)
+    confidence_help = "keep the confidence head of 'python -m training fit-confidence' as a second output"
+    parser.add_argument("--confidence", action="store_true", help=confidence_help)
     parser.add_argument("--no-rewrite", action="store_true", help="leave the graph as the exporter wrote it")
     add_calibration_arguments(parser.add_argument_group("int8", "see 'python -m calibration'"), required=False)
     parser.set_defaults(func=run_command)
@@ -109,6 +111,11 @@ def _open_weights(args: argparse.Namespace) -> tuple[onnx.ModelProto, ModelSpec,
     from export.graphs.to_onnx import network_spec, to_onnx
 
     network = load_checkpoint(args.arch, args.weights)
+    if args.confidence and getattr(network, "confidence", None) is None:
+        remedy = "fit one by 'python -m training fit-confidence' or drop --confidence"
+        raise FaceMeshError(f"{args.weights}: the network has no confidence head; {remedy}")
+    if not args.confidence:
+        network.confidence = None
     return to_onnx(network, args.arch), network_spec(network, args.arch), network
 
 

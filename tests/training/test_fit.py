@@ -109,9 +109,9 @@ def test_a_checkpoint_of_another_network_is_refused(data, tmp_path, capsys):
     assert "belongs to another run" in capsys.readouterr().err
     assert fit(data, tmp_path / "fresh", "--start-at", str(tmp_path / "last.pt")) == 1
     assert "weights of another network" in capsys.readouterr().err
-    (tmp_path / "last.pt").write_bytes(b"cut off")
+    (tmp_path / "last.pt").write_bytes(b"\0 is no checkpoint")
     assert fit(data, tmp_path) == 1
-    assert "no PyTorch checkpoint" in capsys.readouterr().err
+    assert "neither a PyTorch nor" in capsys.readouterr().err
 
 
 def test_data_without_validation_rows_are_refused(data, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 from pathlib import Path
 
@@ -45,12 +46,12 @@ def toy() -> tuple:
     return model, labels, dot_pictures(labels), lowest_z(model, labels), build_topology(model)
 
 
-def start(toy: tuple, folder: Path, epochs: int, **options) -> tuple[Trainer, FaceCrops, FaceCrops]:
+def start(toy: tuple, folder: Path, epochs: int, hand_weight: float = 0.0, **options) -> tuple[Trainer, FaceCrops, FaceCrops]:
     model, labels, pictures, floor, topology = toy
     torch.manual_seed(0)
     network = TinyNet()
     targets = PositionMapTargets(model, topology, 16)
-    loss = FaceLoss(PositionMapLoss(region_weights(topology), topology, 16, 1.0), labels)
+    loss = FaceLoss(PositionMapLoss(region_weights(topology), topology, 16, 1.0), labels, hand_weight=hand_weight)
     rows = np.arange(len(labels.names))
     training = FaceCrops(
         labels,
@@ -153,3 +154,59 @@ def test_table_of_errors_by_yaw_and_source(toy):
     assert table["left"] == 3.0
     inside = np.abs(labels.yaw_deg[rows]) < 30
     assert table["yaw_0_30"] == pytest.approx(np.array([1.0, 2.0, 3.0, 4.0])[inside].mean())
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def test_a_run_killed_within_an_epoch_goes_on_from_its_last_batches(toy, tmp_path, monkeypatch):
+    whole, training, validation = start(toy, tmp_path / "whole", 1)
+    whole.fit(training, validation, workers=0)
+
+    cut, training, validation = start(toy, tmp_path / "cut", 1, checkpoint_minutes=0.0)
+    steps = []
+
+    def step_until_killed(batch, batches, step=cut._step):
+        if len(steps) == 5:
+            raise Killed
+        steps.append(step(batch, batches))
+
+    monkeypatch.setattr(cut, "_step", step_until_killed)
+    with pytest.raises(Killed):
+        cut.fit(training, validation, workers=0)
+    again, training, validation = start(toy, tmp_path / "cut", 1)
+    assert again.resume()
+    assert (again.epoch, again.batch) == (0, 5)
+    again.fit(training, validation, workers=0)
+    assert log_rows(tmp_path / "cut")[0]["train_loss"] == log_rows(tmp_path / "whole")[0]["train_loss"]
+    for name, value in whole.averaged.module.state_dict().items():
+        torch.testing.assert_close(again.averaged.module.state_dict()[name], value, msg=name)
+
+
+def test_offsets_of_hand_points_are_learned_and_resumed(toy, tmp_path):
+    """Hand points are the labels, moved 3 px down in one of two sources: its offset alone grows."""
+    model, labels, pictures, floor, topology = toy
+    hand = labels.pts68[..., :2].copy()
+    hand[labels.source == "left"] += (0, 3)
+    labels = dataclasses.replace(labels, hand68=hand, visible68=np.full((len(labels), 68), 2, np.uint8))
+    trainer, training, validation = start((model, labels, pictures, floor, topology), tmp_path, 8, hand_weight=1.0)
+    assert trainer.loss.hand_loss.sources == ["left", "right"]
+    trainer.fit(training, validation, workers=0)
+    down = trainer.loss.hand_loss.symmetric_offsets()[:, 17:, 1].mean(1)
+    assert down[0] > down[1] + 0.005
+    assert abs(down[1]) < 0.003
+    assert float(log_rows(tmp_path)[-1]["hand"]) < float(log_rows(tmp_path)[0]["hand"])
+    again, *_ = start((model, labels, pictures, floor, topology), tmp_path, 9, hand_weight=1.0)
+    assert again.resume()
+    torch.testing.assert_close(again.loss.hand_loss.offsets, trainer.loss.hand_loss.offsets)
+
+
+def test_label_weights_leave_sources_out_of_the_map_loss(toy, tmp_path):
+    trainer, training, _ = start(toy, tmp_path, 1)
+    batch = training[0]
+    maps, targets = trainer._predict(trainer.network, batch), trainer._target(batch)
+    loss = FaceLoss(trainer.loss.map_loss, toy[1], {"left": 0.0})(maps, targets, batch)
+    per_crop = trainer.loss.map_loss(maps, *targets, torch.from_numpy(batch.box_size_px))
+    expected = (per_crop * torch.from_numpy(toy[1].source[batch.rows] == "right")).sum() / len(batch.rows)
+    torch.testing.assert_close(loss, expected)

@@ -13,8 +13,9 @@ LIMIT_NME = 0.08  # of the face: sqrt(width × height) of the landmark box
 class ConfidenceHead(nn.Module):
     """Encoder features (B, F, h, w) -> probability (B, 1) of an NME below 8 %.
 
-    Two linear layers on the mean over pixels predict the natural logarithm of the NME; a sigmoid, calibrated on validation faces, makes it
-    a probability. For F = 512 that is 16 thousand multiplications, a ten-thousandth of the network.
+    Two linear layers on the mean over pixels predict the natural logarithm of the NME. A sigmoid, calibrated on
+    validation faces, makes it a probability. For F = 512 that is 16 thousand multiplications, a five-thousandth of the
+    network.
     """
 
     def __init__(self, features: int = 512, hidden: int = 32) -> None:
@@ -30,5 +31,6 @@ class ConfidenceHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the probability (B, 1)."""
-        margin = math.log(LIMIT_NME) - self.log_error(features.mean((2, 3)))
+        pooled = nn.functional.avg_pool2d(features, features.shape[2:]).flatten(1)
+        margin = math.log(LIMIT_NME) - self.log_error(pooled)
         return torch.sigmoid(self.slope * margin + self.bias)

@@ -12,7 +12,28 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from runtime.errors import FaceMeshError
+from training.checkpoints import read_checkpoint
 from training.networks.edge import EdgeNet
+
+
+def load_edge(path: Path) -> EdgeNet:
+    """Return the network of a checkpoint of `python -m training`, or of its ONNX, in eval mode and without confidence head.
+
+    Raises `FaceMeshError` for other files.
+    """
+    network = EdgeNet()
+    if path.suffix == ".onnx":
+        load_folded(network, path)
+        return network.eval()
+    state = read_checkpoint(path).get("network", {})
+    try:
+        network.adapt_to(state)
+        network.load_state_dict(state)
+    except (AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FaceMeshError(f"{path}: not an edge network ({reason}); give best.pt of its run") from None
+    network.confidence = None
+    return network.eval()
 
 
 def load_folded(network: EdgeNet, path: Path) -> None:
