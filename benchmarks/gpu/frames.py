@@ -30,8 +30,9 @@ from benchmarks.gpu.clocks import (
     take_series,
     time_on_host,
 )
+from benchmarks.gpu.no_network import NoNetwork
 from benchmarks.gpu.scene import NO_KERNELS, PartSkipped, face_map, face_matrices, frame_720p
-from runtime.cuda.interface import Cuda, Stream
+from runtime.cuda.interface import Cuda
 from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
 from runtime.families.family import Family
@@ -42,8 +43,7 @@ from runtime.inference.open_runner import open_runner
 from runtime.inference.trt.engine import Engine
 from runtime.inference.trt.engine_file import read_engine
 from runtime.inference.trt.runner import TensorRTRunner
-from runtime.models.shipped import SHIPPED_MODEL
-from runtime.models.spec import ModelSpec, load_spec
+from runtime.models.spec import ModelSpec
 
 # By precision, in crops of about 300 px. INT8 is held to its NME, elsewhere.
 MOST_DIFFERENCE_PX = {"map": 0.01, "fp32": 0.5, "fp16": 1.0, "int8": math.inf}
@@ -241,41 +241,3 @@ def _opened_runner(
         stack.pop_all()
     with runner:
         yield runner, wrapped, open_family(runner.spec)
-
-
-class NoNetwork:
-    """A stand-in for a `runtime.inference.trt.engine.Engine` of the shipped model and for its contexts.
-
-    Its output is uploaded once, when a context opens.
-    """
-
-    def __init__(self, cuda: Cuda) -> None:
-        self.spec = load_spec(SHIPPED_MODEL)
-        self.input_dtype = np.dtype(np.float32)
-        self.output_dtype = np.dtype(np.float32)
-        self._cuda = cuda
-        self._map = face_map(self.spec)
-        self.input_nbytes = 3 * 4 * self.spec.input.size**2
-        self.output_nbytes = self._map.nbytes
-
-    def padded(self, n: int, most: int) -> int:
-        return min(1 << (n - 1).bit_length(), most)
-
-    def context(self, batch: int, input_pointer: int, output_pointer: int, stream: Stream) -> NoNetwork:
-        with self._cuda.host_buffer(batch * self._map.nbytes) as host:
-            host.array.reshape(batch, -1)[:] = self._map.view(np.uint8).ravel()
-            self._cuda.upload(output_pointer, host.pointer, batch * self._map.nbytes, stream)
-            stream.synchronize()
-        return self
-
-    def enqueue(self, stream: Stream) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> NoNetwork:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.clocks import SeriesLength
 from benchmarks.gpu.frames import SETTINGS
+from benchmarks.gpu.hardware_tests import QUICK_TESTS_S, TESTS_S, gpu_tests
 from benchmarks.gpu.page import make_page
-from benchmarks.gpu.summary import TESTS, WITHOUT_NETWORK, text
+from benchmarks.gpu.summary import WITHOUT_NETWORK, text
 from benchmarks.gpu.worker import Result, Task, new_result, run_apart
 from benchmarks.records.machine import Watch, doubts
 from benchmarks.records.provenance import REPOSITORY, provenance, write_json
@@ -40,8 +38,6 @@ FRAMES, QUICK_FRAMES, QUICK_SECONDS = 1000, 200, 1.0
 WARM_UP_S, QUICK_WARM_UP_S = 0.5, 0.1
 PART_S, QUICK_PART_S = 180, 45  # one part may last so long, its process's start included
 BUILD_S, QUICK_BUILD_S = 600, 90
-TESTS_S, QUICK_TESTS_S = 600, 60
-MOST_LINES = 20  # of what the tests say
 SMI = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem")
 SMI += ("power.draw", "power.limit", "temperature.gpu", "utilization.gpu")
 
@@ -81,8 +77,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             # Results name files without these folders.
-            hidden = [Path(folder), REPOSITORY]
-            hidden += [model.resolve().parent for model in args.models]
+            hidden = [Path(folder), REPOSITORY, *(model.resolve().parent for model in args.models)]
             hidden += [model.parent for model in args.models]
             for result in _results(args, Path(folder)):
                 report.add(_without_folders(result, hidden))
@@ -206,32 +201,6 @@ def _frame_tasks(
         Task(group, "host's work", "host_work", measured, limit_s),
         Task(group, "stages", "stages", measured, limit_s),
     ]
-
-
-def gpu_tests(limit_s: float) -> Result:
-    """Run the tests marked ``gpu`` if this is a checkout that has them; their counts are the facts."""
-    # Find their files.
-    paths = sorted((REPOSITORY / "tests").rglob("test_*.py"))
-    files = [str(path) for path in paths if "mark.gpu" in path.read_text(encoding="utf-8")]
-    if not files or find_spec("pytest") is None:
-        missing = "pytest is not installed" if files else "there is no folder tests beside benchmarks"
-        return new_result("Tests", TESTS, "left out", f"{missing}; run this in a checkout with the extra dev")
-    # Run them within the limit.
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--color=no", "-p", "no:cacheprovider", *files]
-    print("running the tests marked gpu", flush=True)
-    try:
-        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        done = subprocess.run(command, cwd=REPOSITORY, timeout=limit_s, **output)
-    except subprocess.TimeoutExpired:
-        reason = f"not done within {limit_s:g} s, so they were stopped; without --quick they have {TESTS_S} s"
-        return new_result("Tests", TESTS, "failed", reason)
-    # Read the counts.
-    lines = done.stdout.decode(errors="replace").strip().splitlines() or ["pytest said nothing"]
-    counts = {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|skipped|errors?)\b", lines[-1])}
-    notes = [line for line in lines if line.startswith(("FAILED", "ERROR", "SKIPPED"))][:MOST_LINES]
-    outcome = "measured" if done.returncode == 0 else "failed"
-    reason = "" if outcome == "measured" else f"pytest ended with {done.returncode}: {lines[-1].strip('= ')}"
-    return new_result("Tests", TESTS, outcome, reason, facts=counts, notes=notes)
 
 
 def _without_folders(result: Result, folders: list[Path]) -> Result:

@@ -28,7 +28,7 @@ def text(document: dict[str, Any]) -> str:
 
 
 def headline(document: dict[str, Any]) -> str:
-    """Return the machine in one line, with a word where the report is not complete."""
+    """Return the machine in one line, with a word if the report is not complete."""
     device, machine = document["device"], document["machine"]
     words = [f"{device.get('name', '?')}, compute capability {device.get('compute_capability', '?')}"]
     if document.get("driver"):

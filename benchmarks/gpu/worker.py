@@ -1,4 +1,4 @@
-"""Run the parts of `benchmarks.gpu.gpu_report` in a process of their own, which may crash or hang.
+"""Run the parts of `benchmarks.gpu.gpu_report` in a process of their own; it may crash or hang.
 
 ``python -m benchmarks.gpu.worker`` reads the tasks from stdin as one JSON list and answers each with one JSON object
 per line.
@@ -140,7 +140,7 @@ class _Worker:
             stdin.write(json.dumps([dataclasses.asdict(task) for task in tasks]).encode())
 
     def answer(self, task: Task) -> Result:
-        """Return the result of the next task, which fails with the process."""
+        """Return the result of the next task; it fails with the process."""
         try:
             line = self._lines.get(timeout=task.limit_s)
         except queue.Empty:

@@ -25,11 +25,11 @@ ROWS = (
 
 
 def draw_soak(lines: Sequence[Line], picture: Path) -> None:
-    """Latency, memory, temperature and power over minutes, as far as they are known, to a PNG."""
+    """Draw latency, memory, temperature and power over minutes, as far as known, to a PNG."""
     rows = [(label, names) for label, names in ROWS if getattr(lines[-1], names[0][0]) is not None]
-    figure, all_axes = pyplot.subplots(
-        len(rows), 1, figsize=(9, 2.2 * len(rows)), sharex=True, squeeze=False, layout="constrained"
-    )
+    size = (9, 2.2 * len(rows))
+    figure, all_axes = pyplot.subplots(len(rows), 1, figsize=size, sharex=True, squeeze=False, layout="constrained")
+    # One plot per quantity.
     minutes = [line.time_s / 60 for line in lines]
     for axes, (label, names) in zip(all_axes[:, 0], rows, strict=True):
         for name, legend in names:

@@ -67,11 +67,13 @@ def accuracy_against_latency(records: Sequence[Record]) -> list[Block]:
     points = _engine_points(records) + _peer_points(records)
     if not points:
         return []
+    # The chart, with a legend of the colours in use.
     used = {point.colour for point in points}
     names = [(name.upper(), colour) for name, colour in PRECISION_COLOURS.items()]
     names.append(("other programs", PEER_COLOUR))
     legend = tuple((name, colour) for name, colour in names if colour in used)
     chart = ScatterChart(tuple(points), "ms per face, median", "NME of 68 points, %", legend)
+    # The same points as a table.
     kind_of = {colour: name for name, colour in names}
     rows = [(point.label, kind_of[point.colour], ms(point.x), decimals(point.y)) for point in points]
     note = (

@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def make_page(records: Sequence[Record]) -> Page:
-    """Return the content of the page: sections with data, then the names of those without, then origins."""
+    """Return the content of the page: sections with data, names of sections without, origins."""
     sections, missing = [], []
     for title, make_blocks, kinds in SECTIONS:
         if blocks := make_blocks(records):

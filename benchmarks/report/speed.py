@@ -173,6 +173,7 @@ def roofline(records: Sequence[Record]) -> list[Block]:
     found = of_kind(records, "roofline")
     if not found:
         return []
+    # One chart per network and family, one row per device and precision.
     figures, rows = [], []
     for record in found:
         batch = "" if record.document["batch"] == 1 else f", batch {record.document['batch']}"

@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.gpu import frames as gpu_frames
-from benchmarks.gpu import gpu_report
+from benchmarks.gpu import gpu_report, hardware_tests
 from benchmarks.gpu import worker as gpu_worker
 from benchmarks.gpu.clocks import SeriesLength, StageClock, WaitClock, record_row, take_series
 from benchmarks.gpu.worker import Task, run_apart, work
@@ -59,8 +59,7 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """A machine with a device and no TensorRT, in a checkout with one test for the GPU; all parts run in this
-    process."""
+    """A machine with a device and no TensorRT, and a checkout with GPU tests; all parts run in this process."""
     machine = Machine()
     for module in ("scene", "device_and_copies", "frames"):
         monkeypatch.setattr(f"benchmarks.gpu.{module}.open_cuda", machine.open_cuda)
@@ -74,6 +73,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_report, "query_device", lambda: ORIN)
     monkeypatch.setattr(gpu_report, "run_apart", work_on)
     monkeypatch.setattr(gpu_report, "REPOSITORY", tmp_path / "checkout")
+    monkeypatch.setattr(hardware_tests, "REPOSITORY", tmp_path / "checkout")
     monkeypatch.setattr(gpu_report, "QUICK_WARM_UP_S", 0.0)
     monkeypatch.setattr(gpu_report, "QUICK_SECONDS", 600.0)  # a busy machine shall take all frames too
     monkeypatch.setattr("benchmarks.gpu.kernels.REPEATS", 2)
@@ -293,13 +293,13 @@ def test_an_engine_that_cannot_be_built(machine, tensorrt, few, tmp_path, monkey
 
 def test_tests_that_fail(machine, tmp_path, monkeypatch):
     checkout(tmp_path, "assert 1 == 2", "pass")
-    result = gpu_report.gpu_tests(60)
+    result = hardware_tests.gpu_tests(60)
     assert (result["outcome"], result["facts"]) == ("failed", {"failed": 1, "passed": 1})
     assert result["reason"].startswith("pytest ended with 1: 1 failed, 1 passed")
     assert result["notes"][0].startswith("FAILED tests/test_it.py::test_0")
     checkout(tmp_path / "slow", "import time; time.sleep(60)")
-    monkeypatch.setattr(gpu_report, "REPOSITORY", tmp_path / "slow" / "checkout")
-    result = gpu_report.gpu_tests(2)
+    monkeypatch.setattr(hardware_tests, "REPOSITORY", tmp_path / "slow" / "checkout")
+    result = hardware_tests.gpu_tests(2)
     assert (result["outcome"], result["reason"][:22]) == ("failed", "not done within 2 s, s")
 
 
@@ -339,7 +339,7 @@ def test_folder_that_goes_away(machine, tmp_path, capsys, monkeypatch):
         for path in (tmp_path / "out").iterdir():
             path.unlink()
         (tmp_path / "out").rmdir()
-        return gpu_report.new_result("Tests", "gpu", "left out", "gone")
+        return hardware_tests.new_result("Tests", "gpu", "left out", "gone")
 
     monkeypatch.setattr(gpu_report, "gpu_tests", tests_that_remove_it)
     assert main(["gpu-report", "-o", str(tmp_path / "out"), *QUICK]) == 1

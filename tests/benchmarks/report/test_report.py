@@ -249,8 +249,7 @@ def test_sections_without_data_are_named(write):
 
 
 def test_error_and_time_meet_by_the_hash_of_the_model():
-    """An engine for the GPU has a hash of its own and that of the model it was built from; an engine without its
-    accuracy is left out."""
+    """An engine for the GPU has its own hash and its model's; an engine without its accuracy is left out."""
     documents = [
         *[latency(), accuracy(), latency("edge-fp16.onnx", "fp16", 0.5), accuracy("edge-fp16.onnx", 3.3)],
         latency("edge.engine", "int8", 0.2, model_sha256=SHA["edge.onnx"]),
