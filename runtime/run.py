@@ -107,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_file_arguments(parser)
+    _add_face_arguments(parser)
+    _add_device_arguments(parser)
+    return parser
+
+
+def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         metavar="MODEL",
@@ -133,6 +140,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help=f"some of {','.join(FORMATS)}; default: overlay,json",
     )
+
+
+def _add_face_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--boxes",
         type=Path,
@@ -157,6 +167,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="at most the N best faces of a picture, or its first N boxes",
     )
+
+
+def _add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         type=positive_int,
@@ -179,7 +192,6 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="load an engine without a fitting manifest, though the code in it will run; only what you built",
     )
-    return parser
 
 
 def _usage_problem(args: argparse.Namespace) -> str | None:
