@@ -18,7 +18,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return the dictionary that ``torch.save`` wrote, on the CPU. Raises `FaceMeshError` for anything else."""
     state = read_pickle(path)
     if not isinstance(state, dict):
-        raise FaceMeshError(f"{path}: holds a {type(state).__name__}, no checkpoint of this command; give best.pt of a run")
+        raise FaceMeshError(
+            f"{path}: holds a {type(state).__name__}, no checkpoint of this command; give best.pt of a run"
+        )
     return state
 
 

@@ -1,7 +1,7 @@
 """Fitting the confidence head of a trained edge network; the rest of the network stays as it is.
 
-The network is run once over crops: of faces, perturbed beyond what it was trained on, and of no face. Its features and its own errors
-become a small regression problem that takes seconds.
+The network is run once over crops: of faces, perturbed beyond what it was trained on, and of no face. Its features and
+its own errors become a small regression problem that takes seconds.
 """
 
 from __future__ import annotations
@@ -50,13 +50,17 @@ class ConfidenceReport:
     good: float  # share of crops with an NME below the limit
     auc: float  # probability that a good crop has a higher confidence than a bad one
     brier: float  # mean squared difference between confidence and outcome
-    calibration: float  # mean absolute difference between confidence and share of good crops, over ten classes of confidence
+    calibration: (
+        float  # mean absolute difference between confidence and share of good crops, over ten classes of confidence
+    )
     kept: float  # share of good crops with a confidence of at least 0.5
     no_face_refused: float  # share of crops without a face below 0.5
 
 
 @torch.no_grad()
-def measure_errors(network: EdgeNet, crops: FaceCrops, targets: PositionMapTargets, loss: PositionMapLoss, batches: int) -> ErrorSamples:
+def measure_errors(
+    network: EdgeNet, crops: FaceCrops, targets: PositionMapTargets, loss: PositionMapLoss, batches: int
+) -> ErrorSamples:
     """Run the network on ``batches`` batches of ``crops``, each with a share of crops beside the faces."""
     labels = crops.labels
     pooled, errors, is_face = [], [], []
@@ -67,7 +71,9 @@ def measure_errors(network: EdgeNet, crops: FaceCrops, targets: PositionMapTarge
         for place in empty:
             batch.images[place] = background_crop(generator, crops.images, labels.box, crops.rows, crops.size)
         features = network.encoder(image_tensor(network, torch.from_numpy(batch.images)))
-        maps = network.expand(network.squeeze(features).flatten(1)).unflatten(1, (3, network.output_size, network.output_size))
+        maps = network.expand(network.squeeze(features).flatten(1)).unflatten(
+            1, (3, network.output_size, network.output_size)
+        )
         coefficients = torch.from_numpy(labels.coefficients[batch.rows])
         _, wanted = targets(coefficients, torch.from_numpy(batch.poses), torch.from_numpy(batch.mirrored))
         distance = (loss.landmarks(maps * network.output_scale) - wanted)[..., :2].norm(dim=2).mean(1)
@@ -82,7 +88,10 @@ def measure_errors(network: EdgeNet, crops: FaceCrops, targets: PositionMapTarge
 
 
 def fit_head(head: ConfidenceHead, samples: ErrorSamples, steps: int = STEPS, seed: int = 0) -> None:
-    """Fit the logarithm of the NME by mean absolute difference: the head predicts the median. Features are standardised meanwhile."""
+    """Fit the logarithm of the NME by mean absolute difference: the head predicts the median.
+
+    Features are standardised meanwhile.
+    """
     torch.manual_seed(seed)
     for layer in (head.hidden, head.out):
         layer.reset_parameters()
@@ -151,7 +160,17 @@ def hard_crops(
     network: EdgeNet, labels: FaceLabels, images: Sequence[NDArray[np.uint8]], rows: NDArray[np.int64], seed: int
 ) -> FaceCrops:
     """Return crops of ``rows`` perturbed by HARD; depth is ignored."""
-    return FaceCrops(labels, images, np.zeros(len(labels), np.float32), rows, network.input_size, network.crop_scale, BATCH, HARD, seed=seed)
+    return FaceCrops(
+        labels,
+        images,
+        np.zeros(len(labels), np.float32),
+        rows,
+        network.input_size,
+        network.crop_scale,
+        BATCH,
+        HARD,
+        seed=seed,
+    )
 
 
 def save_network(network: EdgeNet, path: Path) -> None:

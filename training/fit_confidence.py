@@ -1,7 +1,8 @@
-"""``python -m training fit-confidence``: a second output of a trained edge network, the probability that its landmarks are right.
+"""``python -m training fit-confidence``: add the probability of right landmarks to a trained edge network.
 
-Right means an NME of the 68 landmarks below 8 %. A small head on the encoder's features learns the network's own error on crops that are
-perturbed beyond those of training, and on crops without a face. The map does not change. The sigmoid is calibrated on validation rows.
+Right means an NME of the 68 landmarks below 8 %. A small head on the encoder's features learns the network's own error
+on crops that are perturbed beyond those of training, and on crops without a face. The map does not change. The sigmoid
+is calibrated on validation rows.
 """
 
 from __future__ import annotations
@@ -22,11 +23,27 @@ from training.uv.uv_layout import region_weights
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("fit-confidence", help="fit the confidence of a trained edge network", description=__doc__)
-    parser.add_argument("--weights", type=Path, required=True, help="best.pt of a run of the edge network, a file of 'shrink', or its .onnx")
-    parser.add_argument("--data", type=Path, action="append", required=True, help="as in 'fit'; may be given several times")
-    parser.add_argument("--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data")
-    parser.add_argument("--samples", type=positive_int, default=24000, help="training crops; a quarter as many validation crops calibrate")
+    parser = subparsers.add_parser(
+        "fit-confidence", help="fit the confidence of a trained edge network", description=__doc__
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        help="best.pt of a run of the edge network, a file of 'shrink', or its .onnx",
+    )
+    parser.add_argument(
+        "--data", type=Path, action="append", required=True, help="as in 'fit'; may be given several times"
+    )
+    parser.add_argument(
+        "--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data"
+    )
+    parser.add_argument(
+        "--samples",
+        type=positive_int,
+        default=24000,
+        help="training crops; a quarter as many validation crops calibrate",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True, help="checkpoint for 'python -m export onnx'")
     parser.set_defaults(func=run)

@@ -11,7 +11,15 @@ import torch
 from runtime.models.shipped import SHIPPED_MODEL
 from tests.training.toy import coordinate_pictures, dot_pictures, toy_face_model, toy_labels, write_toy_set
 from training.__main__ import main
-from training.confidence import NO_FACE_NME, ErrorSamples, calibrate, fit_head, hard_crops, judge_confidence, measure_errors
+from training.confidence import (
+    NO_FACE_NME,
+    ErrorSamples,
+    calibrate,
+    fit_head,
+    hard_crops,
+    judge_confidence,
+    measure_errors,
+)
 from training.data.backgrounds import _beside_face, background_crop
 from training.networks.confidence import LIMIT_NME, ConfidenceHead
 from training.networks.edge import EdgeNet
@@ -30,7 +38,9 @@ def synthetic(count: int, noise: float = 0.3, seed: int = 0) -> ErrorSamples:
     """Samples whose log error is 0.8 times feature 3, bent, around 8 %."""
     generator = torch.Generator().manual_seed(seed)
     pooled = torch.rand(count, 16, generator=generator) * 4
-    log_error = np.log(LIMIT_NME) + 0.8 * (pooled[:, 3] - 2).abs() - 0.8 + noise * torch.randn(count, generator=generator)
+    log_error = (
+        np.log(LIMIT_NME) + 0.8 * (pooled[:, 3] - 2).abs() - 0.8 + noise * torch.randn(count, generator=generator)
+    )
     return ErrorSamples(pooled, log_error.exp(), torch.ones(count, dtype=torch.bool))
 
 
@@ -62,7 +72,9 @@ def test_report_of_known_confidences():
         head.hidden.weight.fill_(1), head.hidden.bias.fill_(9)
         head.out.weight.fill_(1), head.out.bias.fill_(-9)
     log_errors = torch.tensor([-4.0, -3.0, -2.0, -1.0])
-    samples = ErrorSamples(log_errors[:, None], torch.tensor([0.01, 0.2, 0.01, NO_FACE_NME]), torch.tensor([True, True, True, False]))
+    samples = ErrorSamples(
+        log_errors[:, None], torch.tensor([0.01, 0.2, 0.01, NO_FACE_NME]), torch.tensor([True, True, True, False])
+    )
     report = judge_confidence(head, samples)
     assert (report.samples, report.good) == (4, 0.5)
     assert report.auc == 0.75  # three of four pairs are in order
@@ -74,7 +86,10 @@ def test_errors_are_those_of_the_network():
     model = toy_face_model()
     labels = toy_labels(model, 8)
     topology = build_topology(model)
-    targets, loss = PositionMapTargets(model, topology, 64), PositionMapLoss(region_weights(topology), topology, 64, 1.0)
+    targets, loss = (
+        PositionMapTargets(model, topology, 64),
+        PositionMapLoss(region_weights(topology), topology, 64, 1.0),
+    )
     network = EdgeNet().eval()
     crops = hard_crops(network, labels, coordinate_pictures(labels), np.array([2]), seed=0)
     batch = crops[0]
@@ -126,13 +141,25 @@ def test_head_does_not_move_map_or_encoder():
 def test_command_keeps_the_map_and_calibrates_on_validation_rows_alone(data, tmp_path, capsys):
     """Other labels in the validation rows may change slope and bias, and nothing else."""
     arrays = dict(np.load(f"{data}.npz"))
-    arrays["translation"] = np.where(arrays["is_val"][:, None], arrays["translation"] + 9, arrays["translation"]).astype(np.float32)
+    arrays["translation"] = np.where(
+        arrays["is_val"][:, None], arrays["translation"] + 9, arrays["translation"]
+    ).astype(np.float32)
     np.savez(tmp_path / "moved.npz", **arrays)
     (tmp_path / "moved.tar").write_bytes(Path(f"{data}.tar").read_bytes())
     states = []
     for stem in (data, tmp_path / "moved"):
         output = tmp_path / f"{stem.name}.pt"
-        command = ["fit-confidence", "--weights", str(SHIPPED_MODEL), "--data", str(stem), "--samples", "96", "-o", str(output)]
+        command = [
+            "fit-confidence",
+            "--weights",
+            str(SHIPPED_MODEL),
+            "--data",
+            str(stem),
+            "--samples",
+            "96",
+            "-o",
+            str(output),
+        ]
         assert main([*command, "--face-model", str(data.parent / "face_model.npz")]) == 0
         states.append(torch.load(output, weights_only=True)["network"])
     assert "no_face_refused" in capsys.readouterr().out

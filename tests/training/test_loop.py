@@ -46,7 +46,9 @@ def toy() -> tuple:
     return model, labels, dot_pictures(labels), lowest_z(model, labels), build_topology(model)
 
 
-def start(toy: tuple, folder: Path, epochs: int, hand_weight: float = 0.0, **options) -> tuple[Trainer, FaceCrops, FaceCrops]:
+def start(
+    toy: tuple, folder: Path, epochs: int, hand_weight: float = 0.0, **options
+) -> tuple[Trainer, FaceCrops, FaceCrops]:
     model, labels, pictures, floor, topology = toy
     torch.manual_seed(0)
     network = TinyNet()

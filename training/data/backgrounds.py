@@ -16,7 +16,11 @@ TRIES = 8
 
 
 def background_crop(
-    generator: np.random.Generator, images: Sequence[Image], boxes_xyxy: NDArray[np.floating], rows: NDArray[np.int64], size: int
+    generator: np.random.Generator,
+    images: Sequence[Image],
+    boxes_xyxy: NDArray[np.floating],
+    rows: NDArray[np.int64],
+    size: int,
 ) -> Image:
     """Return a crop (size, size, 3) beside the face of one of the pictures; boxes (N, 4) px are those of their faces.
 
@@ -30,14 +34,16 @@ def background_crop(
                 break
     if crop is None:
         cells = int(generator.integers(1, 33))
-        crop = cv2.resize(generator.integers(0, 256, (cells, cells, 3), np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
+        crop = cv2.resize(
+            generator.integers(0, 256, (cells, cells, 3), np.uint8), (size, size), interpolation=cv2.INTER_CUBIC
+        )
     if generator.random() < 0.5:
         crop = crop[:, ::-1]
     return photometric(generator, np.ascontiguousarray(crop), Augmentation())
 
 
 def _beside_face(generator: np.random.Generator, image: Image, box: NDArray[np.floating], size: int) -> Image | None:
-    """Return a crop whose square does not meet the box, at least half inside the picture; None if a draw finds no place."""
+    """Return a crop beside the box, at least half inside the picture; None if a draw finds no place."""
     height, width = image.shape[:2]
     side = float((box[2:] - box[:2]).mean()) * generator.uniform(0.3, 1.5)
     x, y = generator.uniform(0, width), generator.uniform(0, height)

@@ -103,8 +103,8 @@ class MobileEncoder(nn.Module):
 class EdgeNet(nn.Module):
     """(B, 3, 128, 128) float32 BGR in (x - 127.5) / 128 -> (B, 3, 64, 64) position map, crop px = output * 140.8.
 
-    With a confidence head (`add_confidence`) the result is (map, confidence (B, 1) in 0..1). Its features are detached: training it does
-    not move the map.
+    With a confidence head (`add_confidence`) the result is (map, confidence (B, 1) in 0..1). Its features are detached:
+    training it does not move the map.
     """
 
     input_size = 128

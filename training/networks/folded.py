@@ -17,7 +17,7 @@ from training.networks.edge import EdgeNet
 
 
 def load_edge(path: Path) -> EdgeNet:
-    """Return the network of a checkpoint of `python -m training`, or of its ONNX, in eval mode and without confidence head.
+    """Return the network of a checkpoint or of its ONNX, in eval mode and without confidence head.
 
     Raises `FaceMeshError` for other files.
     """
