@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from runtime.console.arguments import not_empty, positive_int
 from runtime.console.exit_codes import exit_code_of
 from runtime.console.tally import Tally
-from runtime.console.terminal import quiet_libraries
+from runtime.console.terminal import print_line, quiet_libraries
 from runtime.detection.interface import Detector, WholePicture
 from runtime.detection.yunet import YuNetDetector
 from runtime.inference.interface import Runner
@@ -26,6 +26,7 @@ from runtime.sources.boxes_csv import read_boxes
 from runtime.sources.frame_source import CAMERA_PREFIX, VIDEO_SUFFIXES, FrameSource
 from runtime.types import Frame
 
+MOST_NAMES = 20  # of other files in one line
 EPILOG = """\
 A box is the tight box of the 68 landmarks, in pixels of the picture the way a person sees it (EXIF rotation applied).
 Output: results.jsonl (of this run alone) with one line per picture, NAME_overlay.jpg or one NAME_overlay.mp4,
@@ -49,6 +50,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.threads:
         cv2.setNumThreads(args.threads)
     with FrameSource(args.source, on_error=tally.failed) as source, _open_runner(args) as runner:
+        _tell_of_other_files(source)
         detector: Detector = (
             WholePicture(runner.spec.crop_scale)
             if args.detector == "none"
@@ -89,6 +91,13 @@ def _given_boxes(args: argparse.Namespace, source: FrameSource) -> Callable[[Fra
     return lambda frame: boxes[frame.source][: args.max_faces]
 
 
+def _tell_of_other_files(source: FrameSource) -> None:
+    """Name the files of a folder that are no photos, so that none is left out in silence."""
+    if names := [path.name for path in source.other_files]:
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        print_line(f"note: {source.uri}: no photos, left out: {', '.join(names[:MOST_NAMES])}{more}")
+
+
 def _with_bar(source: FrameSource) -> Iterable[Frame]:
     """Add a progress bar to ``source`` if there is something to wait for and tqdm is installed."""
     if source.frame_count is None or len(source.photos) == 1:
@@ -124,7 +133,7 @@ def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=not_empty,
         metavar="PHOTO|FOLDER|VIDEO|camera:0",
-        help="a folder's photos in the order of their names",
+        help="a folder's photos in the order of their names; each one that cannot be read is named",
     )
     parser.add_argument(
         "--output",

@@ -54,8 +54,8 @@ class Tally:
         print_line(f"error: {error}")
 
     def print_summary(self, output: Path) -> None:
-        """Print the counts and the time per face in one line; nothing for a run without pictures."""
-        if not self.pictures:
+        """Print the counts and the time per face in one line; nothing for a run that came to no picture."""
+        if not self.pictures and not self.failures:
             return
         parts = [count_noun(self.pictures, "picture"), count_noun(self.faces, "face")]
         if self.faces:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
-from runtime.sources.photos import list_photos, read_bytes, read_photo
+from runtime.sources.photos import list_other_files, list_photos, read_bytes, read_photo
 from runtime.types import Frame
 
 # A list, because the video library opens nearly anything: it plays a text file as an animation of its letters.
@@ -49,6 +49,7 @@ class FrameSource:
         """
         self.uri = str(uri)
         self.photos: list[Path] = []  # empty for a video or a camera
+        self.other_files: list[Path] = []  # of a folder: no photos by their suffix, left out
         self.frame_count: int | None = None  # as a video's header has it, which may be wrong; None for a camera
         self.fps = 0.0  # of a video or a camera, 0 if unknown
         # Returns the memory for the next frame of a video or camera (height, width, 3), or None for new memory.
@@ -62,6 +63,7 @@ class FrameSource:
             self._open_video()
         else:
             self.photos = list_photos(Path(uri))
+            self.other_files = list_other_files(Path(uri))
             self.frame_count = len(self.photos)
 
     def __enter__(self) -> FrameSource:

@@ -10,22 +10,36 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 
-PHOTO_SUFFIXES = {".bmp", ".jpe", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+# Suffixes of pictures: every such file of a folder is read, or an error names it. Whether OpenCV reads AVIF and GIF
+# depends on its version and build; HEIC, JPEG XL and the last line it does not read.
+PHOTO_SUFFIXES = {
+    *(".bmp", ".dib", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".apng", ".pnm"),
+    *(".ppm", ".ras", ".tif", ".tiff", ".webp", ".avif", ".gif", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl"),
+    *(".j2k", ".jxr", ".pcx", ".psd", ".svg", ".tga"),
+}
+# Raw files of cameras are TIFF files in part: OpenCV would read a thumbnail in them.
+RAW_SUFFIXES = {
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2"),
+    *(".sr2", ".srw"),
+}
+# Mark of a file, at its byte 0 or 4, and name of a format that OpenCV does not read, or not in every build.
+UNREAD_FORMATS = (
+    *((b"ftyp" + brand, "HEIC") for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")),
+    *((b"ftyp" + brand, "AVIF") for brand in (b"avif", b"avis")),
+    *((mark, "JPEG XL") for mark in (b"\xff\x0a", b"JXL ")),
+    *((b"GIF8", "GIF"), (b"II\xbc", "JPEG XR"), (b"8BPS", "Photoshop")),
+)
+FULL_SCALES = (2**8 - 1, 2**10 - 1, 2**12 - 1, 2**14 - 1, 2**16 - 1)
 
 
 def list_photos(path: Path) -> list[Path]:
     """Return the photos of the folder ``path`` sorted by name, or ``path`` itself for a file.
 
-    Raises `FaceMeshError` for a missing path and for a folder without photos.
+    A photo of a folder is known by its suffix, whether it can be read or not. Raises `FaceMeshError` for a missing path
+    and for a folder without photos.
     """
     if path.is_dir():
-        try:
-            # Names with a leading dot are droppings of file managers, such as ._photo.jpg.
-            files = [item for item in path.iterdir() if not item.name.startswith(".")]
-        except OSError as error:
-            reason = error.strerror or error
-            raise FaceMeshError(f"{path}: the folder cannot be listed ({reason}); check its permissions") from error
-        photos = sorted(item for item in files if item.suffix.lower() in PHOTO_SUFFIXES)
+        photos = [item for item in _visible(path) if _is_photo(item)]
         if not photos:
             remedy = "give a folder with JPEG or PNG files"
             raise FaceMeshError(f"{path}: no photos in this folder (subfolders are not searched); {remedy}")
@@ -35,21 +49,31 @@ def list_photos(path: Path) -> list[Path]:
     return [path]
 
 
+def list_other_files(path: Path) -> list[Path]:
+    """Return the files of the folder ``path`` that `list_photos` leaves out, sorted by name; none for a file."""
+    return [item for item in _visible(path) if not _is_photo(item) and item.is_file()] if path.is_dir() else []
+
+
 def read_photo(path: Path) -> NDArray[np.uint8]:
     """Decode a photo of any depth and colour model: (H, W, 3) uint8 BGR, turned by its EXIF orientation.
 
-    Transparency is dropped. Raises `FaceMeshError` for files that are missing, empty, cut off or no photo.
+    Transparency is dropped; of an animation it is the first picture. 16-bit values may be those of a camera with fewer
+    bits: the full scale is the smallest of 8, 10, 12, 14 and 16 bits that holds the brightest value. Raises
+    `FaceMeshError` for files that are missing, empty, cut off or no photo.
     """
+    if path.suffix.lower() in RAW_SUFFIXES:
+        read_bytes(path, most_bytes=1)
+        raise FaceMeshError(f"{path}: a camera's raw file, which is not read; develop it to JPEG or PNG")
     data = read_bytes(path)
     if data.startswith(b"\xff\xd8") and _jpeg_is_cut_off(data):
         # OpenCV would paint the missing part grey and say nothing.
         raise FaceMeshError(f"{path}: the JPEG file is cut off before its end; copy or download it again")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = _decode(data)
     except cv2.error as error:
         raise FaceMeshError(f"{path}: cannot be decoded as a photo ({error.err}); convert it to JPEG or PNG") from error
     if image is None:
-        raise FaceMeshError(f"{path}: damaged, or no photo in a known format; convert it to JPEG or PNG")
+        raise FaceMeshError(f"{path}: {_unread(data)}; convert it to JPEG or PNG")
     return image
 
 
@@ -64,6 +88,40 @@ def read_bytes(path: Path, most_bytes: int = -1) -> bytes:
     if not data:
         raise FaceMeshError(f"{path}: the file is empty (0 bytes); copy or download it again")
     return data
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return what a folder holds; names with a leading dot are droppings of file managers, such as ._photo.jpg."""
+    try:
+        return sorted(item for item in folder.iterdir() if not item.name.startswith("."))
+    except OSError as error:
+        reason = error.strerror or error
+        raise FaceMeshError(f"{folder}: the folder cannot be listed ({reason}); check its permissions") from error
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in PHOTO_SUFFIXES | RAW_SUFFIXES
+
+
+def _decode(data: bytes) -> NDArray[np.uint8] | None:
+    """Return the picture (H, W, 3) uint8 BGR, None if OpenCV cannot read it."""
+    array = np.frombuffer(data, np.uint8)
+    image = cv2.imdecode(array, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if image is None or image.dtype == np.uint8:
+        return image
+    if image.dtype.kind == "f":
+        return cv2.imdecode(array, cv2.IMREAD_COLOR)
+    brightest = int(image.max())
+    full_scale = next((scale for scale in FULL_SCALES if brightest <= scale), brightest)
+    return cv2.convertScaleAbs(np.maximum(image, 0), alpha=255 / full_scale)
+
+
+def _unread(data: bytes) -> str:
+    """Return why a file is no picture for OpenCV, by the mark of its format."""
+    for mark, name in UNREAD_FORMATS:
+        if data.startswith(mark) or data.startswith(mark, 4):
+            return f"{name} that OpenCV {cv2.__version__} cannot read"
+    return "damaged, or no photo in a known format"
 
 
 def _jpeg_is_cut_off(data: bytes) -> bool:

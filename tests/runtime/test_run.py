@@ -151,6 +151,43 @@ def test_one_bad_file_among_a_hundred(run, results, tmp_path, portrait):
     ]
 
 
+def test_folder_of_many_kinds_of_files(run, results, tmp_path, portrait):
+    """Every picture is read or named and counted; other files are named together."""
+    folder = make_folder(tmp_path / "photos", portrait, 2)
+    (folder / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" * 9)
+    (folder / "IMG_2.JXL").write_bytes(b"\xff\x0a" + bytes(99))
+    for name in ("clip.mov", "notes.txt", ".hidden"):
+        (folder / name).write_bytes(b"x")
+    code, out, err = run("--source", folder, "--save", "json")
+    assert code == 1
+    note, first, second = err.splitlines()
+    assert note == f"note: {folder}: no photos, left out: clip.mov, notes.txt"
+    assert first.startswith(f"error: {folder / 'IMG_1.HEIC'}: HEIC that")
+    assert second.startswith(f"error: {folder / 'IMG_2.JXL'}: JPEG XL that")
+    assert out.startswith("2 pictures, 2 faces, ")
+    assert ", 2 failures; " in out
+    assert len(results()) == 2
+
+
+def test_folder_without_one_readable_picture(run, results, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.heic", "b.jpg", "c.png"):
+        (tmp_path / "photos" / name).write_bytes(b"no picture")
+    code, out, err = run("--source", tmp_path / "photos")
+    assert (code, out) == (1, f"0 pictures, 0 faces, 3 failures; results in {tmp_path / 'out'}\n")
+    assert [line.partition(": ")[0] for line in err.splitlines()] == ["error"] * 3
+    assert results() == []
+
+
+def test_other_files_of_a_folder_are_named_briefly(run, tmp_path, portrait):
+    folder = make_folder(tmp_path / "photos", portrait, 1)
+    for number in range(30):
+        (folder / f"label{number:02d}.txt").write_bytes(b"x")
+    code, _, err = run("--source", folder, "--save", "json")
+    assert code == 0
+    assert err.endswith("label18.txt, label19.txt and 10 more\n")
+
+
 def test_same_stem_twice_in_a_folder(run, results, tmp_path, portrait):
     folder = tmp_path / "photos"
     folder.mkdir()

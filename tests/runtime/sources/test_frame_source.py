@@ -48,7 +48,7 @@ def read_all(uri, **options):
         return list(source)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp", ".ppm"])
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp", ".ppm", ".jp2"])
 def test_formats(tmp_path, suffix):
     frames = read_all(write(tmp_path / f"a{suffix}", encoded(picture(), suffix)))
     assert len(frames) == 1
@@ -78,6 +78,34 @@ def test_16_bit(tmp_path, shape):
     image = read_photo(write(tmp_path / "a.png", encoded(np.ascontiguousarray(deep))))
     assert (image.shape, image.dtype) == ((40, 60, 3), np.uint8)
     assert np.abs(image[0, :, 0].astype(int) - (np.arange(60) * 1000 + 77) // 256).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm", ".jp2"])
+def test_16_bit_holds_values_of_a_camera_with_fewer_bits(tmp_path, suffix, bits):
+    deep = (picture().astype(np.float64) / 255 * (2**bits - 1)).round().astype(np.uint16)
+    deep[0, 0] = 2**bits - 1
+    read = read_photo(write(tmp_path / f"a{suffix}", encoded(deep, suffix)))
+    assert read.dtype == np.uint8
+    np.testing.assert_allclose(read[1:, 1:].astype(int), picture()[1:, 1:], atol=1)
+
+
+@pytest.mark.parametrize(("brightest", "full_scale"), [(1023, 1023), (1024, 4095), (2768, 4095), (4096, 16383)])
+def test_full_scale_is_the_smallest_that_holds_the_brightest_value(tmp_path, brightest, full_scale):
+    grey = np.linspace(0, brightest, 48 * 60).round().astype(np.uint16).reshape(48, 60)
+    read = read_photo(write(tmp_path / "a.png", encoded(grey)))
+    np.testing.assert_allclose(read[..., 0], grey * (255 / full_scale), atol=0.51)
+
+
+def test_16_bit_without_light(tmp_path):
+    assert not read_photo(write(tmp_path / "a.png", encoded(np.zeros((40, 60), np.uint16)))).any()
+
+
+def test_high_dynamic_range_is_clipped_at_1(tmp_path):
+    image = np.full((40, 60, 3), 0.5, np.float32)
+    image[:, 30:] = 3
+    read = read_photo(write(tmp_path / "a.hdr", encoded(image, ".hdr")))
+    np.testing.assert_allclose(read[0, [0, 59], 0], [128, 255], atol=2)
 
 
 def test_one_pixel(tmp_path):
@@ -151,6 +179,13 @@ def test_other_formats_cut_off(tmp_path, suffix):
         ("a.jpg", b"not a picture", r"a\.jpg: damaged, or no photo"),
         ("a.jpg", b"\xff\xd8", "cut off"),
         ("a.txt", b"hello " * 1000, r"a\.txt: damaged, or no photo"),
+        ("a.heic", b"\0\0\0\x18ftypheic" * 9, r"a\.heic: HEIC that OpenCV [\d.]+ cannot read; convert it to"),
+        ("a.jpg", b"\0\0\0\x18ftypmif1" * 9, r"a\.jpg: HEIC that OpenCV"),
+        ("a.AVIF", b"\0\0\0\x1cftypavif" * 9, r"a\.AVIF: AVIF that OpenCV"),
+        ("a.jxl", b"\xff\x0a" + bytes(99), r"a\.jxl: JPEG XL that OpenCV"),
+        ("a.gif", b"GIF89a", r"a\.gif: GIF that OpenCV"),
+        ("a.DNG", encoded(noise(), ".tif"), r"a\.DNG: a camera's raw file, which is not read; develop it"),
+        ("a.nef", b"", r"a\.nef: the file is empty"),
         ("a.mp4", b"", r"a\.mp4: the file is empty"),
         ("a.mp4", b"not a video" * 1000, r"a\.mp4: cannot be opened as a video"),
     ],
@@ -182,6 +217,7 @@ def test_folder_is_flat_sorted_and_only_photos(tmp_path):
     write(tmp_path / "deeper" / "c.png", encoded(picture()))
     with FrameSource(tmp_path) as source:
         assert source.frame_count == 2
+        assert [path.name for path in source.other_files] == ["clip.mp4", "notes.txt"]
         assert [frame.source for frame in source] == [str(tmp_path / "a.png"), str(tmp_path / "b.PNG")]
 
 
@@ -189,6 +225,20 @@ def test_folder_without_photos(tmp_path):
     write(tmp_path / "notes.txt", b"x")
     with pytest.raises(FaceMeshError, match="no photos in this folder"):
         read_all(tmp_path)
+
+
+def test_every_picture_of_a_folder_is_read_or_named(tmp_path):
+    for suffix in (".bmp", ".JPG", ".Png", ".tiff", ".webp", ".PGM"):
+        image = picture() if suffix != ".PGM" else picture()[..., 0]
+        write(tmp_path / f"sound{suffix}", encoded(image, suffix.lower()))
+    for name in ("a.heic", "b.HEIF", "c.jxl", "d.avif", "e.gif", "f.cr2", "g.psd", "h.svg", "i.tif", "j.JPEG"):
+        write(tmp_path / name, b"no picture at all")
+    errors = []
+    frames = read_all(tmp_path, on_error=errors.append)
+    assert len(frames) == 6
+    assert [str(error).partition(": ")[0][-6:] for error in errors] == [
+        *("a.heic", "b.HEIF", "/c.jxl", "d.avif", "/e.gif", "/f.cr2", "/g.psd", "/h.svg", "/i.tif", "j.JPEG"),
+    ]
 
 
 def test_bad_photo_in_a_folder(tmp_path):
