@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from runtime.detection.interface import Detector
 from runtime.errors import FaceMeshError
-from runtime.families.family import Mesh
 from runtime.families.table import open_family
 from runtime.geometry.boxes import check_boxes
 from runtime.geometry.crop import check_image
 from runtime.geometry.pose import PoseEstimator
-from runtime.inference.interface import Runner
+from runtime.inference.interface import MeshedFace, Runner
+from runtime.models.spec import ModelSpec
 from runtime.types import Detections, FaceMesh, Frame, MeshTopology
 
 ErrorHandler = Callable[[FaceMeshError], None]
@@ -27,7 +27,8 @@ class FaceMeshPipeline:
 
     ``runner`` comes from `runtime.open_runner` and stays the caller's to close. ``detector`` may be left out if boxes
     are given. ``topology`` None is the one that the model's spec names. ``dense`` False leaves the vertices out of the
-    faces; they are (0, 3) then. One pipeline serves one thread.
+    faces; they are (0, 3) then. ``min_confidence`` 0..1 leaves out the faces with a lower confidence; ``left_out``
+    counts them. Raises `FaceMeshError` if the model has no confidence. One pipeline serves one thread.
     """
 
     def __init__(
@@ -37,8 +38,12 @@ class FaceMeshPipeline:
         topology: MeshTopology | None = None,
         *,
         dense: bool = True,
+        min_confidence: float | None = None,
     ) -> None:
+        _check_min_confidence(min_confidence, runner.spec)
         self.family = open_family(runner.spec, topology)
+        self.left_out = 0  # faces below ``min_confidence`` so far
+        self._min_confidence = min_confidence
         self._detector = detector
         self._mesher = runner.mesher(self.family, dense)
         self.overlaps = self._mesher.depth > 1  # `stream` reads and detects while the device computes
@@ -120,12 +125,18 @@ class FaceMeshPipeline:
 
     def _collect(self) -> list[FaceMesh]:
         scores = self._in_flight.popleft()
-        return [self._face(mesh, score) for mesh, score in zip(self._mesher.collect(), scores, strict=True)]
+        found = list(zip(self._mesher.collect(), scores, strict=True))
+        kept = [(face, score) for face, score in found if self._is_sure(face)]
+        self.left_out += len(found) - len(kept)
+        return [self._face(face, score) for face, score in kept]
 
-    def _face(self, mesh: Mesh, score: float) -> FaceMesh:
-        vertices, landmarks = mesh
+    def _is_sure(self, face: MeshedFace) -> bool:
+        return self._min_confidence is None or face.confidence >= self._min_confidence
+
+    def _face(self, face: MeshedFace, score: float) -> FaceMesh:
+        vertices, landmarks, confidence = face
         box = np.concatenate([landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)])
-        return FaceMesh(vertices, landmarks, box, score, self._pose(landmarks))
+        return FaceMesh(vertices, landmarks, box, score, self._pose(landmarks), confidence)
 
     def _need_detector(self) -> None:
         if self._detector is None:
@@ -153,6 +164,19 @@ def _reported(frame: Frame, on_error: ErrorHandler | None) -> Iterator[None]:
         if on_error is None or error.is_fatal:
             raise
         on_error(FaceMeshError(f"{frame.source}: {error}"))
+
+
+def _check_min_confidence(wanted: float | None, spec: ModelSpec) -> None:
+    """Raise `FaceMeshError` for a least confidence outside 0..1, or that this model cannot be held to."""
+    if wanted is None:
+        return
+    if not 0 <= wanted <= 1:
+        raise FaceMeshError(f"min_confidence must be from 0 to 1, is {wanted}; give a probability such as 0.5")
+    if spec.confidence is None:
+        raise FaceMeshError(
+            f"min_confidence (--min-confidence) needs a model that tells its confidence, {spec.name} does not; "
+            "leave it out, or fit one with 'python -m training fit-confidence'"
+        )
 
 
 def _picture(frame: Frame | NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.console.arguments import not_empty, positive_int
+from runtime.console.arguments import not_empty, positive_int, probability
 from runtime.console.exit_codes import exit_code_of
 from runtime.console.tally import Tally
 from runtime.console.terminal import print_line, quiet_libraries
@@ -56,7 +56,8 @@ def _run(args: argparse.Namespace) -> int:
             if args.detector == "none"
             else YuNetDetector(max_faces=args.max_faces, side=args.detection_size)
         )
-        pipeline = FaceMeshPipeline(runner, detector, dense=args.save != ["json"])
+        dense = args.save != ["json"]
+        pipeline = FaceMeshPipeline(runner, detector, dense=dense, min_confidence=args.min_confidence)
         boxes_of = None if args.boxes is None else _given_boxes(args, source)
         detects = args.boxes is None and args.detector == "yunet"
         tally.note = ", detection included" * detects + ", GPU work overlapped" * pipeline.overlaps
@@ -68,7 +69,7 @@ def _run(args: argparse.Namespace) -> int:
                 found = pipeline.stream(tally.outside(_with_bar(source)), boxes_of, tally.failed)
                 for frame, faces in tally.inside(found):
                     sinks.write(frame, faces)
-                    tally.written(faces)
+                    tally.written(faces, pipeline.left_out)
             if not source.photos and (done := tally.pictures + tally.failures) < (source.frame_count or 0):
                 print(
                     f"note: {source.uri}: only {done} of the {source.frame_count} frames "
@@ -175,6 +176,12 @@ def _add_face_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="N",
         help="at most the N best faces of a picture, or its first N boxes",
+    )
+    parser.add_argument(
+        "--min-confidence",
+        type=probability,
+        metavar="P",
+        help="leave out faces whose landmarks are right with a lower probability, 0 to 1 (default: keep all)",
     )
 
 

@@ -56,6 +56,8 @@ class FaceMesh:
     box_xyxy: NDArray[np.float32]  # (4,) px, tight box of ``landmarks``
     score: float  # confidence of the detection, 1.0 for boxes that were given
     pose: Pose
+    # The network's own probability 0..1 that the landmarks are right: an NME below 8 %. None: the model does not tell.
+    confidence: float | None = None
 
 
 class MeshTopology(Protocol):

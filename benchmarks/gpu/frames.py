@@ -35,10 +35,10 @@ from benchmarks.gpu.scene import NO_KERNELS, PartSkipped, face_map, face_matrice
 from runtime.cuda.interface import Cuda
 from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
-from runtime.families.family import Family
+from runtime.families.family import Family, Mesh
 from runtime.families.table import open_family
 from runtime.inference.cpu_mesher import CpuMesher
-from runtime.inference.interface import Mesh, Mesher
+from runtime.inference.interface import MeshedFace, Mesher
 from runtime.inference.open_runner import open_runner
 from runtime.inference.trt.engine import Engine
 from runtime.inference.trt.engine_file import read_engine
@@ -154,8 +154,8 @@ def check(engine: str | None, model: str | None) -> Facts:
         found = [frame.run() for _ in range(4)][-1]  # by a graph, if one can be made
     expected = _on_cpu(frame, spec, family, model)
     differences = []
-    for mesh, reference in zip(found, expected, strict=True):
-        for points, others in zip(mesh, reference, strict=True):
+    for face, reference in zip(found, expected, strict=True):
+        for points, others in zip((face.vertices, face.landmarks), reference, strict=True):
             differences.append(float(np.abs(points - others).max()))
     difference = float(np.max(differences))
     most = MOST_DIFFERENCE_PX["map" if engine is None else spec.precision]
@@ -176,7 +176,7 @@ def _on_cpu(frame: _Frame, spec: ModelSpec, family: Family, model: str | None) -
     with open_runner(model) as runner:
         mesher = CpuMesher(runner, family)
         mesher.submit(frame.image, frame.matrices)
-        return mesher.collect()
+        return [(face.vertices, face.landmarks) for face in mesher.collect()]
 
 
 class _Frame:
@@ -189,8 +189,8 @@ class _Frame:
         self._filled: set[int] = set()  # addresses of the mesher's memory that hold the picture
         self._in_place = setting.in_place
 
-    def run(self) -> list[Mesh]:
-        """Return the meshes of the faces."""
+    def run(self) -> list[MeshedFace]:
+        """Return the faces."""
         self.submit()
         return self.mesher.collect()
 

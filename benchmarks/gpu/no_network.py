@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+
 import numpy as np
 
 from benchmarks.gpu.scene import face_map
@@ -17,9 +20,10 @@ class NoNetwork:
     """
 
     def __init__(self, cuda: Cuda) -> None:
-        self.spec = load_spec(SHIPPED_MODEL)
+        self.spec = dataclasses.replace(load_spec(SHIPPED_MODEL), confidence=None)
         self.input_dtype = np.dtype(np.float32)
         self.output_dtype = np.dtype(np.float32)
+        self.confidence_dtype = None
         self._cuda = cuda
         self._map = face_map(self.spec)
         self.input_nbytes = 3 * 4 * self.spec.input.size**2
@@ -28,10 +32,13 @@ class NoNetwork:
     def padded(self, n: int, most: int) -> int:
         return min(1 << (n - 1).bit_length(), most)
 
-    def context(self, batch: int, input_pointer: int, output_pointer: int, stream: Stream) -> NoNetwork:
+    def addresses(self, input_pointer: int, output_pointer: int, confidence_pointer: int) -> dict[str, int]:
+        return {self.spec.input.name: input_pointer, self.spec.output.name: output_pointer}
+
+    def context(self, batch: int, addresses: Mapping[str, int], stream: Stream) -> NoNetwork:
         with self._cuda.host_buffer(batch * self._map.nbytes) as host:
             host.array.reshape(batch, -1)[:] = self._map.view(np.uint8).ravel()
-            self._cuda.upload(output_pointer, host.pointer, batch * self._map.nbytes, stream)
+            self._cuda.upload(addresses[self.spec.output.name], host.pointer, batch * self._map.nbytes, stream)
             stream.synchronize()
         return self
 

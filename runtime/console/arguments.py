@@ -47,6 +47,13 @@ def share_below_one(text: str) -> float:
     return number
 
 
+def probability(text: str) -> float:
+    """Convert a number from 0 to 1."""
+    if not 0 <= (number := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, is {text}")
+    return number
+
+
 def not_empty(text: str) -> str:
     """Refuse an empty text, such as an unset variable of a shell leaves."""
     if not text:

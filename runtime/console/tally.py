@@ -21,6 +21,7 @@ class Tally:
         """Start from zero."""
         self.pictures = 0
         self.faces = 0
+        self.left_out = 0  # faces below the least confidence
         self.failures = 0
         self.note = ""  # printed after the time per face
         self._seconds = 0.0  # spent on finding faces or waiting for them
@@ -43,9 +44,10 @@ class Tally:
                 return
             yield item
 
-    def written(self, faces: list[FaceMesh]) -> None:
-        """Count one picture and its faces."""
+    def written(self, faces: list[FaceMesh], left_out: int) -> None:
+        """Count one picture and its faces; ``left_out`` faces of all pictures so far were not sure enough."""
         self.pictures += 1
+        self.left_out = left_out
         self.faces += len(faces)
 
     def failed(self, error: FaceMeshError) -> None:
@@ -58,8 +60,10 @@ class Tally:
         if not self.pictures and not self.failures:
             return
         parts = [count_noun(self.pictures, "picture"), count_noun(self.faces, "face")]
-        if self.faces:
-            parts.append(f"{1000 * self._seconds / self.faces:.1f} ms per face{self.note}")
+        if self.left_out:
+            parts.append(f"{self.left_out} more below --min-confidence")
+        if computed := self.faces + self.left_out:
+            parts.append(f"{1000 * self._seconds / computed:.1f} ms per face{self.note}")
         if self.failures:
             parts.append(count_noun(self.failures, "failure"))
         print(f"{', '.join(parts)}; results in {output}")

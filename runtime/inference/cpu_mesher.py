@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.families.family import Family, Mesh
+from runtime.families.family import Family
 from runtime.geometry.crop import crop_into
-from runtime.inference.interface import Runner
+from runtime.inference.interface import MeshedFace, Runner
 
 
 class CpuMesher:
@@ -22,19 +23,22 @@ class CpuMesher:
         """Take the decoder from ``family``; ``dense`` False leaves the vertices out."""
         self._runner = runner
         self._decode = family.decoder(dense)
-        self._done: deque[list[Mesh]] = deque()
+        self._done: deque[list[MeshedFace]] = deque()
 
     def submit(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
         runner = self._runner
-        meshes: list[Mesh] = []
+        faces: list[MeshedFace] = []
         for start in range(0, len(matrices), runner.max_batch):
             batch = matrices[start : start + runner.max_batch]
             for slot, matrix in zip(runner.input, batch, strict=False):
                 crop_into(image, matrix, runner.spec.input, slot)
-            meshes += map(self._decode, runner.infer(len(batch)), batch)
-        self._done.append(meshes)
+            outputs = runner.infer(len(batch))
+            confidence = repeat(None) if runner.confidence is None else runner.confidence.tolist()
+            for output, matrix, probability in zip(outputs, batch, confidence, strict=False):
+                faces.append(MeshedFace(*self._decode(output, matrix), probability))
+        self._done.append(faces)
 
-    def collect(self) -> list[Mesh]:
+    def collect(self) -> list[MeshedFace]:
         return self._done.popleft()
 
     def discard(self) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.families.family import Family, Mesh
+from runtime.families.family import Family
 from runtime.models.spec import ModelSpec
 
 
@@ -32,6 +32,14 @@ class RunnerOptions:
             raise ValueError(f"max_batch and threads must be at least 1, are {self.max_batch} and {self.threads}")
 
 
+class MeshedFace(NamedTuple):
+    """One face as a mesher returns it, in arrays of its own."""
+
+    vertices: NDArray[np.float32]  # (V, 3), or (0, 3) where they are left out, frame px
+    landmarks: NDArray[np.float32]  # (68, 3), frame px
+    confidence: float | None  # probability that the landmarks are right; None: the model does not tell
+
+
 class Mesher(Protocol):
     """Crop, network and decode of one frame after the other. It belongs to its runner and closes with it."""
 
@@ -44,8 +52,8 @@ class Mesher(Protocol):
         """
         ...
 
-    def collect(self) -> list[Mesh]:
-        """Wait for the frame submitted first; return its meshes in the order of its matrices, in fresh arrays."""
+    def collect(self) -> list[MeshedFace]:
+        """Wait for the frame submitted first; return its faces in the order of its matrices."""
         ...
 
     def discard(self) -> None:
@@ -66,6 +74,7 @@ class Runner(Protocol):
     spec: ModelSpec
     max_batch: int
     input: NDArray[np.float32]  # (max_batch, *spec.input.shape): write the crops here
+    confidence: NDArray[np.float32] | None  # (max_batch,) of the last `infer`; None: the model has no such output
 
     def infer(self, n: int) -> NDArray[np.float32]:
         """Run the first ``n`` crops of ``input``: (n, *spec.output_shape), a view that the next call overwrites."""

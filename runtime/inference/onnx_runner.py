@@ -14,7 +14,7 @@ from runtime.errors import FaceMeshError
 from runtime.families.family import Family
 from runtime.inference.cpu_mesher import CpuMesher
 from runtime.inference.interface import RunnerOptions
-from runtime.models.spec import ModelSpec, load_spec
+from runtime.models.spec import CONFIDENCE_SHAPE, ModelSpec, load_spec
 
 MOST_THREADS = 4
 # Runs shorter than this stay on one core: waking another one, operator by operator, costs what it gains.
@@ -27,7 +27,7 @@ def open_model(path: Path, options: RunnerOptions) -> OnnxRunner:
 
 
 class OnnxRunner:
-    """`runtime.inference.interface.Runner` over ONNX Runtime; input and output are two arrays, never copied."""
+    """`runtime.inference.interface.Runner` over ONNX Runtime; input and outputs are arrays, never copied."""
 
     def __init__(self, path: Path, spec: ModelSpec, max_batch: int = 8, threads: int | None = None) -> None:
         """Load a model and run it once. Raises `FaceMeshError` if it cannot be loaded or does not fit ``spec``."""
@@ -37,6 +37,7 @@ class OnnxRunner:
         self.max_batch = self._fixed_batch or max_batch
         self.input = np.zeros((self.max_batch, *spec.input.shape), np.float32)
         self._output = np.zeros((self.max_batch, *spec.output_shape), np.float32)
+        self.confidence = None if spec.confidence is None else np.zeros(self.max_batch, np.float32)
         self._bindings: dict[int, onnxruntime.IOBinding] = {}
         try:
             self.infer(1)
@@ -87,15 +88,19 @@ class OnnxRunner:
         binding.bind_output(
             spec.output.name, "cpu", 0, np.float32, (batch, *self._output.shape[1:]), self._output.ctypes.data
         )
+        if self.confidence is not None:
+            shape = (batch, *CONFIDENCE_SHAPE)
+            binding.bind_output(spec.confidence, "cpu", 0, np.float32, shape, self.confidence.ctypes.data)
         return binding
 
     def _check_interface(self, path: Path) -> int | None:
-        """Check input and output against the spec; return the batch size, None if it is free."""
+        """Check input and outputs against the spec; return the batch size, None if it is free."""
         spec, inputs, outputs = self.spec, self._session.get_inputs(), self._session.get_outputs()
         if not (len(inputs) == 1 and _fits(inputs[0], spec.input.name, spec.input.shape)):
             raise _misfit(path, "input", spec.input.name, spec.input.shape, inputs)
-        if not any(_fits(tensor, spec.output.name, spec.output_shape) for tensor in outputs):
-            raise _misfit(path, "output", spec.output.name, spec.output_shape, outputs)
+        for name, shape in spec.outputs.items():
+            if not any(_fits(tensor, name, shape) for tensor in outputs):
+                raise _misfit(path, "output", name, shape, outputs)
         batch = inputs[0].shape[0]
         return batch if isinstance(batch, int) else None
 

@@ -15,6 +15,8 @@ from runtime.storage.json_documents import load_document, save_document
 from runtime.storage.whole_files import file_sha256
 from runtime.tensors import InputSpec, OutputSpec
 
+CONFIDENCE_SHAPE = (1,)  # of one face
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -28,6 +30,8 @@ class ModelSpec:
     topology: str  # asset name "uv_topology.npz", or the path of an npz file or PRNet uv-data folder
     precision: str  # "fp32", "fp16" or "int8"
     onnx_sha256: str  # hex digest of the ONNX file that this spec belongs to
+    # Name of a second output, (N, 1) float32: the probability that the landmarks are right. None: the model has none.
+    confidence: str | None = None
 
     @staticmethod
     def path_for(model: str | os.PathLike[str]) -> Path:
@@ -57,6 +61,12 @@ class ModelSpec:
         """Shape of one face's output, without the batch."""
         return self.output.shape(self.input.layout)
 
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of all outputs for one face, without the batch; the mesh's comes first."""
+        confidence = {} if self.confidence is None else {self.confidence: CONFIDENCE_SHAPE}
+        return {self.output.name: self.output_shape} | confidence
+
     def __post_init__(self) -> None:
         _one_of("family", self.family, FAMILIES)
         _one_of("input.layout", self.input.layout, ("NCHW", "NHWC"))
@@ -69,6 +79,8 @@ class ModelSpec:
         low, high = self.input.value_range
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"field input.value_range must be two rising numbers, is {[low, high]}")
+        if self.confidence in ("", self.input.name, self.output.name):
+            raise ValueError(f"field confidence must be the name of an output of its own, is {self.confidence!r}")
 
 
 def _one_of(field: str, value: str, allowed: Iterable[str]) -> None:

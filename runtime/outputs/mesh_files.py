@@ -69,6 +69,7 @@ class MeshWriter:
                 landmarks=face.landmarks,
                 box_xyxy=face.box_xyxy,
                 score=np.float32(face.score),
+                confidence=np.float32(np.nan if face.confidence is None else face.confidence),
                 pose_yaw_pitch_roll_deg=pose,
                 triangles=self._triangles,
                 colours_rgb=colours,

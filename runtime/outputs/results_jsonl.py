@@ -72,6 +72,7 @@ class JsonSink:
         return {
             "box_xyxy": _rounded(face.box_xyxy),
             "score": round(face.score, 4),
+            "confidence": None if face.confidence is None else round(face.confidence, 4),
             "landmarks": _rounded(face.landmarks),
             "pose": {
                 "yaw_deg": round(face.pose.yaw_deg, 3),

@@ -33,6 +33,7 @@ def document_bytes(document: Any) -> bytes:
 def load_document(cls: type[T], path: str | os.PathLike[str], what: str, writer: str) -> T:
     """Return the dataclass ``cls`` from the JSON file ``path``.
 
+    Fields with a default may be missing: they are younger than some files.
     Raises `FaceMeshError` for a file that cannot be read and for a field that is unknown, missing or wrong. The texts
     use ``what``, the kind of document ("model spec"), and ``writer``, the command that makes it.
     """
@@ -58,9 +59,10 @@ def _from_document(cls: type[T], document: Any, where: str) -> T:
     fields = {field.name: kinds[field.name] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(document.keys() - fields.keys()):
         raise ValueError(f"{where} has unknown fields: {', '.join(unknown)}")
-    if missing := sorted(fields.keys() - document.keys()):
+    optional = {field.name for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING}
+    if missing := sorted(fields.keys() - document.keys() - optional):
         raise ValueError(f"{where} lacks fields: {', '.join(missing)}")
-    return cls(**{name: _convert(kind, document[name], name) for name, kind in fields.items()})
+    return cls(**{name: _convert(kind, document[name], name) for name, kind in fields.items() if name in document})
 
 
 def _convert(kind: Any, value: Any, field: str) -> Any:

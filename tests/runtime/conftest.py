@@ -49,14 +49,14 @@ def canonical_map(topology: UVTopology) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def write_model(topology: UVTopology, make_spec: Callable[..., ModelSpec]) -> Callable[..., Path]:
-    """``write_model(path, batch="N", layout="NCHW", **spec changes)``: an ONNX file and its spec.
+    """``write_model(path, batch="N", layout="NCHW", confidence=False, **spec changes)``: an ONNX file and its spec.
 
     Every picture gives the mean face, moved right by the mean of its first input channel (in units of the value range)
-    times 10 crop px.
+    times 10 crop px. With ``confidence`` it gives half of that mean plus 0.5 as well.
     """
     onnx = pytest.importorskip("onnx", reason="needs onnx to make a model")
 
-    def write(path: Path, batch: str | int = "N", layout: str = "NCHW", **changes) -> Path:
+    def write(path: Path, batch: str | int = "N", layout: str = "NCHW", confidence: bool = False, **changes) -> Path:
         helper, kind = onnx.helper, onnx.TensorProto.FLOAT
         spec = make_spec(map_size=MAP_SIZE, input_size=CROP_SIZE, layout=layout)
         face = canonical_map(topology)[None] / spec.output.scale
@@ -73,11 +73,21 @@ def write_model(topology: UVTopology, make_spec: Callable[..., ModelSpec]) -> Ca
             helper.make_node("Add", ["moved", "face"], ["position_map"]),
         ]
         constants = {"first": np.array([0]), "shift": shift.astype(np.float32), "face": face.astype(np.float32)}
+        outputs = [helper.make_tensor_value_info("position_map", kind, shape(MAP_SIZE))]
+        if confidence:
+            nodes += [
+                helper.make_node("Flatten", ["mean"], ["flat"]),
+                helper.make_node("Mul", ["flat", "half"], ["halved"]),
+                helper.make_node("Add", ["halved", "half"], ["confidence"]),
+            ]
+            constants["half"] = np.array(0.5, np.float32)
+            outputs.append(helper.make_tensor_value_info("confidence", kind, [batch, 1]))
+            changes = {"confidence": "confidence", **changes}
         graph = helper.make_graph(
             nodes,
             "live",
             [helper.make_tensor_value_info("image", kind, shape(CROP_SIZE))],
-            [helper.make_tensor_value_info("position_map", kind, shape(MAP_SIZE))],
+            outputs,
             [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
         )
         onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
@@ -91,6 +101,12 @@ def write_model(topology: UVTopology, make_spec: Callable[..., ModelSpec]) -> Ca
 def live_model(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of that model with a free batch size."""
     return write_model(tmp_path_factory.mktemp("model") / "live.onnx")
+
+
+@pytest.fixture(scope="session")
+def sure_model(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of that model with a confidence: bright blue crops are sure, dark ones are not."""
+    return write_model(tmp_path_factory.mktemp("model") / "sure.onnx", confidence=True)
 
 
 @pytest.fixture(scope="session")

@@ -78,6 +78,59 @@ def test_scores_and_order_come_from_the_detector(live_model, image):
         np.testing.assert_array_equal(face.vertices, other.vertices)
 
 
+@pytest.fixture
+def shaded(image):
+    """The picture with a place of another blue in each of the `BOXES` and around it."""
+    shaded = image.copy()
+    for number, (x1, y1, x2, y2) in enumerate(BOXES.astype(int)):
+        shaded[y1 - 35 : y2 + 35, x1 - 35 : x2 + 35, 0] = 60 + 50 * number
+    return shaded
+
+
+def test_confidence_goes_with_its_face(sure_model, shaded):
+    with open_runner(sure_model, max_batch=3) as runner:
+        pipeline = FaceMeshPipeline(runner)
+        together = pipeline.from_boxes(shaded, BOXES)
+        alone = [pipeline.from_boxes(shaded, box[None])[0].confidence for box in BOXES]
+    assert [face.confidence for face in together] == alone
+    assert len(set(alone)) == 4
+    assert all(isinstance(confidence, float) and 0.2 < confidence < 0.9 for confidence in alone)
+
+
+def test_model_without_confidence(pipeline, image):
+    assert pipeline.from_boxes(image, BOXES[:1])[0].confidence is None
+
+
+def test_unsure_faces_are_left_out_and_counted(sure_model, shaded):
+    scores = [0.9, 0.8, 0.7, 0.6]
+    with open_runner(sure_model, max_batch=3) as runner:
+        everyone = FaceMeshPipeline(runner).from_boxes(shaded, BOXES, scores)
+        limit = sorted(face.confidence for face in everyone)[1]
+        pipeline = FaceMeshPipeline(runner, min_confidence=limit)
+        kept = pipeline.from_boxes(shaded, BOXES, scores)
+        assert pipeline.left_out == 1
+        frames = [Frame(picture, index, 0.0, "x") for index, picture in enumerate((shaded, shaded))]
+        assert [len(faces) for _, faces in pipeline.stream(frames, boxes_of=lambda frame: BOXES)] == [3, 3]
+        assert pipeline.left_out == 3
+    wanted = [face for face in everyone if face.confidence >= limit]
+    assert [face.score for face in kept] == [face.score for face in wanted]
+    for face, other in zip(kept, wanted, strict=True):
+        np.testing.assert_array_equal(face.vertices, other.vertices)
+        assert face.confidence == other.confidence
+
+
+@pytest.mark.parametrize("limit", [-0.1, 1.5, float("nan")])
+def test_least_confidence_out_of_range(sure_model, limit):
+    with open_runner(sure_model) as runner, pytest.raises(FaceMeshError, match="min_confidence must be from 0 to 1"):
+        FaceMeshPipeline(runner, min_confidence=limit)
+
+
+def test_least_confidence_for_a_model_that_tells_none(live_model):
+    message = r"needs a model that tells its confidence, test does not; leave it out, or fit one with"
+    with open_runner(live_model) as runner, pytest.raises(FaceMeshError, match=message):
+        FaceMeshPipeline(runner, min_confidence=0.0)
+
+
 def test_no_face(live_model, pipeline, image):
     with open_runner(live_model) as runner:
         assert FaceMeshPipeline(runner, YuNetDetector())(image) == []

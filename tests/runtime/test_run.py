@@ -96,6 +96,37 @@ def test_photo(run, results, tmp_path, portrait):
     assert len(line["faces"][0]["landmarks"]) == 68
 
 
+def test_confidence_of_faces_and_unsure_ones_left_out(run, results, tmp_path, sure_model):
+    for name, blue in (("dark", 20), ("bright", 230)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((128, 128, 3), (blue, 90, 90), np.uint8))
+    source = ("--source", tmp_path, "--detector", "none", "--save", "overlay,json,ply", "--engine", sure_model)
+    code, out, err = run(*source, engine=False)
+    assert (code, err) == (0, "")
+    assert out.startswith("2 pictures, 2 faces, ")
+    assert [line["faces"][0]["confidence"] for line in results()] == pytest.approx([230 / 255, 20 / 255], abs=0.02)
+    shutil.rmtree(tmp_path / "out")
+    code, out, err = run(*source, "--min-confidence", "0.5", engine=False)
+    assert (code, err) == (0, "")
+    assert re.match(r"2 pictures, 1 face, 1 more below --min-confidence, [\d.]+ ms per face", out)
+    assert [len(line["faces"]) for line in results()] == [1, 0]
+    assert outputs(tmp_path) == {"results.jsonl", "bright_overlay.jpg", "dark_overlay.jpg", "bright_face0.ply"}
+
+
+def test_least_confidence_needs_a_model_that_tells_it(run, tmp_path, portrait):
+    code, out, err = run("--source", portrait, "--min-confidence", "0.5")
+    assert (code, out) == (1, "")
+    assert "min_confidence (--min-confidence) needs a model that tells its confidence, test does not" in error_line(err)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", ["1.2", "-1", "nan", "many", ""])
+def test_least_confidence_that_is_none(run, tmp_path, portrait, value):
+    code, _, err = run("--source", portrait, f"--min-confidence={value}")
+    assert code == 2
+    assert "argument --min-confidence: " in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
 def test_default_is_overlay_and_json(run, tmp_path, portrait):
     assert run("--source", portrait)[0] == 0
     assert outputs(tmp_path) == {"results.jsonl", "astronaut_overlay.jpg"}

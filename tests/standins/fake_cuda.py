@@ -24,6 +24,7 @@ from runtime.cuda.errors import CudaError
 from runtime.cuda.shared import Resource, close_all
 
 GARBAGE = 0xA5
+ALIGNMENT = 256  # bytes, of every allocation of a device
 TOTAL_MEMORY = 8 << 30
 CALLS = {
     *(
@@ -141,7 +142,8 @@ class FakeBuffer(Resource):
     def __init__(self, cuda: FakeCuda, nbytes: int, kind: str, mapped: bool = False) -> None:
         if not 0 < nbytes <= TOTAL_MEMORY:
             raise CudaError(kind, "CUDA_ERROR_OUT_OF_MEMORY" if nbytes > 0 else "CUDA_ERROR_INVALID_VALUE")
-        self._memory = np.full(nbytes, GARBAGE, np.uint8)
+        self._memory = _aligned(nbytes)
+        self._memory[:] = GARBAGE
         super().__init__(cuda.live, self._free)
         self._cuda = cuda
         self.kind = kind
@@ -160,6 +162,12 @@ class FakeBuffer(Resource):
 
     def holds(self, pointer: int, nbytes: int) -> bool:
         return self.pointer <= pointer and pointer + nbytes <= self.pointer + self.nbytes
+
+
+def _aligned(nbytes: int) -> np.ndarray:
+    memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + nbytes]
 
 
 class FakeGraph(Resource):

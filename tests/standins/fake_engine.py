@@ -29,7 +29,7 @@ from runtime.models.spec import ModelSpec
 from runtime.storage.json_documents import save_document
 from runtime.storage.whole_files import file_sha256
 from tests.standins import fake_tensorrt
-from tests.standins.fake_cuda import FakeCuda
+from tests.standins.fake_cuda import ALIGNMENT, FakeCuda
 
 MAGIC = b"plan of the stand-in "
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16}
@@ -46,13 +46,18 @@ MODULES = {"tensorrt": "tensorrt", "lean": "tensorrt_lean", "rtx": "tensorrt_rtx
 
 
 def make_plan(
-    onnx: bytes, batch: tuple[int, int] = (1, 8), input_type: str = "FLOAT", output_type: str = "FLOAT", **words: Any
+    onnx: bytes,
+    batch: tuple[int, int] = (1, 8),
+    input_type: str = "FLOAT",
+    output_type: str = "FLOAT",
+    confidence_type: str = "FLOAT",
+    **words: Any,
 ) -> bytes:
-    """Return a plan for the network ``onnx``.
+    """Return a plan for the network ``onnx``; ``confidence_type`` is that of its second output, if it has one.
 
-    ``words``: ``version_compatible``, ``rtx``, ``shares_profile`` (8.6), ``outputs`` (a second output), ``vectorised``.
+    ``words``: ``version_compatible``, ``rtx``, ``shares_profile`` (8.6), ``outputs`` (one more), ``vectorised``.
     """
-    head = {"batch": batch, "types": [input_type, output_type], **words}
+    head = {"batch": batch, "types": [input_type, output_type, confidence_type], **words}
     return MAGIC + json.dumps(head).encode() + b"\n" + onnx + b"end"
 
 
@@ -163,13 +168,13 @@ def make(label: str, cuda: FakeCuda) -> Any:
             session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
             self._logger, self._head, self._session, self._memory = logger, head, session, memory
             tensors = [*session.get_inputs(), *session.get_outputs()]
-            self._tensors = {tensor.name: (tensor, kind) for tensor, kind in zip(tensors, head["types"], strict=True)}
+            self._tensors = {tensor.name: (tensor, kind) for tensor, kind in zip(tensors, head["types"], strict=False)}
             self._has_profile = False  # a context has it
 
         num_io_tensors = property(lambda self: len(self._tensors) + self._head.get("outputs", 0))
 
         def get_tensor_name(self, index: int) -> str:
-            return [*self._tensors, "second_output"][index]
+            return [*self._tensors, "another_output"][index]
 
         def get_tensor_mode(self, name: str) -> Any:
             return trt.TensorIOMode.INPUT if name == self._session.get_inputs()[0].name else trt.TensorIOMode.OUTPUT
@@ -279,10 +284,12 @@ def make(label: str, cuda: FakeCuda) -> Any:
     def run(
         session: onnxruntime.InferenceSession, tensors: dict, shape: tuple[int, ...], addresses: dict[str, int]
     ) -> None:
-        (given, given_type), (result, result_type) = tensors.values()
+        (given, given_type), *results = tensors.values()
         crops = array_at(trt.cuda, addresses[given.name], shape, DTYPES[given_type])
-        (maps,) = session.run([result.name], {given.name: crops.astype(np.float32)})
-        array_at(trt.cuda, addresses[result.name], maps.shape, DTYPES[result_type])[:] = maps
+        outputs = session.run([result.name for result, _ in results], {given.name: crops.astype(np.float32)})
+        for (result, result_type), values in zip(results, outputs, strict=True):
+            assert addresses[result.name] % ALIGNMENT == 0, f"TensorRT wants {result.name} at 256 bytes"
+            array_at(trt.cuda, addresses[result.name], values.shape, DTYPES[result_type])[:] = values
 
     for cls in (Runtime, ICudaEngine, IExecutionContext, IRuntimeConfig, IRuntimeCache):
         if cls.__name__ in names:

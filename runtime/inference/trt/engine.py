@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from runtime.inference.trt.messages import Messages, logger_for
 
 
 class Engine:
-    """An engine with the input and output of its spec. It needs a current CUDA context and closes before it."""
+    """An engine with the input and outputs of its spec. It needs a current CUDA context and closes before it."""
 
     def __init__(self, file: EngineFile) -> None:
         """Load the file. Raises `FaceMeshError` if the library refuses it or if it is not the network of the spec."""
@@ -41,14 +42,19 @@ class Engine:
         for text in self._messages.warnings():
             warnings.warn(f"{self.path}: {text}", RuntimeWarning, stacklevel=2)
 
-    def context(self, batch: int, input_pointer: int, output_pointer: int, stream: Stream) -> Context:
-        """Make a context for ``batch`` inputs at these device addresses. Raises `FaceMeshError`."""
+    def addresses(self, input_pointer: int, output_pointer: int, confidence_pointer: int) -> dict[str, int]:
+        """Return device addresses by the names of the tensors; a model without confidence takes no third one."""
+        pointers = (input_pointer, output_pointer, confidence_pointer)
+        return dict(zip([self.spec.input.name, *self.spec.outputs], pointers, strict=False))
+
+    def context(self, batch: int, addresses: Mapping[str, int], stream: Stream) -> Context:
+        """Make a context for ``batch`` inputs; ``addresses`` are those of `addresses`. Raises `FaceMeshError`."""
         self._messages.forget()
         self._contexts.append(
             Context(self, self._engine.create_execution_context() if self._rtx is None else self._rtx.create())
         )
         try:
-            self._contexts[-1].prepare(batch, input_pointer, output_pointer, stream)
+            self._contexts[-1].prepare(batch, addresses, stream)
         except BaseException:
             self._contexts.pop().close()
             raise
@@ -103,18 +109,17 @@ class Engine:
         self.output_shape = self.spec.output_shape
         self._check_tensors()
         self.input_dtype, self.output_dtype = (self._dtype(side.name) for side in (self.spec.input, self.spec.output))
+        self.confidence_dtype = None if self.spec.confidence is None else self._dtype(self.spec.confidence)
         self.input_nbytes = math.prod(self.input_shape) * self.input_dtype.itemsize
         self.output_nbytes = math.prod(self.output_shape) * self.output_dtype.itemsize
         self.dynamic, self.batches = self._batches()  # whether the batch is free; the smallest and the largest
 
     def _check_tensors(self) -> None:
-        """Raise `FaceMeshError` unless input and output are the spec's."""
+        """Raise `FaceMeshError` unless input and outputs are the spec's."""
         trt = self._library
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        wanted = {
-            self.spec.input.name: (trt.TensorIOMode.INPUT, self.input_shape),
-            self.spec.output.name: (trt.TensorIOMode.OUTPUT, self.output_shape),
-        }
+        wanted = {self.spec.input.name: (trt.TensorIOMode.INPUT, self.input_shape)}
+        wanted |= {name: (trt.TensorIOMode.OUTPUT, shape) for name, shape in self.spec.outputs.items()}
         fits = sorted(names) == sorted(wanted) and all(
             self._engine.get_tensor_mode(name) == mode
             and tuple(self._engine.get_tensor_shape(name))[1:] == shape
@@ -152,7 +157,7 @@ class Context:
         self._owner = owner
         self._context = context
 
-    def prepare(self, batch: int, input_pointer: int, output_pointer: int, stream: Stream) -> None:
+    def prepare(self, batch: int, addresses: Mapping[str, int], stream: Stream) -> None:
         """Set sizes and addresses, once, and run once, because a library does a part of its work at the first run."""
         owner, spec = self._owner, self._owner.spec
         if self._context is None:
@@ -161,8 +166,7 @@ class Context:
             is_ready = (
                 (not owner.dynamic or self._takes_profile(stream))
                 and self._context.set_input_shape(spec.input.name, (batch, *owner.input_shape))
-                and self._context.set_tensor_address(spec.input.name, input_pointer)
-                and self._context.set_tensor_address(spec.output.name, output_pointer)
+                and all(self._context.set_tensor_address(name, address) for name, address in addresses.items())
                 and not self._context.infer_shapes()
             )
         except RuntimeError:

@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 from runtime.cuda.errors import CudaError
 from runtime.cuda.interface import Cuda, Graph
 from runtime.cuda.staged_buffer import StagedBuffer
-from runtime.families.family import GpuDecoder, Mesh
+from runtime.families.family import GpuDecoder
 from runtime.geometry.crop import check_image, check_matrix
+from runtime.inference.interface import MeshedFace
 from runtime.inference.trt.engine import Engine
 from runtime.inference.trt.network_stream import NetworkStream
+from runtime.inference.trt.result_buffer import ResultBuffer
 
 MATRIX_NBYTES, POINT_NBYTES = 48, 12
 
@@ -58,14 +61,14 @@ class GpuMesher:
         self._in_flight.append((slot, chunks))
         self._slots = self._slots[::-1]
 
-    def collect(self) -> list[Mesh]:
+    def collect(self) -> list[MeshedFace]:
         slot, chunks = self._in_flight.popleft()
-        meshes = []
+        faces: list[MeshedFace] = []
         for number, chunk in enumerate(chunks):
             if number > 0:
                 slot.start(chunk)
-            meshes += slot.finish(len(chunk))
-        return meshes
+            faces += slot.finish(len(chunk))
+        return faces
 
     def discard(self) -> None:
         self._in_flight.clear()
@@ -117,9 +120,10 @@ class _FrameSlot:
         self._matrices = self._params.array.view(np.float64).reshape(most, 2, 3)
         self._input = cuda.device_buffer(most * engine.input_nbytes)
         self._output = cuda.device_buffer(most * engine.output_nbytes)
-        self._result = StagedBuffer(cuda, most * count * POINT_NBYTES, shared.mapped)
-        self._points = self._result.array.view(np.float32).reshape(most, count, 3)
-        self._network = NetworkStream(engine, cuda, self._input.pointer, self._output.pointer, shared.blocking)
+        self._result = ResultBuffer(engine, cuda, most, count * POINT_NBYTES, shared.mapped)
+        self._points = self._result.faces.view(np.float32).reshape(most, count, 3)
+        addresses = engine.addresses(self._input.pointer, self._output.pointer, self._result.confidence_pointer)
+        self._network = NetworkStream(engine, cuda, addresses, shared.blocking)
         self._network.context(engine.padded(1, most))  # now, so that the first frame need not wait for it
         self._frame: StagedBuffer | None = None
         self._pixels = np.empty((0, 0, 3), np.uint8)  # the frame's memory on the host
@@ -152,11 +156,15 @@ class _FrameSlot:
             graph.launch(self._network.stream)
         self._network.mark()
 
-    def finish(self, n: int) -> list[Mesh]:
+    def finish(self, n: int) -> list[MeshedFace]:
         """Wait, and return the first ``n`` faces of the work started."""
         self._network.wait()
-        count = self._shared.decoder.vertex_count
-        return [(points[:count].copy(), points[count:].copy()) for points in self._points[:n]]
+        count, found = self._shared.decoder.vertex_count, self._result.confidence
+        confidence = repeat(None) if found is None else found.tolist()
+        return [
+            MeshedFace(points[:count].copy(), points[count:].copy(), probability)
+            for points, probability in zip(self._points[:n], confidence, strict=False)
+        ]
 
     def frame(self, height: int, width: int) -> NDArray[np.uint8]:
         """The frame's memory, for frames of this size."""
@@ -193,8 +201,8 @@ class _FrameSlot:
             stream=stream.handle,
         )
         self._network.context(batch).enqueue(stream)
-        shared.decoder.enqueue(self._output.pointer, self._params.pointer, batch, self._result.pointer, stream)
-        self._result.download(batch * shared.decoder.point_count * POINT_NBYTES, stream)
+        shared.decoder.enqueue(self._output.pointer, self._params.pointer, batch, self._result.faces_pointer, stream)
+        self._result.download(batch, stream)
 
     def _capture(self, batch: int) -> Graph | None:
         """Capture the work as a CUDA graph when a batch size is seen for the second time."""

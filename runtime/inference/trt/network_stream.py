@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 
 from runtime.cuda.errors import CudaError
@@ -10,15 +11,18 @@ from runtime.inference.trt.engine import Context, Engine
 
 
 class NetworkStream:
-    """The network between two device addresses, in a stream of its own.
+    """The network between addresses of the device, in a stream of its own.
 
     Closing the Cuda object frees everything allocated here.
     """
 
-    def __init__(self, engine: Engine, cuda: Cuda, input_pointer: int, output_pointer: int, blocking: bool) -> None:
-        """Make stream and event. ``blocking``: `wait` sleeps instead of spinning."""
+    def __init__(self, engine: Engine, cuda: Cuda, addresses: Mapping[str, int], blocking: bool) -> None:
+        """Make stream and event; ``addresses`` are those of `Engine.addresses`.
+
+        ``blocking``: `wait` sleeps instead of spinning.
+        """
         self._engine = engine
-        self._pointers = input_pointer, output_pointer
+        self._addresses = addresses
         self.stream = cuda.stream()
         self._event = cuda.event(blocking=blocking)
         self._contexts: dict[int, Context] = {}
@@ -26,7 +30,7 @@ class NetworkStream:
     def context(self, batch: int) -> Context:
         """Return the context for ``batch`` inputs; one per size: a captured graph stays bound to its context."""
         if batch not in self._contexts:
-            self._contexts[batch] = self._engine.context(batch, *self._pointers, self.stream)
+            self._contexts[batch] = self._engine.context(batch, self._addresses, self.stream)
         return self._contexts[batch]
 
     def mark(self) -> None:

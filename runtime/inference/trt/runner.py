@@ -21,6 +21,7 @@ from runtime.inference.trt.engine import Engine
 from runtime.inference.trt.engine_file import read_engine
 from runtime.inference.trt.gpu_mesher import GpuMesher
 from runtime.inference.trt.network_stream import NetworkStream
+from runtime.inference.trt.result_buffer import ResultBuffer
 
 SYNC = ("spin", "block")
 MEMORY = ("copy", "mapped")
@@ -67,6 +68,11 @@ class TensorRTRunner:
     def input(self) -> NDArray[np.float32]:
         """Page-locked memory (max_batch, *spec.input.shape): write the crops here."""
         return self._network.input
+
+    @property
+    def confidence(self) -> NDArray[np.float32] | None:
+        """Confidences (max_batch,) of the last `infer`; None: the model has no such output."""
+        return None if self.spec.confidence is None else self._network.confidence
 
     def infer(self, n: int) -> NDArray[np.float32]:
         """Run the first ``n`` crops in ``input``; a view that the next call overwrites."""
@@ -118,18 +124,21 @@ class TensorRTRunner:
 
 
 class _Network:
-    """The network between two arrays of the host."""
+    """The network between arrays of the host."""
 
     def __init__(self, engine: Engine, cuda: Cuda, max_batch: int, blocking: bool, mapped: bool) -> None:
         self._engine = engine
         self._max_batch = max_batch
         self._input = StagedBuffer(cuda, max_batch * engine.input_nbytes, mapped)
-        self._output = StagedBuffer(cuda, max_batch * engine.output_nbytes, mapped)
-        self._stream = NetworkStream(engine, cuda, self._input.pointer, self._output.pointer, blocking)
+        self._output = ResultBuffer(engine, cuda, max_batch, engine.output_nbytes, mapped)
+        addresses = engine.addresses(self._input.pointer, self._output.faces_pointer, self._output.confidence_pointer)
+        self._stream = NetworkStream(engine, cuda, addresses, blocking)
         self._staged_input = self._input.array.view(engine.input_dtype).reshape(max_batch, *engine.input_shape)
-        self._staged_output = self._output.array.view(engine.output_dtype).reshape(max_batch, *engine.output_shape)
+        self._staged_output = self._output.faces.view(engine.output_dtype).reshape(max_batch, *engine.output_shape)
         self.input = self._staged_input.astype(np.float32, copy=False)  # itself, unless the engine takes float16
         self._result = self._staged_output.astype(np.float32, copy=False)
+        staged = self._output.confidence
+        self.confidence = None if staged is None else staged.astype(np.float32, copy=False)
         self.input[:] = 0
         self._stream.context(engine.padded(1, max_batch))
 
@@ -139,11 +148,13 @@ class _Network:
             self._staged_input[:n] = self.input[:n]
         self._input.upload(batch * self._engine.input_nbytes, stream)
         self._stream.context(batch).enqueue(stream)
-        self._output.download(batch * self._engine.output_nbytes, stream)
+        self._output.download(batch, stream)
         self._stream.mark()
         self._stream.wait()
         if self._result is not self._staged_output:
             self._result[:n] = self._staged_output[:n]
+        if self.confidence is not self._output.confidence:
+            self.confidence[:n] = self._output.confidence[:n]
         return self._result[:n]
 
     def close(self) -> None:

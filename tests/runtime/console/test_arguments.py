@@ -6,7 +6,15 @@ import argparse
 
 import pytest
 
-from runtime.console.arguments import not_empty, positive_int, positive_number, share, share_below_one, whole_number
+from runtime.console.arguments import (
+    not_empty,
+    positive_int,
+    positive_number,
+    probability,
+    share,
+    share_below_one,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +29,9 @@ from runtime.console.arguments import not_empty, positive_int, positive_number, 
         (share, "0", 0),
         (share, "1000", 1000),
         (share_below_one, "10%", 0.1),
+        (probability, "0.25", 0.25),
+        (probability, "0", 0.0),
+        (probability, "1", 1.0),
         (not_empty, "a", "a"),
     ],
 )
@@ -36,6 +47,7 @@ def test_values(convert, text, value):
         (positive_number, ("0", "-1", "nan", "inf", "one")),
         (share, ("-1", "-5%", "nan", "inf", "%", "ten")),
         (share_below_one, ("1", "100%", "-5%", "nan")),
+        (probability, ("-0.1", "1.01", "nan", "inf", "half", "50%", "")),
         (not_empty, ("",)),
     ],
 )

@@ -67,6 +67,26 @@ def test_input_and_output_are_the_same_memory_every_time(open_any, live_model):
         assert first[0, 0, 0, 0] == second[0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("batch", ["N", 4])
+def test_confidences_of_a_batch(open_any, write_model, tmp_path, batch):
+    with open_any(write_model(tmp_path / "m.onnx", batch=batch, confidence=True), max_batch=4) as runner:
+        runner.input[:] = np.linspace(-1, 1, 4)[:, None, None, None]
+        runner.infer(4)
+        np.testing.assert_allclose(runner.confidence, np.linspace(0, 1, 4), atol=1e-3)
+        first = runner.confidence
+        runner.input[:] = 0.5
+        runner.infer(2)
+        assert runner.confidence is first
+        np.testing.assert_allclose(first[:2], 0.75, atol=1e-3)
+        assert first.shape == (4,)
+
+
+def test_model_without_confidence(open_any, live_model):
+    with open_any(live_model) as runner:
+        runner.infer(1)
+        assert runner.confidence is None
+
+
 @pytest.mark.parametrize("n", [0, 9])
 def test_batch_size_out_of_range(open_any, live_model, n):
     with open_any(live_model, max_batch=8) as runner, pytest.raises(ValueError, match=r"must be 1\.\.8, is"):
@@ -81,7 +101,7 @@ def test_a_mesher_crops_runs_and_decodes(open_any, live_model, topology):
         for _ in range(5):
             mesher.submit(image, matrices)
             meshes = mesher.collect()
-        for (vertices, landmarks), matrix in zip(meshes, matrices, strict=True):
+        for (vertices, landmarks, _), matrix in zip(meshes, matrices, strict=True):
             crop_into(image, matrix, runner.spec.input, runner.input[0])
             wanted_vertices, wanted_landmarks = decode(np.ascontiguousarray(runner.infer(1)[0]), matrix)
             np.testing.assert_allclose(vertices, wanted_vertices, atol=0.01)
@@ -176,6 +196,26 @@ def test_spec_that_does_not_fit_the_model(write_model, tmp_path, part, field, va
     document[part][field] = value
     spec_path.write_text(json.dumps(document))
     with pytest.raises(FaceMeshError, match=f"{message}.*the model has.*export it again"):
+        open_runner(path)
+
+
+@pytest.mark.parametrize("name", ["certainty", "position_map"])
+def test_spec_with_a_confidence_that_the_model_lacks(live_model, tmp_path, name):
+    path = tmp_path / "m.onnx"
+    shutil.copy(live_model, path)
+    document = json.loads(ModelSpec.path_for(live_model).read_text()) | {"confidence": name}
+    ModelSpec.path_for(path).write_text(json.dumps(document))
+    message = "the output certainty tensor.float. ..N., 1..*the model has position_map"
+    with pytest.raises(FaceMeshError, match=message if name == "certainty" else "field confidence must be the name"):
+        open_runner(path)
+
+
+def test_confidence_of_another_shape(write_model, tmp_path):
+    path = write_model(tmp_path / "m.onnx", confidence=True)
+    document = json.loads(ModelSpec.path_for(path).read_text())
+    document["output"]["name"], document["confidence"] = document["confidence"], document["output"]["name"]
+    ModelSpec.path_for(path).write_text(json.dumps(document))
+    with pytest.raises(FaceMeshError, match=r"wants the output confidence .*, 64, 64.*the model has.*export it again"):
         open_runner(path)
 
 

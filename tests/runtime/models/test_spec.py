@@ -67,6 +67,10 @@ def test_what_is_no_spec_is_refused(tmp_path, content):
         (("precision",), "fp8", "precision must be one of fp32, fp16, int8"),
         (("input",), 7, "input must be a JSON object"),
         (("extra",), 1, "unknown fields: extra"),
+        (("confidence",), 1, "confidence must be str"),
+        (("confidence",), "", "confidence must be the name of an output of its own, is ''"),
+        (("confidence",), "position_map", "confidence must be the name of an output of its own"),
+        (("confidence",), "image", "confidence must be the name of an output of its own"),
     ],
 )
 def test_bad_field_is_named(tmp_path, document, where, value, message):
@@ -90,6 +94,20 @@ def test_missing_field_is_named(tmp_path, document, where):
     del target[last]
     with pytest.raises(FaceMeshError, match=f"lacks fields: {last}"):
         ModelSpec.load(write(tmp_path / "spec.json", document))
+
+
+def test_specs_older_than_confidence_are_valid(tmp_path, document):
+    del document["confidence"]
+    spec = ModelSpec.load(write(tmp_path / "spec.json", document))
+    assert spec.confidence is None
+    assert spec.outputs == {"position_map": (3, 64, 64)}
+
+
+def test_confidence_is_an_output(tmp_path, document):
+    spec = ModelSpec.load(write(tmp_path / "spec.json", document | {"confidence": "sure"}))
+    assert spec.outputs == {"position_map": (3, 64, 64), "sure": (1,)}
+    spec.save(tmp_path / "again.json")
+    assert ModelSpec.load(tmp_path / "again.json") == spec
 
 
 def test_whole_numbers_may_be_written_as_floats_and_back(tmp_path, document):

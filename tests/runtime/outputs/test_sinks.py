@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -212,7 +213,8 @@ def test_all_sinks_of_a_photo(tmp_path, topology, face, image):
     first, second = map(json.loads, (out / "results.jsonl").read_text().splitlines())
     assert list(first) == ["source", "frame", "timestamp_s", "size_wh", "faces"]
     assert (first["source"], first["frame"], first["timestamp_s"], first["size_wh"]) == ("a.jpg", 0, 0.0, [320, 240])
-    assert [list(item) for item in first["faces"]] == [["box_xyxy", "score", "landmarks", "pose", "mesh"]] * 2
+    fields = ["box_xyxy", "score", "confidence", "landmarks", "pose", "mesh"]
+    assert [list(item) for item in first["faces"]] == [fields] * 2
     np.testing.assert_allclose(first["faces"][0]["landmarks"], face.landmarks, atol=6e-4)
     np.testing.assert_allclose(first["faces"][0]["box_xyxy"], face.box_xyxy, atol=6e-4)
     assert list(first["faces"][0]["pose"]) == ["yaw_deg", "pitch_deg", "roll_deg"]
@@ -225,6 +227,16 @@ def test_mesh_is_null_where_none_is_saved(tmp_path, topology, face, image):
         sinks.write(frame_of(image), [face])
     assert json.loads((tmp_path / "results.jsonl").read_text())["faces"][0]["mesh"] is None
     assert os.listdir(tmp_path) == ["results.jsonl"]
+
+
+def test_confidence_in_the_files(tmp_path, topology, face, image):
+    sure = dataclasses.replace(face, confidence=0.123456)
+    with open_sinks(tmp_path, ["json", "npz"], topology, None) as sinks:
+        sinks.write(frame_of(image), [sure, face])
+    faces = json.loads((tmp_path / "results.jsonl").read_text())["faces"]
+    assert [item["confidence"] for item in faces] == [0.1235, None]
+    assert np.load(tmp_path / "a_face0.npz")["confidence"] == np.float32(0.123456)
+    assert np.isnan(np.load(tmp_path / "a_face1.npz")["confidence"])
 
 
 def test_overlay_of_a_video_is_one_video(tmp_path, topology, face, image):

@@ -58,12 +58,12 @@ def noise():
 
 
 @pytest.fixture
-def runners(gpu_machine, live_model, tmp_path):
-    """``runners(model=live_model, machine's arguments)`` -> the stand-in machine, a runner on the CPU and one of the
+def runners(gpu_machine, sure_model, tmp_path):
+    """``runners(model=sure_model, machine's arguments)`` -> the stand-in machine, a runner on the CPU and one of the
     same model on it."""
     opened = []
 
-    def runners(model=live_model, *, max_batch=8, sync="spin", engine_words=None, **cuda_arguments):
+    def runners(model=sure_model, *, max_batch=8, sync="spin", engine_words=None, **cuda_arguments):
         machine = gpu_machine(**cuda_arguments)
         engine = write_engine(tmp_path / "m.engine", model, **(engine_words or {}))
         opened.extend([open_runner(model, max_batch), open_runner(engine, max_batch, sync=sync)])
@@ -81,9 +81,12 @@ def run(mesher, image, matrices):
 
 def assert_same(found, expected, atol=0.02):
     assert len(found) == len(expected)
-    for (vertices, landmarks), (wanted_vertices, wanted_landmarks) in zip(found, expected, strict=True):
-        np.testing.assert_allclose(vertices, wanted_vertices, atol=atol)
-        np.testing.assert_allclose(landmarks, wanted_landmarks, atol=atol)
+    for face, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(face.vertices, wanted.vertices, atol=atol)
+        np.testing.assert_allclose(face.landmarks, wanted.landmarks, atol=atol)
+        assert (face.confidence is None) == (wanted.confidence is None)
+        if wanted.confidence is not None:
+            assert face.confidence == pytest.approx(wanted.confidence, abs=atol / 20)
 
 
 # Results
@@ -106,7 +109,8 @@ def test_photos_give_what_the_cpu_gives(runners, portrait, request, topology, ph
     on_cpu, on_gpu = cpu.mesher(open_family(cpu.spec, topology)), gpu.mesher(open_family(gpu.spec, topology))
     expected = run(on_cpu, image, matrices)
     for _ in range(3):  # launched step by step, captured, replayed
-        for (vertices, _), (wanted, _), matrix in zip(run(on_gpu, image, matrices), expected, matrices, strict=True):
+        found = run(on_gpu, image, matrices)
+        for (vertices, _, _), (wanted, _, _), matrix in zip(found, expected, matrices, strict=True):
             side = size / np.linalg.norm(matrix[0, :2])  # of the crop in the photo
             is_turned = matrix[0, 1] != 0  # there OpenCV, which crops on the CPU, rounds positions to 1/32 px
             assert np.abs(vertices - wanted).max() < (0.003 if is_turned else 0.0001) * side
@@ -127,8 +131,9 @@ def test_any_number_of_faces(runners, topology, noise, count, max_batch):
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("kind", ["FLOAT", "HALF"])
 def test_layouts_and_types(runners, write_model, tmp_path, topology, noise, layout, kind):
-    model = write_model(tmp_path / "m.onnx", layout=layout)
-    _, cpu, gpu = runners(model, engine_words={"input_type": kind, "output_type": kind})
+    model = write_model(tmp_path / "m.onnx", layout=layout, confidence=True)
+    words = {"input_type": kind, "output_type": kind, "confidence_type": kind}
+    _, cpu, gpu = runners(model, engine_words=words)
     expected = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES)
     assert_same(
         run(gpu.mesher(open_family(gpu.spec, topology)), noise, MATRICES),
@@ -137,9 +142,10 @@ def test_layouts_and_types(runners, write_model, tmp_path, topology, noise, layo
     )
 
 
+@pytest.mark.parametrize(("model", "confidences"), [("live_model", 0), ("sure_model", 256)])
 @pytest.mark.parametrize("integrated", [False, True])
-def test_mapped_memory_needs_no_copies(runners, topology, noise, integrated):
-    machine, cpu, gpu = runners(integrated=integrated)
+def test_mapped_memory_needs_no_copies(runners, topology, noise, integrated, model, confidences, request):
+    machine, cpu, gpu = runners(request.getfixturevalue(model), integrated=integrated)
     expected, mesher = (
         run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES[:2]),
         gpu.mesher(open_family(gpu.spec, topology)),
@@ -148,14 +154,15 @@ def test_mapped_memory_needs_no_copies(runners, topology, noise, integrated):
     for _ in range(4):
         assert_same(run(mesher, noise, MATRICES[:2]), expected)
     sizes = sorted({details["nbytes"] for _, details in machine.cuda.calls("upload", "download")})
-    assert sizes == ([] if integrated else [2 * 48, noise.nbytes, 2 * (43867 + 68) * 12])
+    points = 2 * (43867 + 68) * 12
+    assert sizes == ([] if integrated else [2 * 48, noise.nbytes, confidences + points])  # one download for both
 
 
-def test_landmarks_alone_are_816_bytes(runners, topology, noise):
-    machine, cpu, gpu = runners(integrated=False)
+def test_landmarks_alone_are_816_bytes(runners, live_model, topology, noise):
+    machine, cpu, gpu = runners(live_model, integrated=False)
     mesher = gpu.mesher(open_family(gpu.spec, topology), dense=False)
     expected = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES[:1])
-    ((vertices, landmarks),) = run(mesher, noise, MATRICES[:1])
+    ((vertices, landmarks, _),) = run(mesher, noise, MATRICES[:1])
     assert vertices.shape == (0, 3)
     np.testing.assert_allclose(landmarks, expected[0][1], atol=0.02)
     assert [details["nbytes"] for _, details in machine.cuda.calls("download")] == [816]
@@ -165,10 +172,31 @@ def test_landmarks_alone_are_816_bytes(runners, topology, noise):
     )
 
 
+@pytest.mark.parametrize("max_batch", [2, 8])
+def test_confidence_is_that_of_its_own_face(runners, topology, max_batch):
+    """Five faces of different brightness, in one batch and in three."""
+    frame = np.repeat(np.arange(20, 220, 40, dtype=np.uint8), 100)[None, :, None] * np.ones((100, 1, 3), np.uint8)
+    matrices = [turned(100 * number, 0, 99) for number in (3, 0, 4, 1, 2)]
+    _, cpu, gpu = runners(max_batch=max_batch)
+    for mesher in (cpu.mesher(open_family(cpu.spec, topology)), gpu.mesher(open_family(gpu.spec, topology))):
+        for _ in range(5):
+            found = [face.confidence for face in run(mesher, frame, matrices)]
+            np.testing.assert_allclose(found, np.float32([140, 20, 180, 60, 100]) / 255, atol=1e-3)
+            assert all(type(confidence) is float for confidence in found)
+
+
+def test_model_without_confidence_gives_none(runners, live_model, topology, noise):
+    _, cpu, gpu = runners(live_model)
+    for runner in (cpu, gpu):
+        assert runner.confidence is None
+        faces = run(runner.mesher(open_family(runner.spec, topology)), noise, MATRICES[:2])
+        assert [face.confidence for face in faces] == [None] * 2
+
+
 def test_meshes_own_their_arrays(runners, topology, noise):
     _, _, gpu = runners()
     mesher = gpu.mesher(open_family(gpu.spec, topology))
-    ((vertices, landmarks),) = run(mesher, noise, MATRICES[:1])
+    ((vertices, landmarks, _),) = run(mesher, noise, MATRICES[:1])
     before = vertices.copy(), landmarks.copy()
     for _ in range(4):
         run(mesher, 255 - noise, MATRICES[1:2])
@@ -411,7 +439,7 @@ def test_steady_state_allocates_nothing_and_waits_once_a_frame(runners, topology
     machine.cuda.logging = False
     gc.collect()
     tracemalloc.start()
-    for index in range(10):
+    for index in range(100):  # until Python's free lists hold nothing from before
         frame(index)
     before = tracemalloc.take_snapshot()
     for index in range(200):
