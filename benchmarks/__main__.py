@@ -11,13 +11,14 @@ from benchmarks.latency import rewrites, run, soak
 from benchmarks.peers import peers
 from benchmarks.regression import compare
 from benchmarks.report import report
+from benchmarks.robustness import robustness
 from benchmarks.roofline import roofline
 from runtime.console.exit_codes import run_subcommands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code."""
-    commands = (run, compare, soak, accuracy, int8, peers, report, rewrites, roofline, gpu_report)
+    commands = (run, compare, soak, accuracy, robustness, int8, peers, report, rewrites, roofline, gpu_report)
     return run_subcommands("benchmarks", "Measure accuracy and latency.", commands, argv)
 
 

@@ -39,7 +39,7 @@ HOMES = {
     "jinja2": {"benchmarks.report.page"},
     "jtop": {"benchmarks.records.jetson"},
     "matplotlib": {
-        *("benchmarks.latency.soak_chart", "benchmarks.report.charts"),
+        *("benchmarks.latency.soak_chart", "benchmarks.report.charts", "benchmarks.robustness.chart"),
         *("calibration.accuracy.loss_chart", "training.curve"),
     },
     "mediapipe": {"benchmarks.peers.mediapipe_worker"},

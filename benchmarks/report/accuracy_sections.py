@@ -1,4 +1,4 @@
-"""Sections about error: by yaw, against time, in INT8. Each returns the blocks of all records with its data."""
+"""Sections about error: by yaw, against time, perturbed, in INT8. Each returns blocks of all records with its data."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from benchmarks.report.speed import whole_frames
 BINS = ("0–30°", "30–60°", "60–90°", "balanced")
 MAIN_MEASURE, MAIN_BOXES = "68 points 2D", "ground-truth"
 PEER_COLOUR = 4
+LARGEST_NME = 20.0  # %, of a bar of robustness
 
 
 def accuracy_by_yaw(records: Sequence[Record]) -> list[Block]:
@@ -116,6 +117,42 @@ def _peer_points(records: Sequence[Record]) -> list[Point]:
             if time and error:
                 points.append(Point(time, error, peer["name"], PEER_COLOUR))
     return points
+
+
+def robustness(records: Sequence[Record]) -> list[Block]:
+    """Return the error and the faces found under perturbations of the photographs."""
+    return [_robustness_block(record) for record in of_kind(records, "robustness")]
+
+
+def _robustness_block(record: Record) -> Block:
+    lines = record.document["table"]
+    kinds = list(dict.fromkeys(line["boxes"] for line in lines))
+    legend = tuple((f"{kind} boxes", colour) for colour, kind in enumerate(kinds))
+    # One chart per kind of perturbation, the larger errors cut off.
+    figures = []
+    for name in dict.fromkeys(line["kind"] for line in lines if line["nme"] is not None):
+        spans = []
+        for line in (line for line in lines if line["kind"] == name):
+            if line["nme"] is not None:
+                missed = f", {line['faces'] - line['found']} missed" if line["found"] < line["faces"] else ""
+                high = min(line["nme"], LARGEST_NME)
+                text = f"{decimals(line['nme'], 1)}{missed}"
+                spans.append(Span(line["condition"], 0, high, kinds.index(line["boxes"]), value=text))
+        chart = SpanChart(tuple(spans), "NME, %", 0, 1.6 * LARGEST_NME, legend=legend)
+        figures.append(Figure(name, chart))
+    rows = []
+    for line in lines:
+        keys = ("nme", "median", "spread", "ratio", "over_10", "score", "confidence")
+        counts = (f"{line['faces']:,}", f"{line['found']:,}")
+        rows.append((line["condition"], line["boxes"], *counts, *(decimals(line[key]) for key in keys)))
+    head = ("", "boxes", "faces", "found", "NME %", "median", "± seeds", "× clean", "> 10 %", "score", "confidence")
+    return Block(
+        heading=subject(record),
+        sources=(source(record),),
+        note=f"Bars end at {LARGEST_NME:g} %. Missed faces are in no mean.",
+        figures=tuple(figures),
+        tables=(Table("faces found and their error", head, rows),),
+    )
 
 
 def int8(records: Sequence[Record]) -> list[Block]:

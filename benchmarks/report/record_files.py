@@ -20,6 +20,14 @@ PEER = {
     "stages": {"*": {"median_ms": NUMBER, "p90_ms": NUMBER, "vertices_per_ms": NUMBER}},
 }
 ACCURACY = {"boxes": str, "measure": str, "faces": int, "mean": NUMBER, "bins": [NUMBER], "balanced": NUMBER}
+ROBUSTNESS = {
+    "kind": str,
+    "condition": str,
+    "boxes": str,
+    "faces": int,
+    "found": int,
+    **dict.fromkeys(("nme", "median", "spread", "ratio", "over_10", "score", "confidence"), NUMBER),
+}
 INT8 = {
     "model": str,
     "target": str,
@@ -53,6 +61,12 @@ class Kind:
 KINDS = (
     Kind("latency", "run", lambda d: d.get("kind") == "latency", {"engine": {}, "stages": {"*": STAGE}}),
     Kind("peers", "peers", lambda d: "peers" in d, {"peers": [PEER], "threads": int, "interval_ms": NUMBER}),
+    Kind(
+        "robustness",
+        "robustness -o STEM",
+        lambda d: d.get("kind") == "robustness",
+        {"subject": {}, "table": [ROBUSTNESS]},
+    ),
     Kind(
         "accuracy",
         "accuracy",

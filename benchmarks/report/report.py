@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report.accuracy_sections import accuracy_against_latency, accuracy_by_yaw, int8
+from benchmarks.report.accuracy_sections import accuracy_against_latency, accuracy_by_yaw, int8, robustness
 from benchmarks.report.content import Listing, Page, Section
 from benchmarks.report.record_files import KINDS, Record, read_records
 from benchmarks.report.speed import latency, peers, rewrites, roofline
@@ -22,6 +22,7 @@ SECTIONS = (  # title, the function that makes it, kinds of records that it need
     ("Beside other programs", peers, ("peers",)),
     ("Accuracy by yaw", accuracy_by_yaw, ("accuracy",)),
     ("Accuracy against latency", accuracy_against_latency, ("accuracy", "latency")),
+    ("Robustness", robustness, ("robustness",)),
     ("INT8", int8, ("int8",)),
     ("Rewritten graph", rewrites, ("rewrites",)),
     ("Roofline", roofline, ("roofline",)),

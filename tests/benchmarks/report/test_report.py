@@ -78,6 +78,17 @@ def accuracy(file: str = "edge.onnx", mean: float = 3.2) -> dict[str, Any]:
     return {**ORIGIN, "subject": {"file": file, "sha256": SHA[file]}, "table": lines}
 
 
+def robustness() -> dict[str, Any]:
+    figures = {"median": 3.1, "spread": None, "ratio": 1.0, "over_10": 0.1, "score": 0.9, "confidence": None}
+    lines = [
+        {"kind": kind, "condition": condition, "boxes": boxes, "faces": 120, "found": found, "nme": nme, **figures}
+        for kind, condition, nme in (("clean", "clean", 3.4), ("roll", "roll 30°", 5.67), ("roll", "roll 180°", 71.4))
+        for boxes, found in (("detected", 113), ("ground-truth", 120))
+    ]
+    no_face = {**lines[0], "kind": "no face", "condition": "no face", "nme": None, "found": 3}
+    return {**ORIGIN, "kind": "robustness", "subject": {"file": "edge.onnx"}, "table": [*lines, no_face]}
+
+
 def peers() -> dict[str, Any]:
     def times(median: float) -> dict[str, float]:
         return {"median_ms": median, "p90_ms": 1.1 * median, "vertices_per_ms": 43_867 / median}
@@ -175,11 +186,17 @@ class Page(html.parser.HTMLParser):
 
 def test_every_section_of_all_records(write, roofline, tmp_path, capsys):
     files = write(
-        latency=latency(), peers=peers(), accuracy=accuracy(), int8=int8(), rewrites=rewrites(), roofline=roofline
+        latency=latency(),
+        peers=peers(),
+        accuracy=accuracy(),
+        robustness=robustness(),
+        int8=int8(),
+        rewrites=rewrites(),
+        roofline=roofline,
     )
     output = tmp_path / "report.html"
     assert main(["report", *files, "-o", str(output)]) == 0
-    assert "from 6 records" in capsys.readouterr().out
+    assert "from 7 records" in capsys.readouterr().out
     content = output.read_text(encoding="utf-8")
     page = Page(content)
     sections = [
@@ -187,12 +204,13 @@ def test_every_section_of_all_records(write, roofline, tmp_path, capsys):
         "Beside other programs",
         "Accuracy by yaw",
         "Accuracy against latency",
+        "Robustness",
         "INT8",
         "Rewritten graph",
         "Roofline",
     ]
     assert page.headings == [*sections, "Where the figures come from"]
-    assert sum(tag == "svg" for tag, _ in page.tags) == 2 + 1 + 1 + 1 + 1 + 1 + 1 + 4
+    assert sum(tag == "svg" for tag, _ in page.tags) == 2 + 1 + 1 + 1 + 2 + 1 + 1 + 1 + 4
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
     assert "@media print" in content
     assert "prefers-color-scheme: dark" in content
@@ -220,6 +238,20 @@ def test_figures_of_the_records_are_on_the_page(write, roofline):
         "Fast CPU, 2 cores",
     ):
         assert wanted in text, wanted
+
+
+def test_robustness_cuts_long_bars_and_counts_missed_faces():
+    record = Record(Path("robustness.json"), "robustness", robustness())
+    clean, roll = charts_of([record])
+    assert [(span.label, span.high, span.value) for span in roll.spans] == [
+        ("roll 30°", 5.67, "5.7, 7 missed"),
+        ("roll 30°", 5.67, "5.7"),
+        ("roll 180°", 20, "71.4, 7 missed"),
+        ("roll 180°", 20, "71.4"),
+    ]
+    assert [span.colour for span in clean.spans] == [0, 1]
+    (table,) = make_page([record]).sections[0].blocks[0].tables
+    assert table.rows[-1] == ("no face", "detected", "120", "3", "–", "3.10", "–", "1.00", "0.10", "0.90", "–")
 
 
 def test_late_frames_are_counted_in_the_last_column():
@@ -401,9 +433,9 @@ def overlapping(boxes: list[tuple[str, Bbox]]) -> list[tuple[str, str]]:
 
 
 def test_no_texts_overlap_or_leave_the_drawing(write, roofline):
-    files = write(a=latency(), b=peers(), c=accuracy(), d=int8(), e=rewrites(), f=roofline)
+    files = write(a=latency(), b=peers(), c=accuracy(), d=int8(), e=rewrites(), f=roofline, g=robustness())
     charts = charts_of(read_records([Path(file) for file in files]))
-    assert len(charts) == 12
+    assert len(charts) == 14
     for chart in charts:
         figure = draw(chart)
         boxes = text_boxes(figure)
@@ -432,7 +464,7 @@ def test_a_drawing_is_the_same_every_time_and_follows_the_page():
 
 
 def test_identifiers_of_a_page_are_unique(write, roofline):
-    files = write(a=latency(), b=peers(), c=accuracy(), d=int8(), e=rewrites(), f=roofline)
+    files = write(a=latency(), b=peers(), c=accuracy(), d=int8(), e=rewrites(), f=roofline, g=robustness())
     page = Page(render(read_records([Path(file) for file in files])))
     names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(names) == len(set(names))
@@ -440,7 +472,7 @@ def test_identifiers_of_a_page_are_unique(write, roofline):
 
 def test_every_figure_stands_beside_a_table(write, roofline):
     """Charts alone would leave out readers of text."""
-    files = write(a=latency(), b=peers(), c=accuracy(), d=int8(), e=rewrites(), f=roofline)
+    files = write(a=latency(), b=peers(), c=accuracy(), d=int8(), e=rewrites(), f=roofline, g=robustness())
     page = make_page(read_records([Path(file) for file in files]))
     blocks = [block for section in page.sections for block in section.blocks]
     assert all(block.tables for block in blocks if block.figures)
