@@ -68,7 +68,7 @@ def git(repository: Path, *command: str) -> str:
 def check_writable(path: Path | None) -> None:
     """Refuse a path in a missing folder, before the measurement instead of after it."""
     if path is not None and not path.parent.is_dir():
-        raise FaceMeshError(f"{path}: there is no folder {path.parent}; create it or choose another --json file")
+        raise FaceMeshError(f"{path}: there is no folder {path.parent}; create it or choose another place")
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -124,4 +124,5 @@ def _observation(condition: Condition, boxes: str, seed: int, face: FacePicture,
 
 
 def _certainty(mesh: FaceMesh, is_detected: bool) -> Certainty:
-    return Certainty(mesh.score if is_detected else math.nan, math.nan)
+    confidence = math.nan if mesh.confidence is None else mesh.confidence
+    return Certainty(mesh.score if is_detected else math.nan, confidence)

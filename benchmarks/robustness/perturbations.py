@@ -14,9 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import FaceMeshError
 from runtime.geometry.nme import box_size
 
 RIGHT_ANGLE_DEG = 90
+MOST_PIXELS = 10**8  # of a scaled picture
 STEPS_PER_PX = 8  # of the line that motion blur averages along
 
 
@@ -182,6 +184,11 @@ def _resize(face: FacePicture, scale_x: float, scale_y: float) -> FacePicture:
     """Scale to whole pixels; the landmarks follow the rounded size."""
     old = np.array(face.image.shape[1::-1])
     new = np.maximum(1, (old * (scale_x, scale_y)).round().astype(int))
+    if new.prod() > MOST_PIXELS:
+        found = (
+            f"a picture of {old[0]} x {old[1]} px with a face of {face.size_px:.0f} px would become {new[0]} x {new[1]}"
+        )
+        raise FaceMeshError(f"{found}; leave 'size' out with --only, or cut the pictures round their faces")
     shrinks = new.prod() < old.prod()
     image = cv2.resize(face.image, new.tolist(), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return FacePicture(image, (face.points + 0.5) * (new / old) - 0.5)

@@ -70,6 +70,8 @@ def _kinds(text: str) -> tuple[str, ...]:
 def run_command(args: argparse.Namespace) -> None:
     """Measure, print and write."""
     check_writable(args.output)
+    if args.output:
+        from benchmarks.robustness.chart import draw_robustness  # before the measurement, as matplotlib may be missing
     faces = load_faces(args.data, args.face_model, args.rows)
     subject, table, certainty = measure_robustness(
         faces,
@@ -88,8 +90,6 @@ def run_command(args: argparse.Namespace) -> None:
         counts = f"{row['right']} of {row['faces']} right"
         print(f"{row['certainty']}, {row['boxes']} boxes: {counts}, area under the ROC {area}, calibration error {gap}")
     if args.output:
-        from benchmarks.robustness.chart import draw_robustness
-
         data = {"name": args.data.name, "rows": args.rows, "sha256": faces.sha256}
         run = {"faces": args.faces, "seeds": args.seeds, "detector": args.detector}
         record = {"kind": "robustness", "subject": subject, "data": data, **run, "table": table, "certainty": certainty}

@@ -16,7 +16,7 @@ from runtime.families.face_model import FaceModel
 from runtime.geometry.crop import crop_matrix
 from runtime.models.spec import ModelSpec
 from runtime.storage.whole_files import file_sha256
-from tests.runtime.conftest import engine, gpu_machine, live_model, portrait, write_model  # noqa: F401  (fixtures)
+from tests.runtime.conftest import engine, gpu_machine, live_model, portrait, sure_model, write_model  # noqa: F401  (fixtures)
 from tests.training.toy import toy_face_model, toy_labels
 from training.data.labels import FaceLabels
 from training.uv.uv_layout import build_topology, sample_uv, save_topology

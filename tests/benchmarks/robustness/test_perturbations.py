@@ -9,6 +9,7 @@ import pytest
 from benchmarks.robustness import perturbations
 from benchmarks.robustness.conditions import CLEAN, KINDS, conditions
 from benchmarks.robustness.perturbations import FacePicture
+from runtime.errors import FaceMeshError
 
 WIDTH, HEIGHT = 260, 210
 LEVELS = [(kind.name, level) for kind in KINDS for level in kind.levels]
@@ -100,6 +101,14 @@ def test_a_right_angle_is_exact(dots):
 @pytest.mark.parametrize("pixels", BY_NAME["size"].levels)
 def test_size_is_that_of_the_face(dots, pixels):
     assert perturb(dots, "size", pixels).size_px == pytest.approx(pixels, rel=0.02)
+
+
+def test_a_small_face_in_a_large_picture_is_refused_in_one_line():
+    face = FacePicture(np.zeros((600, 600, 3), np.uint8), np.random.default_rng(0).uniform(0, 4, (68, 2)))
+    with pytest.raises(
+        FaceMeshError, match=r"600 x 600 px with a face of 4 px would become \d+ x \d+; leave 'size' out"
+    ):
+        perturb(face, "size", 400.0)
 
 
 @pytest.mark.parametrize("factor", BY_NAME["aspect"].levels)

@@ -77,7 +77,8 @@ def test_small_run(run, tmp_path, portraits):
     assert dark["nme"] == pytest.approx(100 * 10 * 1.6 / 127 * unit, rel=0.05)
     assert dark["over_10"] == 1
     assert dark["ratio"] == pytest.approx(dark["nme"] / row_of(document, "clean", "ground-truth")["nme"])
-    assert row_of(document, "gain 0.05", "detected")["found"] < 4
+    overexposed = row_of(document, "gain 4", "detected")
+    assert (overexposed["faces"], overexposed["found"], overexposed["nme"]) == (4, 0, None)
     # The mean face stands upright whatever the picture does.
     assert row_of(document, "roll 180°", "ground-truth")["nme"] > 50
     assert [(row["boxes"], row["faces"]) for row in document["table"] if row["kind"] == "no face"] == [
@@ -92,6 +93,22 @@ def test_small_run(run, tmp_path, portraits):
     assert "score, detected boxes: " in out
     height, width = cv2.imread(str(tmp_path / "record.png")).shape[:2]
     assert width > height > 300
+
+
+def test_confidence_of_the_model_is_judged(run, sure_model):
+    """Its confidence is the mean blue of the crop, and the more blue is missing the larger its error."""
+    document, out = run("--model", sure_model, "--only", "gain", "--faces", 4, "--seeds", 1, "--non-faces", 2)
+    dark, dim, clean = (
+        row_of(document, name, "ground-truth")["confidence"] for name in ("gain 0.05", "gain 0.5", "clean")
+    )
+    assert 0 < dark < 0.5 * dim < 0.4 * clean < 0.4
+    assert 0 < row_of(document, "no face", "ground-truth")["confidence"] < 1
+    rows = {(row["certainty"], row["boxes"]): row for row in document["certainty"]}
+    assert rows.keys() == {("score", "detected"), ("confidence", "detected"), ("confidence", "ground-truth")}
+    assert rows["confidence", "ground-truth"]["faces"] == 4 * 7 + 2
+    assert 0.8 < rows["confidence", "detected"]["roc_area"] <= 1
+    assert 0 < rows["confidence", "detected"]["calibration"] < 1
+    assert "confidence, ground-truth boxes: " in out
 
 
 def test_the_record_is_read_by_the_report(run, tmp_path):
