@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -54,13 +55,14 @@ def list_other_files(path: Path) -> list[Path]:
     return [item for item in _visible(path) if not _is_photo(item) and item.is_file()] if path.is_dir() else []
 
 
-def read_photo(path: Path) -> NDArray[np.uint8]:
+def read_photo(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Decode a photo of any depth and colour model: (H, W, 3) uint8 BGR, turned by its EXIF orientation.
 
     Transparency is dropped; of an animation it is the first picture. 16-bit values may be those of a camera with fewer
     bits: the full scale is the smallest of 8, 10, 12, 14 and 16 bits that holds the brightest value. Raises
     `FaceMeshError` for files that are missing, empty, cut off or no photo.
     """
+    path = Path(path)
     if path.suffix.lower() in RAW_SUFFIXES:
         read_bytes(path, most_bytes=1)
         raise FaceMeshError(f"{path}: a camera's raw file, which is not read; develop it to JPEG or PNG")

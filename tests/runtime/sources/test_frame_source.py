@@ -60,6 +60,10 @@ def test_suffix_does_not_matter_for_one_photo(tmp_path):
     assert read_all(write(tmp_path / "upload", encoded(picture())))[0].image.shape == (40, 60, 3)
 
 
+def test_a_photo_named_by_a_text(tmp_path):
+    assert read_photo(str(write(tmp_path / "a.png", encoded(picture())))).shape == (40, 60, 3)
+
+
 def test_grey(tmp_path):
     grey = cv2.cvtColor(picture(), cv2.COLOR_BGR2GRAY)
     np.testing.assert_array_equal(
