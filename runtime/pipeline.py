@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +14,9 @@ from runtime.detection.interface import Detector
 from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
 from runtime.geometry.boxes import check_boxes
-from runtime.geometry.crop import check_image
-from runtime.geometry.pose import PoseEstimator
+from runtime.geometry.crop import check_image, turned_crop
 from runtime.inference.interface import MeshedFace, Runner
+from runtime.inference.second_look import Look, SecondLook
 from runtime.models.spec import ModelSpec
 from runtime.types import Detections, FaceMesh, Frame, MeshTopology
 
@@ -47,8 +48,8 @@ class FaceMeshPipeline:
         self._detector = detector
         self._mesher = runner.mesher(self.family, dense)
         self.overlaps = self._mesher.depth > 1  # `stream` reads and detects while the device computes
-        self._pose = PoseEstimator(self.family.topology)
-        self._in_flight: deque[Sequence[float]] = deque()  # the scores of every frame that the mesher has
+        self._second_look = SecondLook(self._mesher, self.family)
+        self._in_flight: deque[_Submitted] = deque()  # every frame that the mesher has
 
     def __call__(self, frame: Frame | NDArray[np.uint8]) -> list[FaceMesh]:
         """Find the faces of a frame or (H, W, 3) uint8 BGR picture, best first, in its pixels."""
@@ -120,23 +121,23 @@ class FaceMeshPipeline:
             yield frame, faces
 
     def _submit(self, image: NDArray[np.uint8], found: Detections) -> None:
-        self._mesher.submit(image, [self.family.crop_matrix(box) for box in found.boxes_xyxy])
-        self._in_flight.append(found.scores.tolist())
+        matrices = [self.family.crop_matrix(box) for box in found.boxes_xyxy]
+        if found.rolls_deg is not None:
+            centres = (found.boxes_xyxy[:, :2] + found.boxes_xyxy[:, 2:]) / 2
+            matrices = [turned_crop(*turn) for turn in zip(matrices, centres, found.rolls_deg.tolist(), strict=True)]
+        self._mesher.submit(image, matrices)
+        self._in_flight.append(_Submitted(image, matrices, found.scores.tolist()))
 
     def _collect(self) -> list[FaceMesh]:
-        scores = self._in_flight.popleft()
-        found = list(zip(self._mesher.collect(), scores, strict=True))
-        kept = [(face, score) for face, score in found if self._is_sure(face)]
+        submitted = self._in_flight.popleft()
+        looks = self._second_look(submitted.image, self._mesher.collect(), submitted.matrices)
+        found = list(zip(looks, submitted.scores, strict=True))
+        kept = [_face_mesh(look, score) for look, score in found if self._is_sure(look.face)]
         self.left_out += len(found) - len(kept)
-        return [self._face(face, score) for face, score in kept]
+        return kept
 
     def _is_sure(self, face: MeshedFace) -> bool:
         return self._min_confidence is None or face.confidence >= self._min_confidence
-
-    def _face(self, face: MeshedFace, score: float) -> FaceMesh:
-        vertices, landmarks, confidence = face
-        box = np.concatenate([landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)])
-        return FaceMesh(vertices, landmarks, box, score, self._pose(landmarks), confidence)
 
     def _need_detector(self) -> None:
         if self._detector is None:
@@ -153,6 +154,21 @@ class FaceMeshPipeline:
         """Whatever ended a call, the next one starts afresh."""
         self._in_flight.clear()
         self._mesher.discard()
+
+
+@dataclass(frozen=True, eq=False)
+class _Submitted:
+    """A frame that the mesher has."""
+
+    image: NDArray[np.uint8]
+    matrices: list[NDArray[np.float64]]
+    scores: list[float]
+
+
+def _face_mesh(look: Look, score: float) -> FaceMesh:
+    vertices, landmarks, confidence = look.face
+    box = np.concatenate([landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)])
+    return FaceMesh(vertices, landmarks, box, score, look.pose, confidence)
 
 
 @contextmanager

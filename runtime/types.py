@@ -30,6 +30,8 @@ class Detections:
 
     boxes_xyxy: NDArray[np.float32]  # (N, 4) px, the tight box of the 68 landmarks
     scores: NDArray[np.float32]  # (N,) confidence 0..1
+    # (N,) degrees clockwise that each face is turned by, roughly; the mesh says it better. None: all are upright
+    rolls_deg: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -22,10 +22,14 @@ LARGE_SIDE = 1280
 # face above this share of the longer side, and pictures without any face, are searched again at the smaller size.
 CLOSE_UP_SHARE = 0.5
 CLOSE_UP_SIDE = 320
+# YuNet finds few faces that lie on their side. Where it finds none, or none surely, the picture is turned.
+SURE_SCORE = 0.75
 LEAST_SIDE = 64
 NMS_THRESHOLD = 0.3
 SAME_FACE = 0.6  # share of the smaller box inside the other
 MOST_CANDIDATES = 5000
+# Roll of a face, degrees clockwise -> the turn of the picture that makes it upright.
+QUARTER_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, -90: cv2.ROTATE_90_CLOCKWISE}
 
 
 class YuNetDetector:
@@ -55,8 +59,13 @@ class YuNetDetector:
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Return the faces of ``image`` (H, W, 3) uint8 BGR, best first."""
-        rows = self.find(image)[: self._max_faces]
-        return Detections(landmark_boxes(rows, load_box_map()), np.ascontiguousarray(rows[:, 14]))
+        rows, rolls_deg = self.find(image), 0
+        if _best(rows) < SURE_SCORE:
+            rows, rolls_deg = self._find_turned(image, rows)
+        rows = rows[: self._max_faces]
+        boxes = landmark_boxes(rows, load_box_map())
+        rolls = np.full(len(rows), rolls_deg, np.float32) if rolls_deg else None
+        return Detections(_turned_back(boxes, rolls_deg, image.shape), np.ascontiguousarray(rows[:, 14]), rolls)
 
     def find(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return YuNet's own rows (N, 15) float32, best first.
@@ -74,13 +83,30 @@ class YuNetDetector:
             rows = _merged(close_up[is_large], rows, close_up[~is_large])
         return rows[np.argsort(-rows[:, 14], kind="stable")]
 
+    def _find_turned(
+        self, image: NDArray[np.uint8], upright: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], int]:
+        """Return the rows of the quarter turn with the surest face, and the roll, degrees clockwise, of its faces.
+
+        The rows are in px of the turned picture. ``upright`` are those of the picture itself.
+        """
+        best, best_roll = upright, 0
+        small = _reduced(image, CLOSE_UP_SIDE)
+        for roll_deg, turn in QUARTER_TURNS.items():
+            rows = self._find_at(cv2.rotate(small, turn), CLOSE_UP_SIDE)
+            if _best(rows) > _best(best):
+                best, best_roll = rows, roll_deg
+        if best_roll == 0:
+            return upright, 0
+        best[:, :14] *= max(image.shape[:2]) / max(small.shape[:2])
+        # Now that the turn is known, a search at full size finds small faces, too.
+        return _merged(self.find(cv2.rotate(image, QUARTER_TURNS[best_roll])), best), best_roll
+
     def _find_at(self, image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
         """Return the rows for ``image`` reduced to ``side`` px on its longer side, in px of ``image`` itself."""
         height, width = image.shape[:2]
-        scale = min(1.0, side / max(height, width))
-        size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-        if size_wh != (width, height):
-            image = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+        image = _reduced(image, side)
+        size_wh = image.shape[1::-1]
         # OpenCV 4.10 reads memory that it did not write where the network's last layer is a single column or row.
         padding = [max(0, LEAST_SIDE - side) for side in size_wh]
         if any(padding):
@@ -92,6 +118,34 @@ class YuNetDetector:
         rows[:, 0:14:2] *= width / size_wh[0]
         rows[:, 1:14:2] *= height / size_wh[1]
         return rows
+
+
+def _reduced(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return ``image`` with at most ``side`` px on its longer side."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return image
+    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+
+
+def _best(rows: NDArray[np.float32]) -> float:
+    """Return the best score, 0 if there are no rows."""
+    return float(rows[:, 14].max()) if len(rows) else 0.0
+
+
+def _turned_back(boxes: NDArray[np.float32], roll_deg: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return boxes (N, 4) of the picture turned by ``QUARTER_TURNS[roll_deg]`` in px of the picture of ``shape``."""
+    height, width = shape[:2]
+    x1, y1, x2, y2 = boxes.T
+    if roll_deg == 90:  # the picture was turned back by 90 degrees, counterclockwise: turned (x, y) = (y, W - 1 - x)
+        return np.stack([width - 1 - y2, x1, width - 1 - y1, x2], axis=1)
+    if roll_deg == -90:
+        return np.stack([y1, height - 1 - x2, y2, height - 1 - x1], axis=1)
+    if roll_deg == 180:
+        return np.stack([width - 1 - x2, height - 1 - y2, width - 1 - x1, height - 1 - y1], axis=1)
+    return boxes
 
 
 def _largest(rows: NDArray[np.float32], default: float) -> float:

@@ -34,6 +34,32 @@ def crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np
     return np.array([[scale, 0, shift_x], [0, scale, shift_y]])
 
 
+def turned_crop(matrix: NDArray[np.float64], centre_xy: ArrayLike, roll_deg: float) -> NDArray[np.float64]:
+    """Return the crop of ``matrix`` (2, 3) after turning the frame about ``centre_xy`` (2,) px.
+
+    A face that is turned clockwise by ``roll_deg`` is upright in the result; (2, 3) float64, frame px -> crop px.
+    """
+    if roll_deg == 0:
+        return matrix
+    centre, roll = np.asarray(centre_xy, np.float64), math.radians(roll_deg)
+    c, s = math.cos(roll), math.sin(roll)
+    linear = matrix[:, :2] @ np.array([[c, s], [-s, c]])
+    shift = matrix[:, 2] + (matrix[:, :2] - linear) @ centre
+    return np.column_stack([linear, shift])
+
+
+def crop_roll_deg(matrix: NDArray[np.float64]) -> float:
+    """Return the roll that a crop takes off a face: ``roll_deg`` of `turned_crop`, degrees in -180..180."""
+    return math.degrees(math.atan2(matrix[0, 1], matrix[0, 0]))
+
+
+def upright_points(points: NDArray[np.floating], centre_xy: NDArray[np.floating], roll_deg: float) -> NDArray:
+    """Return ``points`` (N, 2) px in the frame of `turned_crop`: turned about ``centre_xy`` so that roll becomes 0."""
+    roll = math.radians(roll_deg)
+    c, s = math.cos(roll), math.sin(roll)
+    return (points - centre_xy) @ np.array([[c, -s], [s, c]]) + centre_xy
+
+
 def warp_crop(
     image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, out: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:

@@ -58,6 +58,18 @@ def rotation_to_pose(rotation: NDArray[np.float64]) -> Pose:
     return Pose(math.degrees(yaw), math.degrees(pitch), math.degrees(roll))
 
 
+def picture_roll_deg(pose: Pose) -> float:
+    """Return how far the head is turned in the plane of the picture, degrees clockwise, -180..180.
+
+    It is the direction of the head's vertical axis in the picture. Turning the picture adds to it whatever the yaw,
+    which is not so for ``pose.roll_deg``: turning a picture of a profile moves the nose up or down, so it adds to the
+    pitch.
+    """
+    yaw, pitch, roll = math.radians(pose.yaw_deg), math.radians(pose.pitch_deg), math.radians(pose.roll_deg)
+    left = math.cos(yaw) * math.sin(roll) - math.sin(yaw) * math.sin(pitch) * math.cos(roll)
+    return math.degrees(math.atan2(left, math.cos(pitch) * math.cos(roll)))
+
+
 def _determinant(matrix: NDArray[np.float64]) -> float:
     """Return the determinant of a (3, 3) matrix; NumPy needs more time for the call than for the work."""
     (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()

@@ -26,6 +26,12 @@ class CpuMesher:
         self._done: deque[list[MeshedFace]] = deque()
 
     def submit(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
+        self._done.append(self.again(image, matrices))
+
+    def collect(self) -> list[MeshedFace]:
+        return self._done.popleft()
+
+    def again(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> list[MeshedFace]:
         runner = self._runner
         faces: list[MeshedFace] = []
         for start in range(0, len(matrices), runner.max_batch):
@@ -36,10 +42,7 @@ class CpuMesher:
             confidence = repeat(None) if runner.confidence is None else runner.confidence.tolist()
             for output, matrix, probability in zip(outputs, batch, confidence, strict=False):
                 faces.append(MeshedFace(*self._decode(output, matrix), probability))
-        self._done.append(faces)
-
-    def collect(self) -> list[MeshedFace]:
-        return self._done.popleft()
+        return faces
 
     def discard(self) -> None:
         self._done.clear()

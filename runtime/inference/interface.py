@@ -56,6 +56,10 @@ class Mesher(Protocol):
         """Wait for the frame submitted first; return its faces in the order of its matrices."""
         ...
 
+    def again(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> list[MeshedFace]:
+        """Return the faces of the frame collected last for other crop matrices, at once: frames in flight wait."""
+        ...
+
     def discard(self) -> None:
         """Forget the frames in flight."""
         ...

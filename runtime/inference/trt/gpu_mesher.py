@@ -23,6 +23,7 @@ from runtime.inference.trt.network_stream import NetworkStream
 from runtime.inference.trt.result_buffer import ResultBuffer
 
 MATRIX_NBYTES, POINT_NBYTES = 48, 12
+_Work = tuple["_FrameSlot", list[Sequence[NDArray[np.float64]]]]  # a slot, and the batches of crop matrices for it
 
 
 class GpuMesher:
@@ -48,27 +49,20 @@ class GpuMesher:
         shared = _SharedBuffers(engine, cuda, decoder, max_batch, blocking, mapped)
         self._slots: tuple[_FrameSlot, ...] = _FrameSlot(shared), _FrameSlot(shared)
         self._max_batch = max_batch
-        self._in_flight: deque[tuple[_FrameSlot, list[Sequence[NDArray[np.float64]]]]] = deque()
+        self._in_flight: deque[_Work] = deque()
 
     def submit(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
         if len(self._in_flight) == self.depth:
             raise RuntimeError(f"{self.depth} frames are in flight: collect one first")
-        slot = self._next_slot()
-        slot.load(image, matrices)
-        chunks = [matrices[start : start + self._max_batch] for start in range(0, len(matrices), self._max_batch)]
-        if chunks:
-            slot.start(chunks[0])
-        self._in_flight.append((slot, chunks))
+        self._in_flight.append(self._started(image, matrices))
         self._slots = self._slots[::-1]
 
     def collect(self) -> list[MeshedFace]:
-        slot, chunks = self._in_flight.popleft()
-        faces: list[MeshedFace] = []
-        for number, chunk in enumerate(chunks):
-            if number > 0:
-                slot.start(chunk)
-            faces += slot.finish(len(chunk))
-        return faces
+        return _finished(*self._in_flight.popleft())
+
+    def again(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> list[MeshedFace]:
+        # The next slot is free, and if another frame is in flight, it is the one of the frame collected last.
+        return _finished(*self._started(image, matrices))
 
     def discard(self) -> None:
         self._in_flight.clear()
@@ -81,6 +75,15 @@ class GpuMesher:
             slot.close()
         self._slots = ()
         self._in_flight.clear()
+
+    def _started(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> _Work:
+        """Set the next slot to work on the first batch of a frame's faces."""
+        slot = self._next_slot()
+        slot.load(image, matrices)
+        batches = [matrices[start : start + self._max_batch] for start in range(0, len(matrices), self._max_batch)]
+        if batches:
+            slot.start(batches[0])
+        return slot, batches
 
     def _next_slot(self) -> _FrameSlot:
         if not self._slots:  # its memory is gone: touching it would end the process
@@ -235,6 +238,16 @@ class _FrameSlot:
             graph.close()
         self._graphs.clear()
         self._met.clear()
+
+
+def _finished(slot: _FrameSlot, batches: list[Sequence[NDArray[np.float64]]]) -> list[MeshedFace]:
+    """Wait for the batch that was started, and run the others."""
+    faces: list[MeshedFace] = []
+    for number, batch in enumerate(batches):
+        if number > 0:
+            slot.start(batch)
+        faces += slot.finish(len(batch))
+    return faces
 
 
 def crop_region(matrix: NDArray[np.float64], size: int, height: int, width: int) -> tuple[slice, slice]:
