@@ -22,8 +22,10 @@ LARGE_SIDE = 1280
 # face above this share of the longer side, and pictures without any face, are searched again at the smaller size.
 CLOSE_UP_SHARE = 0.5
 CLOSE_UP_SIDE = 320
-# YuNet finds few faces that lie on their side. Where it finds none, or none surely, the picture is turned.
-SURE_SCORE = 0.75
+# Of faces that lie on their side YuNet finds half, most of them with a low score. Where its best face scores less than
+# this, the picture is searched in quarter turns, too: of 300 training faces that holds for 6 % of the upright ones and
+# for 95 % of those turned by 90 degrees. A face that is upside down often passes; its mesh tells.
+SURE_SCORE = 0.85
 LEAST_SIDE = 64
 NMS_THRESHOLD = 0.3
 SAME_FACE = 0.6  # share of the smaller box inside the other
@@ -83,9 +85,7 @@ class YuNetDetector:
             rows = _merged(close_up[is_large], rows, close_up[~is_large])
         return rows[np.argsort(-rows[:, 14], kind="stable")]
 
-    def _find_turned(
-        self, image: NDArray[np.uint8], upright: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], int]:
+    def _find_turned(self, image: NDArray[np.uint8], upright: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
         """Return the rows of the quarter turn with the surest face, and the roll, degrees clockwise, of its faces.
 
         The rows are in px of the turned picture. ``upright`` are those of the picture itself.

@@ -23,7 +23,7 @@ from runtime.inference.trt.network_stream import NetworkStream
 from runtime.inference.trt.result_buffer import ResultBuffer
 
 MATRIX_NBYTES, POINT_NBYTES = 48, 12
-_Work = tuple["_FrameSlot", list[Sequence[NDArray[np.float64]]]]  # a slot, and the batches of crop matrices for it
+_Batch = Sequence[NDArray[np.float64]]  # crop matrices of at most ``max_batch`` faces
 
 
 class GpuMesher:
@@ -49,20 +49,22 @@ class GpuMesher:
         shared = _SharedBuffers(engine, cuda, decoder, max_batch, blocking, mapped)
         self._slots: tuple[_FrameSlot, ...] = _FrameSlot(shared), _FrameSlot(shared)
         self._max_batch = max_batch
-        self._in_flight: deque[_Work] = deque()
+        self._in_flight: deque[tuple[_FrameSlot, list[_Batch]]] = deque()
+        self._collected = self._slots[0]  # of the frame collected last; its pixels stay until the slot's next frame
 
     def submit(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
         if len(self._in_flight) == self.depth:
             raise RuntimeError(f"{self.depth} frames are in flight: collect one first")
-        self._in_flight.append(self._started(image, matrices))
+        slot = self._next_slot()
+        self._in_flight.append((slot, self._start(slot, image, matrices)))
         self._slots = self._slots[::-1]
 
     def collect(self) -> list[MeshedFace]:
-        return _finished(*self._in_flight.popleft())
+        self._collected, batches = self._in_flight.popleft()
+        return _finish(self._collected, batches)
 
     def again(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> list[MeshedFace]:
-        # The next slot is free, and if another frame is in flight, it is the one of the frame collected last.
-        return _finished(*self._started(image, matrices))
+        return _finish(self._collected, self._start(self._collected, image, matrices))
 
     def discard(self) -> None:
         self._in_flight.clear()
@@ -76,14 +78,15 @@ class GpuMesher:
         self._slots = ()
         self._in_flight.clear()
 
-    def _started(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> _Work:
-        """Set the next slot to work on the first batch of a frame's faces."""
-        slot = self._next_slot()
+    def _start(
+        self, slot: _FrameSlot, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]
+    ) -> list[_Batch]:
+        """Set ``slot`` to work on the first batch of a frame's faces; return all batches."""
         slot.load(image, matrices)
         batches = [matrices[start : start + self._max_batch] for start in range(0, len(matrices), self._max_batch)]
         if batches:
             slot.start(batches[0])
-        return slot, batches
+        return batches
 
     def _next_slot(self) -> _FrameSlot:
         if not self._slots:  # its memory is gone: touching it would end the process
@@ -240,7 +243,7 @@ class _FrameSlot:
         self._met.clear()
 
 
-def _finished(slot: _FrameSlot, batches: list[Sequence[NDArray[np.float64]]]) -> list[MeshedFace]:
+def _finish(slot: _FrameSlot, batches: list[_Batch]) -> list[MeshedFace]:
     """Wait for the batch that was started, and run the others."""
     faces: list[MeshedFace] = []
     for number, batch in enumerate(batches):

@@ -93,6 +93,47 @@ def test_group_photo_best_first_and_at_most(yunet, shared_data):
     np.testing.assert_array_equal(YuNetDetector(max_faces=3)(group).boxes_xyxy, found.boxes_xyxy[:3])
 
 
+@pytest.mark.parametrize(
+    ("turn", "roll"), [(cv2.ROTATE_90_CLOCKWISE, 90), (cv2.ROTATE_90_COUNTERCLOCKWISE, -90), (cv2.ROTATE_180, 180)]
+)
+@pytest.mark.parametrize("scale", [0.6, 2.0])
+def test_faces_that_lie_on_their_side(yunet, portrait_image, turn, roll, scale):
+    """Boxes are those of the upright picture, turned as the picture was; an upside-down face may pass for upright."""
+    upright = cv2.resize(portrait_image[:, 60:], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    found, expected = yunet(np.ascontiguousarray(cv2.rotate(upright, turn))), yunet(upright)
+    (height, width), (x1, y1, x2, y2) = upright.shape[:2], expected.boxes_xyxy[0]
+    corners = np.zeros((height, width), np.uint8)
+    corners[round(y1) : round(y2) + 1, round(x1) : round(x2) + 1] = 255
+    ys, xs = np.nonzero(cv2.rotate(corners, turn))
+    box = np.array([xs.min(), ys.min(), xs.max(), ys.max()], np.float64)
+    assert len(found) == len(expected) == 1
+    if found.rolls_deg is not None or roll != 180:
+        assert found.rolls_deg == roll
+        np.testing.assert_allclose(found.boxes_xyxy[0], box, atol=1.5 + 0.04 * (x2 - x1))
+    else:
+        assert overlap(found.boxes_xyxy[0], box) > 0.3
+
+
+def test_small_faces_that_lie_on_their_side(yunet, shared_data):
+    group = read_photo(shared_data / "photos" / "group.jpg")
+    found = yunet(np.ascontiguousarray(cv2.rotate(group, cv2.ROTATE_90_CLOCKWISE)))
+    assert len(found) >= 13
+    assert (found.rolls_deg == 90).all()
+
+
+def test_pictures_with_a_sure_face_are_not_turned(yunet, portrait_image, monkeypatch):
+    sizes = []
+    find_at = YuNetDetector._find_at
+    monkeypatch.setattr(
+        YuNetDetector, "_find_at", lambda self, image, side: sizes.append(side) or find_at(self, image, side)
+    )
+    assert yunet(portrait_image).rolls_deg is None
+    assert sizes == [640]
+    sizes.clear()
+    assert len(yunet(np.full((700, 900, 3), 128, np.uint8))) == 0
+    assert sizes == [640, 320, 320, 320, 320]
+
+
 def test_threshold(portrait_image, yunet):
     score = yunet(portrait_image).scores[0]
     assert len(YuNetDetector(score_threshold=float(score) + 0.01)(portrait_image)) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from runtime import _native
 from runtime.errors import FaceMeshError
-from runtime.geometry.crop import crop_into, crop_matrix, warp_crop
+from runtime.geometry.crop import crop_into, crop_matrix, crop_roll_deg, turned_crop, upright_points, warp_crop
 from runtime.models.shipped import ASSETS
 
 
@@ -221,3 +221,29 @@ def test_native_functions_check_for_themselves():
         _native.finish_crop(image, out, False, False, 0.0, 1.0)
     with pytest.raises(TypeError):
         _native.finish_crop(image.astype(np.float32), out, False, False, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("roll", [-170, -90, 30, 90, 180])
+def test_turned_crop_shows_a_turned_face_upright(photo, roll):
+    """The photograph is turned clockwise about a pixel of it; the crop turned about the same pixel shows the same."""
+    centre = (225.0, 133.0)
+    turn = cv2.getRotationMatrix2D(centre, -roll, 1.0)
+    upright = crop_matrix((180, 85, 270, 180), 1.5, 128)
+    turned = turned_crop(upright, centre, roll)
+    expected = warp_crop(photo, upright, 128).astype(int)
+    found = warp_crop(cv2.warpAffine(photo, turn, photo.shape[1::-1], flags=cv2.INTER_CUBIC), turned, 128)
+    assert np.abs(found[16:112, 16:112] - expected[16:112, 16:112]).mean() < 4
+    assert crop_roll_deg(turned) == pytest.approx(roll)
+    points = np.array([[200.0, 100], [250, 170]])
+    on_turned = points @ turn[:, :2].T + turn[:, 2]
+    np.testing.assert_allclose(upright_points(on_turned, np.array(centre), roll), points)
+    np.testing.assert_allclose(
+        on_turned @ turned[:, :2].T + turned[:, 2], points @ upright[:, :2].T + upright[:, 2], atol=1e-9
+    )
+
+
+def test_crop_that_is_not_turned_stays_the_same_matrix():
+    """So that it keeps its native path."""
+    matrix = crop_matrix((180, 85, 270, 180), 1.5, 128)
+    assert turned_crop(matrix, (3, 4), 0) is matrix
+    assert crop_roll_deg(matrix) == 0

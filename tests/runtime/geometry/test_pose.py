@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import FaceMeshError
-from runtime.geometry.pose import PoseEstimator, pose_to_rotation, rotation_to_pose
+from runtime.geometry.pose import PoseEstimator, picture_roll_deg, pose_to_rotation, rotation_to_pose
 from runtime.types import Pose
 
 
@@ -102,3 +102,13 @@ def test_unusable_landmarks_are_refused(topology):
     for value in (np.nan, np.inf, 17.3):
         with pytest.raises(FaceMeshError, match="model's output is unusable"):
             estimate(np.full((68, 3), value, np.float32))
+
+
+@pytest.mark.parametrize("roll", [-150, -90, -10, 0, 60, 179])
+@pytest.mark.parametrize(("yaw", "pitch"), [(0, 0), (40, -20), (-80, 15), (90, 0)])
+def test_roll_in_the_picture_is_what_turning_the_picture_adds(yaw, pitch, roll):
+    """Whatever the yaw: of a profile, too, where the pose's own roll means something else."""
+    before = picture_roll_deg(Pose(yaw, pitch, 0))
+    turned = rotation_to_pose(rotation(0, 0, roll) @ rotation(yaw, pitch, 0))
+    assert (picture_roll_deg(turned) - before - roll + 180) % 360 - 180 == pytest.approx(0, abs=1e-6)
+    assert picture_roll_deg(Pose(0, 0, roll)) == pytest.approx(roll)

@@ -249,6 +249,29 @@ def test_the_streams_of_two_frames_differ_so_that_they_overlap(runners, topology
     assert len(mesher.collect()) == len(mesher.collect()) == 1
 
 
+@pytest.mark.parametrize("buffered", [False, True])
+@pytest.mark.parametrize("in_flight", [0, 1])
+def test_other_crops_of_the_frame_collected_last(runners, topology, noise, in_flight, buffered):
+    """Whatever is in flight, or lies in the buffer of the next frame, stays as it is."""
+    _, cpu, gpu = runners()
+    on_cpu, on_gpu = cpu.mesher(open_family(cpu.spec, topology)), gpu.mesher(open_family(gpu.spec, topology))
+    first = on_gpu.frame_buffer(480, 640) if buffered else np.empty_like(noise)
+    first[:] = noise
+    on_gpu.submit(first, MATRICES[:1])
+    following = on_gpu.frame_buffer(480, 640)
+    following[:] = 255 - noise
+    if in_flight:
+        on_gpu.submit(following, MATRICES[:2])
+    on_gpu.collect()
+    assert_same(on_gpu.again(first, MATRICES[2:]), run(on_cpu, noise, MATRICES[2:]))
+    assert_same(on_gpu.again(first, MATRICES[1:2]), on_cpu.again(noise, MATRICES[1:2]))
+    assert on_gpu.again(first, []) == on_cpu.again(noise, []) == []
+    np.testing.assert_array_equal(following, 255 - noise)
+    if not in_flight:
+        on_gpu.submit(following, MATRICES[:2])
+    assert_same(on_gpu.collect(), run(on_cpu, 255 - noise, MATRICES[:2]))
+
+
 def test_discarded_frames_leave_nothing_behind(runners, topology, noise):
     _, cpu, gpu = runners()
     expected, mesher = (
