@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from training.data.degradation import degrade
 
 Image = NDArray[np.uint8]
+UPSIDE_DOWN_TRANSLATION = 0.35  # of the box size, beyond that of upright faces; YuNet's boxes are 0.3 to 0.5 off
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Augmentation:
 
     def draw_turn(
         self, generator: np.random.Generator, box_xyxy: NDArray[np.floating], mirrored: bool
-    ) -> NDArray[np.float64]:
-        """Return a (3, 3) rotation, with mirroring first, about the centre of the box."""
+    ) -> tuple[NDArray[np.float64], float]:
+        """Return a (3, 3) rotation, with mirroring first, about the centre of the box, and its angle in radians."""
         angle = np.deg2rad(generator.triangular(-self.rotation_deg, 0, self.rotation_deg)) if self.rotation_deg else 0.0
         if self.any_roll and generator.random() < self.any_roll:
             angle = generator.uniform(-np.pi, np.pi)
@@ -42,12 +43,19 @@ class Augmentation:
         centre = (box_xyxy[:2] + box_xyxy[2:]) / 2
         turn = np.eye(3)
         turn[:2, :2], turn[:2, 2] = linear, centre - linear @ centre
-        return turn
+        return turn, angle
 
-    def jitter_box(self, generator: np.random.Generator, box_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the box as a detector might have seen it."""
+    def jitter_box(
+        self, generator: np.random.Generator, box_xyxy: NDArray[np.floating], angle: float = 0.0
+    ) -> NDArray[np.float64]:
+        """Return the box as a detector might have seen it, of a face that is turned by ``angle`` radians.
+
+        A detector of upright faces that takes an upside-down one for upright puts its box to where the other half of
+        the head would be.
+        """
         centre, extent = (box_xyxy[:2] + box_xyxy[2:]) / 2, box_xyxy[2:] - box_xyxy[:2]
-        centre = centre + extent.mean() * generator.uniform(-self.translation, self.translation, 2)
+        spread = self.translation + UPSIDE_DOWN_TRANSLATION * (1 - np.cos(angle)) / 2
+        centre = centre + extent.mean() * generator.uniform(-spread, spread, 2)
         half = extent * generator.uniform(*self.scale) / 2
         return np.concatenate([centre - half, centre + half])
 

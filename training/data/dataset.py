@@ -90,15 +90,15 @@ class FaceCrops:
     def _crop(self, row: int, generator: np.random.Generator) -> tuple:
         """Return the fields of a `CropBatch` for one row, but for the row."""
         labels, augmentation = self.labels, self.augmentation
-        turn, mirrored = np.eye(3), False
+        turn, angle, mirrored = np.eye(3), 0.0, False
         if augmentation is not None:
             mirrored = bool(generator.random() < 0.5)
-            turn = augmentation.draw_turn(generator, labels.box[row], mirrored)
+            turn, angle = augmentation.draw_turn(generator, labels.box[row], mirrored)
         points = labels.pts68[row, :, :2] @ turn[:2, :2].T + turn[:2, 2]
         low, high = points.min(0), points.max(0)
         box = np.concatenate([low, high])
         if augmentation is not None:
-            box = augmentation.jitter_box(generator, box)
+            box = augmentation.jitter_box(generator, box, angle)
         crop = crop_matrix(box, self.crop_scale, self.size)
         matrix = crop @ turn
         image = self._image(row, matrix, generator)

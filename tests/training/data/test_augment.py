@@ -11,7 +11,7 @@ BOX = np.array([40.0, 50.0, 110.0, 120.0])
 
 def angles_deg(augmentation: Augmentation, mirrored: bool = False) -> np.ndarray:
     generator = np.random.default_rng(0)
-    turns = np.stack([augmentation.draw_turn(generator, BOX, mirrored) for _ in range(300)])
+    turns = np.stack([augmentation.draw_turn(generator, BOX, mirrored)[0] for _ in range(300)])
     centre = np.array([75.0, 85.0, 1.0])
     np.testing.assert_allclose(turns @ centre, np.tile(centre, (300, 1)))
     np.testing.assert_allclose(np.linalg.det(turns), -1 if mirrored else 1)
@@ -54,3 +54,15 @@ def test_a_box_beyond_the_picture_leaves_something():
 
 def test_no_cut_is_the_whole_picture():
     assert Augmentation().draw_cut(np.random.default_rng(0), BOX, 200, 180) == (0, 0, 200, 180)
+
+
+def test_boxes_of_upside_down_faces_lie_further_off():
+    augmentation, generator = Augmentation(translation=0.1), np.random.default_rng(0)
+
+    def furthest(angle: float) -> float:
+        boxes = np.array([augmentation.jitter_box(generator, BOX, angle) for _ in range(300)])
+        return np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - [75, 85]).max() / 70
+
+    assert 0.09 < furthest(0) <= 0.1
+    assert 0.25 < furthest(np.pi / 2) <= 0.1 + 0.35 / 2
+    assert 0.4 < furthest(np.pi) <= 0.45
