@@ -76,7 +76,6 @@ def test_small_faces_beside_a_large_one(cases, truth, pipeline):
     assert len(faces) <= 6
 
 
-@needs_rolls
 @pytest.mark.parametrize("name", ["upside_down_0.jpg", "upside_down_1.jpg"])
 def test_upside_down(name, cases, truth, pipeline):
     error, face = one_face(name, cases, truth, pipeline)
@@ -90,7 +89,7 @@ def test_upside_down(name, cases, truth, pipeline):
         "turned_60_missed.jpg",
         "turned_90_missed.jpg",
         pytest.param("turned_90_wrong.jpg", marks=needs_rolls),
-        pytest.param("turned_270_wrong.jpg", marks=needs_rolls),
+        "turned_270_wrong.jpg",
     ],
 )
 def test_turned(name, cases, truth, pipeline):
