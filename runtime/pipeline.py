@@ -48,7 +48,7 @@ class FaceMeshPipeline:
         self._detector = detector
         self._mesher = runner.mesher(self.family, dense)
         self.overlaps = self._mesher.depth > 1  # `stream` reads and detects while the device computes
-        self._second_look = SecondLook(self._mesher, self.family)
+        self._second_look = SecondLook(self._mesher, self.family, runner.spec.input.size)
         self._in_flight: deque[_Submitted] = deque()  # every frame that the mesher has
 
     def __call__(self, frame: Frame | NDArray[np.uint8]) -> list[FaceMesh]:
@@ -167,8 +167,7 @@ class _Submitted:
 
 def _face_mesh(look: Look, score: float) -> FaceMesh:
     vertices, landmarks, confidence = look.face
-    box = np.concatenate([landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)])
-    return FaceMesh(vertices, landmarks, box, score, look.pose, confidence)
+    return FaceMesh(vertices, landmarks, look.box_xyxy, score, look.pose, confidence)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.families.table import open_family
-from runtime.geometry.crop import check_matrix, crop_matrix, crop_roll_deg
+from runtime.geometry.crop import check_matrix, crop_roll_deg
 from runtime.geometry.pose import pose_to_rotation
 from runtime.inference.interface import MeshedFace
 from runtime.inference.second_look import MOST_LOOKS, SecondLook
@@ -69,7 +69,7 @@ def error(look, truth):
 
 def first_look(family, network):
     boxes = [np.concatenate([p[:, :2].min(axis=0), p[:, :2].max(axis=0)]) for p in network.faces]
-    matrices = [crop_matrix(box, 1.5, 128) for box in boxes]
+    matrices = [family.crop_matrix(box) for box in boxes]
     return [network.face(matrix) for matrix in matrices], matrices
 
 
@@ -78,10 +78,30 @@ def first_look(family, network):
 def test_every_roll_ends_upright(family, roll, yaw):
     network = Network([landmarks_at(family, roll, yaw)], error=0.3)
     faces, matrices = first_look(family, network)
-    (look,) = SecondLook(network, family)(IMAGE, faces, matrices)
+    (look,) = SecondLook(network, family, 128)(IMAGE, faces, matrices)
     assert abs(look.roll_deg) < 20
     assert error(look, network.faces[0]) < 0.1
     assert bool(network.crops) == (abs(roll) * 0.7 > 20)
+
+
+@pytest.mark.parametrize(
+    ("offset", "growth", "looks"), [((0, 0), 1, 0), ((8, 0), 1, 0), ((25, 0), 1, 1), ((0, -30), 1, 1), ((0, 0), 1.5, 1)]
+)
+@pytest.mark.parametrize("roll", [0, 10])
+def test_boxes_that_are_off(family, roll, offset, growth, looks):
+    """The second crop is the one that the right box gives, without a turn, so that it is cropped the fast way."""
+    network = Network([landmarks_at(family, roll)], error=0.0)
+    _, (fitting,) = first_look(family, network)
+    middle = np.array([63.5, 63.5])
+    matrix = growth * (fitting - [[0, 0, middle[0]], [0, 0, middle[1]]])
+    matrix[:, 2] += middle + np.array(offset) * fitting[0, 0]
+    (look,) = SecondLook(network, family, 128)(IMAGE, [network.face(matrix)], [matrix])
+    assert len(network.crops) == looks
+    expected = fitting if looks else matrix
+    np.testing.assert_allclose(look.matrix, expected, atol=1e-3)
+    np.testing.assert_array_equal(
+        look.box_xyxy, [*look.face.landmarks[:, :2].min(axis=0), *look.face.landmarks[:, :2].max(axis=0)]
+    )
 
 
 def test_upright_faces_cost_nothing_and_the_turned_ones_come_in_one_batch(family):
@@ -91,7 +111,7 @@ def test_upright_faces_cost_nothing_and_the_turned_ones_come_in_one_batch(family
         [landmarks_at(family, roll, place=place) for roll, place in zip(rolls, places, strict=True)], error=0.1
     )
     faces, matrices = first_look(family, network)
-    looks = SecondLook(network, family)(IMAGE, faces, matrices)
+    looks = SecondLook(network, family, 128)(IMAGE, faces, matrices)
     assert [len(crops) for crops in network.crops] == [2]
     for look, truth in zip(looks, network.faces, strict=True):
         assert error(look, truth) < 0.05
@@ -104,6 +124,6 @@ def test_a_look_that_is_no_more_upright_is_dropped(family):
     network = Network([landmarks_at(family, 0)], error=0.0)
     network.reversing = True
     faces, matrices = first_look(family, network)
-    (look,) = SecondLook(network, family)(IMAGE, faces, matrices)
+    (look,) = SecondLook(network, family, 128)(IMAGE, faces, matrices)
     assert len(network.crops) < MOST_LOOKS
     assert look.face is faces[0]
