@@ -39,7 +39,7 @@ class Look:
 
 
 class SecondLook:
-    """Crops faces again, upright and by their own meshes, until the crops fit. Where the first one fits it costs nothing."""
+    """Crops faces again, upright and by their own meshes, until the crops fit. A first crop that fits costs nothing."""
 
     def __init__(self, mesher: Mesher, family: Family, side: int) -> None:
         """Look through ``mesher``; ``side`` px is that of a crop."""
