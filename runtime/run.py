@@ -83,7 +83,12 @@ def _run(args: argparse.Namespace) -> int:
 
 def _open_runner(args: argparse.Namespace) -> Runner:
     return open_runner(
-        args.engine, threads=args.threads, sync=args.sync, memory=args.memory, trust_engine=args.trust_engine
+        args.engine,
+        threads=args.threads,
+        sync=args.sync,
+        memory=args.memory,
+        trust_engine=args.trust_engine,
+        face_model=args.face_model,
     )
 
 
@@ -128,6 +133,12 @@ def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         metavar="MODEL",
         help="model.onnx or model.engine, with its .json beside it; default: the shipped model",
+    )
+    parser.add_argument(
+        "--face-model",
+        type=Path,
+        metavar="FILE.npz",
+        help="of a network of coefficients; default: the one that its .json names, or that lies beside the model",
     )
     parser.add_argument(
         "--source",

@@ -5,7 +5,7 @@ Everything outside this folder asks a `Family` and knows no kind of output. `run
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -16,8 +16,17 @@ from runtime.tensors import InputSpec, OutputSpec
 from runtime.types import MeshTopology
 
 Mesh = tuple[NDArray[np.float32], NDArray[np.float32]]  # vertices (V, 3) or (0, 3), landmarks (68, 3), frame px
-# From the output of one face and its (2, 3) float64 crop matrix (frame px -> crop px) to a mesh in fresh arrays.
-Decode = Callable[[NDArray[np.float32], NDArray[np.float64]], Mesh]
+
+
+class Decode(Protocol):
+    """Decoding on the CPU: from a network's output to meshes in fresh arrays."""
+
+    def __call__(self, output: NDArray[np.float32], matrix: NDArray[np.float64]) -> Mesh:
+        """Decode one face by its (2, 3) float64 crop matrix, frame px -> crop px."""
+
+    def batch(self, outputs: NDArray[np.float32], matrices: Sequence[NDArray[np.float64]]) -> list[Mesh]:
+        """Decode N faces, (N, …) and N matrices; a family may have a faster way than one after the other."""
+        return [self(output, matrix) for output, matrix in zip(outputs, matrices, strict=True)]
 
 
 class NetworkSpec(Protocol):
@@ -57,6 +66,7 @@ class Family(Protocol):
     """One network's family: made by `runtime.families.table.open_family` for the network's spec."""
 
     output_type: ClassVar[type[OutputSpec]]  # of the spec's output part
+    has_face_model: ClassVar[bool]  # the spec's topology is a face model, which users bring along
     topology: MeshTopology
 
     def __init__(self, spec: NetworkSpec, topology: MeshTopology | None = None) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from runtime.compiled import native
 from runtime.cuda.interface import Cuda, Stream
 from runtime.cuda.staged_buffer import StagedBuffer
-from runtime.families.family import Mesh, NetworkSpec
+from runtime.families.family import Decode, Mesh, NetworkSpec
 from runtime.families.uv_topology import UVTopology, landmarks_alone, load_topology
 from runtime.geometry.crop import check_matrix, crop_matrix
 from runtime.tensors import OutputSpec, image_shape
@@ -51,6 +51,7 @@ class PositionMapFamily:
     """`runtime.families.family.Family` of position maps."""
 
     output_type: ClassVar[type[OutputSpec]] = PositionMapOutput
+    has_face_model: ClassVar[bool] = False
 
     def __init__(self, spec: NetworkSpec, topology: UVTopology | None = None) -> None:
         """Load the UV topology that the spec names, unless one is given. Raises `FaceMeshError`."""
@@ -74,7 +75,7 @@ class PositionMapFamily:
         return None if cuda.kernels is None else PositionMapGpuDecoder(self.topology, self._spec, cuda, half, dense)
 
 
-class Decoder:
+class Decoder(Decode):
     """Position map -> dense vertices and landmarks in frame pixels, for one topology and one model.
 
     A map value times ``spec.output.scale`` is a point (x, y, z) in crop pixels. The inverse of the crop matrix makes it

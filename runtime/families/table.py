@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from runtime.families.coefficients import CoefficientFamily
 from runtime.families.family import Family, NetworkSpec
 from runtime.families.position_map import PositionMapFamily
 from runtime.types import MeshTopology
 
-FAMILIES: dict[str, type[Family]] = {"position_map": PositionMapFamily}
+FAMILIES: dict[str, type[Family]] = {
+    "position_map": PositionMapFamily,
+    "coefficients": CoefficientFamily,
+}
 
 
 def open_family(spec: NetworkSpec, topology: MeshTopology | None = None) -> Family:

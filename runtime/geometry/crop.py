@@ -22,11 +22,7 @@ def crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np
     2``, lies around the centre of the box and becomes ``size`` x ``size`` px (PRNet's ``api.py``: its edges go to 0 and
     size - 1). Raises `FaceMeshError` for a box that `check_box` refuses.
     """
-    box = np.asarray(box_xyxy, dtype=np.float64)
-    if box.shape != (4,):
-        raise ValueError(f"box_xyxy must have shape (4,), has {box.shape}")
-    x1, y1, x2, y2 = box.tolist()
-    check_box((x1, y1, x2, y2))
+    x1, y1, x2, y2 = _sides(box_xyxy)
     side = crop_scale * (x2 - x1 + y2 - y1) / 2
     scale = (size - 1) / side
     shift_x = scale * (side / 2 - (x1 + x2) / 2)
@@ -58,6 +54,29 @@ def upright_points(points: NDArray[np.floating], centre_xy: NDArray[np.floating]
     roll = math.radians(roll_deg)
     c, s = math.cos(roll), math.sin(roll)
     return (points - centre_xy) @ np.array([[c, -s], [s, c]]) + centre_xy
+
+
+def longer_side_crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np.float64]:
+    """Return 3DDFA's landmark crop as a (2, 3) float64 similarity, frame px -> crop px.
+
+    The square has the side ``crop_scale`` times the longer side of the box, lies around the centre of the box and
+    becomes ``size`` x ``size`` px: the outer edges of its pixels go to those of the crop's, -0.5 and size - 0.5.
+    ``box_xyxy`` and errors are those of `crop_matrix`.
+    """
+    x1, y1, x2, y2 = _sides(box_xyxy)
+    scale = size / (crop_scale * max(x2 - x1, y2 - y1))
+    middle = (size - 1) / 2
+    return np.array([[scale, 0, middle - scale * (x1 + x2) / 2], [0, scale, middle - scale * (y1 + y2) / 2]])
+
+
+def _sides(box_xyxy: ArrayLike) -> tuple[float, float, float, float]:
+    """Return x1, y1, x2, y2 of a sound box."""
+    box = np.asarray(box_xyxy, dtype=np.float64)
+    if box.shape != (4,):
+        raise ValueError(f"box_xyxy must have shape (4,), has {box.shape}")
+    x1, y1, x2, y2 = box.tolist()
+    check_box((x1, y1, x2, y2))
+    return x1, y1, x2, y2
 
 
 def warp_crop(

@@ -40,8 +40,8 @@ class CpuMesher:
                 crop_into(image, matrix, runner.spec.input, slot)
             outputs = runner.infer(len(batch))
             confidence = repeat(None) if runner.confidence is None else runner.confidence.tolist()
-            for output, matrix, probability in zip(outputs, batch, confidence, strict=False):
-                faces.append(MeshedFace(*self._decode(output, matrix), probability))
+            for mesh, probability in zip(self._decode.batch(outputs, batch), confidence, strict=False):
+                faces.append(MeshedFace(*mesh, probability))
         return faces
 
     def discard(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ class RunnerOptions:
     sync: str = "spin"  # GPU: wait with the least delay, or "block" and leave the core to others
     memory: str | None = None  # GPU: "copy" or "mapped" frames and points; None: by the device
     trust_engine: bool = False  # load an engine without a fitting manifest
+    face_model: Path | None = None  # of a network of coefficients; None: the one that the model's spec names
 
     def __post_init__(self) -> None:
         if self.max_batch < 1 or (self.threads is not None and self.threads < 1):

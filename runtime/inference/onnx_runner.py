@@ -23,7 +23,7 @@ SHORT_RUN_S = 0.005
 
 def open_model(path: Path, options: RunnerOptions) -> OnnxRunner:
     """Open an .onnx file by the spec beside it. Raises `FaceMeshError`."""
-    return OnnxRunner(path, load_spec(path), options.max_batch, options.threads)
+    return OnnxRunner(path, load_spec(path, options.face_model), options.max_batch, options.threads)
 
 
 class OnnxRunner:

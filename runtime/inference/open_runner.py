@@ -27,16 +27,19 @@ def open_runner(
     sync: str = "spin",
     memory: str | None = None,
     trust_engine: bool = False,
+    face_model: str | os.PathLike[str] | None = None,
 ) -> Runner:
     """Open a model file; None is the shipped model.
 
     ``max_batch`` faces run in one call. ``threads`` is for CPUs, None leaves the number to the backend. ``sync``
     ("spin" or "block"), ``memory`` ("copy", "mapped" or None) and ``trust_engine`` are for engines (.engine, .plan,
-    .trt), see `RunnerOptions` and `runtime.inference.trt.engine_file.read_engine`.
+    .trt), see `RunnerOptions` and `runtime.inference.trt.engine_file.read_engine`. ``face_model`` is for networks of
+    coefficients; None is the one that the model's spec names.
     Raises `FaceMeshError` if the model, its spec or manifest is missing, if they do not belong together, or if the
     library is not installed.
     """
-    options = RunnerOptions(max_batch, threads, sync, memory, trust_engine)
+    chosen = None if face_model is None else Path(face_model)
+    options = RunnerOptions(max_batch, threads, sync, memory, trust_engine, chosen)
     path = SHIPPED_MODEL if model is None else Path(model)
     if not path.is_file():
         raise FaceMeshError(f"{path}: no model file there; check the path, or leave it out for the shipped model")

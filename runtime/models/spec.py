@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Iterable
@@ -26,8 +27,8 @@ class ModelSpec:
     family: str  # one of `runtime.families.table.FAMILIES`
     input: InputSpec
     output: OutputSpec  # of the type that the family says
-    crop_scale: float  # side of the square crop = crop_scale * (box width + box height) / 2
-    topology: str  # asset name "uv_topology.npz", or the path of an npz file or PRNet uv-data folder
+    crop_scale: float  # side of the square crop = crop_scale * size of the box, as the family measures it
+    topology: str  # asset name "uv_topology.npz", or the path of an npz file, PRNet uv-data folder or face model
     precision: str  # "fp32", "fp16" or "int8"
     onnx_sha256: str  # hex digest of the ONNX file that this spec belongs to
     # Name of a second output, (N, 1) float32: the probability that the landmarks are right. None: the model has none.
@@ -88,8 +89,11 @@ def _one_of(field: str, value: str, allowed: Iterable[str]) -> None:
         raise ValueError(f"field {field} must be one of {', '.join(allowed)}, is {value!r}")
 
 
-def load_spec(path: Path) -> ModelSpec:
-    """Read the spec beside a model file. Raises `FaceMeshError` if it is missing, damaged or of another file."""
+def load_spec(path: Path, face_model: Path | None = None) -> ModelSpec:
+    """Read the spec beside a model file; ``face_model`` as in `with_face_model`.
+
+    Raises `FaceMeshError` if it is missing, damaged or of another file.
+    """
     spec = ModelSpec.load(ModelSpec.path_for(path))
     if (found := file_sha256(path)) != spec.onnx_sha256:
         raise FaceMeshError(
@@ -97,4 +101,21 @@ def load_spec(path: Path) -> ModelSpec:
             f"of {ModelSpec.path_for(path).name}; "
             "one of the two files is another version or damaged, export the model again"
         )
-    return spec
+    return with_face_model(spec, path, face_model)
+
+
+def with_face_model(spec: ModelSpec, path: Path, face_model: Path | None = None) -> ModelSpec:
+    """Return the spec of the model file ``path`` with the place of its face model, if its family has one.
+
+    That is ``face_model``, or the place that the spec names, or else a file of that name beside the model. Raises
+    `FaceMeshError` for a face model that the family has no use for.
+    """
+    if not FAMILIES[spec.family].has_face_model:
+        if face_model is not None:
+            problem = f"a model of the family {spec.family} has no face model"
+            raise FaceMeshError(f"{path}: {problem}; leave {face_model} out")
+        return spec
+    beside = path.parent / Path(spec.topology).name
+    if face_model is None and not Path(spec.topology).is_file() and beside.is_file():
+        face_model = beside
+    return spec if face_model is None else dataclasses.replace(spec, topology=os.fspath(face_model))

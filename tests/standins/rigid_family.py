@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from runtime.cuda.interface import Cuda
-from runtime.families.family import Mesh, NetworkSpec
+from runtime.families.family import Decode, Mesh, NetworkSpec
 from runtime.families.uv_topology import UVTopology, load_topology
 from runtime.geometry.crop import crop_matrix
 from runtime.models.spec import ModelSpec
@@ -48,6 +48,7 @@ class RigidFamily:
     """`runtime.families.family.Family` without a kernel for GPUs."""
 
     output_type: ClassVar[type[OutputSpec]] = RigidOutput
+    has_face_model: ClassVar[bool] = False
 
     def __init__(self, spec: NetworkSpec, topology: UVTopology | None = None) -> None:
         self._spec = spec
@@ -58,20 +59,29 @@ class RigidFamily:
     def crop_matrix(self, box_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
         return crop_matrix(box_xyxy, self._spec.crop_scale, self._spec.input.size)
 
-    def decoder(self, dense: bool = True):
-        def decode(output: NDArray[np.float32], matrix: NDArray[np.float64]) -> Mesh:
-            x, y, width = output.astype(np.float64) * self._spec.output.unit_px
-            scale = matrix[0, 0]
-            points = self._points * width / scale
-            points[:, :2] += (np.array([x, y]) - matrix[:, 2]) / scale
-            vertices = points.astype(np.float32)
-            landmarks = vertices[self.topology.landmark_vertices]
-            return vertices if dense else vertices[:0], landmarks
-
-        return decode
+    def decoder(self, dense: bool = True) -> RigidDecoder:
+        return RigidDecoder(self._points, self.topology.landmark_vertices, self._spec.output.unit_px, dense)
 
     def gpu_decoder(self, cuda: Cuda, half: bool, dense: bool = True) -> None:
         return None
+
+
+class RigidDecoder(Decode):
+    """Places the points; several faces are decoded one after the other."""
+
+    def __init__(self, points: NDArray, landmarks: NDArray, unit_px: float, dense: bool) -> None:
+        self._points = points
+        self._landmarks = landmarks
+        self._unit_px = unit_px
+        self._dense = dense
+
+    def __call__(self, output: NDArray[np.float32], matrix: NDArray[np.float64]) -> Mesh:
+        x, y, width = output.astype(np.float64) * self._unit_px
+        scale = matrix[0, 0]
+        points = self._points * width / scale
+        points[:, :2] += (np.array([x, y]) - matrix[:, 2]) / scale
+        vertices = points.astype(np.float32)
+        return vertices if self._dense else vertices[:0], vertices[self._landmarks]
 
 
 def rigid_network(seed: int = 0) -> onnx.ModelProto:

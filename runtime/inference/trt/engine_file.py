@@ -11,7 +11,7 @@ from runtime.cuda.driver import find_device
 from runtime.errors import FaceMeshError
 from runtime.inference.trt.libraries import choose, installed
 from runtime.models.manifest import EngineManifest
-from runtime.models.spec import ModelSpec
+from runtime.models.spec import ModelSpec, with_face_model
 
 NEEDS_TRUST = (
     "loading an engine runs code that is in it: "
@@ -31,12 +31,12 @@ class EngineFile:
     dla_core: int | None = None
 
 
-def read_engine(path: Path, trust: bool = False) -> EngineFile:
+def read_engine(path: Path, trust: bool = False, face_model: Path | None = None) -> EngineFile:
     """Read an engine after its manifest: the hash must fit, and this machine must be able to run it.
 
     ``trust`` takes an engine without a fitting manifest. The spec then comes from a manifest of an earlier build, or
     from the ONNX file of the same name (model.engine: model.onnx.json). The library is TensorRT if it is installed,
-    else TensorRT-RTX. Raises `FaceMeshError`.
+    else TensorRT-RTX. ``face_model`` as in `runtime.models.spec.with_face_model`. Raises `FaceMeshError`.
     """
     try:
         data = path.read_bytes()
@@ -49,15 +49,16 @@ def read_engine(path: Path, trust: bool = False) -> EngineFile:
     except FaceMeshError as error:
         if not trust:
             raise FaceMeshError(f"{error}; {NEEDS_TRUST}") from None
-        return _trusted(path, data)
+        return _trusted(path, data, face_model)
     library, reason = choose(manifest, find_device())
     if library is None or reason is not None:
         raise FaceMeshError(f"{path}: {reason}")
-    return EngineFile(path, data, manifest.spec, library, manifest.version_compatible, manifest.dla_core)
+    spec = with_face_model(manifest.spec, path, face_model)
+    return EngineFile(path, data, spec, library, manifest.version_compatible, manifest.dla_core)
 
 
-def _trusted(path: Path, data: bytes) -> EngineFile:
-    spec = _trusted_spec(path)
+def _trusted(path: Path, data: bytes, face_model: Path | None) -> EngineFile:
+    spec = with_face_model(_trusted_spec(path), path, face_model)
     libraries = [*installed("tensorrt"), *installed("tensorrt-rtx")]
     if not libraries:
         raise FaceMeshError(

@@ -29,7 +29,7 @@ MEMORY = ("copy", "mapped")
 
 def open_model(path: Path, options: RunnerOptions) -> TensorRTRunner:
     """Open an engine that its manifest (or ``options.trust_engine``) lets in. Raises `FaceMeshError`."""
-    file = read_engine(path, options.trust_engine)
+    file = read_engine(path, options.trust_engine, options.face_model)
     with ExitStack() as stack:
         cuda = stack.enter_context(open_cuda())
         engine = stack.enter_context(Engine(file))

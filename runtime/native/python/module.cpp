@@ -1,16 +1,14 @@
 // Python bindings of runtime._native: shapes and ranges are checked here, dtypes by nanobind.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
-#include <string>
 #include <utility>
 #include <vector>
 
+#include "arrays.h"
+#include "bind_coefficients.h"
 #include "bind_kernels.h"
 #include "cpu/crop.h"
 #include "cpu/decode.h"
@@ -21,23 +19,10 @@ using namespace nb::literals;
 
 namespace {
 
-template <typename T, typename Shape> using In = nb::ndarray<const T, Shape, nb::c_contig, nb::device::cpu>;
 // Its rows may lie apart: a region of a frame is fine.
 using Image = nb::ndarray<const uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
 using Matrix = In<double, nb::shape<2, 3>>;
 using Output = nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-using Floats = nb::ndarray<nb::numpy, float>;
-
-void require(bool condition, const std::string &message) {
-    if (!condition) throw std::invalid_argument(message);
-}
-
-Floats make_floats(std::initializer_list<size_t> shape, float **data) {
-    size_t count = 1;
-    for (size_t side : shape) count *= side;
-    *data = new float[count];
-    return Floats(*data, shape, nb::capsule(*data, [](void *p) noexcept { delete[] static_cast<float *>(p); }));
-}
 
 facemesh::Decoder *make_decoder(In<int32_t, nb::ndim<1>> face_indices, In<int32_t, nb::ndim<1>> landmark_vertices,
                                 int resolution, int map_size, bool channels_last, double scale) {
@@ -154,5 +139,6 @@ NB_MODULE(_native, module) {
         "without a face have image 0 and depth -inf; triangles with non-finite corners are left out. For a face in a\n"
         "large picture draw its bounding box alone: subtract its corner from the vertices. Raises TypeError for a\n"
         "wrong dtype, shape or layout, ValueError for triangle indices out of range or an empty size.");
+    bind_coefficients(module);
     bind_kernels(module);
 }

@@ -175,7 +175,7 @@ def test_unknown_family(write_model, tmp_path):
     path = write_model(tmp_path / "m.onnx")
     spec = ModelSpec.path_for(path)
     spec.write_text(spec.read_text().replace('"position_map",', '"hologram",', 1))
-    with pytest.raises(FaceMeshError, match="field family must be one of position_map, is 'hologram'"):
+    with pytest.raises(FaceMeshError, match="field family must be one of position_map, coefficients, is 'hologram'"):
         open_runner(path)
 
 

@@ -161,7 +161,7 @@ def test_engine_that_is_refused_is_not_touched(gpu_machine, engine, tmp_path):
         ),
         r"live\.engine: its SHA-256 .* is not the .*--trust-engine": ({}, plan[:-1]),
         r"its SHA-256 .* build it again with .*--trust-engine \(trust_engine=True\) alone": ({}, plan + b"x"),
-        "field family must be one of position_map, is 'hologram'": (
+        "field family must be one of position_map, coefficients, is 'hologram'": (
             {"spec": {**fitting["spec"], "family": "hologram"}},
             plan,
         ),
