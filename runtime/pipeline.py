@@ -15,11 +15,13 @@ from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
 from runtime.geometry.boxes import check_boxes
 from runtime.geometry.crop import check_image, turned_crop
-from runtime.inference.interface import MeshedFace, Runner
+from runtime.inference.interface import Runner
 from runtime.inference.second_look import Look, SecondLook
 from runtime.models.spec import ModelSpec
 from runtime.types import Detections, FaceMesh, Frame, MeshTopology
 
+# Searches in turned pictures find more that is no face, so what they find must convince the network, too.
+TURNED_CONFIDENCE = 0.5
 ErrorHandler = Callable[[FaceMeshError], None]
 
 
@@ -126,18 +128,17 @@ class FaceMeshPipeline:
             centres = (found.boxes_xyxy[:, :2] + found.boxes_xyxy[:, 2:]) / 2
             matrices = [turned_crop(*turn) for turn in zip(matrices, centres, found.rolls_deg.tolist(), strict=True)]
         self._mesher.submit(image, matrices)
-        self._in_flight.append(_Submitted(image, matrices, found.scores.tolist()))
+        self._in_flight.append(_Submitted(image, matrices, found.scores.tolist(), found.rolls_deg is not None))
 
     def _collect(self) -> list[FaceMesh]:
         submitted = self._in_flight.popleft()
         looks = self._second_look(submitted.image, self._mesher.collect(), submitted.matrices)
-        found = list(zip(looks, submitted.scores, strict=True))
-        kept = [_face_mesh(look, score) for look, score in found if self._is_sure(look.face)]
+        found = [_face_mesh(look, score) for look, score in zip(looks, submitted.scores, strict=True)]
+        if submitted.turned:
+            found = [face for face in found if _is_sure(face, TURNED_CONFIDENCE)]
+        kept = [face for face in found if _is_sure(face, self._min_confidence or 0.0)]
         self.left_out += len(found) - len(kept)
         return kept
-
-    def _is_sure(self, face: MeshedFace) -> bool:
-        return self._min_confidence is None or face.confidence >= self._min_confidence
 
     def _need_detector(self) -> None:
         if self._detector is None:
@@ -163,11 +164,17 @@ class _Submitted:
     image: NDArray[np.uint8]
     matrices: list[NDArray[np.float64]]
     scores: list[float]
+    turned: bool  # by the detector, to find its faces
 
 
 def _face_mesh(look: Look, score: float) -> FaceMesh:
     vertices, landmarks, confidence = look.face
     return FaceMesh(vertices, landmarks, look.box_xyxy, score, look.pose, confidence)
+
+
+def _is_sure(face: FaceMesh, least: float) -> bool:
+    """Return True also for faces of a model that tells no confidence."""
+    return face.confidence is None or face.confidence >= least
 
 
 @contextmanager

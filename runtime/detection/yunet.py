@@ -27,13 +27,14 @@ CLOSE_UP_SIDE = 320
 # for 95 % of those turned by 90 degrees. A face that is upside down often passes; its mesh tells.
 SURE_SCORE = 0.85
 # Three more searches of a picture without a face find more that is none: a turn must show a face that scores this much.
-TURNED_SCORE = 0.78
+TURNED_SCORE = 0.75
 LEAST_SIDE = 64
 NMS_THRESHOLD = 0.3
 SAME_FACE = 0.6  # share of the smaller box inside the other
 MOST_CANDIDATES = 5000
-# Roll of a face, degrees clockwise -> the turn of the picture that makes it upright.
-QUARTER_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, -90: cv2.ROTATE_90_CLOCKWISE}
+# Rolls of faces, degrees clockwise, to search for one after the other, and the size to reduce the picture to. The
+# diagonal ones follow if the others show nothing; a diagonal picture is longer by the square root of 2.
+TURNS = (((90.0, 180.0, -90.0), CLOSE_UP_SIDE), ((45.0, 135.0, -135.0, -45.0), round(CLOSE_UP_SIDE / 2**0.5)))
 
 
 class YuNetDetector:
@@ -63,13 +64,15 @@ class YuNetDetector:
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Return the faces of ``image`` (H, W, 3) uint8 BGR, best first."""
-        rows, rolls_deg = self.find(image), 0
+        rows, roll_deg = self.find(image), 0.0
         if _best(rows) < SURE_SCORE:
-            rows, rolls_deg = self._find_turned(image, rows)
+            rows, roll_deg = self._find_turned(image, rows)
         rows = rows[: self._max_faces]
-        boxes = landmark_boxes(rows, load_box_map())
-        rolls = np.full(len(rows), rolls_deg, np.float32) if rolls_deg else None
-        return Detections(_turned_back(boxes, rolls_deg, image.shape), np.ascontiguousarray(rows[:, 14]), rolls)
+        boxes, scores = landmark_boxes(rows, load_box_map()), np.ascontiguousarray(rows[:, 14])
+        if roll_deg == 0:
+            return Detections(boxes, scores)
+        boxes = _turned_back(boxes, _turn_matrix(image.shape, roll_deg)[0], roll_deg)
+        return Detections(boxes, scores, np.full(len(rows), roll_deg, np.float32))
 
     def find(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return YuNet's own rows (N, 15) float32, best first.
@@ -87,22 +90,23 @@ class YuNetDetector:
             rows = _merged(close_up[is_large], rows, close_up[~is_large])
         return rows[np.argsort(-rows[:, 14], kind="stable")]
 
-    def _find_turned(self, image: NDArray[np.uint8], upright: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
-        """Return the rows of the quarter turn with the surest face, and the roll, degrees clockwise, of its faces.
+    def _find_turned(self, image: NDArray[np.uint8], upright: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+        """Return the rows of a turn that shows a sure face, in px of the turned picture, and the roll of its faces.
 
-        The rows are in px of the turned picture. ``upright`` are those of the picture itself.
+        ``upright`` are the rows of the picture itself; they are returned, with roll 0, if no turn shows a surer face.
         """
-        best, best_roll = upright, 0
-        small = _reduced(image, CLOSE_UP_SIDE)
-        for roll_deg, turn in QUARTER_TURNS.items():
-            rows = self._find_at(cv2.rotate(small, turn), CLOSE_UP_SIDE)
-            if _best(rows) > _best(best):
-                best, best_roll = rows, roll_deg
-        if best_roll == 0 or _best(best) < TURNED_SCORE:
-            return upright, 0
-        best[:, :14] *= max(image.shape[:2]) / max(small.shape[:2])
-        # Now that the turn is known, a search at full size finds small faces, too.
-        return _merged(self.find(cv2.rotate(image, QUARTER_TURNS[best_roll])), best), best_roll
+        for rolls_deg, side in TURNS:
+            small = _reduced(image, side)
+            found = [(self._find_at(_turned(small, roll_deg), CLOSE_UP_SIDE), roll_deg) for roll_deg in rolls_deg]
+            rows, roll_deg = max(found, key=lambda turn: _best(turn[0]))
+            if _best(rows) <= _best(upright):
+                continue
+            # Now that the turn is known, a search at full size finds small faces, too, and is surer.
+            rows[:, :14] *= max(image.shape[:2]) / max(small.shape[:2])
+            rows = _merged(self.find(_turned(image, roll_deg)), rows)
+            if _best(rows) >= TURNED_SCORE:
+                return rows, roll_deg
+        return upright, 0.0
 
     def _find_at(self, image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
         """Return the rows for ``image`` reduced to ``side`` px on its longer side, in px of ``image`` itself."""
@@ -137,17 +141,28 @@ def _best(rows: NDArray[np.float32]) -> float:
     return float(rows[:, 14].max()) if len(rows) else 0.0
 
 
-def _turned_back(boxes: NDArray[np.float32], roll_deg: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return boxes (N, 4) of the picture turned by ``QUARTER_TURNS[roll_deg]`` in px of the picture of ``shape``."""
+def _turned(image: NDArray[np.uint8], roll_deg: float) -> NDArray[np.uint8]:
+    """Return the whole of ``image``, turned so that faces with ``roll_deg`` (clockwise) are upright; corners black."""
+    matrix, size_wh = _turn_matrix(image.shape, roll_deg)
+    return cv2.warpAffine(image, matrix, size_wh, flags=cv2.INTER_LINEAR)
+
+
+def _turn_matrix(shape: tuple[int, ...], roll_deg: float) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """Return the (2, 3) matrix from px of a picture of ``shape`` to px of the `_turned` one, and that one's size."""
     height, width = shape[:2]
-    x1, y1, x2, y2 = boxes.T
-    if roll_deg == 90:  # the picture was turned back by 90 degrees, counterclockwise: turned (x, y) = (y, W - 1 - x)
-        return np.stack([width - 1 - y2, x1, width - 1 - y1, x2], axis=1)
-    if roll_deg == -90:
-        return np.stack([y1, height - 1 - x2, y2, height - 1 - x1], axis=1)
-    if roll_deg == 180:
-        return np.stack([width - 1 - x2, height - 1 - y2, width - 1 - x1, height - 1 - y1], axis=1)
-    return boxes
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), roll_deg, 1.0)
+    size = np.abs(matrix[:, :2]) @ (width, height)
+    size_wh = max(1, round(size[0])), max(1, round(size[1]))
+    matrix[:, 2] += (size_wh[0] - width) / 2, (size_wh[1] - height) / 2
+    return matrix, size_wh
+
+
+def _turned_back(boxes: NDArray[np.float32], matrix: NDArray[np.float64], roll_deg: float) -> NDArray[np.float32]:
+    """Return boxes (N, 4) in px of the picture that ``matrix`` turned: moved, and on their side at 90 degrees."""
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2
+    centre = ((boxes[:, :2] + boxes[:, 2:]) / 2 - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+    half = half[:, ::-1] if abs(roll_deg) == 90 else half
+    return np.hstack([centre - half, centre + half]).astype(np.float32)
 
 
 def _largest(rows: NDArray[np.float32], default: float) -> float:

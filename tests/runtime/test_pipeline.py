@@ -119,6 +119,22 @@ def test_unsure_faces_are_left_out_and_counted(sure_model, shaded):
         assert face.confidence == other.confidence
 
 
+def test_what_only_a_turned_picture_shows_must_convince_the_network(sure_model, live_model, shaded):
+    """Such faces are no faces, so they do not count as left out. A model without confidence keeps them all."""
+    scores = np.linspace(0.9, 0.6, 4).astype(np.float32)
+    found = {
+        roll: Detections(BOXES, scores, None if roll is None else np.full(4, roll, np.float32)) for roll in (None, 90)
+    }
+    with open_runner(sure_model, max_batch=3) as runner:
+        upright, turned = FaceMeshPipeline(runner, lambda _: found[None]), FaceMeshPipeline(runner, lambda _: found[90])
+        confidences = [face.confidence for face in turned(shaded)]
+        assert all(confidence >= 0.5 for confidence in confidences)
+        assert 0 < len(confidences) < len(upright(shaded)) == 4
+        assert turned.left_out == 0
+    with open_runner(live_model) as runner:
+        assert len(FaceMeshPipeline(runner, lambda _: found[90])(shaded)) == 4
+
+
 @pytest.mark.parametrize("limit", [-0.1, 1.5, float("nan")])
 def test_least_confidence_out_of_range(sure_model, limit):
     with open_runner(sure_model) as runner, pytest.raises(FaceMeshError, match="min_confidence must be from 0 to 1"):

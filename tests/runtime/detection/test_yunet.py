@@ -16,6 +16,7 @@ from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
 from runtime.geometry.crop import crop_matrix
 from runtime.sources.photos import read_photo
+from runtime.types import Detections
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,25 @@ def test_faces_that_lie_on_their_side(yunet, portrait_image, turn, roll, scale):
         assert overlap(found.boxes_xyxy[0], box) > 0.3
 
 
+@pytest.mark.parametrize("roll", [-135, 45, 135])
+def test_faces_that_lie_askew(yunet, shared_data, monkeypatch, roll):
+    """With that turn alone, since others show this face, too. The box is as large as the upright one, in its place."""
+    monkeypatch.setattr(detector, "SURE_SCORE", 1.0)
+    monkeypatch.setattr(detector, "TURNS", (((float(roll),), 226),))
+    photo = read_photo(shared_data / "photos" / "profile.jpg")
+    expected = Detections(landmark_boxes(yunet.find(photo), load_box_map()), np.ones(1, np.float32))
+    height, width = photo.shape[:2]
+    side = int(np.hypot(height, width))
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -roll, 1.0)
+    turn[:, 2] += (side - width) / 2, (side - height) / 2
+    found = yunet(cv2.warpAffine(photo, turn, (side, side)))
+    (centre,), (size,) = centres_and_sizes(expected.boxes_xyxy)
+    (found_centre,), (found_size,) = centres_and_sizes(found.boxes_xyxy)
+    np.testing.assert_allclose(found_centre, turn[:, :2] @ centre + turn[:, 2], atol=0.05 * size.mean())
+    np.testing.assert_allclose(found_size, size, rtol=0.1)
+    assert found.rolls_deg == roll
+
+
 def test_small_faces_that_lie_on_their_side(yunet, shared_data):
     group = read_photo(shared_data / "photos" / "group.jpg")
     found = yunet(np.ascontiguousarray(cv2.rotate(group, cv2.ROTATE_90_CLOCKWISE)))
@@ -131,7 +151,7 @@ def test_pictures_with_a_sure_face_are_not_turned(yunet, portrait_image, monkeyp
     assert sizes == [640]
     sizes.clear()
     assert len(yunet(np.full((700, 900, 3), 128, np.uint8))) == 0
-    assert sizes == [640, 320, 320, 320, 320]
+    assert sizes == [640, *[320] * 8]
 
 
 def test_threshold(portrait_image, yunet):
