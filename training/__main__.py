@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from runtime.console.exit_codes import run_subcommands
-from training import fit, fit_box_map, fit_confidence, shrink
+from training import average, fit, fit_box_map, fit_confidence, shrink
 from training.labelling import fit_labels, learn_offsets
 from training.turning import turn_faces
 from training.uv import uv_layout
 
-COMMANDS = (fit, fit_confidence, shrink, uv_layout, fit_box_map, turn_faces, fit_labels, learn_offsets)
+COMMANDS = (fit, fit_confidence, average, shrink, uv_layout, fit_box_map, turn_faces, fit_labels, learn_offsets)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

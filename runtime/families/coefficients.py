@@ -207,9 +207,7 @@ def mean_sphere(model: FaceModel) -> NDArray[np.float64]:
     return np.append(centre, np.linalg.norm(model.mean - centre, axis=1).max())
 
 
-def decode_numpy(
-    output: NDArray[np.float32], matrix: NDArray[np.float64], model: FaceModel, spec: NetworkSpec
-) -> Mesh:
+def decode_numpy(output: NDArray[np.float32], matrix: NDArray[np.float64], model: FaceModel, spec: NetworkSpec) -> Mesh:
     """Compute the same as `Decoder` in NumPy and float64: the definition, not the fast way."""
     numbers = output.astype(np.float64) * spec.output.std + spec.output.mean
     count = spec.output.pose_count
