@@ -25,10 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_command(args: argparse.Namespace) -> None:
     """Run the command; figures go to stdout."""
     _check_outputs(args)
-    from calibration.precision.model_file import load_plain, write_model
+    from calibration.precision.model_file import check_outputs, load_plain, write_model
 
     graph = load_plain(args.model)
     spec = load_spec(args.model)
+    check_outputs(graph, spec, args.model)
     quantiser = Quantiser(graph, spec, quantise_request(args))
     if args.sensitivity is not None:
         from calibration.accuracy.loss_chart import draw_losses

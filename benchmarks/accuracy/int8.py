@@ -55,12 +55,13 @@ def run_command(args: argparse.Namespace) -> None:
 
 def model_rows(path: Path, crops: Path, labels: Path | None, samples: int) -> list[dict[str, Any]]:
     """Measure one model: a row per target and method."""
-    from calibration.precision.model_file import load_plain
+    from calibration.precision.model_file import check_outputs, load_plain
     from calibration.precision.qdq import to_int8
 
     # The model in FP32, and the crops for measuring.
     spec = load_spec(path)
     graph = load_plain(path)
+    check_outputs(graph, spec, path)
     faces = load_faces(crops)
     judge = LandmarkJudge(read_crops(judged_rows(faces, labels), spec))
     layers = quantisable_layers(graph)

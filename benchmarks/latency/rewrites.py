@@ -75,16 +75,17 @@ def _make_models(
     """Return the models by name, the difference of the rewritten to the plain one, and a picture (1, …) for both."""
     from export.graphs.rewrite import rewrite
     from export.graphs.to_onnx import network_spec, to_onnx
-    from export.graphs.verify import compare, require_live, run_model, verification_images
+    from export.graphs.verify import compare, require_live, run_model, run_outputs, verification_images
 
     # Export, and rewrite.
     network = _network(arch, weights)
     spec = network_spec(network, arch)
     plain = to_onnx(network, arch)
     images = verification_images(spec.input, spec.crop_scale)
-    expected = run_model(plain, images, spec.output.name)
+    outputs = run_outputs(plain, images, spec.outputs)
+    expected = outputs[spec.output.name]
     require_live(expected, spec, arch)
-    rewritten, _ = rewrite(plain, images, expected, spec.output.name)
+    rewritten, _ = rewrite(plain, images, outputs)
 
     # Check that the others work.
     difference = compare(expected, run_model(rewritten, images, spec.output.name), spec)

@@ -31,6 +31,17 @@ class Graph:
             for index, name in enumerate(node.input):
                 self.readers.setdefault(name, []).append((node, index))
 
+    def side_branch(self) -> set[str]:
+        """Return the first outputs of the nodes without influence on the first output: the confidence head.
+
+        The first output is the mesh's, see `calibration.precision.model_file.check_outputs`.
+        """
+        needed: set[str] = set(self.outputs[:1])
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+        return {node.output[0] for node in self.nodes if not needed.intersection(node.output)}
+
     def single_reader(self, tensor: str) -> onnx.NodeProto | None:
         """Return the only node that reads ``tensor``; None for several readers, none, or an output of the graph."""
         readers = self.readers.get(tensor, [])

@@ -30,21 +30,25 @@ def float_layers_to_half(graph: Graph) -> onnx.ModelProto:
 
     Their neighbours follow: activations, additions and moves of data behind them up to the next Q, DQ or INT8 layer,
     and the moves before them. Nodes behind the last layer (PRNet's sigmoid, the addition of the mean face) stay in
-    float32, and so does a layer with weights beyond the range of float16.
+    float32, and so do the confidence head and a layer with weights beyond the range of float16.
     """
     graph = move_last_bias_out(graph)
-    half = {node.output[0] for node in graph.nodes if graph.is_layer(node) and not _unfit_constants(graph, node)}
+    head = graph.side_branch()
+    layers = [node for node in graph.nodes if graph.is_layer(node) and node.output[0] not in head]
+    half = {node.output[0] for node in layers if not _unfit_constants(graph, node)}
 
     # Forwards: what belongs to such a layer. Backwards: moves of data that only float16 nodes read.
     leads = _leading_to_layers(graph)
     for node in graph.nodes:
         follows = (node.op_type in (*ACTIVATIONS, "Add") and node.output[0] in leads) or node.op_type in MOVES
-        if follows and half.intersection(node.input) and not _unfit_constants(graph, node):
+        if node.output[0] in head or not half.intersection(node.input):
+            continue
+        if follows and not _unfit_constants(graph, node):
             half.add(node.output[0])
     for node in reversed(graph.nodes):
         is_inner_move = node.op_type in MOVES and node.output[0] not in graph.outputs
         readers = graph.readers.get(node.output[0], [])
-        if is_inner_move and all(reader.output[0] in half for reader, _ in readers):
+        if is_inner_move and node.output[0] not in head and all(reader.output[0] in half for reader, _ in readers):
             half.add(node.output[0])
     return to_half(graph, half)
 
@@ -94,7 +98,8 @@ def move_last_bias_out(graph: Graph) -> Graph:
     without such a Gemm keeps its view.
     """
     leads = _leading_to_layers(graph)
-    last = {node.output[0] for node in graph.nodes if _has_movable_bias(graph, node) and node.output[0] not in leads}
+    stays = leads | graph.side_branch()
+    last = {node.output[0] for node in graph.nodes if _has_movable_bias(graph, node) and node.output[0] not in stays}
     if not last:
         return graph
     result = onnx.ModelProto()

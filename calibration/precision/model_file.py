@@ -101,6 +101,16 @@ def check_plain(graph: Graph, path: Path) -> None:
             )
 
 
+def check_outputs(graph: Graph, spec: ModelSpec, path: Path) -> None:
+    """Check that the output of the mesh comes first. Raises `FaceMeshError`; ``path`` is the model's file.
+
+    Everything that does not lead to it is taken for the confidence head and keeps its precision.
+    """
+    if graph.outputs[0] != spec.output.name:
+        problem = f"its outputs are {', '.join(graph.outputs)}; {spec.output.name} must come first"
+        raise FaceMeshError(f"{path}: {problem}, export the model in this order")
+
+
 def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> ModelSpec:
     """Write ``path`` and its spec beside it, both or neither; return the spec with the SHA-256 of the file."""
     content = model.SerializeToString(deterministic=True)

@@ -9,6 +9,8 @@ branches of a residual addition it wants one quantised: the one that does not co
 ONNX Runtime on CPUs fuses pairs on both sides of each layer and of each addition; without them it computes in float32.
 It also quantises a layer of float weights between two pairs by itself, with one scale for all. So a layer that is to
 stay in float must not read from DQ.
+
+The layers of a confidence head stay in float: they cost nothing, and rounding them would only make the head less sure.
 """
 
 from __future__ import annotations
@@ -29,12 +31,13 @@ QuantisedReads = dict[tuple[str, int], str]
 
 
 def quantisable_layers(graph: Graph) -> list[str]:
-    """Return the names of the layers that become INT8 by default, in the order of the graph: all but the tail.
+    """Return the names of the layers that become INT8 by default, in the order of the graph.
 
-    The tail writes the map. Raises `FaceMeshError` if two layers have the same name.
+    These are all but the tail, which writes the map, and the confidence head. Raises `FaceMeshError` if two layers have
+    the same name.
     """
-    tail = _tail(graph)
-    names = [layer_name(node) for node in graph.nodes if graph.is_layer(node) and node.output[0] not in tail]
+    left_out = _tail(graph) | graph.side_branch()
+    names = [layer_name(node) for node in graph.nodes if graph.is_layer(node) and node.output[0] not in left_out]
     if len(set(names)) < len(names):
         raise FaceMeshError("two layers of the model have the same name; export it again with 'python -m export onnx'")
     return names
@@ -64,6 +67,7 @@ def quantised_reads(graph: Graph, layers: set[str], target: str) -> QuantisedRea
 
     if target == "cpu":
         _read_on_cpu(graph, reads, layers, chosen)
+    _read_by_head(graph, reads)
     return reads
 
 
@@ -91,6 +95,19 @@ def _read_on_cpu(graph: Graph, reads: QuantisedReads, layers: set[str], chosen: 
         is_float_layer = graph.is_layer(node) and layer_name(node) not in layers
         if is_float_layer and _is_read(graph, reads, graph.activated(node)):
             reads.pop((node.output[0], 0), None)
+
+
+def _read_by_head(graph: Graph, reads: QuantisedReads) -> None:
+    """Let the confidence head read what the network reads: quantised tensors where there are any.
+
+    A layer whose output is wanted in INT8 and in float has to write both.
+    """
+    quantised = set(reads.values())
+    branch = graph.side_branch()
+    for node in graph.nodes:
+        for index, name in enumerate(node.input):
+            if node.output[0] in branch and graph.root(name) in quantised:
+                _read(graph, reads, node, index)
 
 
 def _read(graph: Graph, reads: QuantisedReads, node: onnx.NodeProto, index: int) -> None:
@@ -124,7 +141,7 @@ def _tail(graph: Graph) -> set[str]:
     These are the last layer, whose rounding nothing evens out any more, and the convolutions as narrow before it.
     """
     tail: set[str] = set()
-    todo = [(name, True) for name in graph.outputs]
+    todo = [(name, True) for name in graph.outputs[:1]]
     while todo:
         tensor, is_last = todo.pop()
         node = graph.producer.get(tensor)

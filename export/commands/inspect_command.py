@@ -95,12 +95,14 @@ def _counts(found: Mapping[str, int]) -> str:
 
 def _spec_lines(spec: ModelSpec) -> list[str]:
     low, high = spec.input.value_range
+    confidence = [] if spec.confidence is None else [f"  confidence  {spec.confidence}: 0 to 1"]
     return [
         f"  model       {spec.name}, {spec.family}, {spec.precision}, "
         f"crop {spec.crop_scale:g} x box, topology {spec.topology}",
         f"  input       {spec.input.name}: {spec.input.size} px, {spec.input.layout}, {spec.input.colour_order}, "
         f"{low:g} to {high:g}",
         f"  output      {spec.output.name}: {spec.output.describe()}",
+        *confidence,
     ]
 
 

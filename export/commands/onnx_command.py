@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from export.graphs.rewrite import Step
+    from export.graphs.verify import Outputs
     from runtime.models.spec import ModelSpec
 
 DESCRIPTION = "A checkpoint, or a model that is ONNX already, becomes the ONNX file and spec that the runtime takes."
@@ -34,8 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``onnx`` and its arguments."""
     parser = subparsers.add_parser("onnx", help="write ONNX and its spec", description=DESCRIPTION)
     weights_help = (
-        "a PyTorch or TensorFlow checkpoint, or an .onnx file whose only output is one position map "
-        "(N,3,S,S) or (N,S,S,3)"
+        "a PyTorch or TensorFlow checkpoint, or an .onnx file whose first output is one position map "
+        "(N,3,S,S) or (N,S,S,3); a confidence head becomes or stays a second output"
     )
     parser.add_argument("--weights", type=Path, required=True, help=weights_help)
     arch_help = "the network; needed for a checkpoint, and for an .onnx file without a spec beside it"
@@ -45,8 +46,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help=precision_help)
     keep_help = "with fp16: nodes of the rewritten model that stay in FP32"
     parser.add_argument("--keep", nargs="+", default=[], metavar="NODE", help=keep_help)
-    confidence_help = "keep the confidence head of 'python -m training fit-confidence' as a second output"
-    parser.add_argument("--confidence", action="store_true", help=confidence_help)
     parser.add_argument("--no-rewrite", action="store_true", help="leave the graph as the exporter wrote it")
     add_calibration_arguments(parser.add_argument_group("int8", "see 'python -m calibration'"), required=False)
     parser.set_defaults(func=run_command)
@@ -55,36 +54,41 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run_command(args: argparse.Namespace) -> None:
     """Export, check and write; the figures go to stdout, warnings to stderr."""
     _check_arguments(args)
+    import numpy as np
+
     from calibration.precision.half_rounding import with_rounding
     from calibration.precision.model_file import write_model
     from export.graphs.model_file import precision_of
     from export.graphs.rewrite import rewrite
     from export.graphs.summary import summarise, table
-    from export.graphs.verify import compare, require_live, run_model, verification_images
+    from export.graphs.verify import compare, require_sound, run_outputs, verification_images
 
     # The reference: the model as it came, and its outputs, with which everything is compared.
     reference, spec, network = _open_weights(args)
     images = verification_images(spec.input, spec.crop_scale)
-    expected = run_model(reference, images, spec.output.name)
+    expected = run_outputs(reference, images, spec.outputs)
     if network is not None:
         _print_export_difference(network, images, expected)
-    require_live(expected, spec, str(args.weights))
+    require_sound(expected, spec, str(args.weights))
 
     # Rewrites, then the precision.
     model = reference
     if not args.no_rewrite:
-        model, steps = rewrite(reference, images, expected, spec.output.name)
+        model, steps = rewrite(reference, images, expected)
         _print_steps(steps)
     model = _in_precision(args, model, spec)
 
     # The result. Writing is the last step that can fail, so that an error leaves no files.
-    outputs = run_model(with_rounding(model), images, spec.output.name)
-    require_live(outputs, spec, f"{args.weights} in {args.precision}")
+    outputs = run_outputs(with_rounding(model), images, spec.outputs)
+    require_sound(outputs, spec, f"{args.weights} in {args.precision}")
     figures = table({"before": summarise(reference), "after": summarise(model)})
-    difference = compare(expected, outputs, spec)
+    difference = compare(expected[spec.output.name], outputs[spec.output.name], spec)
     write_model(model, dataclasses.replace(spec, precision=precision_of(model)), args.output)
     print(figures)
     print(f"{args.output}: differs from the model before by {difference}")
+    if spec.confidence is not None:
+        change = float(np.abs(outputs[spec.confidence] - expected[spec.confidence]).max())
+        print(f"{args.output}: its confidence differs by {change:.2g}")
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
@@ -111,11 +115,6 @@ def _open_weights(args: argparse.Namespace) -> tuple[onnx.ModelProto, ModelSpec,
     from export.graphs.to_onnx import network_spec, to_onnx
 
     network = load_checkpoint(args.arch, args.weights)
-    if args.confidence and getattr(network, "confidence", None) is None:
-        remedy = "fit one by 'python -m training fit-confidence' or drop --confidence"
-        raise FaceMeshError(f"{args.weights}: the network has no confidence head; {remedy}")
-    if not args.confidence:
-        network.confidence = None
     return to_onnx(network, args.arch), network_spec(network, args.arch), network
 
 
@@ -159,7 +158,7 @@ def _quantise(args: argparse.Namespace, model: onnx.ModelProto, spec: ModelSpec)
     return result.model
 
 
-def _print_export_difference(network: nn.Module, images: NDArray[np.float32], exported: NDArray[np.float32]) -> None:
+def _print_export_difference(network: nn.Module, images: NDArray[np.float32], exported: Outputs) -> None:
     from export.graphs.to_onnx import export_difference
 
     difference = export_difference(network, images, exported)

@@ -46,10 +46,12 @@ HALF_OPERATORS = {
 def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.ModelProto, list[str]]:
     """Return a copy in half precision with float32 inputs and outputs, and a warning for each layer that does not fit.
 
-    ``keep`` names nodes that stay in float32. Raises `FaceMeshError` when there is no such node, or the model is
-    quantised or holds half precision already.
+    A confidence head stays in float32: it costs nothing. ``keep`` names nodes that stay in float32, too. Raises
+    `FaceMeshError` when there is no such node, or the model is quantised or holds half precision already.
     """
-    graph = ir.from_proto(onnx.shape_inference.infer_shapes(move_last_bias_out(Graph(model)).model))
+    view = Graph(model)
+    head = view.side_branch()
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(move_last_bias_out(view).model))
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     names = {node.name for node in graph.graph}
     if missing := sorted(set(keep) - names):
@@ -73,6 +75,7 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.Mo
             and node.domain == ""
             and node.name not in keep
             and node not in tail
+            and node.outputs[0].name not in head
             and _is_float(node.outputs[0])
         ):
             reason = _unfit(node)
@@ -85,8 +88,8 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.Mo
 
 
 def _last_layers(model: ir.Model) -> list[ir.Node]:
-    """Return the last layers with weights before an output."""
-    found, seen, todo = [], set(), [output.producer() for output in model.graph.outputs]
+    """Return the last layers with weights before the first output, the mesh's."""
+    found, seen, todo = [], set(), [model.graph.outputs[0].producer()]
     while todo:
         node = todo.pop()
         if node is None or node in seen:

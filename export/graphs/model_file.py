@@ -12,7 +12,8 @@ from pathlib import Path
 
 import onnx
 
-from calibration.precision.model_file import read_external_data, read_onnx
+from calibration.precision.graph_view import Graph
+from calibration.precision.model_file import check_outputs, read_external_data, read_onnx
 from runtime.errors import FaceMeshError, one_line
 from runtime.models.spec import ModelSpec, load_spec
 
@@ -103,11 +104,9 @@ def derive_spec(model: onnx.ModelProto, path: Path, like: ModelSpec | None) -> M
 
 
 def check_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
-    """Compare names, sizes and types of input and output with the spec. Raises `FaceMeshError`."""
-    ends = (
-        ("input", spec.input.name, spec.input.shape, model.graph.input),
-        ("output", spec.output.name, spec.output_shape, model.graph.output),
-    )
+    """Compare names, sizes and types of input and outputs with the spec. Raises `FaceMeshError`."""
+    ends = [("input", spec.input.name, spec.input.shape, model.graph.input)]
+    ends += [("output", name, shape, model.graph.output) for name, shape in spec.outputs.items()]
     for kind, name, shape, values in ends:
         value = next((value for value in values if value.name == name), None)
         if value is None:
@@ -120,6 +119,7 @@ def check_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None
             wanted = f"(N, {', '.join(map(str, shape))})"
             problem = f"the {kind} {name} has the shape {_shape_text(value)}, its spec wants {wanted}"
             raise FaceMeshError(f"{path}: {problem}; export the model with these sizes, only the batch may be free")
+    check_outputs(Graph(model), spec, path)
 
 
 def precision_of(model: onnx.ModelProto) -> str:

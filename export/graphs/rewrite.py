@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from export.graphs.model_file import with_unique_names
-from export.graphs.verify import run_model
+from export.graphs.verify import Outputs, largest_difference, run_outputs
 from export.passes import (
     absorb_crop,
     absorb_padding,
@@ -61,24 +61,23 @@ class Step:
 def rewrite(
     model: onnx.ModelProto,
     images: NDArray[np.float32],
-    expected: NDArray[np.float32],
-    output: str,
+    expected: Outputs,
     passes: Sequence[ModuleType] = PASSES,
 ) -> tuple[onnx.ModelProto, list[Step]]:
     """Run the passes and then onnxsim; return the new model and the steps that changed something.
 
-    After each step the tensor ``output`` for ``images`` (N, …) is compared with ``expected`` (N, …), the outputs of
-    ``model`` itself. Steps that differ too much are dropped and returned too. Raises `FaceMeshError` if ``model`` does
-    not run.
+    After each step the outputs for ``images`` (N, …) are compared with ``expected``, those of ``model`` itself. Steps
+    that differ too much are dropped and returned too. Raises `FaceMeshError` if ``model`` does not run.
     """
     current = with_unique_names(model)
 
     # tolerance = 4 x the difference between ONNX Runtime with and without its own optimisations, at least 1e-5
-    rounding = float(np.abs(run_model(current, images, output, optimised=False) - expected).max())
-    tolerance = max(TOLERANCE * max(1.0, float(np.abs(expected).max())), ROUNDING_FACTOR * rounding)
+    rounding = largest_difference(expected, run_outputs(current, images, expected, optimised=False))
+    largest = max(float(np.abs(values).max()) for values in expected.values())
+    tolerance = max(TOLERANCE * max(1.0, largest), ROUNDING_FACTOR * rounding)
 
-    def distance(changed: onnx.ModelProto) -> np.floating:
-        return np.abs(run_model(changed, images, output) - expected).max()
+    def distance(changed: onnx.ModelProto) -> float:
+        return largest_difference(expected, run_outputs(changed, images, expected))
 
     steps: list[Step] = []
     changes: list[tuple[str, Change]] = [(_pass_name(module), partial(_apply, module)) for module in passes]
@@ -97,7 +96,7 @@ def _attempt(
     name: str,
     change: Change,
     current: onnx.ModelProto,
-    distance: Callable[[onnx.ModelProto], np.floating],
+    distance: Callable[[onnx.ModelProto], float],
     tolerance: float,
 ) -> tuple[Step | None, onnx.ModelProto]:
     """Run one step; return its outcome (None: nothing to do) and the model to go on with."""
@@ -106,7 +105,7 @@ def _attempt(
         if candidate is None:
             return None, current
         onnx.checker.check_model(candidate, full_check=True)
-        difference = float(distance(candidate))
+        difference = distance(candidate)
     except FaceMeshError as error:
         return Step(name, float("nan"), tolerance, str(error)), current
     except Exception as error:  # a rewrite is an offer: whatever goes wrong in it, the model without it is good

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -30,7 +30,7 @@ def to_onnx(network: nn.Module, name: str) -> onnx.ModelProto:
     The same weights give the same bytes: nothing of the exporting machine is left in the model.
     """
     network = network.eval().to(memory_format=torch.contiguous_format)
-    output_names = [OUTPUT_NAME] if getattr(network, "confidence", None) is None else [OUTPUT_NAME, CONFIDENCE_NAME]
+    output_names = [OUTPUT_NAME, CONFIDENCE_NAME] if _has_confidence(network) else [OUTPUT_NAME]
     example = torch.zeros(2, 3, network.input_size, network.input_size)
     with _quiet():
         program = torch.onnx.export(
@@ -61,18 +61,25 @@ def network_spec(network: nn.Module, name: str) -> ModelSpec:
         topology="uv_topology.npz",
         precision="fp32",
         onnx_sha256="",
+        confidence=CONFIDENCE_NAME if _has_confidence(network) else None,
     )
 
 
-def export_difference(network: nn.Module, images: NDArray[np.float32], exported: NDArray[np.float32]) -> float:
+def export_difference(
+    network: nn.Module, images: NDArray[np.float32], exported: Mapping[str, NDArray[np.float32]]
+) -> float:
     """Return the largest difference, output units, of ``network`` on ``images`` (N, …) to its export's outputs.
 
-    Compared is the position map alone.
+    ``exported`` has them by name, in the order of the network's.
     """
     with torch.no_grad():
         outputs = network(torch.from_numpy(images))
-    expected = outputs[0] if isinstance(outputs, tuple) else outputs
-    return float(np.abs(exported - expected.numpy()).max())
+    pairs = zip(outputs if isinstance(outputs, tuple) else (outputs,), exported.values(), strict=True)
+    return max(float(np.abs(found - expected.numpy()).max()) for expected, found in pairs)
+
+
+def _has_confidence(network: nn.Module) -> bool:
+    return getattr(network, "confidence", None) is not None
 
 
 def _forget_origin(model: onnx.ModelProto) -> None:

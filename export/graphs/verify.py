@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -24,6 +25,7 @@ VIEWS = (
     (0.85, -7, 8),
 )  # side of the box relative to the tight one, shift right and down in px
 NOISE_CELL_PX = 16
+Outputs = Mapping[str, NDArray[np.float32]]  # name of an output -> (N, …)
 LEAST_SPREAD_PX = 0.1  # between the outputs of a live network; every check passes on a dead one
 
 
@@ -64,7 +66,14 @@ def verification_images(spec: InputSpec, crop_scale: float) -> NDArray[np.float3
 def run_model(
     model: onnx.ModelProto, images: NDArray[np.float32], output: str, *, optimised: bool = True
 ) -> NDArray[np.float32]:
-    """Outputs (N, …) of ``model`` for ``images`` (N, …), in ONNX Runtime with or without its own optimisations.
+    """Return `run_outputs` of one output."""
+    return run_outputs(model, images, [output], optimised=optimised)[output]
+
+
+def run_outputs(
+    model: onnx.ModelProto, images: NDArray[np.float32], outputs: Iterable[str], *, optimised: bool = True
+) -> Outputs:
+    """Run ``model`` on ``images`` (N, …) in ONNX Runtime with or without its own optimisations; return the ``outputs``.
 
     A model of a fixed batch size gets the images in portions. Raises `FaceMeshError` when it does not load or run.
     """
@@ -77,15 +86,32 @@ def run_model(
         (tensor,) = session.get_inputs()
         portion = tensor.shape[0] if isinstance(tensor.shape[0], int) else len(images)
         filled = np.resize(images, (-(-len(images) // portion) * portion, *images.shape[1:]))
-        outputs = [
-            session.run([output], {tensor.name: filled[start : start + portion]})[0]
+        names = list(outputs)
+        portions = [
+            session.run(names, {tensor.name: filled[start : start + portion]})
             for start in range(0, len(filled), portion)
         ]
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
         raise FaceMeshError(
             f"the model does not run in ONNX Runtime ({one_line(error)}); export it in another way"
         ) from error
-    return np.concatenate(outputs)[: len(images)]
+    arrays = (np.concatenate(parts)[: len(images)] for parts in zip(*portions, strict=True))
+    return dict(zip(names, arrays, strict=True))
+
+
+def largest_difference(expected: Outputs, found: Outputs) -> float:
+    """Return the largest difference of any number, output units; NaN if either holds one."""
+    return float(np.max([np.abs(found[name] - values).max() for name, values in expected.items()]))
+
+
+def require_sound(outputs: Outputs, spec: ModelSpec, what: str) -> None:
+    """Raise `FaceMeshError` unless the mesh's output is live and the confidence, if there is one, is from 0 to 1."""
+    require_live(outputs[spec.output.name], spec, what)
+    if spec.confidence is not None:
+        low, high = float(outputs[spec.confidence].min()), float(outputs[spec.confidence].max())
+        if not 0 <= low <= high <= 1:
+            problem = f"its confidence is {low:.3g} to {high:.3g} on ordinary pictures, a probability is wanted"
+            raise FaceMeshError(f"{what}: {problem}; give other weights")
 
 
 def require_live(outputs: NDArray[np.float32], spec: ModelSpec, what: str) -> None:

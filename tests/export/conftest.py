@@ -30,7 +30,7 @@ def prnet_road(tmp_path_factory):
     spec, plain = network_spec(network, "prnet"), to_onnx(network, "prnet")
     images = verification_images(spec.input, spec.crop_scale)
     expected = run_model(plain, images, spec.output.name)
-    rewritten, steps = rewrite(plain, images, expected, spec.output.name)
+    rewritten, steps = rewrite(plain, images, {spec.output.name: expected})
     half, warnings = to_fp16(rewritten)
     assert not warnings
     return SimpleNamespace(

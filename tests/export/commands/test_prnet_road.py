@@ -99,6 +99,6 @@ def test_graph_without_the_exporters_own_optimiser_ends_the_same(prnet_road):
     for node in raw.graph.node:
         node.name = ""  # as other exporters leave them
     expected = run_model(raw, prnet_road.images, "position_map")
-    model, steps = rewrite(raw, prnet_road.images, expected, "position_map")
+    model, steps = rewrite(raw, prnet_road.images, {"position_map": expected})
     assert operators(model) == operators(prnet_road.rewritten)
     assert not [step for step in steps if step.dropped]
