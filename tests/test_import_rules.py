@@ -40,7 +40,7 @@ HOMES = {
     "jtop": {"benchmarks.records.jetson"},
     "matplotlib": {
         *("benchmarks.latency.soak_chart", "benchmarks.report.charts", "benchmarks.robustness.chart"),
-        *("calibration.accuracy.loss_chart", "training.curve"),
+        *("calibration.accuracy.loss_chart", "training.curve", "training.confidence.reliability_diagram"),
     },
     "mediapipe": {"benchmarks.peers.mediapipe_worker"},
     "onnx": {
@@ -63,7 +63,8 @@ HOMES = {
     "torch": {
         *("training.networks.edge", "training.networks.prnet", "training.uv.targets", "training.loop"),
         *("training.compression", "training.checkpoints", "training.networks.folded", "training.uv.hand_points"),
-        *("training.confidence", "training.networks.confidence"),
+        *("training.confidence.error_samples", "training.confidence.fit_head", "training.confidence.reliability"),
+        "training.networks.confidence",
         *("training.averaging", "training.networks.inputs", "training.start", "training.uv.face_loss"),
         *("training.networks.mb05", "export.checkpoints.checkpoint", "export.graphs.to_onnx"),
         *("benchmarks.latency.live_network", "benchmarks.peers.mb05"),

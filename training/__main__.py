@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from runtime.console.exit_codes import run_subcommands
-from training import average, fit, fit_box_map, fit_confidence, shrink
+from training import average, fit, fit_box_map, shrink
+from training.confidence import fit_confidence
 from training.labelling import fit_labels, learn_offsets
 from training.turning import turn_faces
 from training.uv import uv_layout

@@ -7,11 +7,17 @@ import warnings
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+from torch import nn
 
 from runtime.errors import FaceMeshError
+
+
+def write_checkpoint(network: nn.Module, file: BinaryIO) -> None:
+    """Write the weights of a trained network, for `python -m export onnx`."""
+    torch.save({"network": network.state_dict()}, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

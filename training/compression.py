@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.storage.whole_files import whole_file
+from training.checkpoints import write_checkpoint
 from training.data.augment import Augmentation
 from training.data.dataset import FaceCrops
 from training.data.labels import FaceLabels
@@ -50,5 +51,5 @@ def shrink_checkpoint(
     with torch.no_grad():
         shift_px = ((small(fresh) - network(fresh)) * network.output_scale).norm(dim=1)
     with whole_file(output) as file:
-        torch.save({"network": small.state_dict()}, file)
+        write_checkpoint(small, file)
     return before, shift_px.mean().item(), shift_px.max().item()

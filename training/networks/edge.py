@@ -41,6 +41,7 @@ BLOCKS = (
 )
 # Residual blocks that follow a block of the backbone: at 16 × 16 × 128, 8 × 8 × 256 and 4 × 4 × 512 all cost the same.
 RESIDUAL = {"dw4_1": 2, "dw5_5": 3, "dw6": 2}
+INNER_BLOCK, INNER_CHANNELS = "dw5_5", 256  # the block, residual blocks included, that a confidence head reads
 
 
 class DepthwiseSeparable(nn.Module):
@@ -92,12 +93,19 @@ class MobileEncoder(nn.Module):
                 self.add_module(f"{name}_residual", nn.Sequential(*blocks))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)[1]
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inner features (B, 256, S/16, S/16) and the last ones (B, 512, S/32, S/32)."""
         x = torch.relu(self.bn1(self.conv1(x)))
+        inner = x
         for name, _, _ in BLOCKS:
             x = self.get_submodule(name)(x)
             if name in self.residual:
                 x = self.get_submodule(f"{name}_residual")(x)
-        return x
+            if name == INNER_BLOCK:
+                inner = x
+        return inner, x
 
 
 class EdgeNet(nn.Module):
@@ -128,7 +136,7 @@ class EdgeNet(nn.Module):
 
     def add_confidence(self) -> ConfidenceHead:
         """Add a fresh confidence head and return it."""
-        self.confidence = ConfidenceHead()
+        self.confidence = ConfidenceHead(self.squeeze.out_channels, INNER_CHANNELS)
         return self.confidence
 
     def adapt_to(self, state: dict[str, Tensor]) -> None:
@@ -140,10 +148,12 @@ class EdgeNet(nn.Module):
             self.add_confidence()
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        features = self.encoder(image)
-        latent = self.squeeze(features).flatten(1)
+        inner, last = self.encoder.features(image)
+        latent = self.squeeze(last).flatten(1)
         position_map = self.expand(latent).unflatten(1, (3, self.output_size, self.output_size))
-        return position_map if self.confidence is None else (position_map, self.confidence(features.detach()))
+        if self.confidence is None:
+            return position_map
+        return position_map, self.confidence(latent.detach(), inner.detach())
 
     def load_mb05(self, state: dict[str, Tensor]) -> None:
         """Start the backbone at the weights of 3DDFA_V2's ``mb05_120x120.pth``, keys ``module.*``, without its heads.
