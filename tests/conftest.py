@@ -92,6 +92,20 @@ def edge_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sure_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of such a network with a confidence head, `tests.standins.networks.sure_edge`."""
+    torch = pytest.importorskip("torch", reason="needs torch")
+    pytest.importorskip("onnxsim", reason="needs onnxsim")
+    from export.__main__ import main
+    from tests.standins.networks import sure_edge
+
+    folder = tmp_path_factory.mktemp("sure_onnx")
+    torch.save({"network": sure_edge().state_dict()}, folder / "sure.pt")
+    assert main(["onnx", "--arch", "edge", "--weights", str(folder / "sure.pt"), "-o", str(folder / "sure.onnx")]) == 0
+    return folder / "sure.onnx"
+
+
+@pytest.fixture(scope="session")
 def edge_onnx(edge_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ONNX file that ``python -m export onnx`` makes of that checkpoint, once for all tests; copy it before a
     change."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import onnx
 
 
+AVERAGES = ("AveragePool", "GlobalAveragePool")  # over pixels, channel by channel
+
+
 @dataclass(frozen=True)
 class ChannelGroup:
     """Tensors with the same channels on axis 1. Scaling one of them scales all."""
@@ -47,7 +50,7 @@ def channel_groups(graph: Graph) -> Iterator[ChannelGroup]:
     for node in graph.nodes:
         sources = [name for name in node.input if name not in graph.constants]
         if (
-            node.op_type in ("Relu", "LeakyRelu")
+            node.op_type in ("Relu", "LeakyRelu", *AVERAGES)
             or (node.op_type == "Add" and len(sources) == 2)
             or _is_flattening(graph, node)
         ):
@@ -96,12 +99,23 @@ def _scales(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def _is_flattening(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Return True for a Reshape from a convolution to a Gemm with one feature per channel."""
-    if node.op_type not in ("Reshape", "Flatten"):
+    """Return True for a Reshape from a convolution, or averages of one, to Gemms with one feature per channel."""
+    if node.op_type not in ("Reshape", "Flatten") or node.output[0] in graph.outputs:
         return False
-    maker, reader = graph.producer.get(node.input[0]), graph.single_reader(node.output[0])
-    if maker is None or reader is None or maker.op_type != "Conv" or reader.op_type != "Gemm":
+    channels = _channel_count(graph, node.input[0])
+    readers = [reader for reader, _ in graph.readers.get(node.output[0], [])]
+    if channels is None or not readers or not all(reader.op_type == "Gemm" for reader in readers):
         return False
-    if not (_scales(graph, maker) and _scales(graph, reader)):
+    if not all(_scales(graph, reader) for reader in readers):
         return False
-    return graph.constants[maker.input[1]].dims[0] == graph.constants[reader.input[1]].dims[1 - output_axis(reader)]
+    return all(graph.constants[reader.input[1]].dims[1 - output_axis(reader)] == channels for reader in readers)
+
+
+def _channel_count(graph: Graph, tensor: str) -> int | None:
+    """Return the number of channels of a convolution's output, or of averages of it; None if it is neither."""
+    node = graph.producer.get(tensor)
+    while node is not None and node.op_type in ("Relu", "Add", *AVERAGES):
+        node = graph.producer.get(node.input[0])
+    if node is None or node.op_type != "Conv" or not _scales(graph, node):
+        return None
+    return graph.constants[node.input[1]].dims[0]

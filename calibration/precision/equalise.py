@@ -58,12 +58,14 @@ def choose_factors(graph: Graph, peaks: Factors) -> Factors:
     Groups with NaN, infinity or zeros alone are left out: the collection of ranges reports them.
     """
     factors: Factors = {}
+    head = graph.side_branch()  # in float, it takes any factor at no cost
     for group in channel_groups(graph):
         measured = {name: peaks[name] for name in group.tensors if name in peaks}
         if not measured or not all(np.isfinite(peak).all() and peak.any() for peak in measured.values()):
             continue
         wanted = _unevenness(list(measured.values()))
-        costly = [n for n in group.readers if n.op_type != "BatchNormalization" and not is_depthwise(graph, n)]
+        layers = [node for node in group.readers if node.op_type != "BatchNormalization" and node.output[0] not in head]
+        costly = [node for node in layers if not is_depthwise(graph, node)]
         if costly:
             wanted = wanted**SHARE / _unevenness([_reach(graph, node) for node in costly]) ** (1 - SHARE)
         factors[next(iter(measured))] = np.maximum(wanted / wanted.max(), LEAST).astype(np.float32)

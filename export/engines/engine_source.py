@@ -31,6 +31,9 @@ def open_source(path: Path) -> EngineSource:
     data, model = read_whole_onnx(path)
     spec = load_spec(path)
     check_interface(model, spec, path)
+    if others := [value.name for value in model.graph.output if value.name not in spec.outputs]:
+        problem = f"its spec does not tell of the output {', '.join(others)}, and the runtime takes no such engine"
+        raise FaceMeshError(f"{path}: {problem}; export the model again")
     if (held := precision_of(model)) != spec.precision:
         raise FaceMeshError(f"{path}: its spec says {spec.precision}, the network is {held}; export the model again")
     if any(tensor.data_type == TensorProto.UINT8 for tensor in all_tensors(model.graph)):

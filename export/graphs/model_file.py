@@ -15,7 +15,7 @@ import onnx
 from calibration.precision.graph_view import Graph
 from calibration.precision.model_file import check_outputs, read_external_data, read_onnx
 from runtime.errors import FaceMeshError, one_line
-from runtime.models.spec import ModelSpec, load_spec
+from runtime.models.spec import CONFIDENCE_SHAPE, ModelSpec, load_spec
 
 OPSET = 17  # the newest that TensorRT 8.6 reads whole
 LEAST_OPSET = 13
@@ -149,18 +149,18 @@ def _spec_of_graph(model: onnx.ModelProto, path: Path, like: ModelSpec) -> Model
     """Return ``like`` with the names, the sizes and the layout of the graph."""
     initialisers = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initialisers]
-    outputs = model.graph.output
-    if len(inputs) != 1 or len(outputs) != 1:
-        problem = f"{len(inputs)} inputs and {len(outputs)} outputs"
-        raise FaceMeshError(f"{path}: {problem}; a network of one picture and one map is wanted")
+    output, *others = model.graph.output
+    if len(inputs) != 1 or [_dims(value)[1:] for value in others] not in ([], [CONFIDENCE_SHAPE]):
+        problem = f"{len(inputs)} inputs and {1 + len(others)} outputs"
+        wanted = "a network of one picture and one map is wanted, a confidence (N, 1) may follow"
+        raise FaceMeshError(f"{path}: {problem}; {wanted}")
     layout, size = _layout_and_side(inputs[0], path)
     given = dataclasses.replace(like.input, name=inputs[0].name, size=size, layout=layout)
-    output = outputs[0]
     try:
         wanted = like.output.fitted(output.name, _dims(output)[1:], layout)
     except ValueError as error:
         raise FaceMeshError(f"{path}: {output.name} has the shape {_shape_text(output)}; {error}") from None
-    return dataclasses.replace(like, input=given, output=wanted)
+    return dataclasses.replace(like, input=given, output=wanted, confidence=others[0].name if others else None)
 
 
 def _refuse_contradiction(spec: ModelSpec, like: ModelSpec, path: Path) -> None:

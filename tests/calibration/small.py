@@ -73,6 +73,33 @@ def small_network(seed: int = 0) -> onnx.ModelProto:
     return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
 
 
+def with_head(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of the small network with a confidence: the mean of sum_relu ─ 4 units ─ 1 ─ sigmoid."""
+    generator = np.random.default_rng(5)
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    constants = {
+        "head_w": generator.normal(size=(4, 8)),
+        "head_b": generator.normal(size=4),
+        "head_v": 3 * generator.normal(size=(1, 4)),
+        "head_c": np.full(1, 2.0),
+    }
+    result.graph.node.extend(
+        [
+            helper.make_node("AveragePool", ["sum_relu_y"], ["head_mean"], "head_mean", kernel_shape=[16, 16]),
+            helper.make_node("Flatten", ["head_mean"], ["head_flat"], "head_flat"),
+            helper.make_node("Gemm", ["head_flat", "head_w", "head_b"], ["head_units"], "head_units", transB=1),
+            helper.make_node("Relu", ["head_units"], ["head_live"], "head_live"),
+            helper.make_node("Gemm", ["head_live", "head_v", "head_c"], ["head_odds"], "head_odds", transB=1),
+            helper.make_node("Sigmoid", ["head_odds"], ["confidence"], "head_sigmoid"),
+        ]
+    )
+    tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
+    result.graph.initializer.extend(tensors)
+    result.graph.output.append(helper.make_tensor_value_info("confidence", onnx.TensorProto.FLOAT, ["N", 1]))
+    return result
+
+
 SPEC = ModelSpec(
     name="small",
     family="position_map",

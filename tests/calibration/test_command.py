@@ -15,7 +15,7 @@ from calibration.precision.graph_view import Graph
 from calibration.precision.placement import quantisable_layers
 from runtime.inference.open_runner import open_runner
 from runtime.models.spec import ModelSpec
-from tests.calibration.small import small_network
+from tests.calibration.small import small_network, with_head
 
 
 @pytest.fixture
@@ -62,6 +62,43 @@ def test_model_table_and_report(run, write_network, write_faces, tmp_path, targe
         {"tensorrt": 7, "cpu": 9}[target],
     )
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "cpu"])
+def test_model_with_confidence(run, write_network, write_faces, tmp_path, target):
+    """The same figures as without the head; the result has it, and the runtime reads it."""
+    faces, reports = write_faces(), []
+    for name, model, changes in (
+        ("alone", small_network(), {}),
+        ("both", with_head(small_network()), {"confidence": "confidence"}),
+    ):
+        path = write_network(model, f"{name}.onnx", **changes)
+        options = ("--crops", faces, "--target", target, "--max-nme-increase", 1)
+        code, out, err = run(path, *options, "-o", tmp_path / f"{name}-int8.onnx")
+        assert (code, err) == (0, "")
+        reports.append(out.split("; file")[0])
+    assert reports[0] == reports[1]
+    found = []
+    for path in (tmp_path / "both.onnx", tmp_path / "both-int8.onnx"):
+        with open_runner(path, max_batch=4) as runner:
+            runner.input[:] = np.random.default_rng(0).random(runner.input.shape) * np.float32([[[[0.2]]], [[[1]]]] * 2)
+            runner.infer(4)
+            found.append(runner.confidence.copy())
+    assert np.ptp(found[0]) > 0.05
+    np.testing.assert_allclose(found[1], found[0], atol=0.05)
+
+
+def test_confidence_before_the_map(run, write_network, write_faces, tmp_path):
+    model = with_head(small_network())
+    ends = [*model.graph.output]
+    del model.graph.output[:]
+    model.graph.output.extend(ends[::-1])
+    path = write_network(model, confidence="confidence")
+    code, _, err = run(path, "--crops", write_faces(), "-o", tmp_path / "int8.onnx")
+    assert code == 1
+    assert "small.onnx: its outputs are confidence, position_map; position_map must come first, export" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "int8.onnx").exists()
 
 
 def test_a_table_is_reused_as_it_is_edited(run, write_network, write_faces, tmp_path):

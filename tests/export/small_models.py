@@ -18,11 +18,17 @@ SIZE = 32
 
 
 def write_small_model(
-    path: Path, batch: str | int = "N", precision: str = "fp32", activation: str = "Relu", **spec_changes
+    path: Path,
+    batch: str | int = "N",
+    precision: str = "fp32",
+    activation: str = "Relu",
+    confidence: bool = False,
+    **spec_changes,
 ) -> Path:
     """image (N, 3, 32, 32) ─ c1 ─ activation ─ c2 ─ sigmoid ─▶ position_map (N, 3, 16, 16).
 
-    ``fp16`` has everything between two casts in half precision, ``int8`` quantises the input of c2.
+    ``fp16`` has everything between two casts in half precision, ``int8`` quantises the input of c2. ``confidence`` adds
+    the sigmoid of the image's mean.
     """
     half = precision == "fp16"
     generator = np.random.default_rng(0)
@@ -43,15 +49,27 @@ def write_small_model(
         nodes[2].input[0] = "dq"
         nodes.insert(2, helper.make_node("QuantizeLinear", ["b", "scale"], ["q"], "quantise"))
         nodes.insert(3, helper.make_node("DequantizeLinear", ["q", "scale"], ["dq"], "dequantise"))
+    outputs = [helper.make_tensor_value_info("position_map", TensorProto.FLOAT, [batch, 3, SIZE // 2, SIZE // 2])]
+    tensors = [
+        numpy_helper.from_array(value.astype(np.float16 if half else np.float32), name)
+        for name, value in weights.items()
+    ]
+    if confidence:
+        nodes += [
+            helper.make_node("AveragePool", ["image"], ["mean"], "mean", kernel_shape=[SIZE, SIZE]),
+            helper.make_node("Flatten", ["mean"], ["flat"], "flat"),
+            helper.make_node("Gemm", ["flat", "head"], ["odds"], "odds"),
+            helper.make_node("Sigmoid", ["odds"], ["confidence"], "sure"),
+        ]
+        tensors.append(numpy_helper.from_array(np.ones((3, 1), np.float32), "head"))
+        outputs.append(helper.make_tensor_value_info("confidence", TensorProto.FLOAT, [batch, 1]))
+        spec_changes = {"confidence": "confidence", **spec_changes}
     graph = helper.make_graph(
         nodes,
         "small",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("position_map", TensorProto.FLOAT, [batch, 3, SIZE // 2, SIZE // 2])],
-        [
-            numpy_helper.from_array(value.astype(np.float16 if half else np.float32), name)
-            for name, value in weights.items()
-        ],
+        outputs,
+        tensors,
     )
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
     write_spec(path, precision=precision, **spec_changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 
 import torch
@@ -29,4 +30,19 @@ def live_edge() -> nn.Module:
     with torch.no_grad():
         network.train()(2 * torch.rand(8, 3, network.input_size, network.input_size) - 1)
         network.expand.weight.mul_(0.1)  # maps of a few crop widths at most
+    return network.eval()
+
+
+@lru_cache(maxsize=1)
+def sure_edge() -> nn.Module:
+    """`live_edge` with a confidence head of random weights whose output depends on the input."""
+    torch.manual_seed(1)
+    network = copy.deepcopy(live_edge())
+    head = network.add_confidence()
+    with torch.no_grad():
+        for layer in (head.from_latent, head.from_features, head.out):
+            layer.weight.mul_(3)
+        images = 2 * torch.rand(8, 3, network.input_size, network.input_size) - 1
+        odds = torch.logit(network(images)[1])
+        head.out.bias -= odds.mean()
     return network.eval()

@@ -83,6 +83,20 @@ def test_onnx(inspect, tmp_path, precision):
     assert lines["SHA-256"] == file_sha256(path)
 
 
+def test_confidence_of_a_model_and_of_an_engine(inspect, tmp_path, engine, machine):
+    path = write_small_model(tmp_path / "m.onnx", confidence=True)
+    assert inspect(path)[1]["confidence"] == "confidence: 0 to 1"
+    assert "confidence" not in inspect(write_small_model(tmp_path / "n.onnx"))[1]
+    machine("1.2.3", Device("NVIDIA L4", "8.9"))
+    manifest = EngineManifest.load(EngineManifest.path_for(engine))
+    for name, lines in ((None, {}), ("sure", {"confidence": "sure: 0 to 1"})):
+        spec = dataclasses.replace(manifest.spec, confidence=name)
+        save_document(dataclasses.replace(manifest, spec=spec), EngineManifest.path_for(engine))
+        code, found = inspect(engine)
+        assert code == 0
+        assert {label: text for label, text in found.items() if label == "confidence"} == lines
+
+
 @pytest.mark.parametrize(
     ("precision", "kinds"), [("fp32", ["FLOAT"] * 2), ("fp16", ["FLOAT16"] * 2), ("int8", ["FLOAT", "INT8"])]
 )

@@ -19,7 +19,7 @@ from export.graphs.verify import run_model, verification_images
 from runtime.inference.open_runner import open_runner
 from runtime.models.spec import ModelSpec
 from runtime.storage.whole_files import file_sha256
-from tests.standins.networks import live_edge
+from tests.standins.networks import live_edge, sure_edge
 
 
 def run_cli(*arguments):
@@ -65,6 +65,53 @@ def test_fp16_from_onnx(edge_onnx, tmp_path, capsys):
         - run_model(onnx.load(str(edge_onnx)), images, "position_map")
     )
     assert 0 < difference.max() * spec.output.scale < 1
+
+
+def test_confidence_head_becomes_a_second_output(sure_onnx):
+    spec = ModelSpec.load(ModelSpec.path_for(sure_onnx))
+    assert spec.confidence == "confidence"
+    images = verification_images(spec.input, spec.crop_scale)
+    with torch.no_grad():
+        expected_map, expected = (output.numpy() for output in sure_edge()(torch.from_numpy(images)))
+    assert expected.std() > 0.02
+    with open_runner(sure_onnx, max_batch=4) as runner:
+        runner.input[:] = images
+        np.testing.assert_allclose(runner.infer(4), expected_map, atol=1e-5)
+        np.testing.assert_allclose(runner.confidence, expected[:, 0], atol=1e-5)
+
+
+def test_fp16_keeps_the_confidence(sure_onnx, tmp_path, capsys):
+    half = tmp_path / "half.onnx"
+    assert run_cli("--weights", sure_onnx, "-o", half, "--precision", "fp16") == 0
+    assert "half.onnx: its confidence differs by " in capsys.readouterr().out
+    spec = ModelSpec.load(ModelSpec.path_for(half))
+    assert (spec.precision, spec.confidence) == ("fp16", "confidence")
+    head = {tensor.name: tensor for tensor in onnx.load(half).graph.initializer if "confidence" in tensor.name}
+    assert len(head) == 6
+    assert {tensor.data_type for tensor in head.values()} == {onnx.TensorProto.FLOAT}
+    images = verification_images(spec.input, spec.crop_scale)
+    found, expected = (run_model(onnx.load(path), images, "confidence") for path in (half, sure_onnx))
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    assert (found != expected).any()
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e6])
+def test_confidence_that_is_no_probability(sure_onnx, tmp_path, capsys, value):
+    model = onnx.load(sure_onnx)
+    last = next(node for node in model.graph.node if "confidence" in node.output)
+    last.op_type = "Identity"
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "confidence.out.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.float32([value]), bias.name))
+    odd = tmp_path / "odd.onnx"
+    onnx.save(model, odd)
+    spec = ModelSpec.load(ModelSpec.path_for(sure_onnx))
+    dataclasses.replace(spec, onnx_sha256=file_sha256(odd)).save(ModelSpec.path_for(odd))
+    assert run_cli("--weights", odd, "-o", tmp_path / "out.onnx") == 1
+    error = capsys.readouterr().err
+    assert "odd.onnx: its confidence is " in error
+    assert "a probability is wanted; give other weights" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.onnx").exists()
 
 
 def test_onnx_without_spec_takes_the_rest_from_the_architecture(edge_onnx, tmp_path, capsys):

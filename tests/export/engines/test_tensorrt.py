@@ -17,7 +17,7 @@ from export.__main__ import main
 from export.engines.build_steps import Progress
 from runtime.cuda.driver import Device
 from runtime.models.manifest import EngineManifest
-from tests.export.small_models import write_small_model
+from tests.export.small_models import write_small_model, write_spec
 from tests.standins import fake_tensorrt
 
 VERSIONS = {
@@ -115,6 +115,28 @@ def test_contexts_of_an_engine_may_share_its_profile(install, build, label):
     trt = install(label)
     assert build()[0] == 0
     assert trt.asked("set_preview_feature") == ([("PROFILE_SHARING_0806", True)] if label == "tensorrt-8.6" else [])
+
+
+@pytest.mark.parametrize("label", VERSIONS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_manifest_tells_of_the_confidence(install, build, label, precision):
+    install(label)
+    code, _, path = build(precision=precision, confidence=True)
+    assert code == 0
+    assert EngineManifest.load_for(path).spec.outputs == {"position_map": (3, 16, 16), "confidence": (1,)}
+
+
+def test_output_that_the_spec_does_not_tell_of(install, tmp_path, capsys):
+    """An engine of it would be built for minutes, and refused when it is opened."""
+    trt = install("tensorrt-10.3")
+    model = write_small_model(tmp_path / "m.onnx", confidence=True)
+    write_spec(model)
+    assert main(["engine", str(model), "-o", str(tmp_path / "m.engine")]) == 1
+    error = capsys.readouterr().err
+    assert "m.onnx: its spec does not tell of the output confidence, and the runtime takes no such engine" in error
+    assert error.count("\n") == 1
+    assert not trt.calls
+    assert left_behind(tmp_path / "m.engine") == []
 
 
 def test_8_6_without_half_precision(install, build):

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibration.precision.half_rounding import with_rounding
 from export.graphs.fp16 import to_fp16
-from export.graphs.verify import run_model
+from export.graphs.verify import run_model, run_outputs
 from runtime.errors import FaceMeshError
 from tests.export.small_graphs import conv_graph, norm_node, normalisation, weights
 
@@ -55,6 +55,33 @@ def test_everything_but_the_tail_is_half():
     expected, outputs = run_model(model, IMAGES, "position_map"), run_model(with_rounding(half), IMAGES, "position_map")
     assert expected.std(0).max() > 0.1
     assert 1e-6 < np.abs(outputs - expected).max() < 3e-3
+
+
+def test_confidence_head_stays_in_full_precision():
+    """Everything that leads to the map becomes what it becomes without the head."""
+    alone = network()
+    model = network(h=9 * weights(4, 2, seed=3), k=np.ones(2, np.float32), g=weights(2, 1, seed=5))
+    model.graph.node.extend(
+        [
+            helper.make_node("AveragePool", ["b"], ["mean"], "mean", kernel_shape=[10, 10]),
+            helper.make_node("Flatten", ["mean"], ["flat"], "flat"),
+            helper.make_node("Gemm", ["flat", "h", "k"], ["units"], "units"),
+            helper.make_node("Relu", ["units"], ["live"], "live"),
+            helper.make_node("Gemm", ["live", "g"], ["odds"], "odds"),
+            helper.make_node("Sigmoid", ["odds"], ["sure"], "sure"),
+        ]
+    )
+    model.graph.output.append(helper.make_tensor_value_info("sure", TensorProto.FLOAT, ["N", 1]))
+    half, warnings = to_fp16(model)
+    assert not warnings
+    held = types(half)
+    assert {name for name, kind in held.items() if kind == TensorProto.FLOAT} == {"h", "k", "g"}
+    without = to_fp16(alone)[0]
+    names = ["position_map", "sure"]
+    expected, found = (run_outputs(with_rounding(m), IMAGES, names) for m in (model, half))
+    np.testing.assert_array_equal(found["position_map"], run_model(with_rounding(without), IMAGES, "position_map"))
+    assert 0 < np.abs(found["sure"] - expected["sure"]).max() < 1e-3
+    assert expected["sure"].std() > 0.01
 
 
 def test_node_on_the_keep_list_stays():

@@ -212,6 +212,50 @@ def test_spec_that_does_not_fit_the_graph_is_refused(tmp_path, change):
         derive_spec(toy(), path, None)
 
 
+def with_confidence(shape=("N", 1), kind=TensorProto.FLOAT, first=False):
+    """`toy` with a second output."""
+    model = toy()
+    nodes = [
+        helper.make_node("ReduceMean", ["position_map"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("ReduceMean", ["mean"], ["sure"], axes=[1], keepdims=1),
+    ]
+    model.graph.node.extend(nodes)
+    ends = [*model.graph.output, helper.make_tensor_value_info("sure", kind, shape)]
+    del model.graph.output[:]
+    model.graph.output.extend(ends[::-1] if first else ends)
+    return model
+
+
+def test_confidence_of_a_graph(tmp_path):
+    path, spec = tmp_path / "model.onnx", dataclasses.replace(SPEC, confidence="sure")
+    assert derive_spec(with_confidence(), path, SPEC) == spec  # without a spec beside it
+    write_model(with_confidence(), spec, path)
+    assert derive_spec(with_confidence(), path, None).confidence == "sure"
+    assert derive_spec(with_confidence(), path, SPEC).confidence == "sure"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (toy(), "its spec names the output sure, the model has position_map"),
+        (with_confidence(("N", 2)), r"the output sure has the shape \(N, 2\), its spec wants \(N, 1\)"),
+        (with_confidence(kind=TensorProto.FLOAT16), "the output sure is not float32"),
+        (with_confidence(first=True), "its outputs are sure, position_map; position_map must come first"),
+    ],
+    ids=["missing", "shape", "type", "order"],
+)
+def test_confidence_that_is_not_as_the_spec_says(tmp_path, model, message):
+    path = tmp_path / "model.onnx"
+    write_model(model, dataclasses.replace(SPEC, confidence="sure"), path)
+    with pytest.raises(FaceMeshError, match=message):
+        derive_spec(model, path, None)
+
+
+def test_second_output_that_is_no_confidence(tmp_path):
+    with pytest.raises(FaceMeshError, match=r"1 inputs and 2 outputs; .* one map is wanted, a confidence \(N, 1\) may"):
+        derive_spec(with_confidence(("N", 2)), tmp_path / "model.onnx", SPEC)
+
+
 @pytest.mark.parametrize("opset", [13, 17, 18, 12])
 def test_opset_ends_between_13_and_17(opset):
     model = at_opset(toy(opset=opset))

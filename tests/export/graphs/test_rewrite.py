@@ -134,6 +134,21 @@ def test_step_says_what_it_was_allowed(model, monkeypatch):
     assert steps[0].allowed == pytest.approx(ROUNDING_FACTOR * 0.01, rel=1e-3)
 
 
+def test_step_that_spoils_another_output_is_dropped(model):
+    """The map stays as it was."""
+    model.graph.node.append(helper.make_node("Sigmoid", ["c"], ["sure"], "sure"))
+    model.graph.output.append(helper.make_tensor_value_info("sure", 1, ["N", 6, 12, 12]))
+
+    def spoil(graph):
+        next(node for node in graph.graph if node.name == "sure").op_type = "HardSigmoid"
+        return True
+
+    expected = run_outputs(model, IMAGES, ["position_map", "sure"])
+    result, steps = rewrite(model, IMAGES, expected, [a_pass("spoil", spoil)])
+    assert [step.name for step in steps if step.dropped and "outputs differ by" in step.dropped] == ["spoil"]
+    np.testing.assert_allclose(run_outputs(result, IMAGES, ["sure"])["sure"], expected["sure"], atol=1e-6)
+
+
 def test_model_that_does_not_run_is_refused(model):
     model.graph.node[0].attribute[0].ints[:] = [-9, -9, -9, -9]
     with pytest.raises(FaceMeshError, match="does not run in ONNX Runtime"):
