@@ -60,7 +60,8 @@ def test_everything_but_the_tail_is_half():
 def test_confidence_head_stays_in_full_precision():
     """Everything that leads to the map becomes what it becomes without the head."""
     alone = network()
-    model = network(h=9 * weights(4, 2, seed=3), k=np.ones(2, np.float32), g=weights(2, 1, seed=5))
+    v = 9 * weights(4, 1, seed=3)
+    model = network(h=np.hstack([v, -v]), k=np.float32([0.1, 0.2]), g=weights(2, 1, seed=5))
     model.graph.node.extend(
         [
             helper.make_node("AveragePool", ["b"], ["mean"], "mean", kernel_shape=[10, 10]),
@@ -80,7 +81,7 @@ def test_confidence_head_stays_in_full_precision():
     names = ["position_map", "sure"]
     expected, found = (run_outputs(with_rounding(m), IMAGES, names) for m in (model, half))
     np.testing.assert_array_equal(found["position_map"], run_model(with_rounding(without), IMAGES, "position_map"))
-    assert 0 < np.abs(found["sure"] - expected["sure"]).max() < 1e-3
+    assert 0 < np.abs(found["sure"] - expected["sure"]).max() < 3e-3
     assert expected["sure"].std() > 0.01
 
 
