@@ -1,4 +1,8 @@
-"""The overlay: a translucent shaded mesh, the 68 landmarks, the box and the head's axes, drawn over the picture."""
+"""The overlay: a translucent shaded mesh, the 68 landmarks, the box and the head's axes, drawn over the picture.
+
+A face whose landmarks are more likely wrong than right looks unsure: a pale grey mesh, amber lines, a dashed box and
+the confidence in percent.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,13 @@ CONTOURS = (
 MESH_COLOUR = np.array([255, 200, 130], np.float32)
 GRID_COLOUR = np.array([255, 244, 214], np.float32)
 LANDMARK_COLOUR = (110, 255, 200)
+POINT_COLOUR = (255, 255, 255)
 BOX_COLOUR = (255, 255, 255)
+UNSURE_BELOW = 0.5  # of the confidence
+UNSURE_MESH_COLOUR = np.array([190, 190, 190], np.float32)
+UNSURE_COLOUR = (40, 180, 255)  # amber
+UNSURE_ALPHA = 0.5  # of the mesh, relative to a sure one
+LABEL_PX = 9  # least height of the confidence in the picture
 AXIS_COLOURS = ((70, 70, 240), (80, 200, 60), (240, 140, 50))  # x to the person's left, y up, z out of the face
 LIGHT = np.array([-0.45, -0.55, 0.70], np.float32)  # direction to the light: above, left, and from the camera
 MESH_ALPHA = 0.55
@@ -66,22 +76,29 @@ class OverlayPainter:
             factor = _enlargement(_size(face))
             # Repeating pixels and taking their mean again does not change pixels without drawing.
             fine = below.repeat(factor, axis=0).repeat(factor, axis=1)
-            self._draw_face(fine, _moved(face, corner, factor))
+            self._draw_face(fine, _moved(face, corner, factor), factor)
             below[:] = cv2.resize(fine, below.shape[1::-1], interpolation=cv2.INTER_AREA)
         return canvas
 
-    def _draw_face(self, canvas: NDArray[np.uint8], face: FaceMesh) -> None:
+    def _draw_face(self, canvas: NDArray[np.uint8], face: FaceMesh, factor: int) -> None:
         depth = self._draw_mesh(canvas, face)
         _draw_landmarks(canvas, face, _in_front(face.landmarks, depth, DEPTH_TOLERANCE * _size(face)))
-        _draw_box(canvas, face)
+        if _is_unsure(face):
+            _draw_unsure_box(canvas, face, factor)
+        else:
+            _draw_box(canvas, face)
         _draw_axes(canvas, face)
 
     def _draw_mesh(self, canvas: NDArray[np.uint8], face: FaceMesh) -> NDArray[np.float32]:
         """Blend the shaded surface into ``canvas`` and return its z-buffer."""
         # Lines closer than a few pixels would only make the surface paler.
         grid = self._grid * np.clip((_size(face) - 280) / 160, 0, 1)
-        colours = _shade(vertex_normals(face.vertices, self._topology)) * (1 - 0.6 * grid) + GRID_COLOUR * 0.6 * grid
-        values = np.hstack([colours, self._fade * (MESH_ALPHA + GRID_ALPHA * grid)]).astype(np.float32)
+        normals, alpha = vertex_normals(face.vertices, self._topology), self._fade * (MESH_ALPHA + GRID_ALPHA * grid)
+        if _is_unsure(face):
+            colours, alpha = _shade(normals, UNSURE_MESH_COLOUR), UNSURE_ALPHA * alpha
+        else:
+            colours = _shade(normals, MESH_COLOUR) * (1 - 0.6 * grid) + GRID_COLOUR * 0.6 * grid
+        values = np.hstack([colours, alpha]).astype(np.float32)
         drawn, depth = native.rasterise(face.vertices, self._topology.triangles, values, canvas.shape[1::-1])
         colour, alpha = drawn[..., :3], drawn[..., 3:]
         colour -= canvas
@@ -98,14 +115,19 @@ def _enlargement(size: float) -> int:
     return min(max(2, math.ceil(FINE_SIDE / max(1.0, size))), 4)
 
 
-def _shade(normals: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return BGR 0..255 (V, 3): Blinn-Phong with a soft second light from the right."""
+def _is_unsure(face: FaceMesh) -> bool:
+    """Return True for landmarks that are more likely wrong than right."""
+    return face.confidence is not None and face.confidence < UNSURE_BELOW
+
+
+def _shade(normals: NDArray[np.float32], colour: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return BGR 0..255 (V, 3): Blinn-Phong on ``colour`` with a soft second light from the right."""
     light = LIGHT / np.linalg.norm(LIGHT)
     halfway = light + np.array([0, 0, 1], np.float32)
     halfway /= np.linalg.norm(halfway)
     diffuse = 0.30 + 0.62 * np.clip(normals @ light, 0, 1) + 0.16 * np.clip(normals[:, 0], 0, 1)
     shine = 0.28 * np.clip(normals @ halfway, 0, 1) ** 24
-    return np.clip(diffuse[:, None] * MESH_COLOUR + 255 * shine[:, None], 0, 255).astype(np.float32)
+    return np.clip(diffuse[:, None] * colour + 255 * shine[:, None], 0, 255).astype(np.float32)
 
 
 def _in_front(
@@ -128,13 +150,14 @@ def _draw_landmarks(canvas: NDArray[np.uint8], face: FaceMesh, visible: NDArray[
     points = np.rint(face.landmarks[:, :2] * 2**SHIFT).astype(int)
     thickness = max(1, round(_size(face) / 220))
     radius = _size(face) / 105
+    colour, point_colour = (UNSURE_COLOUR,) * 2 if _is_unsure(face) else (LANDMARK_COLOUR, POINT_COLOUR)
     for first, last, closed in CONTOURS:
         loop = [*range(first, last + 1), *([first] if closed else [])]
         for a, b in zip(loop, loop[1:], strict=False):
             if visible[a] and visible[b]:
-                cv2.line(canvas, points[a].tolist(), points[b].tolist(), LANDMARK_COLOUR, thickness, cv2.LINE_AA, SHIFT)
+                cv2.line(canvas, points[a].tolist(), points[b].tolist(), colour, thickness, cv2.LINE_AA, SHIFT)
     for point in points[visible]:
-        cv2.circle(canvas, point.tolist(), round(radius * 2**SHIFT), BOX_COLOUR, cv2.FILLED, cv2.LINE_AA, SHIFT)
+        cv2.circle(canvas, point.tolist(), round(radius * 2**SHIFT), point_colour, cv2.FILLED, cv2.LINE_AA, SHIFT)
 
 
 def _draw_box(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
@@ -146,6 +169,25 @@ def _draw_box(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
         for y, towards_y in ((y1, arm), (y2, -arm)):
             corner = np.rint(np.array([[x + towards_x, y], [x, y], [x, y + towards_y]]) * 2**SHIFT).astype(np.int32)
             cv2.polylines(canvas, [corner], False, BOX_COLOUR, thickness, cv2.LINE_AA, SHIFT)
+
+
+def _draw_unsure_box(canvas: NDArray[np.uint8], face: FaceMesh, factor: int) -> None:
+    """Draw the box in dashes, and the confidence below it; ``factor`` is the enlargement of the picture."""
+    x1, y1, x2, y2 = face.box_xyxy.tolist()
+    thickness = max(1, round(_size(face) / 160))
+    corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        count = 2 * max(1, round(np.linalg.norm(end - start) / (0.1 * _size(face)))) + 1  # dashes and gaps
+        places = start + (end - start) * np.linspace(0, 1, count + 1)[:, None]
+        for dash in np.rint(places * 2**SHIFT).astype(int).reshape(-1, 2, 2).tolist():
+            cv2.line(canvas, *dash, UNSURE_COLOUR, thickness, cv2.LINE_AA, SHIFT)
+    height = max(0.09 * _size(face), LABEL_PX * factor)
+    scale = height / cv2.getTextSize("0", cv2.FONT_HERSHEY_SIMPLEX, 1, 1)[0][1]
+    place = max(0, round(x1)), round(min(y2 + 1.6 * height, canvas.shape[0] - 0.4 * height))
+    width = max(1, round(2 * scale))
+    for colour, added in (((0, 0, 0), max(2, width)), (UNSURE_COLOUR, 0)):
+        text = f"{100 * face.confidence:.0f} %"
+        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, width + added, cv2.LINE_AA)
 
 
 def _draw_axes(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
@@ -168,7 +210,7 @@ def _size(face: FaceMesh) -> float:
 def _region(canvas: NDArray[np.uint8], face: FaceMesh) -> tuple[tuple[int, int], NDArray[np.uint8]]:
     """Return the part of the picture that the drawing of a face may touch: its upper left corner x, y and a view."""
     points = np.vstack([face.vertices[:, :2], face.box_xyxy.reshape(2, 2)])
-    margin = 0.25 * _size(face) + 2
+    margin = 0.25 * _size(face) + (3 * LABEL_PX if _is_unsure(face) else 2)
     left, top = np.clip(np.floor(points.min(axis=0) - margin), 0, canvas.shape[1::-1]).astype(int)
     right, bottom = np.clip(np.ceil(points.max(axis=0) + margin), 0, canvas.shape[1::-1]).astype(int)
     return (left, top), canvas[top:bottom, left:right]

@@ -40,12 +40,15 @@ def load_folded(network: EdgeNet, path: Path) -> None:
     """Load ``path``, ONNX of `python -m export onnx`, into ``network``, in eval mode the same function.
 
     Batch normalisations become identities but for their offset: mean 0, variance 1 - eps, scale 1. So the network must
-    not be trained before `renormalise`. The latent size is that of the file.
+    not be trained before `renormalise`. The latent size is that of the file. A confidence head is left out: it belongs
+    to the weights before training.
     Raises `FaceMeshError` for a file that is no such model.
     """
     graph = _read_graph(path)
     values = {
-        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32)) for tensor in graph.initializer
+        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
+        for tensor in graph.initializer
+        if not tensor.name.startswith("confidence.")
     }
     convolutions = [node.input for node in graph.node if node.op_type == "Conv" and len(node.input) == 3]
     biases = {weight: values.get(bias) for _, weight, bias in convolutions}

@@ -190,6 +190,59 @@ def test_overlay_at_the_edge_and_outside(painter, face, image):
         assert (drawn != image).any() == (corner != (5000, 0))
 
 
+def amber(drawn):
+    """True where a pixel is nearer to the colour of unsure lines than to grey."""
+    blue, green, red = np.moveaxis(drawn.astype(int), 2, 0)
+    return (red > 120) & (green - blue > 30) & (red > green)
+
+
+def test_only_faces_more_likely_wrong_than_right_look_unsure(painter, face):
+    black = np.zeros((240, 320, 3), np.uint8)
+    plain = painter.draw(black, [face])
+    sure, limit, unsure = (
+        painter.draw(black, [dataclasses.replace(face, confidence=value)]) for value in (0.98, 0.5, 0.49)
+    )
+    np.testing.assert_array_equal(sure, plain)
+    np.testing.assert_array_equal(limit, plain)
+    assert not amber(plain).any()
+    assert amber(unsure).sum() > 200
+    grey_pale, grey_full = (np.ptp(drawn, axis=2)[plain.any(axis=2)] < 4 for drawn in (unsure, plain))
+    assert grey_full.mean() < 0.1
+    assert grey_pale.mean() > 0.5
+    pale, full = (np.median(drawn[plain.any(axis=2)]) for drawn in (unsure, plain))
+    assert 0.2 < pale / full < 0.75  # more of the picture shows through
+
+
+def test_box_of_an_unsure_face_is_dashed_and_has_its_confidence_below(painter, face):
+    grey = np.full((240, 320, 3), 90, np.uint8)
+    low, lower = (painter.draw(grey, [dataclasses.replace(face, confidence=value)]) for value in (0.42, 0.07))
+    x1, y1, x2, y2 = np.rint(face.box_xyxy).astype(int)
+    edge = amber(low[y1 - 1 : y1 + 2, x1:x2]).any(axis=0)
+    assert 0.35 < edge.mean() < 0.75
+    assert (np.diff(edge.astype(int)) != 0).sum() >= 6
+    label = np.s_[y2 + 3 : y2 + 25, x1 : x1 + 60]
+    assert amber(low[label]).sum() > 40
+    np.testing.assert_array_equal(low[: y2 + 2], lower[: y2 + 2])  # the figure alone differs
+    assert (low[label] != lower[label]).any()
+
+
+@pytest.mark.parametrize("shift", [(0, 75), (-115, 0), (130, 70), (5000, 0)])
+def test_unsure_face_at_the_edge_and_outside(painter, face, image, shift):
+    x, y = shift
+    moved = dataclasses.replace(
+        face,
+        vertices=face.vertices + np.float32([x, y, 0]),
+        landmarks=face.landmarks + np.float32([x, y, 0]),
+        box_xyxy=face.box_xyxy + np.float32([x, y, x, y]),
+        confidence=0.2,
+    )
+    drawn = painter.draw(image, [moved])
+    assert drawn.shape == image.shape
+    assert (drawn != image).any() == (x < 5000)
+    if shift == (0, 75):  # the box ends below the picture, its label does not
+        assert amber(drawn[225:, :160] * (drawn[225:, :160] != image[225:, :160])).sum() > 20
+
+
 def test_names_never_collide(tmp_path, image):
     names = OutputNames(tmp_path, numbered=False)
     sources = ["a.jpg", "a.png", "A.JPG", "a_png.jpg", "a_png.png", "b.jpg", "x/b.jpg"]

@@ -13,8 +13,9 @@ from torch import nn
 from export.__main__ import main
 from runtime.errors import FaceMeshError
 from runtime.models.shipped import SHIPPED_MODEL
+from tests.standins.networks import sure_edge
 from training.networks.edge import EdgeNet
-from training.networks.folded import load_folded, renormalise
+from training.networks.folded import load_edge, load_folded, renormalise
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +128,11 @@ def test_weights_of_another_shape_are_refused_in_one_line(tmp_path):
     with pytest.raises(FaceMeshError, match=r"narrow\.onnx: no export of the edge network \(.*conv1") as caught:
         load_folded(EdgeNet(), tmp_path / "narrow.onnx")
     assert "\n" not in str(caught.value)
+
+
+def test_confidence_head_is_left_out(images, sure_onnx):
+    network = load_edge(sure_onnx)
+    assert network.confidence is None
+    with torch.no_grad():
+        found, (expected, _) = network(images), sure_edge()(images)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
