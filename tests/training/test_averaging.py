@@ -86,7 +86,7 @@ def test_another_latent_size_is_refused(tmp_path, capsys):
     model = onnx.load(SHIPPED_MODEL)
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if tensor.name == "squeeze.weight" or tensor.name in ("squeeze.bias",):
+        if tensor.name in ("squeeze.weight", "squeeze.bias"):
             tensor.CopyFrom(numpy_helper.from_array(values[:40].copy(), tensor.name))
         elif tensor.name == "expand.weight":
             tensor.CopyFrom(numpy_helper.from_array(values[:, :40].copy(), tensor.name))
