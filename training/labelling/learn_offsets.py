@@ -3,8 +3,10 @@
 Pairs: photographs that a data set has twice, with labels (rows of --label-source, names ``…PHOTO_0.jpg``) and with
 hand points (rows of --hand-source, names ``…PHOTO.jpg``), as 300W-LP's unturned views and AFW. The two pictures are
 registered (ECC, Evangelidis & Psarakis 2008) with an affine map, the points are carried over, and the mean offset by
-|yaw| is taken in the face's own axes, left and right alike. --fits adds AFLW's 21 points: data that fit-labels wrote
-and that have ``hand21`` too. Rows for validation never take part.
+|yaw| is taken in the face's own axes, left and right alike. --hand takes points of the same pictures instead, by
+name: so a second annotation of labelled pictures can be brought to the definition of their labels, with the prior of
+--base. --fits adds AFLW's 21 points: data that fit-labels wrote and that have ``hand21`` too. Rows for validation never
+take part.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from training.data.labels import FaceLabels, load_labels, read_images
 from training.labelling.definition import load_definition, save_definition, stock_definition
 from training.labelling.definition_offsets import DefinitionOffsets, learn_offsets
 from training.labelling.face_fits import fit_of_labels, hand_points
+from training.labelling.hand_labels import read_hand_labels
 from training.labelling.landmark_fit import observed_vertices
 from training.labelling.point_model import CONTOUR, CoefficientPrior, PointModel, make_point_model
 
@@ -46,13 +49,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--label-source", default="300wlp_afw", help="rows with labels (default: %(default)s)")
     parser.add_argument("--hand-source", default="afw", help="rows with hand points (default: %(default)s)")
     parser.add_argument(
+        "--hand", type=Path, metavar="STEM", help="points of pictures of --data, as fit-labels takes them, no pairs"
+    )
+    parser.add_argument(
         "--fits", type=Path, metavar="STEM", help="fits with hand21, to learn the offsets of the 21 points"
     )
     parser.add_argument(
         "--base",
         type=Path,
         metavar="FILE.npz",
-        help="offsets to add those of --fits to, instead of learning from pairs",
+        help="offsets to replace those of --hand or --fits in, instead of learning from pairs",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.npz")
     parser.set_defaults(func=run)
@@ -64,11 +70,18 @@ def run(args: argparse.Namespace) -> None:
     face_model = load_face_model(face_model_path)
     if args.base:
         prior, offsets = load_definition(args.base, face_model)
+    elif args.hand:
+        raise FaceMeshError("learn-offsets: --hand has no prior of its own; give offsets learned from pairs as --base")
     else:
         labels = load_labels(args.data, face_model)
         views, hand68 = carried_points(args.data, *paired_rows(labels, args.label_source, args.hand_source))
         prior = learn_prior(views, stock_definition(face_model_path, face_model)[0])
         offsets = _offsets_of(views, hand_points(hand68, None), make_point_model(face_model, prior))
+    if args.hand:
+        learned = _offsets_of(
+            *same_pictures(load_labels(args.data, face_model), args.hand), make_point_model(face_model, prior)
+        )
+        offsets = replace(offsets, table=np.concatenate([learned.table[:, :68], offsets.table[:, 68:]], axis=1))
     if args.fits:
         offsets = with_21_points(
             offsets, load_labels(args.fits, face_model), make_point_model(face_model, prior), args.fits
@@ -92,6 +105,19 @@ def paired_rows(labels: FaceLabels, label_source: str, hand_source: str) -> tupl
     return views.select(found), labels.select(
         np.array([row_of[face] for face, is_found in zip(faces, found, strict=True) if is_found])
     )
+
+
+def same_pictures(labels: FaceLabels, path: Path) -> tuple[FaceLabels, NDArray[np.float64]]:
+    """Return the labels of the pictures that ``path`` has points of, and the points (N, 89, 2); training rows alone."""
+    hand = read_hand_labels(path, {})
+    row_of = {name: row for row, name in enumerate(labels.names.tolist()) if not labels.is_val[row]}
+    found = np.array([name in row_of for name in hand.names.tolist()]) & ~hand.is_val & (hand.visible68 > 0).any(axis=1)
+    if found.sum() < 2:
+        raise FaceMeshError(f"{path}: shares {found.sum()} pictures with the labels; two at least are needed")
+    hand = hand.select(found)
+    placed = np.where(hand.visible68[..., None] > 0, hand.hand68, np.nan)
+    print(f"{found.sum()} pictures have labels and hand points")
+    return labels.select(np.array([row_of[name] for name in hand.names.tolist()])), hand_points(placed, None)
 
 
 def carried_points(path: Path, views: FaceLabels, marked: FaceLabels) -> tuple[FaceLabels, NDArray[np.float64]]:

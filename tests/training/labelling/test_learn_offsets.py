@@ -67,6 +67,48 @@ def test_offset_of_the_hand_is_learned(tmp_path, capsys):
     assert f"{PHOTOS} of {PHOTOS} pairs registered" in capsys.readouterr().out
 
 
+def test_second_annotation_of_the_same_pictures(tmp_path, capsys):
+    """Points above those of the labels get offsets down; rows for validation, wrong on purpose, must not matter."""
+    stem = write_pairs(tmp_path)
+    assert learn(stem) == 0
+    (tmp_path / "offsets.npz").rename(tmp_path / "base.npz")
+    arrays = dict(np.load(tmp_path / "pairs.npz"))
+    fits = random_fits(PHOTOS, 20, seed=5)
+    up = np.stack([-np.sin(fits.roll), np.cos(fits.roll)], axis=1) * (1, -1)
+    model, fits = head_points(), FaceFit(fits.scale, fits.rotation, np.tile((110.0, -110.0), (PHOTOS, 1)), fits.latent)
+    points = observed_vertices(model, fits)[0][:, :68, :2] * (1, -1)
+    hand68 = points + 0.02 * fits.scale[:, None, None] * up[:, None]
+    is_val = np.arange(PHOTOS) < 3
+    hand68[is_val] += 40
+    np.savez(
+        tmp_path / "second.npz",
+        names=arrays["names"][:PHOTOS],
+        size=arrays["size"][:PHOTOS],
+        hand68=hand68.astype(np.float32),
+        is_val=is_val,
+    )
+    capsys.readouterr()
+    assert learn(stem, "--hand", tmp_path / "second", "--base", tmp_path / "base.npz") == 0
+    _, offsets = load_definition(tmp_path / "offsets.npz", head_model())
+    np.testing.assert_allclose(offsets.at(np.zeros(1))[0, :68], np.tile((0, -0.02), (68, 1)), atol=0.004)
+    assert f"{PHOTOS - 3} pictures have labels and hand points" in capsys.readouterr().out
+
+
+def test_second_annotation_that_cannot_be_used(tmp_path, capsys):
+    stem = write_pairs(tmp_path)
+    assert learn(stem, "--hand", stem) == 1
+    assert "--hand has no prior of its own" in capsys.readouterr().err
+    assert learn(stem) == 0
+    (tmp_path / "offsets.npz").rename(tmp_path / "base.npz")
+    arrays = dict(np.load(tmp_path / "pairs.npz"))
+    points = np.where(np.isfinite(arrays["hand68"]), arrays["hand68"], 1).astype(np.float32)
+    np.savez(tmp_path / "other.npz", names=np.char.add("x", arrays["names"]), size=arrays["size"], hand68=points)
+    capsys.readouterr()
+    assert learn(stem, "--hand", tmp_path / "other", "--base", tmp_path / "base.npz") == 1
+    assert "other: shares 0 pictures" in capsys.readouterr().err
+    assert not (tmp_path / "offsets.npz").exists()
+
+
 def test_offsets_of_21_points_are_added(tmp_path):
     stem = write_pairs(tmp_path)
     assert learn(stem) == 0
