@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,17 +60,14 @@ def load_face_model(path: str | os.PathLike[str]) -> FaceModel:
     """
     arrays = read_npz(Path(path), KEYS, (SCALE,), what="a face model")
     try:
-        _check(arrays)
+        check_arrays(arrays)
     except ValueError as error:
         remedy = "give an intact face model, 'python -m export face-model' makes one"
         raise FaceMeshError(f"{path}: {error}; {remedy}") from None
     precision = PRECISIONS[arrays["shape_basis"].dtype.name]
-    basis = np.concatenate([arrays[key] for key in BASES], axis=1).astype(np.float32, order="C")
-    if precision == "int8":
-        basis *= _by_row(arrays[SCALE], len(basis))
     fields = {
         "mean": arrays["mean"].astype(np.float32),
-        "basis": basis,
+        "basis": dequantise_basis(arrays),
         "triangles": arrays["triangles"].astype(np.int32),
         "uv": arrays["uv"].astype(np.float32),
         "keypoints68": arrays["keypoints68"].astype(np.int32),
@@ -93,13 +91,21 @@ def quantise_basis(basis: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArra
     return np.rint(basis / _by_row(divisor, len(basis))).astype(np.int8), scale
 
 
+def dequantise_basis(arrays: Mapping[str, NDArray]) -> NDArray[np.float32]:
+    """Return the basis (3V, C) of the arrays of a file, shape first, as float32."""
+    basis = np.concatenate([arrays[key] for key in BASES], axis=1).astype(np.float32, order="C")
+    if SCALE in arrays:
+        basis *= _by_row(arrays[SCALE], len(basis))
+    return basis
+
+
 def _by_row(scale: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
     """Return the scales (B, 3, C) of blocks as (3V, C), one for every entry of a basis."""
     return np.repeat(scale, SCALE_BLOCK, axis=0).reshape(-1, scale.shape[2])[:rows]
 
 
-def _check(arrays: dict[str, NDArray]) -> None:
-    """Shapes, types and ranges; raises `ValueError` that names the array."""
+def check_arrays(arrays: Mapping[str, NDArray]) -> None:
+    """Check shapes, types and ranges of the arrays of a file; raises `ValueError` that names the array."""
     count = arrays["uv"].size // 2
     shapes = {"mean": (count, 3), "shape_basis": (3 * count, -1), "exp_basis": (3 * count, -1), "triangles": (-1, 3)}
     check_shapes(arrays, {**shapes, "uv": (count, 2), "keypoints68": (68,), "symmetry": (count,)})
@@ -119,7 +125,7 @@ def _check(arrays: dict[str, NDArray]) -> None:
             raise ValueError(f"{key} must be vertex numbers below {count}")
 
 
-def _check_scale(arrays: dict[str, NDArray]) -> None:
+def _check_scale(arrays: Mapping[str, NDArray]) -> None:
     """Check the scales of an INT8 basis."""
     if SCALE not in arrays:
         raise ValueError(f"shape_basis is int8 and there is no {SCALE}")
