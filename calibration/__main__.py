@@ -28,7 +28,7 @@ def run_command(args: argparse.Namespace) -> None:
     from calibration.precision.model_file import check_outputs, load_plain, write_model
 
     graph = load_plain(args.model)
-    spec = load_spec(args.model)
+    spec = load_spec(args.model, args.face_model)
     check_outputs(graph, spec, args.model)
     quantiser = Quantiser(graph, spec, quantise_request(args))
     if args.sensitivity is not None:
@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     model_help = "FP32 model.onnx of 'python -m export onnx', with its spec beside it"
     parser.add_argument("model", type=Path, help=model_help)
     add_calibration_arguments(parser, required=True)
+    face_model_help = "of a network of coefficients (default: the one that its .json names, or beside the model)"
+    parser.add_argument("--face-model", type=Path, metavar="FILE.npz", help=face_model_help)
     sensitivity_help = "also measure each layer alone: a table, this file and a .png"
     parser.add_argument("--sensitivity", type=Path, metavar="FILE.json", help=sensitivity_help)
     output_help = "model-int8.onnx; the spec becomes model-int8.onnx.json"

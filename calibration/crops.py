@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runtime.errors import FaceMeshError
-from runtime.geometry.crop import crop_into, crop_matrix
+from runtime.families.family import Family
+from runtime.families.table import open_family
+from runtime.geometry.crop import crop_into
 from runtime.models.spec import ModelSpec
 from runtime.sources.boxes_csv import read_boxes
 from runtime.sources.photos import list_photos, read_photo
@@ -54,16 +57,21 @@ class Crops(Sequence):
     def __len__(self) -> int:
         return len(self.faces)
 
+    @cached_property
+    def family(self) -> Family:
+        """Family of the network; it says where to crop."""
+        return open_family(self.spec)
+
     def __getitem__(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         if not 0 <= row < len(self):
             raise IndexError(row)
-        name, box, size = str(self.faces.names[row]), self.faces.boxes_xyxy[row], self.spec.input.size
+        name, box = str(self.faces.names[row]), self.faces.boxes_xyxy[row]
         image = self._image(name)
         x, y = (box[:2] + box[2:]) / 2
         if not (0 <= x < image.shape[1] and 0 <= y < image.shape[0]):
             where = f"the box {box.tolist()} is centred outside the {image.shape[1]} x {image.shape[0]} picture"
             raise FaceMeshError(f"{name}: {where}; boxes and pictures do not belong together")
-        matrix = crop_matrix(box, self.spec.crop_scale, size)
+        matrix = self.family.crop_matrix(box)
         out = np.zeros((1, *self.spec.input.shape), np.float32)
         crop_into(image, matrix, self.spec.input, out[0])
         return out, matrix

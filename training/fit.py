@@ -18,7 +18,7 @@ from training.data.augment import Augmentation
 from training.data.dataset import FaceCrops
 from training.data.face_sets import load_sets
 from training.data.labels import FaceLabels
-from training.networks import NETWORK_NAMES
+from training.networks import POSITION_MAP_NETWORKS
 from training.schedule import Schedule
 from training.uv.uv_layout import region_weights
 
@@ -31,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "fit", help="train a network", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--network", choices=NETWORK_NAMES, default="edge")
+    parser.add_argument("--network", choices=POSITION_MAP_NETWORKS, default="edge")
     parser.add_argument(
         "--data",
         type=Path,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
 from runtime.console.arguments import positive_int
 from runtime.errors import FaceMeshError
-from training.networks import NETWORK_NAMES
+from training.networks import POSITION_MAP_NETWORKS
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description=__doc__.splitlines()[0],
     )
     add = parser.add_argument
-    add("--arch", choices=NETWORK_NAMES, default="prnet")
+    add("--arch", choices=POSITION_MAP_NETWORKS, default="prnet")
     add("--weights", type=Path, help="a checkpoint; without one PRNet gets random weights, which take as long")
     add("--int8", action="store_true", help="the INT8 form for CPUs too")
     add("--threads", type=positive_int, default=2)

@@ -17,13 +17,14 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from benchmarks.peers.interface import StagedPeer
 from benchmarks.records.measured_faces import Face
+from export.checkpoints.checkpoint import load_checkpoint
+from export.checkpoints.whitening import read_whitening
 from runtime.families.face_model import FaceModel
 from runtime.inference.onnx_runner import open_session
-from runtime.storage.npz_files import read_npz
-from training.networks.mb05 import Mb05, load_mb05
 
 SIZE = 120  # px, side of the network's input
 NO_NECK_VERTICES = 38_365  # of its face model without neck and ears (bfm_noneck_v3)
@@ -34,11 +35,10 @@ class Mb05Steps:
 
     def __init__(self, weights: Path, model: FaceModel, threads: int) -> None:
         """Load ``weights`` (``mb05_120x120.pth``) and ``mb05_param_mean_std.npz`` beside it."""
-        network = load_mb05(weights)
-        scale_file = weights.with_name("mb05_param_mean_std.npz")
-        scale = read_npz(scale_file, ("mean", "std"), what="3DDFA_V2's parameter mean and std")
-        self._mean = scale["mean"]
-        self._std = scale["std"]
+        network = load_checkpoint("mb05", weights)
+        whitening = read_whitening(weights, None, network.count)
+        self._mean = whitening.mean
+        self._std = whitening.std
         self._session = open_session(_to_onnx(network), threads)
         chosen = frontal_vertices(model, NO_NECK_VERTICES)
         self._landmarks = np.searchsorted(chosen, model.keypoints68)
@@ -102,7 +102,7 @@ def mb05_peer(weights: Path, model: FaceModel, threads: int) -> StagedPeer:
     )
 
 
-def _to_onnx(network: Mb05) -> bytes:
+def _to_onnx(network: nn.Module) -> bytes:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports which unrelated libraries it does not find
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from calibration.crops import Crops
 from runtime.errors import FaceMeshError
-from runtime.families.table import open_family
 from runtime.geometry.nme import box_size, point_nme
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class LandmarkJudge:
             raise FaceMeshError(f"{problem}; name a set with 68 landmarks with --labels STEM")
         self._crops = crops
         self._threads = threads
-        self._decode = open_family(crops.spec).decoder(dense=False)
+        self._decode = crops.family.decoder(dense=False)
 
     def __len__(self) -> int:
         return len(self._crops)
@@ -50,14 +49,9 @@ class LandmarkJudge:
         The NME of a face is the mean distance to the 68 labels, divided by sqrt(width x height) of the labels' box.
         """
         faces = self._crops.faces
-        spec = self._crops.spec
-        sides = (faces.boxes_xyxy[:, 2:] - faces.boxes_xyxy[:, :2]).astype(np.float64)
-        centres = faces.boxes_xyxy.reshape(-1, 2, 2).mean(axis=1, keepdims=True)
-
-        # Labels from pixels of the frame to those of the crop, see runtime.geometry.crop.crop_matrix.
-        scale = (spec.input.size - 1) / (spec.crop_scale * sides.mean(axis=1))
-        truth = (faces.landmarks_xy - centres) * scale[:, None, None]
-        truth += (spec.input.size - 1) / 2
+        matrices = np.stack([self._crops.family.crop_matrix(box) for box in faces.boxes_xyxy])
+        truth = faces.landmarks_xy @ matrices[:, :, :2].transpose(0, 2, 1) + matrices[:, None, :, 2]
+        scale = np.sqrt(np.linalg.det(matrices[:, :, :2]))
         return float(point_nme(landmarks, truth, scale * box_size(faces.boxes_xyxy)).mean())
 
 

@@ -65,7 +65,8 @@ def _tensorflow_state(network: nn.Module, arch: str, prefix: Path) -> dict[str, 
 
 
 def _pytorch_state(network: nn.Module, arch: str, path: Path) -> dict[str, Tensor]:
-    given = _state_dict(path, read_pickle(path))
+    unused = getattr(network, "training_only", ())
+    given = {n: value for n, value in _state_dict(path, read_pickle(path)).items() if not n.startswith(unused)}
     if hasattr(network, "adapt_to"):
         network.adapt_to(given)
     counters = {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from calibration.options import add_calibration_arguments, quantise_request, report
 from runtime.errors import FaceMeshError
+from runtime.models.spec import with_face_model
 from training.networks import NETWORK_NAMES
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("onnx", help="write ONNX and its spec", description=DESCRIPTION)
     weights_help = (
         "a PyTorch or TensorFlow checkpoint, or an .onnx file whose first output is one position map "
-        "(N,3,S,S) or (N,S,S,3); a confidence head becomes or stays a second output"
+        "(N,3,S,S) or (N,S,S,3), or one row of coefficients (N,P); a confidence head becomes or stays a second output"
     )
     parser.add_argument("--weights", type=Path, required=True, help=weights_help)
     arch_help = "the network; needed for a checkpoint, and for an .onnx file without a spec beside it"
@@ -46,6 +47,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help=precision_help)
     keep_help = "with fp16: nodes of the rewritten model that stay in FP32"
     parser.add_argument("--keep", nargs="+", default=[], metavar="NODE", help=keep_help)
+    face_model_help = "of a network of coefficients (default: face_model.npz here or beside the weights)"
+    parser.add_argument("--face-model", type=Path, metavar="FILE.npz", help=face_model_help)
+    whitening_help = "mean and std of a coefficient network's numbers (default: 3DDFA's file beside the weights)"
+    parser.add_argument("--whitening", type=Path, metavar="FILE", help=whitening_help)
     parser.add_argument("--no-rewrite", action="store_true", help="leave the graph as the exporter wrote it")
     add_calibration_arguments(parser.add_argument_group("int8", "see 'python -m calibration'"), required=False)
     parser.set_defaults(func=run_command)
@@ -65,6 +70,7 @@ def run_command(args: argparse.Namespace) -> None:
 
     # The reference: the model as it came, and its outputs, with which everything is compared.
     reference, spec, network = _open_weights(args)
+    spec = with_face_model(spec, args.weights, args.face_model)
     images = verification_images(spec.input, spec.crop_scale)
     expected = run_outputs(reference, images, spec.outputs)
     if network is not None:
@@ -115,6 +121,7 @@ def _open_weights(args: argparse.Namespace) -> tuple[onnx.ModelProto, ModelSpec,
     from export.graphs.to_onnx import network_spec, to_onnx
 
     network = load_checkpoint(args.arch, args.weights)
+    _read_whitening(args, network)
     return to_onnx(network, args.arch), network_spec(network, args.arch), network
 
 
@@ -127,8 +134,21 @@ def _onnx_of_file(args: argparse.Namespace) -> tuple[onnx.ModelProto, ModelSpec]
         from export.graphs.to_onnx import network_spec
         from training.networks import create_network
 
-        like = network_spec(create_network(args.arch), args.arch)
+        network = create_network(args.arch)
+        _read_whitening(args, network)
+        like = network_spec(network, args.arch)
     return model, derive_spec(model, args.weights, like)
+
+
+def _read_whitening(args: argparse.Namespace, network: nn.Module) -> None:
+    """Give a network of coefficients the statistics of its numbers."""
+    from export.checkpoints.whitening import read_whitening
+    from training.networks.coefficients import CoefficientNetwork
+
+    if isinstance(network, CoefficientNetwork):
+        network.whitening = read_whitening(args.weights, args.whitening, network.count)
+    elif args.whitening is not None:
+        raise FaceMeshError(f"--whitening {args.whitening}: --arch {args.arch} puts out a position map; leave it out")
 
 
 def _in_precision(args: argparse.Namespace, model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:

@@ -15,22 +15,26 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.graphs.model_file import at_opset
+from runtime.families.coefficients import CoefficientOutput
 from runtime.families.position_map import PositionMapOutput
 from runtime.models.spec import ModelSpec
 from runtime.tensors import InputSpec
+from training.networks.coefficients import CoefficientNetwork
 
+FACE_MODEL = "face_model.npz"  # what users call it, unless they say otherwise
 EXPORTER_OPSET = 18  # the lowest that PyTorch's exporter writes by itself
-INPUT_NAME, OUTPUT_NAME, CONFIDENCE_NAME = "image", "position_map", "confidence"
+INPUT_NAME, CONFIDENCE_NAME = "image", "confidence"
 
 
 def to_onnx(network: nn.Module, name: str) -> onnx.ModelProto:
-    """Export ``network``: input ``image`` (N, 3, S, S) float32, output ``position_map`` (N, 3, M, M) float32, N free.
+    """Export ``network``: input ``image`` (N, 3, S, S) float32, N free.
 
+    The output is ``position_map`` (N, 3, M, M) float32, or ``coefficients`` (N, P) float32 by the network's kind.
     A network with a confidence head has a second output, ``confidence`` (N, 1) float32 in 0..1.
     The same weights give the same bytes: nothing of the exporting machine is left in the model.
     """
     network = network.eval().to(memory_format=torch.contiguous_format)
-    output_names = [OUTPUT_NAME, CONFIDENCE_NAME] if _has_confidence(network) else [OUTPUT_NAME]
+    output_names = [_output_name(network), *([CONFIDENCE_NAME] if _has_confidence(network) else [])]
     example = torch.zeros(2, 3, network.input_size, network.input_size)
     with _quiet():
         program = torch.onnx.export(
@@ -51,17 +55,41 @@ def to_onnx(network: nn.Module, name: str) -> onnx.ModelProto:
 
 
 def network_spec(network: nn.Module, name: str) -> ModelSpec:
-    """Return the spec of an FP32 export of ``network``; the SHA-256 is filled in when the file is written."""
+    """Return the spec of an FP32 export of ``network``; the SHA-256 is filled in when the file is written.
+
+    A network of coefficients must have its whitening.
+    """
+    is_map = not isinstance(network, CoefficientNetwork)
     return ModelSpec(
         name=name,
-        family="position_map",
+        family="position_map" if is_map else "coefficients",
         input=InputSpec(INPUT_NAME, network.input_size, "NCHW", network.colour_order, tuple(network.value_range)),
-        output=PositionMapOutput(OUTPUT_NAME, network.output_size, network.output_scale),
+        output=_map_output(network) if is_map else _coefficient_output(network),
         crop_scale=network.crop_scale,
-        topology="uv_topology.npz",
+        topology="uv_topology.npz" if is_map else FACE_MODEL,
         precision="fp32",
         onnx_sha256="",
         confidence=CONFIDENCE_NAME if _has_confidence(network) else None,
+    )
+
+
+def _output_name(network: nn.Module) -> str:
+    return "coefficients" if isinstance(network, CoefficientNetwork) else "position_map"
+
+
+def _map_output(network: nn.Module) -> PositionMapOutput:
+    return PositionMapOutput(_output_name(network), network.output_size, network.output_scale)
+
+
+def _coefficient_output(network: CoefficientNetwork) -> CoefficientOutput:
+    return CoefficientOutput(
+        name=_output_name(network),
+        pose_count=network.pose_count,
+        shape_count=network.shape_count,
+        expression_count=network.expression_count,
+        mean=tuple(network.whitening.mean.tolist()),
+        std=tuple(network.whitening.std.tolist()),
+        origin=network.origin,
     )
 
 

@@ -33,6 +33,17 @@ def save_face_model(path: Path, precision: str = "fp32", model: FaceModel | None
     return path
 
 
+def wide_face_model() -> FaceModel:
+    """The sheet with 40 + 10 columns, as 3DDFA's networks want them: bumps that depend on the place."""
+    model = toy_face_model()
+    x, y, _ = model.mean.T
+    numbers = np.arange(1, 51)
+    bumps = 0.02 * np.sin(numbers * x[:, None] + numbers[::-1] * y[:, None])
+    basis = np.zeros((len(x), 3, 50), np.float32)
+    basis[np.arange(len(x))[:, None], numbers % 3, numbers - 1] = bumps
+    return dataclasses.replace(model, basis=basis.reshape(-1, 50), shape_count=40)
+
+
 def toy_output(pose_count: int = 12) -> CoefficientOutput:
     """The output of the network, 2 + 1 coefficients; an output of 0 is `POSE` and the mean face."""
     mean = [*POSE.ravel()[:pose_count], 0.0, 0.0, 0.0]

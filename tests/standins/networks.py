@@ -46,3 +46,21 @@ def sure_edge() -> nn.Module:
         odds = torch.logit(network(images)[1])
         head.out.bias -= odds.mean()
     return network.eval()
+
+
+@lru_cache(maxsize=1)
+def live_mb05() -> nn.Module:
+    """3DDFA_V2's small network with random weights and normalisation fitted to noise; outputs depend on the input."""
+    torch.manual_seed(0)
+    network = create_network("mb05")
+    for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.momentum = None
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        norm.bias.data.copy_(norm.weight.data)
+    with torch.no_grad():
+        images = 2 * torch.rand(8, 3, network.input_size, network.input_size) - 1
+        outputs = network.train()(images)
+        network.fc_param.bias.sub_(outputs.mean(0))
+        network.fc_param.weight.div_(outputs.std())
+        network.fc_param.bias.div_(outputs.std())
+    return network.eval()

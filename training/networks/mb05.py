@@ -1,39 +1,35 @@
-"""3DDFA_V2's small network (Guo et al., ECCV 2020; MIT licence) and its published weights."""
+"""3DDFA_V2's small network (Guo et al., ECCV 2020; MIT licence), a MobileNetV1 of width 0.5."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
-from runtime.errors import FaceMeshError
-from training.checkpoints import read_checkpoint
+from training.networks.coefficients import CoefficientNetwork
 from training.networks.edge import MobileEncoder
 
 
-class Mb05(MobileEncoder):
-    """(B, 3, 120, 120) float32 BGR in (x - 127.5) / 128 -> (B, 62) normalised parameters."""
+class Mb05(MobileEncoder, CoefficientNetwork):
+    """(B, 3, 120, 120) float32 BGR in (x - 127.5) / 128 -> (B, 62) whitened numbers, 12 + 40 + 10.
+
+    Its names of weights are those of the published ``mb05_120x120.pth`` without ``module.``.
+    """
+
+    input_size = 120
+    crop_scale = 2**0.5
+    colour_order = "BGR"
+    value_range = (-127.5 / 128, 127.5 / 128)
+    pose_count = 12
+    shape_count = 40
+    expression_count = 10
+    origin = (0.0, 120.0)
+    training_only = ("fc_lm.",)  # an auxiliary head for landmarks
 
     def __init__(self) -> None:
         super().__init__(residual={})
-        self.fc_param = nn.Linear(512, 62)
+        self.fc_param = nn.Linear(512, self.count)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.fc_param(super().forward(image).mean((2, 3)))
-
-
-def load_mb05(path: Path) -> Mb05:
-    """Return the network with its published weights, but for the auxiliary landmark head, unused at inference.
-
-    Raises `FaceMeshError` for a missing or damaged file and for weights of another network.
-    """
-    state = read_checkpoint(path).get("state_dict", {})
-    network = Mb05().eval()
-    try:
-        kept = {name: value for name, value in state.items() if not name.startswith("module.fc_lm.")}
-        network.load_state_dict({name.removeprefix("module."): value for name, value in kept.items()})
-    except (AttributeError, RuntimeError):
-        raise FaceMeshError(
-            f"{path}: these are not the weights of 3DDFA_V2's MobileNet of width 0.5; give mb05_120x120.pth"
-        ) from None
-    return network
+        features = super().forward(image)
+        # The mean over all pixels, as an operator that opset 17 has in this form, too.
+        return self.fc_param(avg_pool2d(features, features.shape[2:]).flatten(1))

@@ -20,6 +20,7 @@ from benchmarks.records.measured_faces import Face
 from runtime.errors import FaceMeshError
 from runtime.inference.open_runner import open_runner
 from runtime.pipeline import FaceMeshPipeline
+from tests.training.toy import toy_face_model
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +64,15 @@ def test_mb05_reproduces_the_reference_predictions(shared_data):
     assert with_reference_like < 0.2
 
 
-def test_mb05_refuses_other_weights(shared_data, tmp_path):
+def test_mb05_refuses_other_weights(tmp_path):
     torch = pytest.importorskip("torch", reason="needs torch to read the weights")
-    from training.networks.mb05 import load_mb05
+    from benchmarks.peers.mb05 import mb05_peer
 
     torch.save({"state_dict": {"module.conv1.weight": torch.zeros(1)}}, tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("no weights")
     for name in ("other.pth", "text.pth", "missing.pth"):
         with pytest.raises(FaceMeshError, match=name):
-            load_mb05(tmp_path / name)
+            mb05_peer(tmp_path / name, toy_face_model(), threads=1)
 
 
 def test_this_runtime_is_the_pipeline(write_oracle, oracle_face):
