@@ -147,6 +147,7 @@ class StageClock(WithoutGraphs):
         self.kernels = cuda.kernels and SimpleNamespace(
             crop=partial(self._kernel, "crop", cuda.kernels.crop),
             decode=partial(self._kernel, "decode", cuda.kernels.decode),
+            decode_coefficients=partial(self._kernel, "decode", cuda.kernels.decode_coefficients),
         )
 
     def begin(self) -> None:

@@ -71,7 +71,7 @@ class Graph(Closes, Protocol):
 class Kernels(Protocol):
     """Kernels of `runtime._native.cuda`, queued on ``stream``, a `Stream.handle`. Arguments go by keyword.
 
-    Buffers are given as device addresses; their sizes are not checked. Both raise `ValueError` for numbers out of range
+    Buffers are given as device addresses; their sizes are not checked. All raise `ValueError` for numbers out of range
     and `CudaError` for a launch that fails.
     """
 
@@ -123,6 +123,33 @@ class Kernels(Protocol):
         ``half``; values times ``scale`` are crop px.
         matrices: (n, 2, 3) float64 similarities, frame px -> crop px.
         indices: (count,) int32 pixels of the flattened ``resolution`` x ``resolution`` grid; not checked.
+        out: (n, count, 3) float32, frame px.
+        """
+
+    def decode_coefficients(
+        self,
+        *,
+        output: int,
+        half: bool,
+        pose_count: int,
+        coefficient_count: int,
+        constants: int,
+        mean: int,
+        basis: int,
+        basis_half: bool,
+        matrices: int,
+        n: int,
+        count: int,
+        out: int,
+        stream: int,
+    ) -> None:
+        """Decode ``count`` points of a face model for each of ``n`` faces into frame px.
+
+        output: (n, pose_count + coefficient_count), whitened numbers; float32, or float16 for ``half``.
+        constants: float32: the mean and the standard deviation of these numbers, a (3, 4) pose that is used if
+        ``pose_count`` is 0, the two numbers of the origin, centre and radius of the mean face's sphere.
+        mean: (3, count) float32, basis: (coefficient_count, 3, count) float32, or float16 for ``basis_half``.
+        matrices: (n, 2, 3) float64 similarities, frame px -> crop px.
         out: (n, count, 3) float32, frame px.
         """
 

@@ -84,6 +84,7 @@ class NativeKernels:
         """Take the kernels of the native module ``native``; their failures become `CudaError`."""
         self.crop = _checked(native.crop)
         self.decode = _checked(native.decode)
+        self.decode_coefficients = _checked(native.decode_coefficients)
 
 
 class OpenDevice:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.compiled import native
-from runtime.cuda.interface import Cuda
+from runtime.cuda.interface import Cuda, DeviceBuffer, Stream
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import FaceModel
-from runtime.families.family import Decode, GpuDecoder, Mesh, NetworkSpec
+from runtime.families.family import Decode, Mesh, NetworkSpec
 from runtime.families.model_topology import FaceModelTopology, load_model_topology
 from runtime.geometry.crop import check_matrix, longer_side_crop_matrix
 from runtime.tensors import OutputSpec
@@ -115,9 +115,10 @@ class CoefficientFamily:
         """Return the native decoder; ``dense`` False touches no other rows of the basis than the landmarks'."""
         return Decoder(self.topology.model, self._spec) if dense else _LandmarkDecoder(self.topology.model, self._spec)
 
-    def gpu_decoder(self, cuda: Cuda, half: bool, dense: bool = True) -> GpuDecoder | None:
-        """Return None: there is no kernel yet."""
-        return None
+    def gpu_decoder(self, cuda: Cuda, half: bool, dense: bool = True) -> CoefficientGpuDecoder | None:
+        """Return a decoder over the kernels of ``cuda``, None without kernels; ``half``: the numbers are float16."""
+        model = self.topology.model
+        return None if cuda.kernels is None else CoefficientGpuDecoder(model, self._spec, cuda, half, dense)
 
 
 class Decoder(Decode):
@@ -164,6 +165,62 @@ class _LandmarkDecoder(Decoder):
 
     def _mesh(self, points: NDArray[np.float32]) -> Mesh:
         return np.empty((0, 3), np.float32), points
+
+
+class CoefficientGpuDecoder:
+    """`runtime.families.family.GpuDecoder` over ``cuda.kernels.decode_coefficients``; the basis lies on the device.
+
+    It is float16 there, unless the file of the face model is float32.
+    """
+
+    def __init__(self, model: FaceModel, spec: NetworkSpec, cuda: Cuda, half: bool, dense: bool) -> None:
+        """Upload mean and basis of the vertices (with ``dense``) and of the landmarks. ``cuda`` frees them."""
+        output = spec.output
+        self._kernels = cuda.kernels
+        self._half = half
+        self._basis_half = model.precision != "fp32"
+        self._pose_count = output.pose_count
+        self._coefficient_count = model.basis.shape[1]
+        self.vertex_count = len(model.mean) if dense else 0
+        rows = np.concatenate([np.arange(self.vertex_count), model.keypoints68])
+        self.point_count = len(rows)
+
+        # One axis of all points after the other: neighbouring threads read neighbouring numbers.
+        basis = model.basis.reshape(len(model.mean), 3, -1)[rows].transpose(2, 1, 0)
+        pose = np.zeros((3, 4)) if output.pose_count else frontal_pose(model, spec)
+        constants = (output.mean, output.std, pose.ravel(), output.origin, mean_sphere(model))
+        self._basis = _uploaded(cuda, basis, np.float16 if self._basis_half else np.float32)
+        self._mean = _uploaded(cuda, model.mean[rows].T, np.float32)
+        self._constants = _uploaded(cuda, np.concatenate(constants), np.float32)
+
+    def enqueue(self, output: int, matrices: int, batch: int, result: int, stream: Stream) -> None:
+        """Queue the kernel, see `runtime.families.family.GpuDecoder.enqueue`."""
+        self._kernels.decode_coefficients(
+            output=output,
+            half=self._half,
+            pose_count=self._pose_count,
+            coefficient_count=self._coefficient_count,
+            constants=self._constants.pointer,
+            mean=self._mean.pointer,
+            basis=self._basis.pointer,
+            basis_half=self._basis_half,
+            matrices=matrices,
+            n=batch,
+            count=self.point_count,
+            out=result,
+            stream=stream.handle,
+        )
+
+
+def _uploaded(cuda: Cuda, values: NDArray, kind: type[np.floating]) -> DeviceBuffer:
+    """Return memory of the device that holds ``values``; the page-locked memory on the way is freed."""
+    content = np.ascontiguousarray(values, kind)
+    device = cuda.device_buffer(content.nbytes)
+    with cuda.host_buffer(content.nbytes) as host, cuda.stream() as stream:
+        host.array.view(kind)[:] = content.ravel()
+        cuda.upload(device.pointer, host.pointer, content.nbytes, stream)
+        stream.synchronize()
+    return device
 
 
 def _native_decoder(

@@ -209,6 +209,20 @@ class FakeKernels:
         ]
         self._queue(stream, ranges, lambda: self._native.decode(**arguments, stream=0))
 
+    def decode_coefficients(self, *, stream: int, **arguments: Any) -> None:
+        n, count, columns = arguments["n"], arguments["count"], arguments["coefficient_count"]
+        numbers = arguments["pose_count"] + columns
+        self._cuda.called("decode", stream=stream, n=n, count=count)
+        ranges = [
+            (arguments["output"], n * numbers * (2 if arguments["half"] else 4)),
+            (arguments["constants"], (2 * numbers + 18) * 4),
+            (arguments["mean"], count * 12),
+            (arguments["basis"], columns * count * 3 * (2 if arguments["basis_half"] else 4)),
+            (arguments["matrices"], n * 48),
+            (arguments["out"], n * count * 12),
+        ]
+        self._queue(stream, ranges, lambda: self._native.decode_coefficients(**arguments, stream=0))
+
     def _queue(self, stream: int, ranges: list[tuple[int, int]], work: Work) -> None:
         def checked() -> None:
             for pointer, nbytes in ranges:

@@ -1,5 +1,6 @@
 #include <cuda_runtime.h>
 
+#include "coefficients_body.h"
 #include "crop_body.h"
 #include "cuda_status.h"
 #include "decode_body.h"
@@ -50,10 +51,34 @@ __global__ void __launch_bounds__(THREADS) decode_kernel(const DecodeTask task) 
     store_staged(point, task.count, [&](int index, float value) { points[index] = value; });
 }
 
+// grid: (count / THREADS, faces / FACES_AT_A_TIME)
+__global__ void __launch_bounds__(THREADS) coefficients_kernel(const CoefficientTask task) {
+    __shared__ CoefficientTransform transforms[FACES_AT_A_TIME];
+    __shared__ float coefficients[FACES_AT_A_TIME * MAX_COEFFICIENTS];
+    const int first = FACES_AT_A_TIME * blockIdx.y, i = THREADS * blockIdx.x + threadIdx.x;
+    const int faces = min(FACES_AT_A_TIME, task.faces - first);
+    if (int(threadIdx.x) < faces) transforms[threadIdx.x] = coefficient_transform(task, first + threadIdx.x);
+    for (int place = threadIdx.x; place < FACES_AT_A_TIME * task.coefficient_count; place += THREADS) {
+        const int face = place / task.coefficient_count, k = place % task.coefficient_count;
+        coefficients[place] = face < faces ? whitened_number(task, first + face, task.pose_count + k) : 0;
+    }
+    __syncthreads();
+    Triple points[FACES_AT_A_TIME] = {};
+    if (i < task.count) model_points(task, coefficients, i, points);
+#pragma unroll // so that the points stay in registers
+    for (int face = 0; face < FACES_AT_A_TIME; ++face) {
+        if (face >= faces) break;
+        float *out = task.out + 3 * size_t(task.count) * (first + face);
+        store_staged(place_point(transforms[face], points[face]), task.count,
+                     [&](int index, float value) { out[index] = value; });
+        __syncthreads(); // before the next face's points take this one's place
+    }
+}
+
 template <typename Task>
-void launch(void (*kernel)(Task), const Task &task, int threads, uintptr_t stream, const char *name) {
+void launch(void (*kernel)(Task), const Task &task, int threads, int rows, uintptr_t stream, const char *name) {
     void *arguments[] = {const_cast<Task *>(&task)};
-    const dim3 grid(unsigned(threads + THREADS - 1) / THREADS, unsigned(task.faces));
+    const dim3 grid(unsigned(threads + THREADS - 1) / THREADS, unsigned(rows));
     const void *function = reinterpret_cast<const void *>(kernel);
     const cudaStream_t queue = reinterpret_cast<cudaStream_t>(stream);
     check(cudaLaunchKernel(function, grid, dim3(THREADS), arguments, 0, queue), name);
@@ -61,13 +86,23 @@ void launch(void (*kernel)(Task), const Task &task, int threads, uintptr_t strea
 
 } // namespace
 
-void crop(const CropTask &task, uintptr_t stream) { launch(crop_kernel, task, task.size * task.size, stream, "crop"); }
+void crop(const CropTask &task, uintptr_t stream) {
+    launch(crop_kernel, task, task.size * task.size, task.faces, stream, "crop");
+}
 
-void decode(const DecodeTask &task, uintptr_t stream) { launch(decode_kernel, task, task.count, stream, "decode"); }
+void decode(const DecodeTask &task, uintptr_t stream) {
+    launch(decode_kernel, task, task.count, task.faces, stream, "decode");
+}
+
+void decode_coefficients(const CoefficientTask &task, uintptr_t stream) {
+    const int rows = (task.faces + FACES_AT_A_TIME - 1) / FACES_AT_A_TIME;
+    launch(coefficients_kernel, task, task.count, rows, stream, "decode_coefficients");
+}
 
 void check_device() {
     const void *kernels[] = {reinterpret_cast<const void *>(&crop_kernel),
-                             reinterpret_cast<const void *>(&decode_kernel)};
+                             reinterpret_cast<const void *>(&decode_kernel),
+                             reinterpret_cast<const void *>(&coefficients_kernel)};
     for (const void *kernel : kernels) {
         cudaFuncAttributes attributes;
         check(cudaFuncGetAttributes(&attributes, kernel), "check_device");

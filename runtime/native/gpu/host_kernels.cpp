@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <vector>
+
+#include "coefficients_body.h"
 #include "crop_body.h"
 #include "decode_body.h"
 #include "kernels.h"
@@ -25,6 +29,30 @@ void decode(const DecodeTask &task, uintptr_t) {
         for (int i = 0; i < task.count; ++i) {
             const Triple point = decode_point(task, transform, face, i);
             for (int axis = 0; axis < 3; ++axis) points[3 * size_t(i) + axis] = point.values[axis];
+        }
+    }
+}
+
+void decode_coefficients(const CoefficientTask &task, uintptr_t) {
+    std::vector<float> coefficients(FACES_AT_A_TIME * task.coefficient_count);
+    for (int first = 0; first < task.faces; first += FACES_AT_A_TIME) {
+        const int faces = std::min(FACES_AT_A_TIME, task.faces - first);
+        CoefficientTransform transforms[FACES_AT_A_TIME];
+        std::fill(coefficients.begin(), coefficients.end(), 0.0f);
+        for (int face = 0; face < faces; ++face) {
+            transforms[face] = coefficient_transform(task, first + face);
+            for (int k = 0; k < task.coefficient_count; ++k)
+                coefficients[face * task.coefficient_count + k] =
+                    whitened_number(task, first + face, task.pose_count + k);
+        }
+        for (int i = 0; i < task.count; ++i) {
+            Triple points[FACES_AT_A_TIME];
+            model_points(task, coefficients.data(), i, points);
+            for (int face = 0; face < faces; ++face) {
+                const Triple placed = place_point(transforms[face], points[face]);
+                float *out = task.out + 3 * (size_t(first + face) * task.count + i);
+                for (int axis = 0; axis < 3; ++axis) out[axis] = placed.values[axis];
+            }
         }
     }
 }

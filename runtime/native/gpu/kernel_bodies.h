@@ -1,5 +1,5 @@
-// The common part of the kernels' bodies, crop_body.h and decode_body.h: the work of one GPU thread. The host runs the
-// same lines in loops, so that tests without a GPU test this arithmetic.
+// The common part of the kernels' bodies, crop_body.h, decode_body.h and coefficients_body.h: the work of one GPU
+// thread. The host runs the same lines in loops, so that tests without a GPU test this arithmetic.
 //
 // Consumer GPUs run double precision at 1/64 of the rate: it is used a dozen times per block, for what float cannot
 // hold, and never per pixel. Positions are relative to a point of the face, so that float holds them to 1e-4 px
@@ -45,6 +45,24 @@ struct DecodeTask {
     int faces;
     const int32_t *indices; // (count,) pixels of the resolution x resolution grid
     int count, resolution;
+    float *out; // (faces, count, 3) frame px
+};
+
+constexpr int MAX_COEFFICIENTS = 512; // of the face model, for one network: they lie in shared memory
+
+struct CoefficientTask {
+    const void *output; // (faces, pose_count + coefficient_count) float, or half
+    bool half;
+    int pose_count; // 12 or 0
+    int coefficient_count;
+    // mean and std of all numbers, a pose (3, 4) for pose_count 0, origin x and y, centre and radius of the mean face
+    const float *constants;
+    const float *mean; // (3, count) model units
+    const void *basis; // (coefficient_count, 3, count) float, or half
+    bool basis_half;
+    const double *matrices; // (faces, 2, 3), frame px -> crop px
+    int faces;
+    int count;  // of points
     float *out; // (faces, count, 3) frame px
 };
 

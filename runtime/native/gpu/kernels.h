@@ -12,6 +12,7 @@ namespace facemesh {
 namespace host {
 void crop(const CropTask &task, uintptr_t stream);
 void decode(const DecodeTask &task, uintptr_t stream);
+void decode_coefficients(const CoefficientTask &task, uintptr_t stream);
 } // namespace host
 
 #ifdef FACEMESH_CUDA
@@ -21,6 +22,7 @@ namespace cuda {
 
 void crop(const CropTask &task, uintptr_t stream);
 void decode(const DecodeTask &task, uintptr_t stream);
+void decode_coefficients(const CoefficientTask &task, uintptr_t stream);
 
 // Loads the kernels, so that no first launch has to. Throws if the current device cannot run them.
 void check_device();

@@ -91,8 +91,35 @@ void decode(uintptr_t map, bool half, int map_size, bool channels_last, double s
     run(task, stream);
 }
 
+template <void (*run)(const facemesh::CoefficientTask &, uintptr_t)>
+void decode_coefficients(uintptr_t output, bool half, int pose_count, int coefficient_count, uintptr_t constants,
+                         uintptr_t mean, uintptr_t basis, bool basis_half, uintptr_t matrices, int n, int count,
+                         uintptr_t out, uintptr_t stream) {
+    if (pose_count != 12 && pose_count != 0)
+        throw std::invalid_argument("pose_count must be 12 or 0, is " + std::to_string(pose_count));
+    require_between("coefficient_count", coefficient_count, facemesh::MAX_COEFFICIENTS);
+    require_between("n", n, MAX_FACES);
+    require_between("count", count, MAX_SIDE * MAX_SIDE);
+    facemesh::CoefficientTask task;
+    task.output = pointer<const void>("output", output, half ? 2 : 4);
+    task.half = half;
+    task.pose_count = pose_count;
+    task.coefficient_count = coefficient_count;
+    task.constants = pointer<const float>("constants", constants, 4);
+    task.mean = pointer<const float>("mean", mean, 4);
+    task.basis = pointer<const void>("basis", basis, basis_half ? 2 : 4);
+    task.basis_half = basis_half;
+    task.matrices = pointer<const double>("matrices", matrices, 8);
+    task.faces = n;
+    task.count = count;
+    task.out = pointer<float>("out", out, 4);
+    nb::gil_scoped_release release;
+    run(task, stream);
+}
+
 template <void (*run_crop)(const facemesh::CropTask &, uintptr_t),
-          void (*run_decode)(const facemesh::DecodeTask &, uintptr_t)>
+          void (*run_decode)(const facemesh::DecodeTask &, uintptr_t),
+          void (*run_coefficients)(const facemesh::CoefficientTask &, uintptr_t)>
 void define_kernels(nb::module_ &module) {
     module.def("crop", &crop<run_crop>, "frame"_a, "height"_a, "width"_a, "row_stride"_a, "matrices"_a, "n"_a, "out"_a,
                "size"_a, "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a, "half"_a, "stream"_a,
@@ -108,12 +135,22 @@ void define_kernels(nb::module_ &module) {
                "for half; its values times scale are crop px. matrices: (n, 2, 3) float64, frame px -> crop px.\n"
                "indices: (count,) int32 pixels of the flattened resolution x resolution grid; not checked.\n"
                "out: (n, count, 3) float32, frame px. Raises ValueError for numbers out of range.");
+    module.def("decode_coefficients", &decode_coefficients<run_coefficients>, "output"_a, "half"_a, "pose_count"_a,
+               "coefficient_count"_a, "constants"_a, "mean"_a, "basis"_a, "basis_half"_a, "matrices"_a, "n"_a,
+               "count"_a, "out"_a, "stream"_a,
+               "Decode count points of n faces, as runtime.families.coefficients.Decoder does.\n\n"
+               "output: (n, pose_count + coefficient_count) float32, or float16 for half. constants: float32, mean\n"
+               "and std of these numbers, a (3, 4) pose for pose_count 0, two numbers of the origin, four of the\n"
+               "mean face's sphere. mean: (3, count) float32. basis: (coefficient_count, 3, count) float32, or\n"
+               "float16 for basis_half. matrices: (n, 2, 3) float64, frame px -> crop px. out: (n, count, 3) float32,\n"
+               "frame px.\n"
+               "Raises ValueError for numbers out of range.");
 }
 
 #ifdef FACEMESH_CUDA
 void define_cuda(nb::module_ &module) {
     using facemesh::cuda::Graph;
-    define_kernels<&facemesh::cuda::crop, &facemesh::cuda::decode>(module);
+    define_kernels<&facemesh::cuda::crop, &facemesh::cuda::decode, &facemesh::cuda::decode_coefficients>(module);
     module.attr("architectures") = FACEMESH_CUDA_ARCHITECTURES;
     module.attr("toolkit_version") = FACEMESH_CUDA_VERSION;
     module.def("check_device", &facemesh::cuda::check_device,
@@ -140,7 +177,7 @@ void define_cuda(nb::module_ &module) {
 void bind_kernels(nb::module_ &module) {
     nb::module_ host = module.def_submodule(
         "host_kernels", "The device's kernels run by the CPU, on host memory: for tests. The stream is not used.");
-    define_kernels<&facemesh::host::crop, &facemesh::host::decode>(host);
+    define_kernels<&facemesh::host::crop, &facemesh::host::decode, &facemesh::host::decode_coefficients>(host);
     host.def("check_device", [] {}, "Nothing to check.");
 #ifdef FACEMESH_CUDA
     nb::module_ cuda = module.def_submodule(

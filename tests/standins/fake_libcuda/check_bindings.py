@@ -59,7 +59,9 @@ def crop(*arguments: object) -> None:
 @pytest.fixture(autouse=True)
 def native(monkeypatch):
     """In place of the native module's part that needs a device."""
-    module = SimpleNamespace(check_device=lambda: None, crop=crop, decode=crop, end_capture=end_capture)
+    module = SimpleNamespace(
+        check_device=lambda: None, crop=crop, decode=crop, decode_coefficients=crop, end_capture=end_capture
+    )
     module.begin_capture = lambda stream: ask("cuStreamBeginCapture_v2", stream, 0)
     monkeypatch.setattr(_native, "has_cuda", True, raising=False)
     monkeypatch.setattr(_native, "cuda", module, raising=False)
