@@ -67,3 +67,5 @@ def report(quantiser: Quantiser, result: GateResult, size: int) -> None:
         f"NME on {quantiser.judged} faces: {result.fp32_nme:.3f} % in FP32, {result.int8_nme:.3f} % in INT8 "
         f"({100 * result.increase:+.2f} %); file {result.model.ByteSize() / size:.3f} of FP32"
     )
+    if (text := quantiser.confidence_text(result)) is not None:
+        print(text)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from calibration.accuracy.judge import LandmarkJudge
 from calibration.accuracy.sensitivity import LayerLoss, layer_losses
 from calibration.crops import Faces, load_faces, read_crops, sample
@@ -87,6 +89,14 @@ class Quantiser:
 
         limit = self._request.max_nme_increase
         return pass_gate(self._graph, self.layers, self.table, self._judge, limit, self.losses)
+
+    def confidence_text(self, result: GateResult) -> str | None:
+        """Return one line on the confidences in FP32 and INT8, None for a model that does not tell."""
+        before, after = self._judge.confidences(self._graph.model), self._judge.confidences(result.model)
+        if before is None or after is None:
+            return None
+        apart = float(np.abs(after - before).mean())
+        return f"mean confidence {before.mean():.3f} in FP32, {after.mean():.3f} in INT8, {apart:.3f} apart on average"
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,16 +33,23 @@ class LandmarkJudge:
 
     def landmarks(self, model: onnx.ModelProto) -> NDArray[np.float32]:
         """Return the landmarks (N, 68, 2) px of the crop, as on a device that rounds float16 tensors to float16."""
+        outputs = self._run(model, self._crops.spec.output.name)
+        meshes = (self._decode(np.ascontiguousarray(output), np.eye(2, 3)) for output in outputs)
+        return np.stack([landmarks[:, :2] for _, landmarks in meshes])
+
+    def confidences(self, model: onnx.ModelProto) -> NDArray[np.float32] | None:
+        """Return the confidences (N,) of the same device, None for a model that does not tell."""
+        name = self._crops.spec.confidence
+        return None if name is None else np.stack([output[0] for output in self._run(model, name)])
+
+    def _run(self, model: onnx.ModelProto, output: str) -> Iterator[NDArray[np.float32]]:
         from calibration.precision.half_rounding import with_rounding
         from calibration.ranges.sessions import Session
         from runtime.console.progress import progress_bar
 
-        session = Session(with_rounding(model).SerializeToString(), [self._crops.spec.output.name], self._threads)
-        found = np.zeros((len(self), 68, 2), np.float32)
+        session = Session(with_rounding(model).SerializeToString(), [output], self._threads)
         for row in progress_bar(range(len(self)), len(self), "face"):
-            (output,) = session(self._crops[row][0])
-            found[row] = self._decode(np.ascontiguousarray(output[0]), np.eye(2, 3))[1][:, :2]
-        return found
+            yield session(self._crops[row][0])[0][0]
 
     def nme(self, landmarks: NDArray[np.float32]) -> float:
         """Return the NME of ``landmarks`` (N, 68, 2) px of the crop in %, mean over faces.
