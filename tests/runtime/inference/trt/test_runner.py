@@ -74,6 +74,27 @@ def test_every_library_computes_what_the_model_does(gpu_machine, live_model, tmp
     assert_released(machine)
 
 
+@pytest.mark.parametrize("kind", ["FLOAT", "HALF"])
+@pytest.mark.parametrize("memory", ["copy", "mapped"])
+def test_confidences_come_with_the_maps(gpu_machine, sure_model, tmp_path, kind, memory):
+    """In the same download, after the same wait, whatever the type of either output."""
+    machine = gpu_machine()
+    other = "HALF" if kind == "FLOAT" else "FLOAT"
+    path = write_engine(tmp_path / "m.engine", sure_model, output_type=other, confidence_type=kind)
+    with open_runner(path, memory=memory) as runner:
+        runner.input[:5] = np.linspace(-1, 1, 5)[:, None, None, None]
+        runner.infer(1)
+        machine.cuda.log.clear()
+        maps = runner.infer(5)
+        assert maps.shape == (5, 3, 64, 64)
+        np.testing.assert_allclose(runner.confidence[:5], np.linspace(0, 1, 5), atol=2e-3)
+        assert runner.confidence.dtype == np.float32
+        machine.cuda.log.clear()
+        runner.infer(5)
+    assert len(machine.cuda.calls("download")) == (memory == "copy")
+    assert len(machine.cuda.calls("record")) == 1
+
+
 @pytest.mark.parametrize(
     ("batch", "max_batch", "taken", "sizes"),
     [
