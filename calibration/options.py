@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 FLOAT_OF = {"tensorrt": "FP16", "cpu": "FP32"}  # of layers outside INT8, see calibration.precision.qdq.to_int8
+NEVER_INT8 = {"tensorrt": "the tail", "cpu": "stem and tail"}  # see calibration.precision.placement
 
 
 def add_calibration_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:
@@ -57,7 +58,7 @@ def report(quantiser: Quantiser, result: GateResult, size: int) -> None:
     table = quantiser.table
     count = len(quantiser.layers)
     print(
-        f"{count - len(result.float_layers)} of {count} layers in INT8 besides the tail; "
+        f"{count - len(result.float_layers)} of {count} layers in INT8 besides {NEVER_INT8[table.target]}; "
         f"ranges by {table.method} from {table.samples} crops"
     )
     for loss in result.float_layers:

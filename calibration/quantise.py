@@ -52,7 +52,7 @@ class Quantiser:
         and options that do not fit.
         """
         self._request = request
-        self.layers = quantisable_layers(graph)
+        self.layers = quantisable_layers(graph, request.target)
 
         # The faces to judge by.
         faces = load_faces(request.crops, request.boxes)
@@ -148,7 +148,7 @@ def measure_activations(graph: Graph, spec: ModelSpec, faces: Faces, samples: in
     # Second run: histograms and means of the equalised model.
     even = equalised(graph, equalisation)
     images = (image for image, _ in crops)
-    statistics = collect(even.model, tensors, images, len(crops), averaged=read_by_layers(graph))
+    statistics = collect(even.model, tensors, images, len(crops), averaged=read_by_layers(graph, target))
     return Activations(
         model_sha256=spec.onnx_sha256,
         crops_sha256=crops.sha256(),

@@ -1,8 +1,8 @@
 """``python -m benchmarks int8``: the loss of accuracy in INT8 by method of calibration.
 
-Every layer besides the tail is in INT8. Each model is calibrated on training rows of ``--crops`` and measured on
-``--labels``, once for each target and method. NME as in ``python -m benchmarks accuracy``: 68 points in 2D,
-ground-truth boxes, mean over faces.
+Every layer besides the tail, and for CPUs the stem, is in INT8. Each model is calibrated on training rows of
+``--crops`` and measured on ``--labels``, once for each target and method. NME as in ``python -m benchmarks accuracy``:
+68 points in 2D, ground-truth boxes, mean over faces.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def model_rows(path: Path, crops: Path, labels: Path | None, samples: int) -> li
     check_outputs(graph, spec, path)
     faces = load_faces(crops)
     judge = LandmarkJudge(read_crops(judged_rows(faces, labels), spec))
-    layers = quantisable_layers(graph)
     reference = judge.landmarks(graph.model)
 
     # INT8 by target and method.
     rows = []
     for target in TARGETS:
+        layers = quantisable_layers(graph, target)
         activations = measure_activations(graph, spec, faces, samples, target)
         for method in METHODS:
             quantised = to_int8(activations.graph, layers, activations.table(method))

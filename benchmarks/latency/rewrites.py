@@ -109,7 +109,7 @@ def int8_form(model: onnx.ModelProto, images: NDArray[np.float32]) -> onnx.Model
     histograms = collect(model, calibrated_tensors(graph, "cpu"), crops, len(crops)).histograms
     ranges = choose_ranges(histograms, "minmax", "cpu")
     table = CalibrationTable("", "", len(crops), "minmax", "cpu", (), (), ranges)
-    return to_int8(graph, quantisable_layers(graph), table)
+    return to_int8(graph, quantisable_layers(graph, "cpu"), table)
 
 
 def time_by_turns(

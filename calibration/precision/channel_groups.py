@@ -52,7 +52,7 @@ def channel_groups(graph: Graph) -> Iterator[ChannelGroup]:
         if (
             node.op_type in ("Relu", "LeakyRelu", *AVERAGES)
             or (node.op_type == "Add" and len(sources) == 2)
-            or _is_flattening(graph, node)
+            or is_flattening(graph, node)
         ):
             tie(node.output[0], *sources)
         elif not (len(sources) == 1 and (node.op_type == "BatchNormalization" or _scales(graph, node))):
@@ -98,7 +98,7 @@ def _scales(graph: Graph, node: onnx.NodeProto) -> bool:
     return attribute(node, "group", 1) == 1 or is_depthwise(graph, node)
 
 
-def _is_flattening(graph: Graph, node: onnx.NodeProto) -> bool:
+def is_flattening(graph: Graph, node: onnx.NodeProto) -> bool:
     """Return True for a Reshape from a convolution, or averages of one, to Gemms with one feature per channel."""
     if node.op_type not in ("Reshape", "Flatten") or node.output[0] in graph.outputs:
         return False

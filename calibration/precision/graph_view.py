@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ class Graph:
 def layer_name(node: onnx.NodeProto) -> str:
     """Return the name of a layer in reports and on the command line."""
     return node.name or node.output[0]
+
+
+def products_per_output(graph: Graph, node: onnx.NodeProto) -> int:
+    """Return the number of products in each number that a convolution with constant weights puts out."""
+    return math.prod(graph.constants[node.input[1]].dims[1:])
 
 
 def is_plain(node: onnx.NodeProto) -> bool:

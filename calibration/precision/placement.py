@@ -8,7 +8,9 @@ branches of a residual addition it wants one quantised: the one that does not co
 
 ONNX Runtime on CPUs fuses pairs on both sides of each layer and of each addition; without them it computes in float32.
 It also quantises a layer of float weights between two pairs by itself, with one scale for all. So a layer that is to
-stay in float must not read from DQ.
+stay in float must not read from DQ. A matrix product can put out float by itself: before a float layer its result is
+not rounded. The first convolutions stay in float there: on large tensors, and with few products for each number that
+they put out, INT8 is slower and loses the most.
 
 The layers of a confidence head stay in float: they cost nothing, and rounding them would only make the head less sure.
 """
@@ -17,26 +19,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from calibration.precision.graph_view import Graph, layer_name
+from calibration.precision.graph_view import Graph, layer_name, products_per_output
 from runtime.errors import FaceMeshError
 
 if TYPE_CHECKING:
     import onnx
 
 TARGETS = ("tensorrt", "cpu")
+STEM_PRODUCTS = 32  # a convolution with fewer per number that it puts out belongs to the stem, if all before it do
 NARROW = (3, 12)  # channels of the map; 12 with 2 x 2 pixels computed at once, see export.passes.block_narrow
 
 # (first output of the reading node, index of its input) -> tensor whose range is used
 QuantisedReads = dict[tuple[str, int], str]
 
 
-def quantisable_layers(graph: Graph) -> list[str]:
+def quantisable_layers(graph: Graph, target: str) -> list[str]:
     """Return the names of the layers that become INT8 by default, in the order of the graph.
 
-    These are all but the tail, which writes the map, and the confidence head. Raises `FaceMeshError` if two layers have
-    the same name.
+    These are all but the tail, which writes the map, the confidence head, and for CPUs the stem. Raises `FaceMeshError`
+    if two layers have the same name.
     """
-    left_out = _tail(graph) | graph.side_branch()
+    left_out = _tail(graph) | graph.side_branch() | (_stem(graph) if target == "cpu" else set())
     names = [layer_name(node) for node in graph.nodes if graph.is_layer(node) and node.output[0] not in left_out]
     if len(set(names)) < len(names):
         raise FaceMeshError("two layers of the model have the same name; export it again with 'python -m export onnx'")
@@ -76,24 +79,27 @@ def calibrated_tensors(graph: Graph, target: str) -> list[str]:
 
     Layers that return to float need no others.
     """
-    wanted = set(quantised_reads(graph, set(quantisable_layers(graph)), target).values())
+    wanted = set(quantised_reads(graph, set(quantisable_layers(graph, target)), target).values())
     return [name for name in [*graph.inputs, *graph.producer] if name in wanted]
 
 
-def read_by_layers(graph: Graph) -> list[str]:
+def read_by_layers(graph: Graph, target: str) -> list[str]:
     """Return the tensors that the layers of `quantisable_layers` read, in the order of the graph."""
-    layers = set(quantisable_layers(graph))
+    layers = set(quantisable_layers(graph, target))
     nodes = [node for node in graph.nodes if graph.is_layer(node) and layer_name(node) in layers]
     return list(dict.fromkeys(node.input[0] for node in nodes))
 
 
 def _read_on_cpu(graph: Graph, reads: QuantisedReads, layers: set[str], chosen: list[onnx.NodeProto]) -> None:
     """Add the pairs behind the ``chosen`` layers, and remove pairs before float layers with pairs on both sides."""
+    floats = [node for node in graph.nodes if graph.is_layer(node) and layer_name(node) not in layers]
+    read_by_floats = {graph.root(node.input[0]) for node in floats}
     for node in chosen:
-        _read_by_all(graph, reads, graph.activated(node))
-    for node in graph.nodes:
-        is_float_layer = graph.is_layer(node) and layer_name(node) not in layers
-        if is_float_layer and _is_read(graph, reads, graph.activated(node)):
+        stays_float = node.op_type == "Gemm" and node.output[0] in read_by_floats
+        if not (stays_float and graph.single_reader(node.output[0]) is not None):
+            _read_by_all(graph, reads, graph.activated(node))
+    for node in floats:
+        if _is_read(graph, reads, graph.activated(node)):
             reads.pop((node.output[0], 0), None)
 
 
@@ -133,6 +139,21 @@ def _read_by_all(graph: Graph, reads: QuantisedReads, tensor: str) -> None:
 def _is_read(graph: Graph, reads: QuantisedReads, tensor: str) -> bool:
     """Return True if any node reads ``tensor`` quantised."""
     return any((reader.output[0], index) in reads for reader, index in graph.readers.get(tensor, []))
+
+
+def _stem(graph: Graph) -> set[str]:
+    """Return the first outputs of the convolutions before the first layer with `STEM_PRODUCTS`."""
+    stem: set[str] = set()
+    reached = {*graph.inputs, *graph.constants}
+    for node in graph.nodes:
+        if not reached.issuperset(node.input):
+            continue
+        if graph.is_layer(node):
+            if node.op_type != "Conv" or products_per_output(graph, node) >= STEM_PRODUCTS:
+                continue
+            stem.add(node.output[0])
+        reached.update(node.output)
+    return stem
 
 
 def _tail(graph: Graph) -> set[str]:

@@ -4,7 +4,8 @@
                                                                w int8 ─ DQ ─ Conv(b) ─ relu ─ …
 
 Scales of weights are per output channel. Transposed convolutions get one scale: TensorRT has no kernels for more
-(NVIDIA/TensorRT#2380). Biases stay float32: TensorRT takes no others, and ONNX Runtime makes its own int32 of them.
+(NVIDIA/TensorRT#2380). Biases stay float32 for TensorRT, which takes no others. For CPUs they become int32 with the
+scale of the products, and weights get a zero point: without these, versions of ONNX Runtime leave layers in float.
 Rounding the weights shifts the mean of each output channel; the shift is taken off its bias: M. Nagel et al.,
 Data-free quantization through weight equalization and bias correction, ICCV 2019, section 4.2, with the means of the
 inputs from the calibration crops.
@@ -22,9 +23,13 @@ from onnx import helper, numpy_helper
 from calibration.precision.graph_view import Graph, attribute, is_plain, layer_name
 from calibration.precision.half import float_layers_to_half
 from calibration.precision.placement import QuantisedReads, quantised_reads
+from calibration.precision.vector_products import unflattened, vectors_by_products
 from calibration.ranges.methods import STEPS, UNSIGNED_STEPS
 from calibration.ranges.table import CalibrationTable, is_unsigned
 from runtime.errors import FaceMeshError
+
+LARGEST_BIAS = 2**30  # in int32; the other half of the range is left for the correction
+LEAST_WEIGHT = 1e-20  # a channel of smaller weights is one of zeros
 
 
 def to_int8(graph: Graph, layers: Collection[str], table: CalibrationTable) -> onnx.ModelProto:
@@ -44,6 +49,8 @@ def insert_qdq(graph: Graph, layers: Collection[str], table: CalibrationTable) -
     become uint8 with zero point 0: ONNX Runtime needs that to fuse a ReLU. Raises `FaceMeshError` if the table lacks
     a tensor.
     """
+    if table.target == "cpu":
+        graph = vectors_by_products(graph)
     result = onnx.ModelProto()
     result.CopyFrom(graph.model)
     writer = _Writer(graph, list(result.graph.node), quantised_reads(graph, set(layers), table.target), table)
@@ -108,6 +115,8 @@ class _Writer:
         weights = numpy_helper.to_array(self._graph.constants[name])
         axis = _channel_axis(node, weights)
         scale = weight_scale(weights, axis)
+        if self._target == "cpu":
+            scale = np.maximum(scale, self._least_scale(name))
         spread = scale
         if axis is not None:
             spread = scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
@@ -115,15 +124,53 @@ class _Writer:
         if f"{name}_int8" not in self.constants:
             # A zero point that is left out is 0.
             inputs = [self._constant(f"{name}_int8", rounded), self._constant(f"{name}_scale", scale)]
+            if self._target == "cpu":
+                inputs.append(self._constant(f"{name}_zero", np.zeros(scale.shape, np.int8)))
             axes = {} if axis is None else {"axis": axis}
             dequantise = helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantised"], f"{name}_DQ", **axes)
             self.nodes.append(dequantise)
         copy.input[1] = f"{name}_dequantised"
         self._correct_bias(node, copy, rounded * spread - weights)
+        if self._target == "cpu":
+            self._quantise_bias(node, copy, scale)
+
+    def _least_scale(self, weights: str) -> NDArray[np.float32]:
+        """Return the least scale (C,) of ``weights`` with which the biases of their layers fit into int32.
+
+        It decides for channels of next to no weights; () 0 without biases.
+        """
+        least = np.zeros((), np.float32)
+        for node, index in self._graph.readers[weights]:
+            bias = self._constant_bias(node, node) if index == 1 and (node.output[0], 0) in self._reads else None
+            if bias is not None:
+                step = self._scale(self._reads[node.output[0], 0])
+                least = np.maximum(least, np.abs(bias) / (step * LARGEST_BIAS))
+        return least.astype(np.float32)
+
+    def _quantise_bias(self, node: onnx.NodeProto, copy: onnx.NodeProto, scale: NDArray[np.float32]) -> None:
+        """Turn a constant bias of ``copy`` into int32, with ``scale`` (C,) of the weights times that of the input."""
+        bias = self._constant_bias(node, copy)
+        if bias is None:
+            return
+        step = np.float32(self._scale(self._reads[node.output[0], 0]) * scale)
+        name = f"{node.output[0]}_bias"
+        inputs = [
+            self._constant(f"{name}_int32", np.rint(bias.astype(np.float64) / step).astype(np.int32)),
+            self._constant(f"{name}_scale", step),
+        ]
+        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantised"], f"{name}_DQ", axis=0))
+        copy.input[2] = f"{name}_dequantised"
+
+    def _constant_bias(self, node: onnx.NodeProto, copy: onnx.NodeProto) -> NDArray[np.float32] | None:
+        """Return the bias (C,) of ``copy`` of a layer; None without a constant one."""
+        if node.op_type not in ("Conv", "Gemm") or not is_plain(node) or len(copy.input) < 3:
+            return None
+        tensor = self.constants.get(copy.input[2]) or self._graph.constants.get(copy.input[2])
+        return None if tensor is None else numpy_helper.to_array(tensor)
 
     def _correct_bias(self, node: onnx.NodeProto, copy: onnx.NodeProto, error: NDArray[np.float32]) -> None:
         """Correct the bias by the mean effect of an ``error`` of the weights, if mean and bias are known."""
-        means = self._means.get(node.input[0])
+        means = self._means.get(unflattened(self._graph, node))
         bias = node.input[2] if len(node.input) > 2 else ""
         if means is None or node.op_type not in ("Conv", "Gemm") or not is_plain(node):
             return
@@ -135,14 +182,20 @@ class _Writer:
 
     def _activation(self, tensor: str, root: str) -> tuple[str, str]:
         """Add scale and zero point of ``tensor``, with the numbers of ``root``; return their names."""
-        if root not in self._ranges:
-            raise FaceMeshError(f"the calibration table lacks the tensor {root}; remove the table to calibrate anew")
-        entry = self._ranges[root]
-        unsigned = is_unsigned(entry.minimum, self._target)
+        scale = np.array(self._scale(root))
+        zero = np.zeros((), np.uint8 if self._is_unsigned(root) else np.int8)
+        return self._constant(f"{tensor}_scale", scale), self._constant(f"{tensor}_zero", zero)
+
+    def _scale(self, tensor: str) -> np.float32:
+        """Return the scale of a tensor. Raises `FaceMeshError` if the table lacks it."""
+        if tensor not in self._ranges:
+            raise FaceMeshError(f"the calibration table lacks the tensor {tensor}; remove the table to calibrate anew")
+        steps = UNSIGNED_STEPS if self._is_unsigned(tensor) else STEPS
         # A range of 0 is that of zeros alone, and any scale holds them.
-        scale = np.float32(entry.amax / (UNSIGNED_STEPS if unsigned else STEPS)) or np.float32(1)
-        zero = np.zeros((), np.uint8 if unsigned else np.int8)
-        return self._constant(f"{tensor}_scale", np.array(scale)), self._constant(f"{tensor}_zero", zero)
+        return np.float32(self._ranges[tensor].amax / steps) or np.float32(1)
+
+    def _is_unsigned(self, tensor: str) -> bool:
+        return is_unsigned(self._ranges[tensor].minimum, self._target)
 
     def _constant(self, name: str, array: NDArray) -> str:
         self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
@@ -153,16 +206,17 @@ def weight_scale(weights: NDArray[np.float32], axis: int | None) -> NDArray[np.f
     """Return the float32 scale of each channel (C,), or of all () if ``axis`` is None; channels of zeros get 1."""
     others = None if axis is None else tuple(i for i in range(weights.ndim) if i != axis)
     largest = np.abs(weights).max(axis=others)
-    return np.asarray(np.where(largest > 0, largest / STEPS, 1), np.float32)
+    return np.asarray(np.where(largest > LEAST_WEIGHT, largest / STEPS, 1), np.float32)
 
 
 def _mean_shift(node: onnx.NodeProto, error: NDArray[np.float32], means: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the shift of each output's mean (O,) by an ``error`` of the weights, for inputs of ``means`` (I,).
+    """Return the shift of each output's mean (O,) by an ``error`` of the weights, for inputs of ``means`` (C,).
 
-    The zeros round a picture are not taken into account.
+    A flattened input has several numbers per channel. The zeros round a picture are not taken into account.
     """
     if node.op_type == "Gemm":
-        return (error if attribute(node, "transB", 0) else error.T) @ means
+        rows = error if attribute(node, "transB", 0) else error.T
+        return rows @ np.repeat(means, rows.shape[1] // len(means))
     groups = attribute(node, "group", 1)
     taps = error.reshape(groups, len(error) // groups, error.shape[1], -1).sum(axis=3)
     return np.einsum("goi,gi->go", taps, means.reshape(groups, -1)).ravel()

@@ -18,12 +18,13 @@ from runtime.tensors import InputSpec
 SIZE = 32
 
 
-def small_network(seed: int = 0) -> onnx.ModelProto:
+def small_network(seed: int = 0, window: int = 5) -> onnx.ModelProto:
     """stem ─ depth ─ point ─┬─ inner ─ outer ─ sum ─ phases ─ shuffle ─ wide ─ narrow (3 channels) ─ sigmoid ─▶ map.
 
     All are (N, …, 32, 32) or half of it.
 
-    Channels of the depthwise layer differ a hundredfold in size, so that one scale for all of its weights would show.
+    The stem has a ``window`` of 3 pixels, or of 5 with zeros at its rim. Channels of the depthwise layer differ a
+    hundredfold in size, so that one scale for all of its weights would show.
     """
     generator = np.random.default_rng(seed)
 
@@ -54,6 +55,9 @@ def small_network(seed: int = 0) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     constants: dict[str, np.ndarray] = {}
     x = node("Relu", "stem_relu", conv("stem", "image", 8, 3, 3, 3, strides=[2, 2]))
+    rim = (window - 3) // 2
+    constants["stem"] = np.pad(constants["stem"], ((0, 0), (0, 0), (rim, rim), (rim, rim)))
+    next(entry for entry in nodes[0].attribute if entry.name == "pads").ints[:] = [window // 2] * 4
     x = node("Relu", "depth_relu", conv("depth", x, 8, 1, 3, 3, group=8))
     constants["depth"] *= np.geomspace(0.1, 10, 8, dtype=np.float32).reshape(8, 1, 1, 1)
     x = node("Relu", "point_relu", conv("point", x, 8, 8, 1, 1, gain=0.3))

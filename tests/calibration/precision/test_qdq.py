@@ -41,8 +41,19 @@ def outputs(model: onnx.ModelProto) -> np.ndarray:
     return np.concatenate([session(image)[0] for image in images()])
 
 
-def test_all_layers_but_the_tail():
-    assert quantisable_layers(Graph(small_network())) == LAYERS
+@pytest.mark.parametrize("target", TARGETS)
+def test_all_layers_but_the_tail(target):
+    assert quantisable_layers(Graph(small_network()), target) == LAYERS
+
+
+def test_first_convolutions_of_few_products_stay_in_float_on_cpus():
+    """27 products of the first one, 9 of the depthwise and 8 of the 1 x 1 convolution; 72 of the next."""
+    graph = Graph(small_network(window=3))
+    assert quantisable_layers(graph, "tensorrt") == LAYERS
+    assert quantisable_layers(graph, "cpu") == ["inner", "outer", "phases", "wide"]
+    reads = quantised_reads(graph, {"inner", "outer", "phases", "wide"}, "cpu")
+    assert "image" not in reads.values()
+    assert "stem_relu_y" not in reads.values()
 
 
 def test_tensorrt_reads_layer_inputs_and_the_identity_branch_quantised():
@@ -99,7 +110,12 @@ def test_weights_are_int8_per_channel_and_close(target):
         assert (np.abs(quantised.astype(int)).reshape(len(quantised), -1).max(axis=1) == 127).all()
         restored = quantised * scale.reshape(-1, 1, 1, 1)
         assert (np.abs(restored - before[layer]) <= 0.5001 * scale.reshape(-1, 1, 1, 1)).all()
-        np.testing.assert_array_equal(after[f"{layer}_b"], before[f"{layer}_b"])
+        if target == "tensorrt":
+            np.testing.assert_array_equal(after[f"{layer}_b"], before[f"{layer}_b"])
+        else:
+            quantised, step = after[f"{layer}_y_bias_int32"], after[f"{layer}_y_bias_scale"]
+            assert quantised.dtype == np.int32
+            assert (np.abs(quantised * step - before[f"{layer}_b"]) <= 0.5001 * step).all()
     assert after["narrow"].dtype == np.float32
 
 
@@ -137,6 +153,24 @@ def test_zero_points_are_zero_and_unsigned_only_for_the_cpu():
         assert not any(array.any() for array in zeros)
 
 
+def test_bias_of_a_channel_without_weights_survives_int32():
+    """Two such channels: their scales would be too small for any bias in int32, and the second one's is no float32."""
+    model = small_network()
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "outer")
+    changed = numpy_helper.to_array(weights).copy()
+    changed[0] *= 1e-12
+    changed[1] *= 1e-42
+    weights.CopyFrom(numpy_helper.from_array(changed, "outer"))
+    result = insert_qdq(Graph(model), LAYERS, table_for(model, "cpu"))
+    arrays = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in [*model.graph.initializer, *result.graph.initializer]
+    }
+    restored = arrays["outer_y_bias_int32"] * arrays["outer_y_bias_scale"].astype(np.float64)
+    np.testing.assert_allclose(restored, arrays["outer_b"], atol=2e-4)
+    error = np.abs(outputs(result) - outputs(model)).mean() / outputs(model).std(axis=0).mean()
+    assert error < 0.1
+
+
 def test_other_kinds_of_layers():
     """Gemm per column either way round, MatMul per column, transposed convolution with one scale; the last layer is
     the tail."""
@@ -169,7 +203,7 @@ def test_other_kinds_of_layers():
         tensors,
     )
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-    layers = quantisable_layers(Graph(model))
+    layers = quantisable_layers(Graph(model), "tensorrt")
     assert layers == ["transposed", "rows", "columns", "product"]
     crops = [generator.normal(size=(1, 3, 1, 1)).astype(np.float32) for _ in range(8)]
     result = insert_qdq(Graph(model), layers, table_for(model, "tensorrt", crops))
