@@ -20,6 +20,7 @@ from runtime.detection.interface import Detector, WholePicture
 from runtime.detection.yunet import YuNetDetector
 from runtime.inference.interface import Runner
 from runtime.inference.open_runner import open_runner
+from runtime.models.shipped import SHIPPED
 from runtime.outputs.sinks import FORMATS, open_sinks
 from runtime.pipeline import FaceMeshPipeline
 from runtime.sources.boxes_csv import read_boxes
@@ -60,7 +61,11 @@ def _run(args: argparse.Namespace) -> int:
         pipeline = FaceMeshPipeline(runner, detector, dense=dense, min_confidence=args.min_confidence)
         boxes_of = None if args.boxes is None else _given_boxes(args, source)
         detects = args.boxes is None and args.detector == "yunet"
-        tally.note = ", detection included" * detects + ", GPU work overlapped" * pipeline.overlaps
+        tally.note = (
+            f" in {runner.spec.precision}"
+            + ", detection included" * detects
+            + ", GPU work overlapped" * pipeline.overlaps
+        )
         source.frame_buffer = pipeline.frame_buffer  # the sinks are done with a frame before the next one is asked for
         try:
             with open_sinks(
@@ -85,6 +90,7 @@ def _open_runner(args: argparse.Namespace) -> Runner:
     return open_runner(
         args.engine,
         threads=args.threads,
+        precision=args.precision,
         sync=args.sync,
         memory=args.memory,
         trust_engine=args.trust_engine,
@@ -204,6 +210,11 @@ def _add_device_arguments(parser: argparse.ArgumentParser) -> None:
         help="CPU threads; default: one for a model that runs in 5 ms, up to four for others",
     )
     parser.add_argument(
+        "--precision",
+        choices=tuple(SHIPPED),
+        help="of the shipped model (default: int8 on processors with instructions for it, elsewhere fp32)",
+    )
+    parser.add_argument(
         "--sync",
         choices=("spin", "block"),
         default="spin",
@@ -225,6 +236,8 @@ def _usage_problem(args: argparse.Namespace) -> str | None:
     source, is_camera = Path(args.source), args.source.startswith(CAMERA_PREFIX)
     if is_camera and not args.source.removeprefix(CAMERA_PREFIX).isdecimal():
         return f"--source {args.source}: a camera is named by its number, such as camera:0"
+    if args.engine is not None and args.precision is not None:
+        return f"--precision {args.precision} chooses a form of the shipped model; leave out --engine or --precision"
     if args.boxes is not None and (is_camera or source.suffix.lower() in VIDEO_SUFFIXES):
         return "--boxes goes with a photo or a folder; faces of a video or camera have to be detected"
     if source.is_dir() and os.path.realpath(source) == os.path.realpath(args.output):

@@ -49,6 +49,7 @@ HOMES = {
         *("export.graphs.rewrite", "export.graphs.summary", "export.graphs.to_onnx", "export.graphs.verify"),
         *("calibration.precision.equalise", "calibration.precision.half", "calibration.precision.half_rounding"),
         *("calibration.precision.model_file", "calibration.precision.qdq", "calibration.ranges.sessions"),
+        "calibration.precision.vector_products",
     },
     "onnx_ir": {*PASSES, "export.graphs.fp16", "export.graphs.rewrite"},
     "onnxruntime": {"export.graphs.verify", "runtime.inference.onnx_runner"},
@@ -58,6 +59,7 @@ HOMES = {
     "pytest": {"benchmarks.suites.conftest"},
     "scipy": {"benchmarks.latency.sen_slope", "training.data.mat_files"},
     "skimage": {"benchmarks.peers.prnet"},
+    "threadpoolctl": {"benchmarks.peers.thread_limit"},
     "tensorrt": {"export.engines.tensorrt_builder"},
     "tensorrt_rtx": {"export.engines.rtx_builder"},
     "torch": {

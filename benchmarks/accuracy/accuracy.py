@@ -112,7 +112,7 @@ def network_errors(
     from runtime.console.progress import progress_bar
     from runtime.detection.yunet import YuNetDetector
     from runtime.inference.open_runner import open_runner
-    from runtime.models.shipped import SHIPPED_MODEL
+    from runtime.models.shipped import shipped_model
     from runtime.pipeline import FaceMeshPipeline
 
     # An empty dictionary stands for a missed face.
@@ -134,7 +134,7 @@ def network_errors(
                 mesh = pipeline.from_boxes(image, box[None])[0]
                 errors[kind].append(face_errors(faces, row, mesh.landmarks, (mesh.vertices, vertices)))
         spec = runner.spec
-    subject = {"model": spec.name, "file": (engine or SHIPPED_MODEL).name, "sha256": spec.onnx_sha256}
+    subject = {"model": spec.name, "file": (engine or shipped_model()).name, "sha256": spec.onnx_sha256}
     return subject, {kind: _columns(listed) for kind, listed in errors.items()}
 
 

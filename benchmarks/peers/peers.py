@@ -1,9 +1,10 @@
 """``python -m benchmarks peers``: this runtime beside other programs, on the same pictures, boxes and cores.
 
-The peers take turns, each with a block of faces, in an order that rotates. A turn begins with a pause, in which the
-threads of the peer before stop spinning, and two runs that do not count. Garbage collection is off while the clock
-runs. Decoding of the picture and face detection are left out. ``total`` is taken per face and is therefore not the sum
-of the medians.
+Networks, OpenCV and BLAS have the same number of threads. The shipped model is measured in FP32 and in the precision
+that the runtime chooses on this machine. The peers take turns, each with a block of faces, in an order that rotates. A
+turn begins with a pause, in which the threads of the peer before stop spinning, and two runs that do not count. Garbage
+collection is off while the clock runs. Decoding of the picture and face detection are left out. ``total`` is taken per
+face and is therefore not the sum of the medians.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from benchmarks.records.provenance import check_writable, provenance, text_table
 from runtime.console.arguments import positive_int
 from runtime.cores import usable_cores
 from runtime.geometry.nme import box_size, point_nme
-from runtime.models.shipped import SHIPPED_MODEL
+from runtime.models.shipped import SHIPPED_MODEL, shipped_model
 from runtime.storage.whole_files import file_sha256
 
 BLOCK = 10  # faces of a turn
@@ -45,10 +47,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_data_arguments(parser)
     add = parser.add_argument
-    add("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
+    add(
+        "--engine",
+        type=Path,
+        metavar="MODEL.onnx",
+        help="default: the shipped model, in FP32 and as the runtime chooses",
+    )
     faces_help = "how many, evenly spread over the data (default: 300)"
     add("--faces", type=positive_int, default=300, metavar="N", help=faces_help)
-    add("--threads", type=positive_int, metavar="N", help="of the networks (default: the cores that may be used)")
+    add("--threads", type=positive_int, metavar="N", help="of every peer (default: the cores that may be used)")
     interval_help = "rest before every face, 33 as with a camera (default: 0)"
     add("--interval-ms", type=float, default=0.0, metavar="MS", help=interval_help)
     mb05_help = "3DDFA_V2's mb05_120x120.pth (default: models/ beside the data)"
@@ -61,6 +68,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run_command(args: argparse.Namespace) -> None:
     """Measure, print and write."""
+    from benchmarks.peers.thread_limit import limited_threads
+
     check_writable(args.json)
     faces = load_faces(args.data, args.face_model, limit=args.faces)
     threads = args.threads or usable_cores()
@@ -74,6 +83,7 @@ def run_command(args: argparse.Namespace) -> None:
                 peers.append(stack.enter_context(closing(open_peer())))
             except ModuleNotFoundError as error:
                 absent.append(f"{name}: not measured, needs {error.name}: pip install 'facemesh-edge[peers]'")
+        stack.enter_context(limited_threads(threads))  # of the libraries that are loaded by now
         results = measure_peers(peers, faces, args.interval_ms / 1000)
     groups = [summary(peer, seconds, nme, faces) for peer, (seconds, nme) in zip(peers, results, strict=True)]
 
@@ -83,12 +93,11 @@ def run_command(args: argparse.Namespace) -> None:
     print(format_groups(groups))
     print("\n".join([*(f"{group['name']}: {group['note']}" for group in groups), *absent]))
     if args.json:
-        engine = args.engine or SHIPPED_MODEL
         document = {
             **provenance(),
             "threads": threads,
             "interval_ms": args.interval_ms,
-            "engine": {"file": engine.name, "sha256": file_sha256(engine)},
+            "engines": [{"file": path.name, "sha256": file_sha256(path)} for path in _engines(args)],
             "data": {"faces": len(faces), "sha256": faces.sha256},
             "peers": groups,
             "absent": absent,
@@ -99,6 +108,11 @@ def run_command(args: argparse.Namespace) -> None:
 Openers = dict[str, Callable[[], Peer]]
 
 
+def _engines(args: argparse.Namespace) -> list[Path]:
+    """Return the models of this runtime's rows."""
+    return [args.engine] if args.engine else list(dict.fromkeys([SHIPPED_MODEL, shipped_model()]))
+
+
 def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[Openers, list[str]]:
     """Return functions that open the peers, and a line about each peer without its files.
 
@@ -106,15 +120,15 @@ def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[Op
     """
     weights = args.mb05 or args.data.parent / "models" / "mb05_120x120.pth"
 
-    def this_runtime() -> Peer:
+    def this_runtime(engine: Path) -> Peer:
         from benchmarks.peers.this_runtime import runtime_peer
 
-        return runtime_peer(args.engine, threads)
+        return runtime_peer(engine, threads)
 
     def prnet() -> Peer:
         from benchmarks.peers.prnet import prnet_peer
 
-        return prnet_peer(args.engine, threads)
+        return prnet_peer(_engines(args)[0], threads)
 
     def mb05() -> Peer:
         from benchmarks.peers.mb05 import mb05_peer
@@ -126,8 +140,9 @@ def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[Op
 
         return MediaPipePeer(args.mediapipe_python)
 
-    # Two that need nothing, and two that need a file.
-    openers: Openers = {"this runtime": this_runtime, "PRNet's steps": prnet}
+    # Those that need nothing, and two that need a file.
+    openers: Openers = {f"this runtime, {path.name}": partial(this_runtime, path) for path in _engines(args)}
+    openers["PRNet's steps"] = prnet
     absent = []
     if args.mb05 or weights.exists():
         openers["3DDFA_V2 mb05"] = mb05

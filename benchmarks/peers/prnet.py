@@ -75,8 +75,8 @@ class PRNetSteps:
         return flat[self._topology.face_indices], grid[rows, columns]
 
 
-def prnet_peer(engine: Path | None, threads: int) -> StagedPeer:
-    """Open the shipped model or ``engine`` with PRNet's steps around it."""
+def prnet_peer(engine: Path, threads: int) -> StagedPeer:
+    """Open ``engine`` with PRNet's steps around it."""
     runner = open_runner(engine, max_batch=1, threads=threads)
     topology = load_topology(runner.spec.topology)
     steps = PRNetSteps(runner, topology)

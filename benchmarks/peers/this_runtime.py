@@ -14,8 +14,8 @@ from runtime.geometry.crop import crop_into
 from runtime.inference.open_runner import open_runner
 
 
-def runtime_peer(engine: Path | None, threads: int) -> StagedPeer:
-    """Open the shipped model or ``engine`` for one face at a time."""
+def runtime_peer(engine: Path, threads: int) -> StagedPeer:
+    """Open ``engine`` for one face at a time."""
     runner = open_runner(engine, max_batch=1, threads=threads)
     spec = runner.spec
     family = open_family(spec)
@@ -27,8 +27,8 @@ def runtime_peer(engine: Path | None, threads: int) -> StagedPeer:
         return matrix
 
     return StagedPeer(
-        name="this runtime",
-        note=f"model {spec.name}, {spec.precision}, native crop and decode",
+        name=f"this runtime, {spec.precision}",
+        note=f"model {spec.name}, native crop and decode",
         vertices=len(family.topology.canonical_vertices),
         steps=(
             ("crop", crop),

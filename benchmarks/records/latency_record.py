@@ -17,7 +17,7 @@ from benchmarks.records.provenance import provenance, text_table
 from benchmarks.records.record import Record, read_document
 from runtime.errors import FaceMeshError
 from runtime.inference.interface import Runner
-from runtime.models.shipped import SHIPPED_MODEL
+from runtime.models.shipped import shipped_model
 from runtime.storage.whole_files import file_sha256
 
 FORMAT = 1
@@ -79,7 +79,7 @@ def without_samples(document: dict[str, Any]) -> dict[str, Any]:
 
 def describe_engine(path: Path | None, runner: Runner) -> dict[str, Any]:
     """Identify the measured file and the ONNX file behind it."""
-    file = path or SHIPPED_MODEL
+    file = path or shipped_model()
     return {
         "file": file.name,
         "sha256": file_sha256(file),

@@ -39,7 +39,7 @@ from benchmarks.regression.interleave import (
 from benchmarks.regression.revision import RevisionError, build, export_revision, export_working_tree, source_key
 from runtime.console.arguments import positive_int, positive_number, share_below_one
 from runtime.errors import FaceMeshError
-from runtime.models.shipped import SHIPPED_MODEL, SHIPPED_PICTURE
+from runtime.models.shipped import SHIPPED_PICTURE, shipped_model
 from runtime.storage.whole_files import file_sha256
 
 SECONDS = 120.0
@@ -154,7 +154,7 @@ def compare_revision(args: argparse.Namespace, rng: np.random.Generator) -> Comp
 
     Raises `RevisionError` that names the side that cannot be run.
     """
-    engine = args.engine or SHIPPED_MODEL
+    engine = args.engine or shipped_model()
     faces = load_measured_faces(args.source)[:1]
     if not engine.is_file():
         raise FaceMeshError(f"{engine}: no model file there; check the path given to --engine")

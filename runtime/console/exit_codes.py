@@ -24,6 +24,7 @@ EXTRA_OF = {
     "pytest": "bench",
     "scipy": "bench",
     "skimage": "peers",
+    "threadpoolctl": "peers",
     "tensorrt": "trt",
     "tensorrt_lean": "trt",
     "pycuda": "trt",

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from runtime.cores import usable_cores
+from runtime.cores import has_byte_products, usable_cores
 from runtime.errors import FaceMeshError
 from runtime.families.family import Family
 from runtime.inference.cpu_mesher import CpuMesher
@@ -113,6 +113,9 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     # A spinning thread takes the core from crop, decode and detection, and waits a whole time slice for a partner
     # that is not scheduled.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not has_byte_products():
+        # On x86 without such instructions sums of byte products saturate, unless this asks for slower exact ones.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.errors import FaceMeshError
 from runtime.inference.interface import Runner, RunnerOptions
-from runtime.models.shipped import SHIPPED_MODEL
+from runtime.models.shipped import shipped_model
 
 # Suffix of a model file -> the backend's module and the extra of this distribution that installs its library.
 BACKENDS = {
@@ -24,23 +24,28 @@ def open_runner(
     max_batch: int = 8,
     threads: int | None = None,
     *,
+    precision: str | None = None,
     sync: str = "spin",
     memory: str | None = None,
     trust_engine: bool = False,
     face_model: str | os.PathLike[str] | None = None,
 ) -> Runner:
-    """Open a model file; None is the shipped model.
+    """Open a model file; None is the shipped model, and ``precision`` ("fp32", "fp16" or "int8") chooses its form.
 
-    ``max_batch`` faces run in one call. ``threads`` is for CPUs, None leaves the number to the backend. ``sync``
-    ("spin" or "block"), ``memory`` ("copy", "mapped" or None) and ``trust_engine`` are for engines (.engine, .plan,
-    .trt), see `RunnerOptions` and `runtime.inference.trt.engine_file.read_engine`. ``face_model`` is for networks of
-    coefficients; None is the one that the model's spec names.
-    Raises `FaceMeshError` if the model, its spec or manifest is missing, if they do not belong together, or if the
-    library is not installed.
+    Without a ``precision`` it is the fastest on this machine's cores, see `runtime.models.shipped.shipped_model`;
+    ``spec.precision`` of the runner tells it. ``max_batch`` faces run in one call. ``threads`` is for CPUs, None leaves
+    the number to the backend. ``sync`` ("spin" or "block"), ``memory`` ("copy", "mapped" or None) and ``trust_engine``
+    are for engines (.engine, .plan, .trt), see `RunnerOptions` and `runtime.inference.trt.engine_file.read_engine`.
+    ``face_model`` is for networks of coefficients; None is the one that the model's spec names.
+    Raises `FaceMeshError` if the model, its spec or manifest is missing, if they do not belong together, if the
+    library is not installed, and for a precision that is not shipped or comes with a model file.
     """
     chosen = None if face_model is None else Path(face_model)
     options = RunnerOptions(max_batch, threads, sync, memory, trust_engine, chosen)
-    path = SHIPPED_MODEL if model is None else Path(model)
+    if model is not None and precision is not None:
+        problem = f"precision {precision} chooses a form of the shipped model"
+        raise FaceMeshError(f"{os.fspath(model)}: {problem}; leave one of the two out")
+    path = shipped_model(precision) if model is None else Path(model)
     if not path.is_file():
         raise FaceMeshError(f"{path}: no model file there; check the path, or leave it out for the shipped model")
     if path.suffix.lower() not in BACKENDS:

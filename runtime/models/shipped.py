@@ -4,7 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runtime.cores import has_byte_products
+from runtime.errors import FaceMeshError
+
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-SHIPPED_MODEL = ASSETS / "edge.onnx"
+SHIPPED = {  # precision -> the same network in it
+    "fp32": ASSETS / "edge.onnx",
+    "fp16": ASSETS / "edge-fp16.onnx",
+    "int8": ASSETS / "edge-int8.onnx",
+}
+SHIPPED_MODEL = SHIPPED["fp32"]
 SHIPPED_PICTURE = ASSETS / "astronaut.jpg"
 YUNET = ASSETS / "face_detection_yunet_2023mar.onnx"
+
+
+def shipped_model(precision: str | None = None) -> Path:
+    """Return the shipped model in ``precision``; None: in the one that runs fastest on the cores of this machine.
+
+    That is INT8 where the cores have instructions for it, and FP32 elsewhere. Raises `FaceMeshError` for a precision
+    that is not shipped.
+    """
+    if precision is None:
+        precision = "int8" if has_byte_products() else "fp32"
+    if precision not in SHIPPED:
+        raise FaceMeshError(f"the shipped model has no precision {precision}; choose from {', '.join(SHIPPED)}")
+    return SHIPPED[precision]

@@ -10,7 +10,7 @@ from runtime.cuda.errors import CudaError
 from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
 from runtime.inference.open_runner import open_runner
-from runtime.models.shipped import SHIPPED_MODEL
+from runtime.models.shipped import SHIPPED
 from runtime.pipeline import FaceMeshPipeline
 from runtime.sources.frame_source import FrameSource
 from runtime.sources.photos import read_photo
@@ -224,11 +224,11 @@ def test_tiny_pictures(pipeline, shape):
     assert np.isfinite(face.vertices).all()
 
 
-@pytest.mark.skipif(not SHIPPED_MODEL.is_file(), reason="the trained model is not in runtime/assets yet")
-def test_shipped_model_on_the_portrait(portrait):
+@pytest.mark.parametrize("precision", SHIPPED)
+def test_shipped_model_on_the_portrait(portrait, precision):
     """Landmarks read off the picture by hand, and the mirror image gives the mirror face."""
     image = read_photo(portrait)
-    with open_runner() as runner:
+    with open_runner(precision=precision) as runner:
         pipeline = FaceMeshPipeline(runner, YuNetDetector())
         (face,) = pipeline(image)
         (mirrored,) = pipeline(np.ascontiguousarray(cv2.flip(image, 1)))

@@ -17,7 +17,7 @@ import onnx
 import pytest
 
 from runtime.inference.trt.network_stream import NetworkStream
-from runtime.models.shipped import SHIPPED_MODEL
+from runtime.models.shipped import SHIPPED
 from runtime.models.spec import ModelSpec
 from runtime.run import main
 from runtime.sources.photos import read_photo
@@ -81,7 +81,7 @@ def test_photo(run, results, tmp_path, portrait):
     code, out, err = run("--source", portrait, "--save", "overlay,json,obj,ply,npz")
     assert (code, err) == (0, "")
     assert out.startswith("1 picture, 1 face, ")
-    assert out.endswith(f"ms per face, detection included; results in {tmp_path / 'out'}\n")
+    assert out.endswith(f"ms per face in fp32, detection included; results in {tmp_path / 'out'}\n")
     assert outputs(tmp_path) == {
         "results.jsonl",
         "astronaut_overlay.jpg",
@@ -132,10 +132,27 @@ def test_default_is_overlay_and_json(run, tmp_path, portrait):
     assert outputs(tmp_path) == {"results.jsonl", "astronaut_overlay.jpg"}
 
 
-@pytest.mark.skipif(not SHIPPED_MODEL.is_file(), reason="the trained model is not in runtime/assets yet")
-def test_shipped_model_needs_no_engine(run, results, portrait):
-    assert run("--source", portrait, engine=False)[0] == 0
+@pytest.mark.parametrize("precision", SHIPPED)
+def test_shipped_model_needs_no_engine(run, results, portrait, precision):
+    code, out, err = run("--source", portrait, "--precision", precision, engine=False)
+    assert (code, err) == (0, "")
+    assert f"ms per face in {precision}, detection included" in out
     assert len(results()[0]["faces"]) == 1
+
+
+@pytest.mark.parametrize(("byte_products", "precision"), [(True, "int8"), (False, "fp32")])
+def test_shipped_model_by_the_processor(run, monkeypatch, portrait, byte_products, precision):
+    monkeypatch.setattr("runtime.models.shipped.has_byte_products", lambda: byte_products)
+    code, out, _ = run("--source", portrait, engine=False)
+    assert code == 0
+    assert f"ms per face in {precision}, " in out
+
+
+def test_precision_of_a_given_model(run, tmp_path, portrait):
+    code, _, err = run("--source", portrait, "--precision", "int8")
+    assert code == 2
+    assert "--precision int8 chooses a form of the shipped model; leave out --engine or --precision" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_picture_without_faces(run, results, tmp_path):
@@ -533,7 +550,7 @@ def test_engine_gives_what_the_model_gives(run, results, gpu_machine, engine, cl
     code, out, err = run("--source", clip, "--engine", engine, engine=False)
     assert (code, err) == (0, "")
     assert re.match(
-        r"8 pictures, 8 faces, \d+\.\d ms per face, detection included, GPU work overlapped; results in", out
+        r"8 pictures, 8 faces, \d+\.\d ms per face in \w+, detection included, GPU work overlapped; results in", out
     )
     assert len(results()) == 8
     for line, other in zip(results(), expected, strict=True):
@@ -553,7 +570,7 @@ def test_engine_on_photos_with_known_boxes(run, results, tmp_path, gpu_machine, 
     assert code == 1
     assert "001.png: box 500,10,600,90: lies outside the picture" in error_line(err)
     assert [(line["source"][-7:], len(line["faces"])) for line in results()] == [("000.png", 1), ("002.png", 2)]
-    assert re.search(r"ms per face, GPU work overlapped, 1 failure; results", out)
+    assert re.search(r"ms per face in \w+, GPU work overlapped, 1 failure; results", out)
 
 
 def test_json_alone_needs_no_vertices(run, results, gpu_machine, engine, portrait):

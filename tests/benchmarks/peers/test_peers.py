@@ -7,6 +7,7 @@ import math
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -188,14 +189,42 @@ def test_command(toy_set, write_oracle, tmp_path, capsys, monkeypatch):
     engine, path = str(write_oracle("exact.onnx")), tmp_path / "p.json"
     assert main(["peers", "--data", str(toy_set.data), "--engine", engine, "--faces", "3", "--json", str(path)]) == 0
     document = json.loads(path.read_text())
-    assert [group["name"] for group in document["peers"]] == ["this runtime"]
+    assert [group["name"] for group in document["peers"]] == ["this runtime, fp32"]
     assert document["peers"][0]["nme"]["mean"] < 0.6
-    assert len(document["engine"]["sha256"]) == 64
+    assert [(entry["file"], len(entry["sha256"])) for entry in document["engines"]] == [("exact.onnx", 64)]
     assert len(document["absent"]) == 3
     assert any("skimage" in line or "peers.prnet" in line for line in document["absent"])
     output = capsys.readouterr().out
     assert "3 faces of toy" in output
     assert "MediaPipe Face Mesh: not measured, give --mediapipe-python" in output
+
+
+def test_shipped_model_in_fp32_and_as_the_runtime_chooses(toy_set, tmp_path, monkeypatch):
+    for name in ("prnet", "mb05"):
+        monkeypatch.setitem(sys.modules, f"benchmarks.peers.{name}", None)
+    for chosen, names in ((True, ["fp32", "int8"]), (False, ["fp32"])):
+        monkeypatch.setattr("runtime.models.shipped.has_byte_products", lambda chosen=chosen: chosen)
+        path = tmp_path / "p.json"
+        assert main(["peers", "--data", str(toy_set.data), "--faces", "2", "--threads", "1", "--json", str(path)]) == 0
+        document = json.loads(path.read_text())
+        assert [group["name"] for group in document["peers"]] == [f"this runtime, {name}" for name in names]
+        assert len(document["engines"]) == len(names)
+
+
+def test_libraries_get_as_many_threads_and_then_what_they_had():
+    pytest.importorskip("threadpoolctl", reason="needs threadpoolctl")
+    from threadpoolctl import threadpool_info
+
+    from benchmarks.peers.thread_limit import limited_threads
+
+    def counts():
+        return [cv2.getNumThreads(), *(entry["num_threads"] for entry in threadpool_info())]
+
+    before = counts()
+    with limited_threads(1):
+        assert set(counts()) == {1}
+    assert counts() == before
+    assert len(before) > 1
 
 
 @pytest.mark.parametrize(

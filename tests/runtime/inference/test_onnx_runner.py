@@ -15,7 +15,7 @@ from runtime.families.position_map import Decoder
 from runtime.families.table import open_family
 from runtime.geometry.crop import crop_into, crop_matrix
 from runtime.inference.open_runner import open_runner
-from runtime.models.shipped import SHIPPED_MODEL
+from runtime.models.shipped import SHIPPED
 from runtime.models.spec import ModelSpec
 from runtime.storage.whole_files import file_sha256
 
@@ -127,12 +127,47 @@ def test_numbers_below_one(live_model, max_batch, threads):
         open_runner(live_model, max_batch, threads)
 
 
-@pytest.mark.skipif(not SHIPPED_MODEL.is_file(), reason="the trained model is not in runtime/assets yet")
-def test_shipped_model_opens_and_is_alive():
-    with open_runner() as runner:
+@pytest.mark.parametrize("precision", SHIPPED)
+def test_shipped_models_open_and_are_alive(precision):
+    with open_runner(precision=precision) as runner:
         runner.input[:] = np.random.default_rng(0).uniform(*runner.spec.input.value_range, runner.input.shape)
         assert runner.infer(2).std(axis=0).max() * runner.spec.output.scale > 0.01
-        assert runner.spec.onnx_sha256 == file_sha256(SHIPPED_MODEL)
+        assert runner.spec.precision == precision
+        assert runner.spec.onnx_sha256 == file_sha256(SHIPPED[precision])
+
+
+@pytest.mark.parametrize(("byte_products", "precision"), [(True, "int8"), (False, "fp32")])
+def test_shipped_model_follows_the_processor(monkeypatch, byte_products, precision):
+    monkeypatch.setattr("runtime.models.shipped.has_byte_products", lambda: byte_products)
+    with open_runner() as runner:
+        assert runner.spec.precision == precision
+
+
+def test_precision_that_is_not_shipped():
+    with pytest.raises(FaceMeshError, match=r"no precision int4; choose from fp32, fp16, int8"):
+        open_runner(precision="int4")
+
+
+def test_precision_of_a_given_model(live_model):
+    with pytest.raises(
+        FaceMeshError, match=r"precision fp32 chooses a form of the shipped model; leave one of the two"
+    ):
+        open_runner(live_model, precision="fp32")
+
+
+@pytest.mark.parametrize("byte_products", [True, False])
+def test_sums_of_byte_products_never_saturate(monkeypatch, byte_products):
+    """The exact and slower way is only for processors that need it."""
+    from runtime.inference.onnx_runner import session_options
+
+    monkeypatch.setattr("runtime.inference.onnx_runner.has_byte_products", lambda: byte_products)
+    options = session_options(1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    if byte_products:
+        with pytest.raises(RuntimeError, match=r"session\.x64quantprecision"):
+            options.get_session_config_entry("session.x64quantprecision")
+    else:
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
 
 
 def test_missing_file(tmp_path):

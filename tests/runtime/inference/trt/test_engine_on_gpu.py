@@ -49,7 +49,7 @@ def frames(portrait):
 @pytest.mark.parametrize("memory", ["copy", "mapped"])
 @pytest.mark.parametrize("sync", ["spin", "block"])
 def test_meshes_are_those_of_the_cpu(engine, frames, memory, sync):
-    with open_runner() as runner:
+    with open_runner(SHIPPED_MODEL) as runner:
         pipeline = FaceMeshPipeline(runner, YuNetDetector())
         expected = [pipeline(frame) for frame in frames]
     with warnings.catch_warnings(), open_model(engine, sync=sync, memory=memory) as runner:
@@ -68,7 +68,7 @@ def test_more_faces_than_a_batch(engine, frames):
         [[180, 70, 270, 180], [100, 60, 250, 210], [185, 75, 275, 185], [170, 70, 280, 200], [150, 50, 290, 190]],
         np.float32,
     )
-    with open_runner() as runner:
+    with open_runner(SHIPPED_MODEL) as runner:
         expected = FaceMeshPipeline(runner).from_boxes(frames[0], boxes)
     with open_runner(engine) as runner:
         assert runner.max_batch == 4
