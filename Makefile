@@ -13,7 +13,7 @@ TORCH ?= torch==2.13.0
 BASE ?= HEAD~1
 MAX_REGRESSION ?= 10%
 
-.PHONY: demo test test-slow test-all gate lint clean
+.PHONY: demo test test-slow test-all gate int8 lint clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m runtime.run --source runtime/assets/astronaut.jpg --output out/demo --save overlay,json,obj,ply
@@ -32,6 +32,16 @@ test-all: test test-slow
 # Compare the speed of the runtime with that of BASE: both are built and run by turns; skipped if there is no such revision.
 gate: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks compare --against $(BASE) --max-regression $(MAX_REGRESSION) --seconds 90 --gate
+
+# The shipped model in INT8 for CPUs, from a checkpoint or the FP32 file. A checkpoint with a confidence head keeps it with
+# INT8_OPTIONS=--confidence.
+WEIGHTS ?= runtime/assets/edge.onnx
+DATA ?= ../shared/data/train
+int8: $(VENV)/test.stamp
+	mkdir -p build
+	$(BIN)/python -m training shrink --weights $(WEIGHTS) --data $(DATA) --latent 24 -o build/edge-int8.pt
+	$(BIN)/python -m export onnx --arch edge --weights build/edge-int8.pt --precision int8 --target cpu --crops $(DATA) \
+		--max-nme-increase 0.01 $(INT8_OPTIONS) -o runtime/assets/edge-int8.onnx
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from training.checkpoints import write_checkpoint
 from training.data.augment import Augmentation
 from training.data.dataset import FaceCrops
 from training.data.labels import FaceLabels
-from training.networks.folded import load_edge
+from training.networks.folded import confidence_state, load_edge
 from training.networks.inputs import image_tensor
 
 BATCH = 64
@@ -27,8 +27,9 @@ def shrink_checkpoint(
 ) -> tuple[int, float, float]:
     """Shrink a checkpoint by `EdgeNet.shrunk` on ``samples`` training crops that are perturbed as in training.
 
-    Return the latent size before, and the mean and largest shift of map points in crop px on crops that were not used.
-    Raises `FaceMeshError` for weights of another network and numbers that do not fit together.
+    A confidence head stays as it is: it reads the encoder. Return the latent size before, and the mean and largest
+    shift of map points in crop px on crops that were not used. Raises `FaceMeshError` for weights of another network
+    and numbers that do not fit together.
     """
     # Read the network and check the numbers
     network = load_edge(weights)
@@ -50,6 +51,8 @@ def shrink_checkpoint(
     small = network.shrunk(known, latent)
     with torch.no_grad():
         shift_px = ((small(fresh) - network(fresh)) * network.output_scale).norm(dim=1)
+    if head := confidence_state(weights):
+        small.add_confidence().load_state_dict(head)
     with whole_file(output) as file:
         write_checkpoint(small, file)
     return before, shift_px.mean().item(), shift_px.max().item()

@@ -71,9 +71,12 @@ def layer_name(node: onnx.NodeProto) -> str:
     return node.name or node.output[0]
 
 
-def products_per_output(graph: Graph, node: onnx.NodeProto) -> int:
-    """Return the number of products in each number that a convolution with constant weights puts out."""
-    return math.prod(graph.constants[node.input[1]].dims[1:])
+def gathers_few(graph: Graph, node: onnx.NodeProto, enough: int) -> bool:
+    """Return True for a convolution with a window of more than one pixel and less than ``enough`` products in it."""
+    if node.op_type != "Conv":
+        return False
+    _, *window = graph.constants[node.input[1]].dims
+    return math.prod(window[1:]) > 1 and math.prod(window) < enough
 
 
 def is_plain(node: onnx.NodeProto) -> bool:

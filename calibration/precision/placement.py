@@ -9,8 +9,8 @@ branches of a residual addition it wants one quantised: the one that does not co
 ONNX Runtime on CPUs fuses pairs on both sides of each layer and of each addition; without them it computes in float32.
 It also quantises a layer of float weights between two pairs by itself, with one scale for all. So a layer that is to
 stay in float must not read from DQ. A matrix product can put out float by itself: before a float layer its result is
-not rounded. The first convolutions stay in float there: on large tensors, and with few products for each number that
-they put out, INT8 is slower and loses the most.
+not rounded. The first convolutions stay in float there, the stem: gathering their small windows from large tensors
+takes longer than what INT8 saves.
 
 The layers of a confidence head stay in float: they cost nothing, and rounding them would only make the head less sure.
 """
@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from calibration.precision.graph_view import Graph, layer_name, products_per_output
+from calibration.precision.graph_view import Graph, gathers_few, layer_name
 from runtime.errors import FaceMeshError
 
 if TYPE_CHECKING:
     import onnx
 
 TARGETS = ("tensorrt", "cpu")
-STEM_PRODUCTS = 32  # a convolution with fewer per number that it puts out belongs to the stem, if all before it do
+STEM_PRODUCTS = 32  # a window with fewer products belongs to the stem, if all layers before it do
 NARROW = (3, 12)  # channels of the map; 12 with 2 x 2 pixels computed at once, see export.passes.block_narrow
 
 # (first output of the reading node, index of its input) -> tensor whose range is used
@@ -142,14 +142,14 @@ def _is_read(graph: Graph, reads: QuantisedReads, tensor: str) -> bool:
 
 
 def _stem(graph: Graph) -> set[str]:
-    """Return the first outputs of the convolutions before the first layer with `STEM_PRODUCTS`."""
+    """Return the first outputs of the convolutions before the first layer that is not one of few products."""
     stem: set[str] = set()
     reached = {*graph.inputs, *graph.constants}
     for node in graph.nodes:
         if not reached.issuperset(node.input):
             continue
         if graph.is_layer(node):
-            if node.op_type != "Conv" or products_per_output(graph, node) >= STEM_PRODUCTS:
+            if not gathers_few(graph, node, STEM_PRODUCTS):
                 continue
             stem.add(node.output[0])
         reached.update(node.output)

@@ -83,8 +83,21 @@ def test_a_trained_network_is_shrunk(data, tmp_path, capsys):
     assert main([*command, "--latent", "48"]) == 0
     assert "latent 128 -> 48" in capsys.readouterr().out
     assert load_checkpoint("edge", tmp_path / "small.pt").squeeze.out_channels == 48
+    assert load_checkpoint("edge", tmp_path / "small.pt").confidence is None
     assert main([*command, "--latent", "200"]) == 1
     assert "cannot be shrunk" in capsys.readouterr().err
+
+
+def test_a_confidence_head_outlives_shrinking(data, tmp_path):
+    network = create_network("edge")
+    torch.nn.init.normal_(network.add_confidence().out.weight)
+    torch.save({"network": network.state_dict()}, tmp_path / "best.pt")
+    command = ["shrink", "--weights", tmp_path / "best.pt", "--data", data, "--samples", 192, "--latent", 24]
+    assert main([str(part) for part in [*command, "-o", tmp_path / "small.pt"]]) == 0
+    small = load_checkpoint("edge", tmp_path / "small.pt")
+    assert small.squeeze.out_channels == 24
+    for name, value in network.confidence.state_dict().items():
+        torch.testing.assert_close(small.confidence.state_dict()[name], value)
 
 
 @pytest.mark.parametrize(

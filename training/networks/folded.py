@@ -36,6 +36,13 @@ def load_edge(path: Path) -> EdgeNet:
     return network.eval()
 
 
+def confidence_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint's confidence head; none for a checkpoint without one, and for ONNX."""
+    state = {} if path.suffix == ".onnx" else read_checkpoint(path).get("network", {})
+    prefix = "confidence."
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
 def load_folded(network: EdgeNet, path: Path) -> None:
     """Load ``path``, ONNX of `python -m export onnx`, into ``network``, in eval mode the same function.
 
