@@ -33,15 +33,14 @@ test-all: test test-slow
 gate: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks compare --against $(BASE) --max-regression $(MAX_REGRESSION) --seconds 90 --gate
 
-# The shipped model in INT8 for CPUs, from a checkpoint or the FP32 file. A checkpoint with a confidence head keeps it with
-# INT8_OPTIONS=--confidence.
+# The shipped model in INT8 for CPUs, from a checkpoint or the FP32 file; a confidence head in a checkpoint is kept.
 WEIGHTS ?= runtime/assets/edge.onnx
 DATA ?= ../shared/data/train
 int8: $(VENV)/test.stamp
 	mkdir -p build
 	$(BIN)/python -m training shrink --weights $(WEIGHTS) --data $(DATA) --latent 24 -o build/edge-int8.pt
 	$(BIN)/python -m export onnx --arch edge --weights build/edge-int8.pt --precision int8 --target cpu --crops $(DATA) \
-		--max-nme-increase 0.01 $(INT8_OPTIONS) -o runtime/assets/edge-int8.onnx
+		--max-nme-increase 0.01 -o runtime/assets/edge-int8.onnx
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from runtime.errors import FaceMeshError
 from runtime.storage.whole_files import whole_file
@@ -15,6 +16,7 @@ from training.checkpoints import write_checkpoint
 from training.data.augment import Augmentation
 from training.data.dataset import FaceCrops
 from training.data.labels import FaceLabels
+from training.networks.edge import EdgeNet
 from training.networks.folded import confidence_state, load_edge
 from training.networks.inputs import image_tensor
 
@@ -27,7 +29,7 @@ def shrink_checkpoint(
 ) -> tuple[int, float, float]:
     """Shrink a checkpoint by `EdgeNet.shrunk` on ``samples`` training crops that are perturbed as in training.
 
-    A confidence head stays as it is: it reads the encoder. Return the latent size before, and the mean and largest
+    A confidence head reads the old latent vector as the new one tells it. Return the latent size before, and the mean and largest
     shift of map points in crop px on crops that were not used. Raises `FaceMeshError` for weights of another network
     and numbers that do not fit together.
     """
@@ -52,7 +54,17 @@ def shrink_checkpoint(
     with torch.no_grad():
         shift_px = ((small(fresh) - network(fresh)) * network.output_scale).norm(dim=1)
     if head := confidence_state(weights):
-        small.add_confidence().load_state_dict(head)
+        small.add_confidence().load_state_dict(head_after(head, network, small, known))
     with whole_file(output) as file:
         write_checkpoint(small, file)
     return before, shift_px.mean().item(), shift_px.max().item()
+
+
+@torch.no_grad()
+def head_after(head: dict[str, Tensor], network: EdgeNet, small: EdgeNet, images: Tensor) -> dict[str, Tensor]:
+    """Return the state of a confidence head of ``network`` for ``small``: the old latent vector by least squares."""
+    features = network.encoder(images)
+    old, new = (part.squeeze(features).flatten(1).double() for part in (network, small))
+    line = torch.linalg.lstsq(torch.cat([new, torch.ones(len(new), 1, dtype=new.dtype)], dim=1), old).solution.float()
+    weight, bias = head["from_latent.weight"], head["from_latent.bias"]
+    return head | {"from_latent.weight": weight @ line[:-1].T, "from_latent.bias": bias + weight @ line[-1]}

@@ -93,10 +93,11 @@ def read_by_layers(graph: Graph, target: str) -> list[str]:
 def _read_on_cpu(graph: Graph, reads: QuantisedReads, layers: set[str], chosen: list[onnx.NodeProto]) -> None:
     """Add the pairs behind the ``chosen`` layers, and remove pairs before float layers with pairs on both sides."""
     floats = [node for node in graph.nodes if graph.is_layer(node) and layer_name(node) not in layers]
-    read_by_floats = {graph.root(node.input[0]) for node in floats}
+    float_outputs = {node.output[0] for node in floats}
     for node in chosen:
-        stays_float = node.op_type == "Gemm" and node.output[0] in read_by_floats
-        if not (stays_float and graph.single_reader(node.output[0]) is not None):
+        readers = {reader.output[0] for reader, _ in graph.readers.get(node.output[0], [])}
+        stays_float = node.op_type == "Gemm" and readers and readers <= float_outputs
+        if not stays_float or node.output[0] in graph.outputs:
             _read_by_all(graph, reads, graph.activated(node))
     for node in floats:
         if _is_read(graph, reads, graph.activated(node)):

@@ -96,7 +96,6 @@ def test_turned(name, cases, truth, pipeline):
     assert one_face(name, cases, truth, pipeline)[0] < 6
 
 
-@needs("the confidence of faces, or a better box")
 def test_face_out_of_focus(cases, truth, pipeline):
     error, face = one_face("blur_5pct.jpg", cases, truth, pipeline)
     assert error < 8 or (face.confidence is not None and face.confidence < 0.5)

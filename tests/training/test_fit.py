@@ -12,6 +12,7 @@ import torch
 from export.checkpoints.checkpoint import load_checkpoint
 from tests.training.toy import dot_pictures, toy_face_model, toy_labels, write_toy_set
 from training.__main__ import main
+from training.compression import head_after
 from training.fit import parse_source_weights
 from training.networks import create_network
 
@@ -96,8 +97,25 @@ def test_a_confidence_head_outlives_shrinking(data, tmp_path):
     assert main([str(part) for part in [*command, "-o", tmp_path / "small.pt"]]) == 0
     small = load_checkpoint("edge", tmp_path / "small.pt")
     assert small.squeeze.out_channels == 24
+    assert small.confidence.from_latent.weight.shape == (64, 24)
     for name, value in network.confidence.state_dict().items():
-        torch.testing.assert_close(small.confidence.state_dict()[name], value)
+        if not name.startswith("from_latent"):
+            torch.testing.assert_close(small.confidence.state_dict()[name], value)
+
+
+@torch.no_grad()
+def test_a_confidence_head_reads_the_new_latent_vector_as_the_old_one():
+    """Where the new one holds all of the old one, here halved, moved and mixed, the head's answers stay."""
+    torch.manual_seed(0)
+    network, small, images = create_network("edge").eval(), create_network("edge").eval(), torch.rand(200, 3, 128, 128)
+    head, mix = network.add_confidence(), torch.linalg.qr(torch.randn(128, 128))[0] / 2
+    small.encoder.load_state_dict(network.encoder.state_dict())
+    small.squeeze.weight.copy_(torch.einsum("nk,kchw->nchw", mix, network.squeeze.weight))
+    small.squeeze.bias.copy_(mix @ network.squeeze.bias + 0.3)
+    small.add_confidence().load_state_dict(head_after(head.state_dict(), network, small, images))
+    features = network.encoder(images)
+    old, new = (part.squeeze(features).flatten(1) for part in (network, small))
+    torch.testing.assert_close(small.confidence.from_latent(new), head.from_latent(old), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
