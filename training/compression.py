@@ -29,9 +29,9 @@ def shrink_checkpoint(
 ) -> tuple[int, float, float]:
     """Shrink a checkpoint by `EdgeNet.shrunk` on ``samples`` training crops that are perturbed as in training.
 
-    A confidence head reads the old latent vector as the new one tells it. Return the latent size before, and the mean and largest
-    shift of map points in crop px on crops that were not used. Raises `FaceMeshError` for weights of another network
-    and numbers that do not fit together.
+    A confidence head reads the old latent vector as the new one tells it. Return the latent size before, and the mean
+    and largest shift of map points in crop px on crops that were not used. Raises `FaceMeshError` for weights of
+    another network and numbers that do not fit together.
     """
     # Read the network and check the numbers
     network = load_edge(weights)
