@@ -80,3 +80,6 @@ class MeshTopology(Protocol):
 
     def smooth(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (V, C) ``values`` averaged over a few neighbours of each vertex."""
+
+    def position_map(self, vertices: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the UV position map (R, R, 3) of (V, 3) ``vertices``, in their unit."""

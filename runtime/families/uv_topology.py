@@ -76,6 +76,12 @@ class UVTopology:
         blurred = cv2.GaussianBlur(grid.reshape(self.resolution, self.resolution, -1), (0, 0), 1.5)
         return blurred.reshape(len(grid), -1)[self.face_indices]
 
+    def position_map(self, vertices: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the grid (R, R, 3) with (V, 3) ``vertices`` in their pixels, 0 outside the face."""
+        grid = np.zeros((self.resolution**2, 3), np.float32)
+        grid[self.face_indices] = vertices
+        return grid.reshape(self.resolution, self.resolution, 3)
+
     def _set(self, name: str, array: NDArray) -> NDArray:
         array.setflags(write=False)
         object.__setattr__(self, name, array)

@@ -1,7 +1,8 @@
-"""One face as a file: OBJ and PLY with vertex colours for MeshLab and Blender, NPZ with the arrays.
+"""One face as a file: OBJ and PLY with vertex colours for MeshLab and Blender, NPZ with the arrays, NPY with a map.
 
 OBJ and PLY turn the frame's pixels (x right, y down, z towards the camera) into the axes of 3D programs: y up, so y is
-negated and every triangle runs the other way round to keep facing outwards. NPZ keeps the pixels.
+negated and every triangle runs the other way round to keep facing outwards. NPZ keeps the pixels, as does NPY, the UV
+position map in PRNet's layout.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from runtime.rendering.colours import vertex_colours
 from runtime.storage.whole_files import whole_file
 from runtime.types import FaceMesh, MeshTopology
 
-MESH_FORMATS = ("obj", "ply", "npz")
+MESH_FORMATS = ("obj", "ply", "npz", "npy")
 
 
 class MeshWriter:
@@ -23,13 +24,14 @@ class MeshWriter:
 
     def __init__(self, topology: MeshTopology) -> None:
         """Take the triangles of ``topology``."""
+        self._topology = topology
         self._triangles = topology.triangles
         self._outward = np.ascontiguousarray(topology.triangles[:, ::-1])
         self._obj_faces: bytes | None = None
 
     def write(self, path: Path, face: FaceMesh, image: NDArray[np.uint8]) -> None:
         """Write ``face`` in the format of ``path``'s suffix, with the colours of its picture (H, W, 3) uint8 BGR."""
-        writers = {".obj": self._write_obj, ".ply": self._write_ply, ".npz": self._write_npz}
+        writers = {".obj": self._write_obj, ".ply": self._write_ply, ".npz": self._write_npz, ".npy": self._write_npy}
         writers[path.suffix](path, face, image)
 
     def _write_obj(self, path: Path, face: FaceMesh, image: NDArray[np.uint8]) -> None:
@@ -74,6 +76,10 @@ class MeshWriter:
                 triangles=self._triangles,
                 colours_rgb=colours,
             )
+
+    def _write_npy(self, path: Path, face: FaceMesh, image: NDArray[np.uint8]) -> None:
+        with whole_file(path) as file:
+            np.save(file, self._topology.position_map(face.vertices))
 
 
 def _upright(vertices: NDArray[np.float32]) -> NDArray[np.float32]:

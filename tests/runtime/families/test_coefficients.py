@@ -309,13 +309,15 @@ def test_command_runs_a_network_of_coefficients(tmp_path, portrait, capsys):
     boxes.write_text(f"path,x1,y1,x2,y2\n{portrait},179,88,270,176\n")
     arguments = ["--engine", str(model), "--source", str(portrait), "--boxes", str(boxes)]
     out = tmp_path / "out"
-    assert main([*arguments, "--output", str(out), "--save", "overlay,json,obj,ply,npz"]) == 0
-    assert {path.suffix for path in out.iterdir()} == {".jpg", ".jsonl", ".obj", ".ply", ".npz"}
+    assert main([*arguments, "--output", str(out), "--save", "overlay,json,obj,ply,npz,npy"]) == 0
+    assert {path.suffix for path in out.iterdir()} == {".jpg", ".jsonl", ".obj", ".ply", ".npz", ".npy"}
     face = json.loads((out / "results.jsonl").read_text())["faces"][0]
     mesh = np.load(out / "astronaut_face0.npz")
     assert mesh["vertices"].shape == (289, 3)
     np.testing.assert_allclose(mesh["landmarks"], face["landmarks"], atol=0.01)
     assert 150 < mesh["landmarks"][:, 0].mean() < 300
+    corners = np.load(out / "astronaut_face0.npy")[[0, 0, -1, -1], [0, -1, 0, -1]]  # of the map and of the sheet
+    np.testing.assert_allclose(corners, mesh["vertices"][[0, 16, -17, -1]], atol=0.01)
 
     # The face model may lie elsewhere, and must be there.
     (tmp_path / "face_model.npz").rename(tmp_path / "other.npz")

@@ -24,7 +24,7 @@ from runtime.rendering.overlay import OverlayPainter
 from runtime.storage.whole_files import whole_file
 from runtime.types import FaceMesh, Frame, Pose
 
-ALL = ["overlay", "json", "obj", "ply", "npz"]
+ALL = ["overlay", "json", "obj", "ply", "npz", "npy"]
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,15 @@ def test_ply_is_the_same_mesh(tmp_path, topology, face, image):
     np.testing.assert_array_equal(vertices["xyz"], face.vertices * np.array([1, -1, 1], np.float32))
     np.testing.assert_allclose(vertices["rgb"], vertex_colours(image, face.vertices), atol=0.51)
     assert share_facing_the_viewer(vertices["xyz"], triangles) > 0.9
+
+
+def test_npy_is_the_position_map(tmp_path, topology, face, image):
+    MeshWriter(topology).write(tmp_path / "f.npy", face, image)
+    found = np.load(tmp_path / "f.npy")
+    assert (found.shape, found.dtype) == ((256, 256, 3), np.float32)
+    np.testing.assert_array_equal(found.reshape(-1, 3)[topology.face_indices], face.vertices)
+    outside = np.setdiff1d(np.arange(256 * 256), topology.face_indices)
+    assert not found.reshape(-1, 3)[outside].any()
 
 
 def test_npz_has_the_arrays_in_pixels(tmp_path, topology, face, image):
@@ -260,7 +269,7 @@ def test_all_sinks_of_a_photo(tmp_path, topology, face, image):
         sinks.write(frame_of(image), [face, face])
         sinks.write(frame_of(image, "b.jpg"), [])
     out = tmp_path / "new" / "out"
-    meshes = {f"a_face{number}.{suffix}" for number in (0, 1) for suffix in ("obj", "ply", "npz")}
+    meshes = {f"a_face{number}.{suffix}" for number in (0, 1) for suffix in ("obj", "ply", "npz", "npy")}
     assert {path.name for path in out.iterdir()} == {"results.jsonl", "a_overlay.jpg", "b_overlay.jpg", *meshes}
     assert cv2.imread(str(out / "a_overlay.jpg")).shape == image.shape
     first, second = map(json.loads, (out / "results.jsonl").read_text().splitlines())
@@ -362,7 +371,7 @@ def test_disk_that_fills_up_within_a_line(tmp_path, topology, face, image):
 
 
 @needs_dev_full
-@pytest.mark.parametrize("name", ["a_overlay.jpg", "a_face0.obj", "a_face0.ply", "a_face0.npz"])
+@pytest.mark.parametrize("name", ["a_overlay.jpg", "a_face0.obj", "a_face0.ply", "a_face0.npz", "a_face0.npy"])
 def test_full_disk_leaves_no_half_file(tmp_path, topology, face, image, name):
     (tmp_path / f"{name}.part").symlink_to("/dev/full")
     with pytest.raises(FaceMeshError, match=f"{name}: cannot be written"):
