@@ -7,7 +7,7 @@ NME in % of sqrt(width × height) of the box of the labelled landmarks, mean ove
     68 points 3D, dense 3D       distance in x, y and z; the mean z of prediction is made equal to that of the label,
                                  nothing else is aligned
     dense 2D                     x and y of every vertex; the label is the face model of the labels at the vertex's
-                                 place on the UV map
+                                 place on the UV map, or for a network of coefficients its own vertex
 
 ``balanced`` is the mean of the three yaw bins, which papers report for AFLW2000-3D; ``mean`` is over all faces. The
 crops of "detected" come from the detector's landmark box that overlaps the labelled box best. If none reaches an IoU of
@@ -118,7 +118,7 @@ def network_errors(
     # An empty dictionary stands for a missed face.
     errors: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     with open_runner(engine, max_batch=1) as runner:
-        pipeline = FaceMeshPipeline(runner)
+        pipeline = FaceMeshPipeline(runner, topology=faces.topology_for(runner.spec))
         detector = YuNetDetector()
         truth = DenseTruth(faces.model, pipeline.family.topology)
         for row in progress_bar(range(len(faces)), len(faces), "face"):

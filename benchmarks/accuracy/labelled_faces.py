@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import FaceModel, load_face_model
+from runtime.families.model_topology import FaceModelTopology
+from runtime.families.table import FAMILIES
 from runtime.families.uv_topology import UVTopology
 from runtime.geometry.nme import yaw_bins
+from runtime.models.spec import ModelSpec
 from runtime.storage.npz_files import read_npz
 from runtime.storage.whole_files import file_sha256
 from training.data.labels import FaceLabels, JpegImages, load_labels, read_images
@@ -31,6 +34,10 @@ class FaceSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def topology_for(self, spec: ModelSpec) -> FaceModelTopology | None:
+        """Return the mesh of the labels' face model for a network that needs one, None for others."""
+        return FaceModelTopology(self.model) if FAMILIES[spec.family].has_face_model else None
 
 
 def load_faces(stem: Path, face_model: Path | None = None, rows: str = "all", limit: int | None = None) -> FaceSet:
@@ -68,16 +75,20 @@ def load_faces(stem: Path, face_model: Path | None = None, rows: str = "all", li
 
 
 class DenseTruth:
-    """The labelled face surface at the vertices of a topology: the face model at the topology's pixels."""
+    """The labelled face surface at the vertices of a topology.
 
-    def __init__(self, model: FaceModel, topology: UVTopology) -> None:
-        maps = rasterise_uv(model, topology.resolution)
-        triangle, barycentric = (array.reshape(topology.resolution**2, -1)[topology.face_indices] for array in maps)
-        corners = model.triangles[triangle[:, 0]]
+    These are the vertices of the labels' face model, or its surface at the pixels of a UV topology.
+    """
+
+    def __init__(self, model: FaceModel, topology: UVTopology | FaceModelTopology) -> None:
         basis = model.basis.reshape(len(model.mean), 3, -1)
         columns = np.concatenate([model.mean[..., None], basis], axis=2)  # (vertices, 3, 1 + C)
-        interpolated = sum(barycentric[:, k, None, None] * columns[corners[:, k]] for k in range(3))
-        self._basis = interpolated.reshape(-1, columns.shape[2])
+        if not isinstance(topology, FaceModelTopology):
+            maps = rasterise_uv(model, topology.resolution)
+            triangle, barycentric = (array.reshape(topology.resolution**2, -1)[topology.face_indices] for array in maps)
+            corners = model.triangles[triangle[:, 0]]
+            columns = sum(barycentric[:, k, None, None] * columns[corners[:, k]] for k in range(3))
+        self._basis = columns.reshape(-1, columns.shape[2])
 
     def __call__(self, labels: FaceLabels, row: int) -> NDArray[np.float32]:
         """Return the vertices (V, 3) of one row, in px of the stored picture."""

@@ -6,6 +6,7 @@ NumPy and ``cv2.resize``. The network runs in ONNX Runtime; PyTorch reads the pu
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import math
@@ -25,23 +26,25 @@ from export.checkpoints.checkpoint import load_checkpoint
 from export.checkpoints.whitening import read_whitening
 from runtime.families.face_model import FaceModel
 from runtime.inference.onnx_runner import open_session
+from training.networks.coefficients import Whitening
 
 SIZE = 120  # px, side of the network's input
 NO_NECK_VERTICES = 38_365  # of its face model without neck and ears (bfm_noneck_v3)
 
 
 class Mb05Steps:
-    """Crop, network and decode for one face model."""
+    """Crop, network and decode for one face model, of its dense vertices or of the landmarks alone."""
 
-    def __init__(self, weights: Path, model: FaceModel, threads: int) -> None:
-        """Load ``weights`` (``mb05_120x120.pth``) and ``mb05_param_mean_std.npz`` beside it."""
-        network = load_checkpoint("mb05", weights)
-        whitening = read_whitening(weights, None, network.count)
+    def __init__(
+        self, network: bytes, whitening: Whitening, model: FaceModel, threads: int, dense: bool = True
+    ) -> None:
+        """Take the network as an ONNX file's bytes, and mean and standard deviation of its numbers."""
         self._mean = whitening.mean
         self._std = whitening.std
-        self._session = open_session(_to_onnx(network), threads)
-        chosen = frontal_vertices(model, NO_NECK_VERTICES)
-        self._landmarks = np.searchsorted(chosen, model.keypoints68)
+        self._session = open_session(network, threads)
+        self._input = self._session.get_inputs()[0].name
+        chosen = np.arange(len(model.mean)) if dense else model.keypoints68
+        self._landmarks = model.keypoints68 if dense else np.arange(len(chosen))
         basis = model.basis.reshape(len(model.mean), 3, -1)[chosen].reshape(3 * len(chosen), -1)
         self._base = model.mean[chosen].reshape(-1, 1).copy()
         shape_basis, expression_basis = np.split(basis, [40], axis=1)
@@ -59,7 +62,7 @@ class Mb05Steps:
     def network(self, crop: tuple[NDArray[np.float32], list[float]]) -> tuple[NDArray[np.float32], list[float]]:
         """Return the 62 parameters, and the square."""
         image, roi = crop
-        return self._session.run(None, {"input": image})[0], roi
+        return self._session.run(None, {self._input: image})[0], roi
 
     def decode(self, output: tuple[NDArray[np.float32], list[float]]) -> NDArray[np.float32]:
         """Return the vertices (3, V) float32 in px of the photograph."""
@@ -91,10 +94,20 @@ class Mb05Steps:
 
 
 def mb05_peer(weights: Path, model: FaceModel, threads: int) -> StagedPeer:
-    """Open the peer. Raises `FaceMeshError` if ``weights`` are missing or others."""
-    steps = Mb05Steps(weights, model, threads)
+    """Open the peer with ``mb05_120x120.pth`` and ``mb05_param_mean_std.npz`` beside it.
+
+    Raises `FaceMeshError` if they are missing or others.
+    """
+    network = load_checkpoint("mb05", weights)
+    whitening = read_whitening(weights, None, network.count)
+    steps = Mb05Steps(_to_onnx(network), whitening, without_neck(model), threads)
+    return staged(steps, "3DDFA_V2 mb05")
+
+
+def staged(steps: Mb05Steps, name: str) -> StagedPeer:
+    """Return the peer of ``steps``."""
     return StagedPeer(
-        name="3DDFA_V2 mb05",
+        name=name,
         note="network in ONNX Runtime with this runtime's options, crop and decode as published (OpenCV, NumPy)",
         vertices=steps.vertices,
         steps=(("crop", steps.crop), ("network", steps.network), ("decode", steps.decode)),
@@ -113,12 +126,33 @@ def _to_onnx(network: nn.Module) -> bytes:
     return buffer.getvalue()
 
 
-def frontal_vertices(model: FaceModel, count: int) -> NDArray[np.int64]:
-    """Choose the vertices of the mean face nearest to the tip of the nose, and the 68 landmarks.
+def without_neck(model: FaceModel) -> FaceModel:
+    """Return the model of the vertices nearest to the tip of the nose, and of the 68 landmarks.
 
-    Returns indices (count,), ascending. They stand in for the published selection, which our data lack: as many, so the
-    arithmetic is the same.
+    They stand in for the published selection, which our data lack: as many, so the arithmetic is the same. A model that
+    has no more vertices stays as it is.
     """
+    if len(model.mean) <= NO_NECK_VERTICES:
+        return model
+    chosen = _frontal_vertices(model, NO_NECK_VERTICES)
+    number = np.full(len(model.mean), -1, np.int32)
+    number[chosen] = np.arange(len(chosen), dtype=np.int32)
+    triangles = number[model.triangles]
+    mirrored = number[model.symmetry[chosen]]
+    basis = model.basis.reshape(len(model.mean), 3, -1)[chosen].reshape(3 * len(chosen), -1)
+    return dataclasses.replace(
+        model,
+        mean=model.mean[chosen],
+        basis=basis,
+        triangles=triangles[(triangles >= 0).all(axis=1)],
+        uv=model.uv[chosen],
+        keypoints68=number[model.keypoints68],
+        symmetry=np.where(mirrored < 0, np.arange(len(chosen), dtype=np.int32), mirrored),
+    )
+
+
+def _frontal_vertices(model: FaceModel, count: int) -> NDArray[np.int64]:
+    """Return the chosen vertices (count,), ascending."""
     distance = np.linalg.norm(model.mean - model.mean[model.keypoints68[30]], axis=1)
     distance[model.keypoints68] = 0
     return np.sort(np.argsort(distance, kind="stable")[:count])

@@ -5,6 +5,8 @@ that the runtime chooses on this machine. The peers take turns, each with a bloc
 turn begins with a pause, in which the threads of the peer before stop spinning, and two runs that do not count. Garbage
 collection is off while the clock runs. Decoding of the picture and face detection are left out. ``total`` is taken per
 face and is therefore not the sum of the medians.
+
+With --engine mb05.onnx, 3DDFA_V2's published steps run round the same file, and both also decode landmarks alone.
 """
 
 from __future__ import annotations
@@ -25,12 +27,15 @@ from benchmarks.accuracy.arguments import add_data_arguments
 from benchmarks.accuracy.labelled_faces import FaceSet, load_faces
 from benchmarks.accuracy.nme import summarise
 from benchmarks.peers.interface import Peer
+from benchmarks.peers.same_network import same_network_peers
 from benchmarks.records.measured_faces import Face
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
 from runtime.console.arguments import positive_int
 from runtime.cores import usable_cores
+from runtime.families.table import FAMILIES
 from runtime.geometry.nme import box_size, point_nme
 from runtime.models.shipped import SHIPPED_MODEL, shipped_model
+from runtime.models.spec import load_spec
 from runtime.storage.whole_files import file_sha256
 
 BLOCK = 10  # faces of a turn
@@ -118,6 +123,10 @@ def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[Op
 
     A function imports its peer's libraries when it is called.
     """
+    if args.engine is not None and args.engine.suffix == ".onnx":
+        spec = load_spec(args.engine)
+        if FAMILIES[spec.family].has_face_model:
+            return same_network_peers(args.engine, spec, faces, threads), []
     weights = args.mb05 or args.data.parent / "models" / "mb05_120x120.pth"
 
     def this_runtime(engine: Path) -> Peer:

@@ -12,14 +12,15 @@ from benchmarks.records.measured_faces import Face
 from runtime.families.table import open_family
 from runtime.geometry.crop import crop_into
 from runtime.inference.open_runner import open_runner
+from runtime.types import MeshTopology
 
 
-def runtime_peer(engine: Path, threads: int) -> StagedPeer:
-    """Open ``engine`` for one face at a time."""
+def runtime_peer(engine: Path, threads: int, topology: MeshTopology | None = None, dense: bool = True) -> StagedPeer:
+    """Open ``engine`` for one face at a time; ``dense`` False decodes the landmarks alone."""
     runner = open_runner(engine, max_batch=1, threads=threads)
     spec = runner.spec
-    family = open_family(spec)
-    decode = family.decoder()
+    family = open_family(spec, topology)
+    decode = family.decoder(dense)
 
     def crop(face: Face) -> NDArray[np.float64]:
         matrix = family.crop_matrix(face.box_xyxy)
@@ -27,9 +28,9 @@ def runtime_peer(engine: Path, threads: int) -> StagedPeer:
         return matrix
 
     return StagedPeer(
-        name=f"this runtime, {spec.precision}",
+        name=f"this runtime, {spec.precision}" if dense else f"this runtime, {spec.precision}, landmarks alone",
         note=f"model {spec.name}, native crop and decode",
-        vertices=len(family.topology.canonical_vertices),
+        vertices=len(family.topology.canonical_vertices if dense else family.topology.landmark_vertices),
         steps=(
             ("crop", crop),
             ("network", lambda matrix: (runner.infer(1)[0], matrix)),

@@ -120,7 +120,8 @@ def measure_robustness(
     observations = []
     with open_runner(model) as runner:
         spec = runner.spec
-        pipeline = FaceMeshPipeline(runner, YuNetDetector() if detects else None, dense=False)
+        detector = YuNetDetector() if detects else None
+        pipeline = FaceMeshPipeline(runner, detector, faces.topology_for(spec), dense=False)
         for seed, row in progress_bar(draws, len(draws), "face"):
             observations += observe_face(pipeline, faces, row, chosen, seed, detects)
         pictures = (no_face_picture(faces, number) for number in range(no_faces))

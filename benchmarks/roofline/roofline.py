@@ -1,6 +1,6 @@
 """``python -m benchmarks roofline``: the least and the expected time of a network on many GPUs.
 
-MODEL is an .onnx file (FP32, FP16 or with Q/DQ) or a network on file: prnet, edge, or another with published
+MODEL is an .onnx file (FP32, FP16 or with Q/DQ) or a network on file: prnet, edge, mb05, or another with published
 measurements. A plain model is taken as converted whole to each precision. All times are of the network alone, without
 crop and decode.
 

@@ -141,19 +141,23 @@ class Decoder(Decode):
         (V, 3) vertices and (68, 3) landmarks, float32, frame px. Raises `ValueError` for other shapes or dtypes and for
         a singular matrix.
         """
-        return self.batch(output[None], [matrix])[0]
+        self._check(output.dtype, output.shape, output.flags.c_contiguous)
+        check_matrix(matrix)
+        return self._mesh(self._native(output[None], matrix[None])[0])
 
     def batch(self, outputs: NDArray[np.float32], matrices: Sequence[NDArray[np.float64]]) -> list[Mesh]:
         """Decode several faces, (N, P) and N matrices; two of them at a time share a read of the basis."""
-        if outputs.shape[1:] != self._shape or outputs.dtype != np.float32 or not outputs.flags.c_contiguous:
-            found = f"{outputs.dtype} of shape {outputs.shape[1:]}"
-            raise ValueError(f"a face's output must be contiguous float32 {self._shape}, is {found}")
+        self._check(outputs.dtype, outputs.shape[1:], outputs.flags.c_contiguous)
         for matrix in matrices:
             check_matrix(matrix)
         return [self._mesh(points) for points in self._native(outputs, np.stack(matrices))] if len(outputs) else []
 
     def _mesh(self, points: NDArray[np.float32]) -> Mesh:
         return points, points[self._landmarks]
+
+    def _check(self, dtype: np.dtype, shape: tuple[int, ...], is_contiguous: bool) -> None:
+        if shape != self._shape or dtype != np.float32 or not is_contiguous:
+            raise ValueError(f"a face's output must be contiguous float32 {self._shape}, is {dtype} of shape {shape}")
 
 
 class _LandmarkDecoder(Decoder):

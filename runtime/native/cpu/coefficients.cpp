@@ -107,7 +107,7 @@ CoefficientDecoder::CoefficientDecoder(CoefficientFormat format, const float *me
 
 // largest: the integer that the largest magnitude of a block becomes; 0: no scales.
 template <typename Stored>
-void CoefficientDecoder::pack(const float *basis, std::vector<Stored> &packed, float largest) {
+void CoefficientDecoder::pack(const float *basis, HugeVector<Stored> &packed, float largest) {
     const size_t count = size_t(coefficient_count_), groups = (vertex_count_ + LANES - 1) / LANES;
     packed.resize(groups * count * 3 * LANES);
     if (largest > 0) scales_.resize(3 * count * ((vertex_count_ + BLOCK - 1) / BLOCK));

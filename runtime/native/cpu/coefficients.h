@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "huge_pages.h"
+
 namespace facemesh {
 
 // One network's output: pose numbers, then coefficients of the face model, all whitened.
@@ -35,16 +37,16 @@ class CoefficientDecoder {
     static constexpr int LANES = 32, BLOCK = 64;
 
   private:
-    template <typename Stored> void pack(const float *basis, std::vector<Stored> &packed, float largest);
+    template <typename Stored> void pack(const float *basis, HugeVector<Stored> &packed, float largest);
 
     CoefficientFormat format_;
     size_t vertex_count_;
     int coefficient_count_, bits_, vector_bytes_;
     std::vector<float> mean_;   // (V / LANES, 3, LANES)
     std::vector<float> scales_; // (V / BLOCK, C, 3); empty for 32 bits
-    std::vector<float> floats_; // (V / LANES, C, 3, LANES), one of these three
-    std::vector<int16_t> shorts_;
-    std::vector<int8_t> bytes_;
+    HugeVector<float> floats_;  // (V / LANES, C, 3, LANES), one of these three
+    HugeVector<int16_t> shorts_;
+    HugeVector<int8_t> bytes_;
 };
 
 } // namespace facemesh

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.accuracy.accuracy import best_match
 from benchmarks.accuracy.labelled_faces import DenseTruth, load_faces
+from runtime.families.model_topology import FaceModelTopology
 from runtime.geometry.crop import crop_matrix
 from runtime.geometry.nme import box_size, point_nme
 
@@ -165,3 +166,22 @@ def run(folder, *options, whole=False):
     assert main(["accuracy", *map(str, options), "--json", str(path)]) == 0
     document = json.loads(path.read_text())
     return document if whole else {row["measure"]: row for row in document["table"]}
+
+
+def test_network_of_coefficients_is_measured_with_the_face_model_of_the_labels(toy_set, tmp_path):
+    """It has vertices of its own, and its spec may name a file that is not here."""
+    pytest.importorskip("onnx", reason="needs onnx to make a model")
+    from tests.standins.coefficient_network import write_toy_model
+
+    engine = write_toy_model(tmp_path)
+    (tmp_path / "face_model.npz").unlink()
+    rows = run(tmp_path, "--data", toy_set.data, "--engine", engine, "--boxes", "ground-truth")
+    assert set(rows) == {"68 points 2D", "68 points 3D", "dense 2D", "dense 3D"}
+    assert all(0 < row["mean"] < 100 for row in rows.values())
+
+
+def test_dense_truth_of_a_face_model_is_its_own_vertices(toy_set):
+    faces = load_faces(toy_set.data)
+    truth = DenseTruth(faces.model, FaceModelTopology(faces.model))
+    vertices = truth(faces.labels, 0)
+    np.testing.assert_allclose(vertices[faces.model.keypoints68], faces.labels.pts68[0], atol=1e-3)

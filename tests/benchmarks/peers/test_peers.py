@@ -37,14 +37,18 @@ def test_mb05_reproduces_the_reference_predictions(shared_data):
     stored as JPEG. With such crops network and decode agree to 0.15 px, with the published crop to half a pixel.
     """
     torch = pytest.importorskip("torch", reason="needs torch to read the weights")
-    from benchmarks.peers.mb05 import Mb05Steps, cut
+    from benchmarks.peers.mb05 import Mb05Steps, _to_onnx, cut, without_neck
+    from export.checkpoints.checkpoint import load_checkpoint
+    from export.checkpoints.whitening import read_whitening
 
     faces = load_faces(shared_data / "aflw2000_dev", limit=24)
     reference = np.load(shared_data / "reference" / "mb05_aflw2000_dev.npz")
     data = np.load(shared_data / "aflw2000_dev.npz")
     squares = dict(zip(data["names"].tolist(), data["roi_3ddfa"], strict=True))
     expected = dict(zip(reference["names"].tolist(), reference["pts68_gt_boxes"][..., :2], strict=True))
-    steps = Mb05Steps(shared_data / "models" / "mb05_120x120.pth", faces.model, threads=1)
+    weights = shared_data / "models" / "mb05_120x120.pth"
+    network = load_checkpoint("mb05", weights)
+    steps = Mb05Steps(_to_onnx(network), read_whitening(weights, None, 62), without_neck(faces.model), threads=1)
     assert steps.vertices == 38_365
     distances = []
     for row, name in enumerate(faces.labels.names.tolist()):
@@ -265,3 +269,56 @@ def test_usage_errors(toy_set, options):
     with pytest.raises(SystemExit) as exit_code:
         main(["peers", "--data", str(toy_set.data), *options])
     assert exit_code.value.code == 2
+
+
+def test_the_model_without_neck_is_a_part_of_the_whole(monkeypatch):
+    pytest.importorskip("torch", reason="3DDFA_V2 needs torch")
+    from benchmarks.peers import mb05
+
+    model = toy_face_model()
+    assert mb05.without_neck(model) is model
+    monkeypatch.setattr(mb05, "NO_NECK_VERTICES", 200)
+    part = mb05.without_neck(model)
+    assert len(part.mean) == len(part.uv) == len(part.symmetry) == 200
+    coefficients = np.array([1.0, -2, 0.5])
+    whole = model.vertices(coefficients)
+    np.testing.assert_array_equal(part.vertices(coefficients)[part.keypoints68], whole[model.keypoints68])
+    places = {tuple(point) for point in whole.tolist()}
+    assert all(tuple(point) in places for point in part.vertices(coefficients).tolist())
+    assert 0 < len(part.triangles) < len(model.triangles)
+    a, b = (part.mean[part.triangles[:, k]] for k in range(2))
+    assert np.linalg.norm(a - b, axis=1).max() < 0.2  # neighbours stay neighbours
+    np.testing.assert_array_equal(part.symmetry[part.symmetry], np.arange(200))
+
+
+def test_published_steps_are_for_the_published_split_alone(toy_set, tmp_path, capsys):
+    pytest.importorskip("onnx", reason="needs onnx to make a model")
+    from tests.standins.coefficient_network import write_toy_model
+
+    engine = write_toy_model(tmp_path)
+    assert main(["peers", "--data", str(toy_set.data), "--engine", str(engine), "--faces", "1"]) == 1
+    error = capsys.readouterr().err
+    assert "its numbers are 12 pose + 2 shape + 1 expression from 40 px, the published steps are for" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_both_run_round_the_same_network(shared_data, tmp_path):
+    """Their landmarks differ by the crop's pixel conventions: by less than a pixel of the 120 px crop."""
+    pytest.importorskip("torch", reason="needs torch to read the weights")
+    from export.__main__ import main as export
+
+    engine, record = tmp_path / "mb05.onnx", tmp_path / "p.json"
+    weights, face_model = shared_data / "models" / "mb05_120x120.pth", shared_data / "face_model.npz"
+    arguments = ["--arch", "mb05", "--weights", str(weights), "--face-model", str(face_model), "-o", str(engine)]
+    assert export(["onnx", *arguments]) == 0
+    data = ["--data", str(shared_data / "aflw2000_dev"), "--faces", "20", "--threads", "1", "--json", str(record)]
+    assert main(["peers", *data, "--engine", str(engine)]) == 0
+    groups = {group["name"]: group for group in json.loads(record.read_text())["peers"]}
+    names = ("this runtime", "3DDFA_V2 mb05")
+    assert list(groups) == [*names, *(f"{name}, landmarks alone" for name in names)]
+    assert [group["vertices"] for group in groups.values()] == [38_365, 38_365, 68, 68]
+    errors = [group["nme"]["mean"] for group in groups.values()]
+    assert errors[0] == pytest.approx(errors[2], abs=1e-3)
+    assert errors[1] == pytest.approx(errors[3], abs=1e-3)
+    assert errors[0] == pytest.approx(errors[1], abs=0.3)

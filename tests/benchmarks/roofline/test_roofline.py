@@ -22,6 +22,7 @@ from benchmarks.roofline.least_time import layer_time, least_time
 from benchmarks.roofline.measured_times import Measurement, measurements, network_layers, network_names
 from benchmarks.roofline.roofline import markdown_table, open_network, roofline
 from export.graphs.summary import summarise
+from tests.standins.networks import live_mb05
 from training.networks import create_network
 
 # 10 TFLOPS FP16, 20 TOPS INT8, 1 TFLOPS on plain cores, 100 GB/s
@@ -193,6 +194,18 @@ def test_the_edge_model_on_file_is_the_shipped_one(repository):
     shipped = read_layers(repository / "runtime" / "assets" / "edge.onnx")
     nameless = [
         sorted(dataclasses.astuple(layer)[1:] for layer in layers) for layers in (shipped, network_layers("edge"))
+    ]
+    assert nameless[0] == nameless[1]
+
+
+def test_mb05_on_file_is_the_network(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from export.graphs.to_onnx import to_onnx
+
+    onnx.save(to_onnx(live_mb05(), "mb05"), tmp_path / "mb05.onnx")
+    exported = read_layers(tmp_path / "mb05.onnx")
+    nameless = [
+        sorted(dataclasses.astuple(layer)[1:] for layer in layers) for layers in (exported, network_layers("mb05"))
     ]
     assert nameless[0] == nameless[1]
 
