@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from runtime.families.table import open_family  # noqa: E402
 from runtime.geometry.crop import crop_into  # noqa: E402
 from runtime.geometry.nme import balanced_mean, bin_means, box_size, point_nme  # noqa: E402
 from runtime.inference.open_runner import open_runner  # noqa: E402
+from runtime.models.manifest import EngineManifest  # noqa: E402
 from runtime.models.spec import ModelSpec  # noqa: E402
 from tests.standins.coefficient_network import save_face_model, wide_face_model  # noqa: E402
 from tests.standins.networks import live_mb05  # noqa: E402
@@ -89,7 +91,8 @@ def test_checkpoint_becomes_a_model_that_runs(files, image, capsys):
     np.testing.assert_allclose(found, expected, atol=0.01)
 
 
-def test_precisions_run_and_inspect_tells_the_split(files, image, capsys):
+def test_precisions_run_and_become_engines(files, image, capsys):
+    """FP16 and INT8 of both forms run; TensorRT-RTX, where it is installed, builds what is meant for it."""
     from tests.calibration.small import write_face_set
 
     plain = files.with_name("mb05.onnx")
@@ -109,6 +112,15 @@ def test_precisions_run_and_inspect_tells_the_split(files, image, capsys):
         assert ModelSpec.load(ModelSpec.path_for(int8)).precision == "int8"
     assert main(["inspect", str(half)]) == 0
     assert "coefficients: 12 pose + 40 shape + 10 expression" in capsys.readouterr().out
+    if importlib.util.find_spec("tensorrt_rtx") is None:
+        return
+    for model in (plain, half, files.with_name("int8-tensorrt.onnx")):
+        engine = model.with_suffix(".engine")
+        assert main(["engine", str(model), "-o", str(engine), "--backend", "tensorrt-rtx"]) == 0
+        spec = EngineManifest.load_for(engine).spec
+        assert spec == ModelSpec.load(ModelSpec.path_for(model))
+        assert main(["inspect", str(engine)]) == 0
+        assert "coefficients: 12 pose + 40 shape + 10 expression" in capsys.readouterr().out
 
 
 def test_published_onnx_file_is_taken(files, image, tmp_path):
