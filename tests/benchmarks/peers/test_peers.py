@@ -315,7 +315,7 @@ def test_both_run_round_the_same_network(shared_data, tmp_path):
     data = ["--data", str(shared_data / "aflw2000_dev"), "--faces", "20", "--threads", "1", "--json", str(record)]
     assert main(["peers", *data, "--engine", str(engine)]) == 0
     groups = {group["name"]: group for group in json.loads(record.read_text())["peers"]}
-    names = ("this runtime", "3DDFA_V2 mb05")
+    names = ("this runtime, fp32", "3DDFA_V2 mb05")
     assert list(groups) == [*names, *(f"{name}, landmarks alone" for name in names)]
     assert [group["vertices"] for group in groups.values()] == [38_365, 38_365, 68, 68]
     errors = [group["nme"]["mean"] for group in groups.values()]
