@@ -1,4 +1,4 @@
-"""``python -m training fit``: train a network of the position-map family."""
+"""``python -m training fit``: train a network of position maps or of face-model coefficients."""
 
 from __future__ import annotations
 
@@ -14,24 +14,33 @@ from numpy.typing import NDArray
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import FaceModel, load_face_model
 from runtime.families.uv_topology import load_topology
+from runtime.geometry.crop import crop_matrix, longer_side_crop_matrix
+from training.coefficients.options import (
+    add_coefficient_options,
+    coefficient_objective,
+    refuse_coefficient_options,
+)
 from training.data.augment import Augmentation
 from training.data.dataset import FaceCrops
 from training.data.face_sets import load_sets
 from training.data.labels import FaceLabels
-from training.networks import POSITION_MAP_NETWORKS
+from training.networks import NETWORK_NAMES, POSITION_MAP_NETWORKS
 from training.schedule import Schedule
 from training.uv.uv_layout import region_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from training.loop import Objective
+
+LANDMARK_NOISE = 0.035  # about what the shipped model's landmarks are off on faces that it does not know
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser(
         "fit", help="train a network", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--network", choices=POSITION_MAP_NETWORKS, default="edge")
+    parser.add_argument("--network", choices=NETWORK_NAMES, default="edge")
     parser.add_argument(
         "--data",
         type=Path,
@@ -48,11 +57,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--start-at",
         type=Path,
-        help="weights to begin with: best.pt of a run or, for edge, its .onnx or mb05_120x120.pth",
+        help="weights to begin with: best.pt of a run; for edge and its heirs, the .onnx of edge or mb05_120x120.pth; "
+        "for mb05 and 2dasl, their authors' checkpoints",
     )
     _add_schedule_options(parser)
     _add_draw_options(parser)
     _add_perturbation_options(parser)
+    add_coefficient_options(parser)
     parser.add_argument("--bfloat16", action="store_true", help="convolutions in bfloat16; pays for the full network")
     parser.add_argument("--workers", type=int, default=1, help="processes that make crops")
     parser.add_argument("--seed", type=int, default=0)
@@ -134,9 +145,7 @@ def parse_source_weights(text: str) -> dict[str, float]:
 def run(args: argparse.Namespace) -> None:
     """Put data, network and loop together."""
     from training.loop import Trainer
-    from training.start import create_seeded, start_network
-    from training.uv.face_loss import FaceLoss
-    from training.uv.targets import PositionMapLoss, PositionMapTargets
+    from training.start import create_seeded
 
     # Data
     model = load_face_model(args.face_model or args.data[0].parent / "face_model.npz")
@@ -148,17 +157,30 @@ def run(args: argparse.Namespace) -> None:
     training, validation = training_crops(args, model, labels, images, network)
 
     # Network, loss and loop
-    topology = load_topology()
-    targets = PositionMapTargets(model, topology, network.output_size)
-    start_network(network, args.start_at, args.run, training, targets)
-    map_loss = PositionMapLoss(region_weights(topology), topology, network.output_size, args.landmark_weight)
-    loss = FaceLoss(map_loss, labels, args.label_weights, args.hand_weight)
+    make = map_objective if args.network in POSITION_MAP_NETWORKS else coefficient_objective
+    objective = make(args, network, model, labels, training)
     schedule = Schedule(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Schedule)})
-    trainer = Trainer(network, targets, loss, labels, schedule, args.run)
+    trainer = Trainer(network, objective, labels, schedule, args.run)
     if trainer.resume():
         batch = f", batch {trainer.batch}" if trainer.batch else ""
         print(f"{args.run}: going on after epoch {trainer.epoch}{batch}")
     trainer.fit(training, validation, args.workers)
+
+
+def map_objective(
+    args: argparse.Namespace, network: nn.Module, model: FaceModel, labels: FaceLabels, crops: FaceCrops
+) -> Objective:
+    """Give a network of position maps its first weights; return what it is trained for."""
+    from training.start import start_network
+    from training.uv.map_objective import MapObjective
+    from training.uv.targets import PositionMapLoss, PositionMapTargets
+
+    refuse_coefficient_options(args)
+    topology = load_topology()
+    targets = PositionMapTargets(model, topology, network.output_size)
+    start_network(network, args.start_at, args.run, crops, targets)
+    loss = PositionMapLoss(region_weights(topology), topology, network.output_size, args.landmark_weight)
+    return MapObjective(network, targets, loss, labels, args.label_weights, args.hand_weight)
 
 
 def training_crops(
@@ -192,8 +214,11 @@ def training_crops(
     faces = (labels, images, lowest_z(model, labels))
     crop = (network.input_size, network.crop_scale, args.batch_size)
     weights = np.array([args.source_weights.get(source, 1.0) for source in labels.source[training_rows].tolist()])
-    training = FaceCrops(*faces, training_rows, *crop, augmentation, weights, args.seed, args.crops_per_epoch)
-    return training, FaceCrops(*faces, validation_rows, *crop)
+    rule = crop_matrix if args.network in POSITION_MAP_NETWORKS else longer_side_crop_matrix
+    noise = LANDMARK_NOISE if args.landmark_noise is None else args.landmark_noise
+    draws = (augmentation, weights, args.seed, args.crops_per_epoch)
+    training = FaceCrops(*faces, training_rows, *crop, *draws, rule=rule, landmark_noise=noise)
+    return training, FaceCrops(*faces, validation_rows, *crop, rule=rule, landmark_noise=noise)
 
 
 def check_sources(labels: FaceLabels, option: str, names: Iterable[str]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,14 +25,37 @@ from training.checkpoints import read_checkpoint
 from training.curve import draw_curve
 from training.data.dataset import CropBatch, FaceCrops
 from training.data.labels import FaceLabels
-from training.networks.inputs import image_tensor, keep_narrow_layers_float32
+from training.networks.inputs import keep_narrow_layers_float32
 from training.schedule import Schedule
-from training.uv.face_loss import FaceLoss
-from training.uv.targets import PositionMapTargets
 from training.validation import append_row, nme_table
 
 STATISTICS_BATCHES = 100
 REPORT_SECONDS = 60  # between lines of progress where there is no terminal
+
+
+Run = Callable[[Tensor], Tensor]  # a network in the precision of the run: input -> output, float32
+
+
+class Objective(Protocol):
+    """The task that a network is trained for, a `torch.nn.Module`; parameters of its own are learned beside."""
+
+    def images(self, batch: CropBatch) -> Tensor:
+        """Return the network's input, (B, C, S, S) float32."""
+
+    def loss(self, run: Run, batch: CropBatch, epoch: int) -> Tensor:
+        """Return a scalar."""
+
+    def landmarks(self, run: Run, batch: CropBatch) -> tuple[Tensor, Tensor]:
+        """Return the 68 landmarks (B, 68, 3) that the network predicts, and the labels', crop px."""
+
+    def hand_errors(self, landmarks: Tensor, batch: CropBatch) -> Tensor:
+        """Return the distance to points by hand in box units, (B,), NaN without points."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return groups of an optimiser for its own parameters; ``rate_factor`` is of the run's learning rate."""
+
+    def record(self) -> dict[str, Any]:
+        """Return what checkpoints hold of the task beside the weights."""
 
 
 class Trainer:
@@ -41,22 +67,19 @@ class Trainer:
     def __init__(
         self,
         network: nn.Module,
-        targets: PositionMapTargets,
-        loss: FaceLoss,
+        objective: Objective,
         labels: FaceLabels,
         schedule: Schedule,
         folder: Path,
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.to(self.device, memory_format=torch.channels_last)
-        self.targets = targets.to(self.device)
-        self.loss = loss.to(self.device)
+        self.objective = objective.to(self.device)
         if schedule.bfloat16:
             keep_narrow_layers_float32(self.network)
         self.labels = labels
         self.schedule = schedule
         self.folder = folder
-        self.coefficients = torch.from_numpy(labels.coefficients.astype(np.float32)).to(self.device)
         self.optimiser = torch.optim.AdamW(
             self._parameter_groups(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
@@ -124,7 +147,7 @@ class Trainer:
         """Learn from one batch. Raises `FaceMeshError` if the loss is not finite."""
         for group in self.optimiser.param_groups:
             group["lr"] = group["rate_factor"] * self.schedule.rate(self.epoch + self.batch / batches)
-        loss = self.loss(self._predict(self.network, batch), self._target(batch), batch)
+        loss = self.objective.loss(partial(self._run, self.network), batch, self.epoch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -149,11 +172,10 @@ class Trainer:
         network = self.averaged.module.eval()
         errors, hand_errors, rows = [], [], []
         for batch in DataLoader(crops, batch_size=None, num_workers=workers):
-            maps = self._predict(network, batch)
-            landmarks = self.loss.map_loss.landmarks(maps)
-            truth = self._target(batch)[1].cpu().numpy()
-            errors.append(point_nme(landmarks.cpu().numpy()[..., :2], truth[..., :2], batch.box_size_px))
-            hand_errors.append(100 * self.loss.hand_errors(landmarks, batch).cpu().numpy())
+            landmarks, truth = self.objective.landmarks(partial(self._run, network), batch)
+            pair = (points.cpu().numpy()[..., :2] for points in (landmarks, truth))
+            errors.append(point_nme(*pair, batch.box_size_px))
+            hand_errors.append(100 * self.objective.hand_errors(landmarks, batch).cpu().numpy())
             rows.append(batch.rows)
         table = nme_table(np.concatenate(errors), self.labels, np.concatenate(rows))
         by_hand = nme_table(np.concatenate(hand_errors), self.labels, np.concatenate(rows))
@@ -166,8 +188,7 @@ class Trainer:
         for name, parameter in self.network.named_parameters():
             groups.setdefault(factors.get(name.split(".")[0], 1.0), []).append(parameter)
         listed = [{"params": parameters, "rate_factor": factor} for factor, parameters in groups.items()]
-        own = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
-        return [*listed, {"params": own, "rate_factor": 0.1, "weight_decay": 0.0}] if own else listed
+        return [*listed, *self.objective.parameter_groups()]
 
     def _measure_statistics(self, crops: FaceCrops) -> None:
         """Give the averaged weights normalisation statistics of their own.
@@ -177,25 +198,15 @@ class Trainer:
         """
         with self._autocast():
             batches = range(min(STATISTICS_BATCHES, len(crops)))
-            update_bn((self._images(crops[index]) for index in batches), self.averaged.module)
+            images = (self.objective.images(crops[index]) for index in batches)
+            update_bn((batch.contiguous(memory_format=torch.channels_last) for batch in images), self.averaged.module)
 
-    def _predict(self, network: nn.Module, batch: CropBatch) -> Tensor:
-        """Return position maps in crop px, float32."""
+    def _run(self, network: nn.Module, images: Tensor) -> Tensor:
         with self._autocast():
-            maps = network(self._images(batch))
-        return maps.float() * self.network.output_scale
-
-    def _images(self, batch: CropBatch) -> Tensor:
-        images = image_tensor(self.network, torch.from_numpy(batch.images).to(self.device))
-        return images.contiguous(memory_format=torch.channels_last)
+            return network(images.contiguous(memory_format=torch.channels_last)).float()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.bfloat16)
-
-    def _target(self, batch: CropBatch) -> tuple[Tensor, Tensor]:
-        coefficients = self.coefficients[torch.from_numpy(batch.rows).to(self.device)]
-        poses, mirrored = (torch.from_numpy(array).to(self.device) for array in (batch.poses, batch.mirrored))
-        return self.targets(coefficients, poses, mirrored)
 
     def save(self, name: str) -> None:
         """Write a checkpoint whole or not at all; ``network`` in it are the averaged weights."""
@@ -203,10 +214,11 @@ class Trainer:
             "network": self.averaged.module.state_dict(),
             "training": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "loss": {name: value.detach() for name, value in self.loss.named_parameters()},
+            "loss": {name: value.detach() for name, value in self.objective.named_parameters()},
             "steps": int(self.averaged.n_averaged),
             **{field: getattr(self, field) for field in ("epoch", "batch", "total_loss", "best")},
             "schedule": dataclasses.asdict(self.schedule),
+            **self.objective.record(),
         }
         with whole_file(self.folder / name) as file:
             torch.save(state, file)
@@ -222,7 +234,7 @@ class Trainer:
             self.averaged.module.load_state_dict(state["network"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.averaged.n_averaged.fill_(state["steps"])
-            for name, value in self.loss.named_parameters():
+            for name, value in self.objective.named_parameters():
                 value.data.copy_(state["loss"][name])
             for field in ("epoch", "batch", "total_loss", "best"):
                 setattr(self, field, state[field])

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from runtime.errors import FaceMeshError
 from training.checkpoints import read_checkpoint
+from training.coefficients.start import published_state
 from training.data.dataset import FaceCrops
 from training.networks import create_network
+from training.networks.coefficients import CoefficientNetwork
 from training.networks.folded import load_folded, renormalise
 from training.networks.inputs import image_tensor
 from training.uv.targets import PositionMapTargets
@@ -25,9 +27,9 @@ def create_seeded(name: str, seed: int) -> nn.Module:
 
 
 def start_network(
-    network: nn.Module, start: Path | None, run: Path, crops: FaceCrops, targets: PositionMapTargets
+    network: nn.Module, start: Path | None, run: Path, crops: FaceCrops, targets: PositionMapTargets | None = None
 ) -> None:
-    """Give ``network`` its first weights, from ``start`` or random ones.
+    """Give ``network`` its first weights, from ``start`` or random ones; ``targets`` are for position maps.
 
     If ``run`` holds a checkpoint, its weights are loaded later; the network only takes over their sizes.
     """
@@ -53,7 +55,9 @@ def start_network(
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a checkpoint of `python -m training fit`, or of 3DDFA_V2 if the network knows how (``load_mb05``).
+    """Load a checkpoint of `python -m training fit`, of a coefficient network's authors, or of 3DDFA_V2.
+
+    The last one's small network is a start for networks with ``load_mb05``.
 
     A confidence head is left out: it belongs to the weights before training.
     """
@@ -65,8 +69,10 @@ def load_weights(network: nn.Module, path: Path) -> None:
             network.load_state_dict(weights)
         elif "state_dict" in state and hasattr(network, "load_mb05"):
             network.load_mb05(state["state_dict"])
+        elif isinstance(network, CoefficientNetwork) and (published := published_state(network, state)):
+            network.load_state_dict(published)
         else:
-            raise FaceMeshError(f"{path}: has neither the weights of a run nor those of 3DDFA_V2's small network")
+            raise FaceMeshError(f"{path}: has neither the weights of a run nor those of this network's authors")
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise FaceMeshError(f"{path}: weights of another network ({reason}); choose --network to fit") from None

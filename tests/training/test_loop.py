@@ -18,7 +18,7 @@ from training.data.dataset import FaceCrops
 from training.loop import Trainer
 from training.networks.inputs import keep_narrow_layers_float32
 from training.schedule import Schedule
-from training.uv.face_loss import FaceLoss
+from training.uv.map_objective import MapObjective
 from training.uv.targets import PositionMapLoss, PositionMapTargets, lowest_z
 from training.uv.uv_layout import build_topology, region_weights
 from training.validation import nme_table
@@ -53,7 +53,8 @@ def start(
     torch.manual_seed(0)
     network = TinyNet()
     targets = PositionMapTargets(model, topology, 16)
-    loss = FaceLoss(PositionMapLoss(region_weights(topology), topology, 16, 1.0), labels, hand_weight=hand_weight)
+    map_loss = PositionMapLoss(region_weights(topology), topology, 16, 1.0)
+    objective = MapObjective(network, targets, map_loss, labels, hand_weight=hand_weight)
     rows = np.arange(len(labels.names))
     training = FaceCrops(
         labels,
@@ -67,7 +68,7 @@ def start(
     )
     validation = FaceCrops(labels, pictures, floor, rows[labels.is_val], 32, 1.5, 8)
     trainer = Trainer(
-        network, targets, loss, labels, Schedule(epochs=epochs, learning_rate=3e-3, halve_every=100, **options), folder
+        network, objective, labels, Schedule(epochs=epochs, learning_rate=3e-3, halve_every=100, **options), folder
     )
     return trainer, training, validation
 
@@ -113,7 +114,7 @@ def test_statistics_of_the_averaged_weights_are_those_of_the_data(toy, tmp_path)
         1e-3  # PRNet's: far behind after so few steps
     )
     trainer.fit(training, validation, workers=0)
-    images = torch.cat([trainer._images(training[index]) for index in range(len(training))])
+    images = torch.cat([trainer.objective.images(training[index]) for index in range(len(training))])
     expected = trainer.averaged.module.trunk[0](images).mean((0, 2, 3))
     torch.testing.assert_close(trainer.averaged.module.trunk[1].running_mean, expected, rtol=1e-3, atol=1e-4)
 
@@ -193,22 +194,22 @@ def test_offsets_of_hand_points_are_learned_and_resumed(toy, tmp_path):
     hand[labels.source == "left"] += (0, 3)
     labels = dataclasses.replace(labels, hand68=hand, visible68=np.full((len(labels), 68), 2, np.uint8))
     trainer, training, validation = start((model, labels, pictures, floor, topology), tmp_path, 8, hand_weight=1.0)
-    assert trainer.loss.hand_loss.sources == ["left", "right"]
+    assert trainer.objective.hand_loss.sources == ["left", "right"]
     trainer.fit(training, validation, workers=0)
-    down = trainer.loss.hand_loss.symmetric_offsets()[:, 17:, 1].mean(1)
+    down = trainer.objective.hand_loss.symmetric_offsets()[:, 17:, 1].mean(1)
     assert down[0] > down[1] + 0.005
     assert abs(down[1]) < 0.003
     assert float(log_rows(tmp_path)[-1]["hand"]) < float(log_rows(tmp_path)[0]["hand"])
     again, *_ = start((model, labels, pictures, floor, topology), tmp_path, 9, hand_weight=1.0)
     assert again.resume()
-    torch.testing.assert_close(again.loss.hand_loss.offsets, trainer.loss.hand_loss.offsets)
+    torch.testing.assert_close(again.objective.hand_loss.offsets, trainer.objective.hand_loss.offsets)
 
 
 def test_label_weights_leave_sources_out_of_the_map_loss(toy, tmp_path):
     trainer, training, _ = start(toy, tmp_path, 1)
-    batch = training[0]
-    maps, targets = trainer._predict(trainer.network, batch), trainer._target(batch)
-    loss = FaceLoss(trainer.loss.map_loss, toy[1], {"left": 0.0})(maps, targets, batch)
-    per_crop = trainer.loss.map_loss(maps, *targets, torch.from_numpy(batch.box_size_px))
+    batch, whole, network = training[0], trainer.objective, trainer.network.eval()
+    objective = MapObjective(network, whole.targets, whole.map_loss, toy[1], {"left": 0.0})
+    maps = network(whole.images(batch)) * network.output_scale
+    per_crop = whole.map_loss(maps, *whole.target(batch), torch.from_numpy(batch.box_size_px))
     expected = (per_crop * torch.from_numpy(toy[1].source[batch.rows] == "right")).sum() / len(batch.rows)
-    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(objective.loss(network, batch, 0), expected)

@@ -6,7 +6,7 @@ training device (`training.uv.targets`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from runtime.geometry.crop import crop_matrix, warp_crop
 from training.data.augment import Augmentation, occlude, photometric
 from training.data.labels import FaceLabels
+from training.data.landmark_noise import draw_noise
 from training.data.surroundings import draw_kind, fill_outside
 from training.uv.landmarks68 import MIRROR
 
+CropRule = Callable[[NDArray[np.floating], float, int], NDArray[np.float64]]  # box, crop scale, size -> (2, 3) matrix
 VISIBLE = 2  # of `FaceLabels.visible68`
 
 
@@ -34,6 +36,8 @@ class CropBatch:
     box_size_px: NDArray[np.float32]  # (B,) sqrt(width * height) of the landmark box in crop px
     # (B, 68, 2) crop px by hand, mirrored with the crop; NaN where there is no visible point
     hand68: NDArray[np.float32]
+    # (B, 68, 2) box units: how far off the landmarks are that a network takes beside the picture
+    noise68: NDArray[np.float32]
 
 
 class FaceCrops:
@@ -57,8 +61,13 @@ class FaceCrops:
         weights: NDArray[np.float64] | None = None,
         seed: int = 0,
         crops_per_epoch: int | None = None,
+        rule: CropRule = crop_matrix,
+        landmark_noise: float = 0.0,
     ) -> None:
-        """Keep the faces; ``crops_per_epoch`` counts with augmentation alone, the default is the number of rows."""
+        """Keep the faces; ``crops_per_epoch`` counts with augmentation alone, the default is the number of rows.
+
+        ``rule`` is the crop of the network's family; ``landmark_noise`` the mean distance of `CropBatch.noise68`.
+        """
         self.labels = labels
         self.images = images
         self.lowest_z = lowest_z
@@ -70,6 +79,8 @@ class FaceCrops:
         self.seed = seed
         self.probability = None if weights is None else weights / weights.sum()
         self.crops_per_epoch = crops_per_epoch or len(rows)
+        self.rule = rule
+        self.landmark_noise = landmark_noise
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -85,7 +96,9 @@ class FaceCrops:
         else:
             rows = generator.choice(self.rows, self.batch_size, p=self.probability)
         columns = zip(*(self._crop(row, generator) for row in rows), strict=True)
-        return CropBatch(rows, *(np.stack(column) for column in columns))
+        # A generator of its own, so that the crops do not depend on it.
+        noise68 = draw_noise(np.random.default_rng((self.seed, self.epoch, index, 1)), len(rows), self.landmark_noise)
+        return CropBatch(rows, *(np.stack(column) for column in columns), noise68)
 
     def _crop(self, row: int, generator: np.random.Generator) -> tuple:
         """Return the fields of a `CropBatch` for one row, but for the row."""
@@ -99,7 +112,7 @@ class FaceCrops:
         box = np.concatenate([low, high])
         if augmentation is not None:
             box = augmentation.jitter_box(generator, box, angle)
-        crop = crop_matrix(box, self.crop_scale, self.size)
+        crop = self.rule(box, self.crop_scale, self.size)
         matrix = crop @ turn
         image = self._image(row, matrix, generator)
         box_size = crop[0, 0] * np.sqrt(np.prod(high - low))  # neither turning nor mirroring changes sizes

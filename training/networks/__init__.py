@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 POSITION_MAP_NETWORKS = ("edge", "prnet")
-NETWORK_NAMES = (*POSITION_MAP_NETWORKS, "mb05")
+NETWORK_NAMES = (*POSITION_MAP_NETWORKS, "mb05", "2dasl")
 
 
 def create_network(name: str) -> nn.Module:
@@ -21,5 +21,6 @@ def create_network(name: str) -> nn.Module:
     from training.networks.edge import EdgeNet
     from training.networks.mb05 import Mb05
     from training.networks.prnet import PRNet
+    from training.networks.two_dasl import TwoDASL
 
-    return {"edge": EdgeNet, "prnet": PRNet, "mb05": Mb05}[name]()
+    return {"edge": EdgeNet, "prnet": PRNet, "mb05": Mb05, "2dasl": TwoDASL}[name]()

@@ -18,12 +18,16 @@ class Whitening:
 
 
 class CoefficientNetwork:
-    """(B, 3, S, S) float32 -> (B, P) float32, P = pose + shape + expression, whitened; a part of a network's class."""
+    """(B, 3, S, S) float32 -> (B, P) float32, P = pose + shape + expression, whitened; a part of a network's class.
+
+    With a landmark channel the input is (B, 4, S, S): the fourth plane is -1, and 1 where landmarks are.
+    """
 
     pose_count: ClassVar[int]
     shape_count: ClassVar[int]
     expression_count: ClassVar[int]
     origin: ClassVar[tuple[float, float]]  # crop px, see runtime.families.coefficients.CoefficientOutput
+    landmark_channel: ClassVar[bool] = False
     training_only: ClassVar[tuple[str, ...]] = ()  # beginnings of the names of weights that inference has no use for
     whitening: Whitening | None = None  # set when its file is read
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 
-def image_tensor(network: nn.Module, image: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class InputForm:
+    """The colours that a network takes; networks have these fields themselves."""
+
+    colour_order: str  # "RGB" or "BGR"
+    value_range: tuple[float, float]  # values of uint8 0 and 255
+
+    @classmethod
+    def of(cls, network: nn.Module) -> InputForm:
+        """Return that of a network."""
+        return cls(network.colour_order, network.value_range)
+
+
+def image_tensor(network: nn.Module | InputForm, image: Tensor) -> Tensor:
     """Return images (B, S, S, 3) uint8 BGR as (B, 3, S, S) float32 in the network's colour order and value range."""
     low, high = network.value_range
     if network.colour_order == "RGB":

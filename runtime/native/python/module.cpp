@@ -12,6 +12,7 @@
 #include "bind_kernels.h"
 #include "cpu/crop.h"
 #include "cpu/decode.h"
+#include "cpu/landmark_channel.h"
 #include "cpu/rasterise.h"
 
 namespace nb = nanobind;
@@ -92,6 +93,14 @@ void crop_axis_aligned(Image image, Matrix matrix, int samples, Output out, bool
                                 m[5], samples, format, out.data());
 }
 
+void draw_landmarks(In<float, nb::shape<-1, 3>> landmarks, Matrix matrix,
+                    nb::ndarray<float, nb::ndim<2>, nb::device::cpu> plane) {
+    require(landmarks.shape(0) == facemesh::LANDMARK_COUNT, "draw_landmarks: landmarks must be (68, 3)");
+    require(plane.shape(0) > 1 && plane.shape(0) == plane.shape(1), "draw_landmarks: the plane must be square");
+    facemesh::draw_landmarks(landmarks.data(), matrix.data(), int(plane.shape(0)), plane.data(), plane.stride(0),
+                             plane.stride(1));
+}
+
 std::pair<Floats, Floats> rasterise(In<float, nb::shape<-1, 3>> vertices, In<int32_t, nb::shape<-1, 3>> triangles,
                                     In<float, nb::ndim<2>> values, std::pair<int, int> size_wh) {
     const auto [width, height] = size_wh;
@@ -129,6 +138,10 @@ NB_MODULE(_native, module) {
                "out"_a.noconvert(), "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a,
                "Crop, antialias and normalise a (H, W, 3) uint8 frame into out; the matrix is a scale and a shift.\n\n"
                "See runtime.geometry.crop.");
+    module.def("draw_landmarks", &draw_landmarks, "landmarks"_a.noconvert(), "matrix"_a.noconvert(),
+               "plane"_a.noconvert(),
+               "Fill the (S, S) float32 plane of a network's input, which may be strided: -1, and 1 at 18 points of\n"
+               "the landmarks (68, 3) float32 frame px, clipped to rows and columns 1..S - 1. matrix: (2, 3) float64.");
     module.def(
         "rasterise", &rasterise, "vertices"_a.noconvert(), "triangles"_a.noconvert(), "values"_a.noconvert(),
         "size_wh"_a,
