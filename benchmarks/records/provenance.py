@@ -21,6 +21,8 @@ from runtime.errors import FaceMeshError
 from runtime.storage.whole_files import whole_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+RESULTS = "benchmarks/results"
+CODE = (".py", ".cpp", ".h", ".cu", ".cuh")
 LIBRARIES = (
     *("numpy", "onnx", "onnxruntime", "torch", "scikit-image"),
     *("tensorrt", "tensorrt-lean", "tensorrt-rtx", "pycuda", "cuda-python", "nvidia-ml-py", "jetson-stats"),
@@ -42,15 +44,19 @@ def provenance() -> dict[str, Any]:
 
 
 def commit(repository: Path = REPOSITORY) -> dict[str, Any] | None:
-    """Identify the revision that runs and tell if files were changed since; None outside a git repository."""
+    """Identify the revision that runs and tell if its code differs; None outside a git repository.
+
+    New modules count, results do not: a series of measurements fills benchmarks/results.
+    """
     if not (repository / ".git").exists():
         return None
     try:
         revision = git(repository, "rev-parse", "HEAD")
-        changes = git(repository, "status", "--porcelain", "--untracked-files=no")
+        changes = git(repository, "status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){RESULTS}")
+        modules = git(repository, "ls-files", "--others", "--exclude-standard", *(f"*{suffix}" for suffix in CODE))
     except FaceMeshError:  # no git, no commit yet, or somebody else's repository
         return None
-    return {"revision": revision, "dirty": bool(changes)}
+    return {"revision": revision, "dirty": bool(changes or modules)}
 
 
 def git(repository: Path, *command: str) -> str:

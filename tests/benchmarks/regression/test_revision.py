@@ -142,6 +142,13 @@ def test_commit_and_whether_files_were_changed(repository, tmp_path):
     clean = commit(repository)
     assert len(clean["revision"]) == 40
     assert clean["dirty"] is False
+    (repository / "benchmarks" / "results").mkdir(parents=True)
+    (repository / "benchmarks" / "results" / "new.json").write_text("{}")
+    (repository / "notes.txt").write_text("of no matter")
+    assert commit(repository) == clean
+    (repository / "new_module.py").write_text("")
+    assert commit(repository) == {**clean, "dirty": True}
+    (repository / "new_module.py").unlink()
     make_slower(repository, 500)
     assert commit(repository) == {**clean, "dirty": True}
     assert commit(tmp_path) is None
