@@ -68,10 +68,11 @@ class YuNetDetector:
         if _best(rows) < SURE_SCORE:
             rows, roll_deg = self._find_turned(image, rows)
         rows = rows[: self._max_faces]
-        boxes, scores = landmark_boxes(rows, load_box_map()), np.ascontiguousarray(rows[:, 14])
+        scores = np.ascontiguousarray(rows[:, 14])
         if roll_deg == 0:
-            return Detections(boxes, scores)
-        boxes = _turned_back(boxes, _turn_matrix(image.shape, roll_deg)[0], roll_deg)
+            return Detections(landmark_boxes(rows, image.shape[1::-1], load_box_map()), scores)
+        matrix, size_wh = _turn_matrix(image.shape, roll_deg)
+        boxes = _turned_back(landmark_boxes(rows, size_wh, load_box_map()), matrix, roll_deg)
         return Detections(boxes, scores, np.full(len(rows), roll_deg, np.float32))
 
     def find(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from runtime.detection.box_map import box_features, landmark_boxes, load_box_map
+from runtime.detection.box_map import FEATURES, box_features, landmark_boxes, load_box_map
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import load_face_model
 from runtime.geometry.boxes import box_iou
@@ -25,25 +25,30 @@ from training.fit_box_map import (
     row_weights,
 )
 
+SIDE = 160  # px of the pictures
+
 
 def symmetric_coefficients() -> np.ndarray:
-    """(11, 4): some map that treats a face and its mirror image alike."""
-    half = np.random.default_rng(1).normal(0, 0.2, (11, 4))
-    mirrored = mirror_features(np.eye(11)) @ half * (-1, 1, 1, 1)
+    """(55, 4): some map that treats a face and its mirror image alike."""
+    half = np.random.default_rng(1).normal(0, 0.2, (FEATURES, 4))
+    mirrored = mirror_features(np.eye(FEATURES)) @ half * (-1, 1, 1, 1)
     return (half + mirrored) / 2
 
 
 def matches(count: int = 400, outliers: int = 0) -> Matches:
     generator = np.random.default_rng(0)
     rows = np.zeros((count, 15), np.float32)
-    rows[:, :2], rows[:, 2:4] = generator.uniform(20, 90, (count, 2)), generator.uniform(50, 90, (count, 2))
+    # Some boxes lie near each border, some away from all.
+    rows[:, :2], rows[:, 2:4] = generator.uniform(-9, 90, (count, 2)), generator.uniform(50, 90, (count, 2))
     typical = np.array([0.3, 0.4, 0.7, 0.4, 0.5, 0.6, 0.35, 0.8, 0.65, 0.8])
     places = (typical + generator.normal(0, 0.08, (count, 10))).reshape(count, 5, 2)
     rows[:, 4:14] = (rows[:, None, :2] + places * rows[:, None, 2:4]).reshape(count, 10)
-    boxes = landmark_boxes(rows, symmetric_coefficients())
+    sizes = np.full((count, 2), SIDE)
+    boxes = landmark_boxes(rows, sizes, symmetric_coefficients())
     boxes[:outliers] += generator.uniform(30, 60, (outliers, 1)).astype(np.float32)
     source = np.where(np.arange(count) % 3, "300wlp_afw", "other")
-    return Matches(rows, boxes, source, generator.uniform(-90, 90, count).astype(np.float32), np.arange(count) % 5 == 4)
+    yaw_deg, is_val = generator.uniform(-90, 90, count).astype(np.float32), np.arange(count) % 5 == 4
+    return Matches(rows, sizes, boxes, source, yaw_deg, is_val, np.arange(count) % 7 == 3)
 
 
 def test_known_map_is_found():
@@ -51,32 +56,32 @@ def test_known_map_is_found():
 
 
 def test_outliers_hardly_move_it():
-    given = matches(outliers=40)
-    boxes = landmark_boxes(given.rows[40:], fit(given))
+    given = matches(2000, outliers=40)
+    boxes = landmark_boxes(given.rows[40:], given.size_wh[40:], fit(given))
     assert np.abs(boxes - given.boxes_xyxy[40:]).max() < 0.2
-    design = box_features(given.rows)
+    design = box_features(given.rows, given.size_wh)
     plain = np.linalg.lstsq(design, box_targets(given.rows, given.boxes_xyxy), rcond=None)[0]
-    assert np.abs(landmark_boxes(given.rows[40:], plain) - given.boxes_xyxy[40:]).max() > 2
+    assert np.abs(landmark_boxes(given.rows[40:], given.size_wh[40:], plain) - given.boxes_xyxy[40:]).max() > 2
 
 
 def test_targets_are_the_inverse_of_the_runtime():
     """A constant map whose row is the target of a face gives that face's box."""
     given = matches(1)
-    coefficients = np.zeros((11, 4))
+    coefficients = np.zeros((FEATURES, 4))
     coefficients[0] = box_targets(given.rows, given.boxes_xyxy)[0]
-    np.testing.assert_allclose(landmark_boxes(given.rows, coefficients), given.boxes_xyxy, atol=1e-3)
+    np.testing.assert_allclose(landmark_boxes(given.rows, given.size_wh, coefficients), given.boxes_xyxy, atol=1e-3)
 
 
 def test_mirrored_picture_gives_mirrored_box():
     given = matches(20)
-    coefficients, side = fit(matches()), 300
+    coefficients, side = fit(matches()), SIDE
     flipped = given.rows.copy()
     flipped[:, 0] = side - given.rows[:, 0] - given.rows[:, 2]
     points = given.rows[:, 4:14].reshape(-1, 5, 2)[:, [1, 0, 2, 4, 3]] * (-1, 1) + (side, 0)
     flipped[:, 4:14] = points.reshape(-1, 10)
-    x1, y1, x2, y2 = landmark_boxes(given.rows, coefficients).T
+    x1, y1, x2, y2 = landmark_boxes(given.rows, given.size_wh, coefficients).T
     np.testing.assert_allclose(
-        landmark_boxes(flipped, coefficients), np.stack([side - x2, y1, side - x1, y2], 1), atol=1e-3
+        landmark_boxes(flipped, given.size_wh, coefficients), np.stack([side - x2, y1, side - x1, y2], 1), atol=1e-3
     )
 
 
@@ -115,8 +120,8 @@ def test_report_measures_in_box_sides():
     given.boxes_xyxy[:] = given.rows[:, :2].repeat(2, axis=0).reshape(-1, 4) + (0, 0, 50, 50)
     given.rows[:, 2:4] = 50
     given.rows[:, 0] += 5  # a detector that looks 10 % too far to the right
-    residual = report(given, np.zeros((11, 4)))["all"]
-    assert residual["faces"] == 80
+    residual = report(given, np.zeros((FEATURES, 4)))["all"]
+    assert residual["faces"] == (given.is_val & ~given.is_cut).sum()
     assert residual["shift_x_mean"] == pytest.approx(0.1)
     assert residual["shift_y_mean"] == residual["log_scale_mean"] == pytest.approx(0)
     assert residual["iou_mean"] == pytest.approx(45 / 55, abs=1e-3)
@@ -138,27 +143,24 @@ def test_shipped_map_on_validation_photographs(validation):
     assert abs(residual["shift_x_mean"]) < 0.02
     assert abs(residual["shift_y_mean"]) < 0.02
     assert abs(residual["log_scale_mean"]) < 0.02
-    assert report(found, np.zeros((11, 4)))["all"]["iou_mean"] < 0.75
+    assert report(found, np.zeros((FEATURES, 4)))["all"]["iou_mean"] < 0.75
 
 
 def test_command_writes_what_the_runtime_reads(validation, shared_data, tmp_path, monkeypatch, capsys):
-    """On every 130th photograph; 11 coefficients from some hundred faces are near the shipped ones where it counts."""
+    """On every 65th photograph; 55 coefficients from some hundred faces are near the shipped ones where it counts."""
     monkeypatch.setattr(
-        fit_box_map, "load_labels", lambda *arguments: load_labels(*arguments).select(np.arange(0, 14016, 130))
+        fit_box_map, "load_labels", lambda *arguments: load_labels(*arguments).select(np.arange(0, 14016, 65))
     )
     path = tmp_path / "map.json"
     arguments = argparse.Namespace(data=shared_data / "train", face_model=None, output=path)
     fit_box_map.run(arguments)
     document = json.loads(path.read_text())
     coefficients = np.array(document["coefficients"])
-    assert coefficients.shape == (11, 4)
-    assert 80 < document["samples"] < 108
-    assert (
-        box_iou(
-            landmark_boxes(validation[1].rows, coefficients), landmark_boxes(validation[1].rows, load_box_map())
-        ).mean()
-        > 0.9
-    )
+    assert coefficients.shape == (FEATURES, 4)
+    assert 320 < document["samples"] < 432
+    found = validation[1]
+    fitted, shipped = (landmark_boxes(found.rows, found.size_wh, each) for each in (coefficients, load_box_map()))
+    assert box_iou(fitted, shipped).mean() > 0.9
     assert "fitted, all" in capsys.readouterr().out
 
 

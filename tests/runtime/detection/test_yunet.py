@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from runtime.detection import yunet as detector
-from runtime.detection.box_map import box_features, landmark_boxes, load_box_map
+from runtime.detection.box_map import FEATURES, box_features, landmark_boxes, load_box_map
 from runtime.detection.interface import WholePicture
 from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
+from runtime.geometry.boxes import box_iou
 from runtime.geometry.crop import crop_matrix
 from runtime.sources.photos import read_photo
 from runtime.types import Detections
@@ -121,7 +122,7 @@ def test_faces_that_lie_askew(yunet, shared_data, monkeypatch, roll):
     monkeypatch.setattr(detector, "SURE_SCORE", 1.0)
     monkeypatch.setattr(detector, "TURNS", (((float(roll),), 226),))
     photo = read_photo(shared_data / "photos" / "profile.jpg")
-    expected = Detections(landmark_boxes(yunet.find(photo), load_box_map()), np.ones(1, np.float32))
+    expected = Detections(landmark_boxes(yunet.find(photo), photo.shape[1::-1], load_box_map()), np.ones(1, np.float32))
     height, width = photo.shape[:2]
     side = int(np.hypot(height, width))
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -roll, 1.0)
@@ -161,18 +162,43 @@ def test_threshold(portrait_image, yunet):
 
 def test_constant_box_map():
     """Shift of the centre by 0.1 widths and -0.2 heights, half the width, twice the height; the points do not count."""
-    coefficients = np.zeros((11, 4))
+    coefficients = np.zeros((FEATURES, 4))
     coefficients[0] = [0.1, -0.2, np.log(0.5), np.log(2)]
     rows = np.array([[100, 200, 40, 60, *range(10), 0.9]], np.float32)
-    np.testing.assert_allclose(
-        landmark_boxes(rows, coefficients), [[124 - 10, 218 - 60, 124 + 10, 218 + 60]], rtol=1e-6
-    )
+    boxes = landmark_boxes(rows, (400, 400), coefficients)
+    np.testing.assert_allclose(boxes, [[124 - 10, 218 - 60, 124 + 10, 218 + 60]], rtol=1e-6)
 
 
 def test_features_of_the_box_map():
-    points = [110, 230, 120, 260, 140, 200, 100, 230, 120, 230]
-    features = box_features(np.array([[100, 200, 40, 60, *points, 0.9]], np.float32))
-    np.testing.assert_allclose(features, [[1, -0.25, 0, 0, 0.5, 0.5, -0.5, -0.5, 0, 0, 0]], atol=1e-7)
+    """Away from the borders; 2 px from the left one, which is half of the near tenth; and beyond the lower one."""
+    points = np.array([110, 230, 120, 260, 140, 200, 100, 230, 120, 230])
+    plain = [1, -0.25, 0, 0, 0.5, 0.5, -0.5, -0.5, 0, 0, 0]
+    features = box_features(np.array([[100, 200, 40, 60, *points, 0.9]], np.float32), (400, 400))
+    np.testing.assert_allclose(features, [plain + [0] * 44], atol=1e-6)
+    moved = points - np.tile((98, 0), 5)
+    features = box_features(np.array([[2, 200, 40, 60, *moved, 0.9]], np.float32), (400, 250)).reshape(5, 11)
+    np.testing.assert_allclose(features, np.outer([1, 0.5, 0, 0, 1.5], plain), atol=1e-6)
+
+
+def test_boxes_of_cut_faces(yunet, shared_data):
+    """The box goes on beyond the border: photographs that the fit did not see, a quarter of the face cut off."""
+    with np.load(shared_data / "train.npz") as labels:
+        chosen = np.flatnonzero(labels["is_val"] & (labels["source"] == "helen"))
+        truth = {str(labels["names"][i]): box for i, box in zip(chosen, labels["box"][chosen], strict=True)}
+    overlaps = {side: [] for side in ("top", "left", "right", "bottom")}
+    with tarfile.open(shared_data / "train.tar") as tar:
+        for name, (x0, y0, x1, y1) in truth.items():
+            image = cv2.imdecode(np.frombuffer(tar.extractfile(name).read(), np.uint8), cv2.IMREAD_COLOR)
+            cuts = {"top": (0, y0 + (y1 - y0) / 4), "left": (x0 + (x1 - x0) / 4, 0)}
+            for side, (left, top) in {**cuts, "right": (0, 0), "bottom": (0, 0)}.items():
+                right = x1 - (x1 - x0) / 4 if side == "right" else image.shape[1]
+                bottom = y1 - (y1 - y0) / 4 if side == "bottom" else image.shape[0]
+                part = np.ascontiguousarray(image[int(top) : int(bottom), int(left) : int(right)])
+                boxes = yunet(part).boxes_xyxy
+                box = np.array([x0, y0, x1, y1]) - (int(left), int(top)) * 2
+                overlaps[side].append(box_iou(box, boxes).max(initial=0))
+    medians = {side: round(float(np.median(found)), 2) for side, found in overlaps.items()}
+    assert min(medians.values()) > 0.75, medians
 
 
 def test_shipped_box_map_fits_the_labels(shared_data, yunet):
