@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Camera": "runtime.geometry.camera",
     "Decoder": "runtime.families.position_map",
     "Detections": "runtime.types",
     "FaceMesh": "runtime.types",
@@ -16,16 +17,20 @@ _HOMES = {
     "FaceMeshPipeline": "runtime.pipeline",
     "Frame": "runtime.types",
     "FrameSource": "runtime.sources.frame_source",
+    "MapPainter": "runtime.rendering.maps",
     "ModelSpec": "runtime.models.spec",
     "Pose": "runtime.types",
     "PoseEstimator": "runtime.geometry.pose",
     "Runner": "runtime.inference.interface",
+    "TextureMapper": "runtime.rendering.texture",
     "UVTopology": "runtime.families.uv_topology",
     "YuNetDetector": "runtime.detection.yunet",
     "crop_into": "runtime.geometry.crop",
     "crop_matrix": "runtime.geometry.crop",
+    "fit_camera": "runtime.geometry.camera",
     "load_topology": "runtime.families.uv_topology",
     "open_runner": "runtime.inference.open_runner",
+    "visible_vertices": "runtime.rendering.maps",
 }
 __all__ = sorted(_HOMES)
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.console.arguments import not_empty, positive_int, probability
+from runtime.console.arguments import not_empty, positive_int, probability, whole_number
 from runtime.console.exit_codes import exit_code_of
 from runtime.console.tally import Tally
 from runtime.console.terminal import print_line, quiet_libraries
@@ -21,8 +21,10 @@ from runtime.detection.yunet import YuNetDetector
 from runtime.inference.interface import Runner
 from runtime.inference.open_runner import open_runner
 from runtime.models.shipped import SHIPPED
-from runtime.outputs.sinks import FORMATS, open_sinks
+from runtime.outputs.face_files import TEXTURE_SIZE
+from runtime.outputs.sinks import FORMATS, SPARSE_FORMATS, open_sinks
 from runtime.pipeline import FaceMeshPipeline
+from runtime.rendering.texture import LARGEST_SIDE, LEAST_SIDE
 from runtime.sources.boxes_csv import read_boxes
 from runtime.sources.frame_source import CAMERA_PREFIX, VIDEO_SUFFIXES, FrameSource
 from runtime.types import Frame
@@ -57,7 +59,7 @@ def _run(args: argparse.Namespace) -> int:
             if args.detector == "none"
             else YuNetDetector(max_faces=args.max_faces, side=args.detection_size)
         )
-        dense = args.save != ["json"]
+        dense = not SPARSE_FORMATS.issuperset(args.save)
         pipeline = FaceMeshPipeline(runner, detector, dense=dense, min_confidence=args.min_confidence)
         boxes_of = None if args.boxes is None else _given_boxes(args, source)
         detects = args.boxes is None and args.detector == "yunet"
@@ -69,7 +71,11 @@ def _run(args: argparse.Namespace) -> int:
         source.frame_buffer = pipeline.frame_buffer  # the sinks are done with a frame before the next one is asked for
         try:
             with open_sinks(
-                args.output, args.save, pipeline.family.topology, None if source.photos else source.fps
+                args.output,
+                args.save,
+                pipeline.family.topology,
+                None if source.photos else source.fps,
+                texture_size=args.texture_size,
             ) as sinks:
                 found = pipeline.stream(tally.outside(_with_bar(source)), boxes_of, tally.failed)
                 for frame, faces in tally.inside(found):
@@ -166,6 +172,13 @@ def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
         default=["overlay", "json"],
         metavar="LIST",
         help=f"some of {','.join(FORMATS)}; default: overlay,json",
+    )
+    parser.add_argument(
+        "--texture-size",
+        type=whole_number(LEAST_SIDE, LARGEST_SIDE),
+        default=TEXTURE_SIZE,
+        metavar="PX",
+        help=f"side of textures; default: {TEXTURE_SIZE}",
     )
 
 

@@ -72,6 +72,10 @@ class MeshTopology(Protocol):
     def landmark_vertices(self) -> NDArray[np.int32]:
         """(68,) vertices of the landmarks, iBUG 300-W order."""
 
+    @property
+    def uv(self) -> NDArray[np.float32]:
+        """(V, 2) texture coordinates 0..1 of the vertices, u right, v up; the face is mirrored by u -> 1 - u."""
+
     def border_distance(self) -> NDArray[np.float32]:
         """Return (V,) distances to the border of the mesh, in steps between neighbouring vertices."""
 

@@ -55,6 +55,12 @@ class UVTopology:
         """(68,) the landmarks as indices into the V vertices."""
         return np.searchsorted(self.face_indices, self.landmark_indices).astype(np.int32)
 
+    @property
+    def uv(self) -> NDArray[np.float32]:
+        """(V, 2) texture coordinates 0..1, u right, v up: the centres of the vertices' pixels."""
+        row, column = np.divmod(self.face_indices, self.resolution)
+        return np.stack([column + 0.5, self.resolution - row - 0.5], axis=1).astype(np.float32) / self.resolution
+
     def border_distance(self) -> NDArray[np.float32]:
         """Return (V,) distances to the border of the face region (the grid's own edge is one too), px of the grid."""
         mask = np.zeros(self.resolution**2, np.uint8)

@@ -26,8 +26,16 @@ class OutputNames:
 
     def mesh(self, frame: Frame, face_index: int, mesh_format: str) -> Path:
         """Return ``name_face0.obj`` or, for frame 12 of a video, ``name_000012_face0.obj``."""
+        return self.face(frame, face_index, f".{mesh_format}")
+
+    def face(self, frame: Frame, face_index: int, ending: str) -> Path:
+        """Return ``name_face0ENDING`` or, for frame 12 of a video, ``name_000012_face0ENDING``."""
+        return self.picture(frame, f"_face{face_index}{ending}")
+
+    def picture(self, frame: Frame, ending: str) -> Path:
+        """Return ``nameENDING`` or, for frame 12 of a video, ``name_000012ENDING``."""
         number = f"_{frame.index:06d}" if self._numbered else ""
-        return self._folder / f"{self._base(frame.source)}{number}_face{face_index}.{mesh_format}"
+        return self._folder / f"{self._base(frame.source)}{number}{ending}"
 
     def _base(self, source: str) -> str:
         """Return the stem of ``source``.

@@ -16,20 +16,12 @@ from runtime.storage.whole_files import rename_whole, write_error
 from runtime.types import FaceMesh, Frame
 
 
-class JsonSink:
-    """Sink for ``results.jsonl``: one line per picture, written at once.
+class LinesFile:
+    """A file of JSON lines, each written at once. It is called ``NAME.part`` until it is closed."""
 
-    The file is called ``results.jsonl.part`` until it is closed.
-    """
-
-    def __init__(self, path: Path, names: OutputNames, mesh_format: str | None) -> None:
-        """Open the file; ``mesh_format`` is the suffix of the mesh that lines refer to, or None.
-
-        Raises `FaceMeshError` if it cannot be written.
-        """
+    def __init__(self, path: Path) -> None:
+        """Open the file; raises `FaceMeshError` if it cannot be written."""
         self._path = path
-        self._names = names
-        self._mesh_format = mesh_format
         self._temporary = path.with_name(path.name + ".part")
         self._length = 0  # bytes of whole lines
         try:
@@ -37,9 +29,9 @@ class JsonSink:
         except OSError as error:
             raise write_error(path, error) from error
 
-    def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
-        """Append the line of one picture, whole or not at all; raises `FaceMeshError` if it cannot be written."""
-        line = (json.dumps(self._document(frame, faces), allow_nan=False) + "\n").encode("ascii")
+    def append(self, document: dict[str, Any]) -> None:
+        """Append one line, whole or not at all; raises `FaceMeshError` if it cannot be written."""
+        line = (json.dumps(document, allow_nan=False) + "\n").encode("ascii")
         try:
             written = 0
             while written < len(line):
@@ -58,22 +50,39 @@ class JsonSink:
         else:
             rename_whole(self._temporary, self._path)
 
+
+class JsonSink:
+    """Sink for ``results.jsonl``: one line per picture."""
+
+    def __init__(self, path: Path, names: OutputNames, mesh_format: str | None) -> None:
+        """Open the file; ``mesh_format`` is the suffix of the mesh that lines refer to, or None.
+
+        Raises `FaceMeshError` if it cannot be written.
+        """
+        self._names = names
+        self._mesh_format = mesh_format
+        self._lines = LinesFile(path)
+
+    def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
+        """Append the line of one picture, whole or not at all; raises `FaceMeshError` if it cannot be written."""
+        self._lines.append(self._document(frame, faces))
+
+    def close(self) -> None:
+        """Close the file, see `LinesFile.close`."""
+        self._lines.close()
+
     def _document(self, frame: Frame, faces: Sequence[FaceMesh]) -> dict[str, Any]:
-        height, width = frame.image.shape[:2]
         return {
-            "source": frame.source,
-            "frame": frame.index,
-            "timestamp_s": round(frame.timestamp_s, 6),
-            "size_wh": [width, height],
+            **picture_document(frame),
             "faces": [self._face(frame, index, face) for index, face in enumerate(faces)],
         }
 
     def _face(self, frame: Frame, index: int, face: FaceMesh) -> dict[str, Any]:
         return {
-            "box_xyxy": _rounded(face.box_xyxy),
+            "box_xyxy": rounded(face.box_xyxy),
             "score": round(face.score, 4),
             "confidence": None if face.confidence is None else round(face.confidence, 4),
-            "landmarks": _rounded(face.landmarks),
+            "landmarks": rounded(face.landmarks),
             "pose": {
                 "yaw_deg": round(face.pose.yaw_deg, 3),
                 "pitch_deg": round(face.pose.pitch_deg, 3),
@@ -83,6 +92,17 @@ class JsonSink:
         }
 
 
-def _rounded(values: NDArray[np.float32]) -> list[Any]:
+def picture_document(frame: Frame) -> dict[str, Any]:
+    """Return the part of a line that tells the picture."""
+    height, width = frame.image.shape[:2]
+    return {
+        "source": frame.source,
+        "frame": frame.index,
+        "timestamp_s": round(frame.timestamp_s, 6),
+        "size_wh": [width, height],
+    }
+
+
+def rounded(values: NDArray[np.float32]) -> list[Any]:
     """Return nested lists, rounded to a thousandth of a pixel."""
     return np.round(values.astype(np.float64), 3).tolist()

@@ -1,4 +1,4 @@
-"""Output files of `runtime.run`: overlays, meshes and ``results.jsonl``. Every file appears whole or not at all."""
+"""Output files of `runtime.run`: overlays, maps, meshes and JSON lines. Every file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from runtime.errors import FaceMeshError
+from runtime.outputs.face_files import FACE_FORMATS, TEXTURE_SIZE, FaceFileSink
+from runtime.outputs.map_files import MAP_FORMATS, MapSink
 from runtime.outputs.mesh_files import MESH_FORMATS, MeshWriter
 from runtime.outputs.names import OutputNames
 from runtime.outputs.overlay_files import OverlayPhotoSink, OverlayVideoSink
@@ -14,7 +16,8 @@ from runtime.outputs.results_jsonl import JsonSink
 from runtime.rendering.overlay import OverlayPainter
 from runtime.types import FaceMesh, Frame, MeshTopology
 
-FORMATS = ("overlay", "json", *MESH_FORMATS)
+FORMATS = ("overlay", "json", *MESH_FORMATS, *MAP_FORMATS, *FACE_FORMATS)
+SPARSE_FORMATS = frozenset({"json"})  # of the landmarks alone, without the mesh
 
 
 class Sink(Protocol):
@@ -53,11 +56,18 @@ class Sinks:
             raise failures[0]
 
 
-def open_sinks(folder: Path, formats: Sequence[str], topology: MeshTopology, video_fps: float | None) -> Sinks:
+def open_sinks(
+    folder: Path,
+    formats: Sequence[str],
+    topology: MeshTopology,
+    video_fps: float | None,
+    *,
+    texture_size: int = TEXTURE_SIZE,
+) -> Sinks:
     """Make ``folder`` and return sinks there for ``formats``, some of `FORMATS`.
 
-    ``video_fps`` is None for photos and 0 for a video of unknown frame rate. Raises `FaceMeshError` if the folder
-    cannot be written.
+    ``video_fps`` is None for photos and 0 for a video of unknown frame rate, ``texture_size`` the side of textures in
+    px. Raises `FaceMeshError` if the folder cannot be written.
     """
     _make_folder(folder)
     names = OutputNames(folder, numbered=video_fps is not None)
@@ -65,6 +75,10 @@ def open_sinks(folder: Path, formats: Sequence[str], topology: MeshTopology, vid
     sinks: list[Sink] = []
     if meshes:
         sinks.append(MeshSink(names, meshes, topology))
+    if maps := [name for name in formats if name in MAP_FORMATS]:
+        sinks.append(MapSink(names, maps, topology))
+    if of_faces := [name for name in formats if name in FACE_FORMATS]:
+        sinks.append(FaceFileSink(names, of_faces, topology, texture_size))
     if "overlay" in formats:
         painter = OverlayPainter(topology)
         if video_fps is None:

@@ -4,9 +4,14 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <initializer_list>
+#include <new>
 #include <stdexcept>
 #include <string>
+
+#include "cpu/huge_pages.h"
 
 template <typename T, typename Shape>
 using In = nanobind::ndarray<const T, Shape, nanobind::c_contig, nanobind::device::cpu>;
@@ -16,11 +21,14 @@ inline void require(bool condition, const std::string &message) {
     if (!condition) throw std::invalid_argument(message);
 }
 
-// A new array that NumPy owns.
+// A new array that NumPy owns. A picture lies in few large pages: a page costs more at its first use than the drawing
+// of what it holds.
 inline Floats make_floats(std::initializer_list<size_t> shape, float **data) {
     size_t count = 1;
     for (size_t side : shape) count *= side;
-    *data = new float[count];
-    return Floats(*data, shape,
-                  nanobind::capsule(*data, [](void *p) noexcept { delete[] static_cast<float *>(p); }));
+    const bool is_large = count * sizeof(float) >= facemesh::HugePages<float>::PAGE;
+    *data = is_large ? facemesh::HugePages<float>().allocate(count)
+                     : static_cast<float *>(std::malloc(std::max(count, size_t(1)) * sizeof(float)));
+    if (*data == nullptr) throw std::bad_alloc();
+    return Floats(*data, shape, nanobind::capsule(*data, [](void *p) noexcept { std::free(p); }));
 }

@@ -1,19 +1,17 @@
 // Python bindings of runtime._native: shapes and ranges are checked here, dtypes by nanobind.
 #include <nanobind/stl/pair.h>
 
-#include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 #include <vector>
 
 #include "arrays.h"
 #include "bind_coefficients.h"
 #include "bind_kernels.h"
+#include "bind_rendering.h"
 #include "cpu/crop.h"
 #include "cpu/decode.h"
 #include "cpu/landmark_channel.h"
-#include "cpu/rasterise.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -101,26 +99,6 @@ void draw_landmarks(In<float, nb::shape<-1, 3>> landmarks, Matrix matrix,
                              plane.stride(1));
 }
 
-std::pair<Floats, Floats> rasterise(In<float, nb::shape<-1, 3>> vertices, In<int32_t, nb::shape<-1, 3>> triangles,
-                                    In<float, nb::ndim<2>> values, std::pair<int, int> size_wh) {
-    const auto [width, height] = size_wh;
-    require(width > 0 && height > 0, "rasterise: width and height must be positive");
-    require(values.shape(0) == vertices.shape(0), "rasterise: values must have one row per vertex");
-    const size_t triangle_count = triangles.shape(0), pixel_count = size_t(width) * height, channels = values.shape(1);
-    for (size_t i = 0; i < 3 * triangle_count; ++i)
-        require(triangles.data()[i] >= 0 && size_t(triangles.data()[i]) < vertices.shape(0),
-                "rasterise: a triangle names a vertex that is not there");
-    float *image, *depth;
-    auto result = std::make_pair(make_floats({size_t(height), size_t(width), channels}, &image),
-                                 make_floats({size_t(height), size_t(width)}, &depth));
-    nb::gil_scoped_release release;
-    std::fill_n(image, pixel_count * channels, 0.0f);
-    std::fill_n(depth, pixel_count, -std::numeric_limits<float>::infinity());
-    facemesh::rasterise(vertices.data(), triangles.data(), triangle_count, values.data(), int(channels), width, height,
-                        image, depth);
-    return result;
-}
-
 } // namespace
 
 NB_MODULE(_native, module) {
@@ -142,16 +120,7 @@ NB_MODULE(_native, module) {
                "plane"_a.noconvert(),
                "Fill the (S, S) float32 plane of a network's input, which may be strided: -1, and 1 at 18 points of\n"
                "the landmarks (68, 3) float32 frame px, clipped to rows and columns 1..S - 1. matrix: (2, 3) float64.");
-    module.def(
-        "rasterise", &rasterise, "vertices"_a.noconvert(), "triangles"_a.noconvert(), "values"_a.noconvert(),
-        "size_wh"_a,
-        "rasterise(vertices (V, 3) float32 px, triangles (T, 3) int32, values (V, C) float32, size_wh (int, int))\n"
-        "-> (image (H, W, C) float32, depth (H, W) float32)\n\n"
-        "Draw front faces (cross(v1 - v0, v2 - v0).z > 0, x right, y down) with a z-buffer, larger z nearer; values\n"
-        "are interpolated between the vertices. Pixels are sampled at their centres, which are the integers. Pixels\n"
-        "without a face have image 0 and depth -inf; triangles with non-finite corners are left out. For a face in a\n"
-        "large picture draw its bounding box alone: subtract its corner from the vertices. Raises TypeError for a\n"
-        "wrong dtype, shape or layout, ValueError for triangle indices out of range or an empty size.");
     bind_coefficients(module);
     bind_kernels(module);
+    bind_rendering(module);
 }

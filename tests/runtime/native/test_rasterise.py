@@ -116,3 +116,64 @@ def test_wrong_dtypes_and_lengths_are_refused():
         draw(vertices, QUAD.astype(np.int64))
     with pytest.raises(TypeError):
         draw(vertices[:, :2].copy())
+
+
+@pytest.mark.parametrize("channels", [0, 1, 2, 3, 4, 7])
+def test_any_number_of_values(channels):
+    vertices = quad(0, 0, 11, 9, 1)
+    values = np.arange(4 * channels, dtype=np.float32).reshape(4, channels)
+    image, depth = draw(vertices, values=values)
+    assert image.shape == (10, 12, channels)
+    assert np.all(depth == pytest.approx(1))
+    for corner, (y, x) in enumerate([(0, 0), (0, 11), (9, 11), (9, 0)]):
+        assert image[y, x] == pytest.approx(values[corner], abs=1e-3)
+
+
+@pytest.mark.parametrize("width", [2**24 - 1, 2**24, 2**24 + 1, 2**24 + 3])
+def test_pictures_wider_than_a_float_counts(width):
+    """Beyond 2^24 px a float knows every second pixel at most; none outside the picture is ever written."""
+    vertices = quad(width - 40.0, -5, width + 4000.0, 5, 3)
+    image, depth = draw(vertices, size_wh=(width, 1))
+    assert np.all(depth[0, -38:] == pytest.approx(3))
+    assert np.all(depth[0, :-42] == -np.inf)
+    assert np.array_equal(image[0, :, 0] > 0, depth[0] > -np.inf)
+
+
+@pytest.mark.parametrize("size_wh", [(2**31 - 1, 2**31 - 1), (2**30, 2**12)])
+def test_pictures_that_no_memory_holds(size_wh):
+    with pytest.raises((MemoryError, ValueError)):
+        draw(quad(0, 0, 5, 5, 1), values=np.ones((4, 4), np.float32), size_wh=size_wh)
+
+
+def test_triangles_without_area_draw_nothing():
+    line = np.array([[1, 1, 0], [8, 8, 0], [4, 4, 0]], np.float32)
+    point = np.array([[3, 3, 0]] * 3, np.float32)
+    tiny = np.array([[3, 3, 0], [3 + 1e-23, 3, 0], [3, 3 + 1e-23, 0]], np.float32)
+    for vertices in (line, point, tiny, np.full((3, 3), 1e-45, np.float32)):
+        image, depth = draw(vertices, np.array([[0, 1, 2]], np.int32))
+        assert not image.any()
+        assert np.all(depth == -np.inf)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38, -3e38])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_bad_vertex_takes_its_own_triangles_along_and_no_others(bad, axis):
+    vertices = np.concatenate([quad(0, 0, 4, 9, 1), quad(7, 0, 11, 9, 1)])
+    vertices[0, axis] = bad
+    with np.errstate(all="ignore"):
+        image, depth = draw(vertices, np.concatenate([QUAD, QUAD + 4]), np.ones((8, 1), np.float32))
+    assert np.all(image[:, 7:] == pytest.approx(1))
+    assert np.all(depth[:, 7:] == pytest.approx(1))
+
+
+def test_faces_partly_outside_are_cut_at_the_border():
+    whole, whole_depth = draw(quad(2, 2, 17, 14, 5), size_wh=(20, 20))
+    for x, y in ((9, 0), (-9, 3), (4, -8), (0, 12), (30, 0), (0, -30)):
+        image, depth = draw(quad(2 + x, 2 + y, 17 + x, 14 + y, 5), size_wh=(20, 20))
+        moved = np.full((20, 20), -np.inf)
+        rows, columns = np.mgrid[:20, :20]
+        inside = (rows - y >= 0) & (rows - y < 20) & (columns - x >= 0) & (columns - x < 20)
+        moved[inside] = whole_depth[(rows - y)[inside], (columns - x)[inside]]
+        np.testing.assert_array_equal(np.isfinite(depth), np.isfinite(moved))
+        assert image.sum() == pytest.approx(np.isfinite(moved).sum(), rel=1e-4)
+    assert whole.any()

@@ -1,4 +1,4 @@
-// A z-buffer for the overlay.
+// A z-buffer for drawings and maps of a mesh.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,6 @@ namespace facemesh {
 // Writes image (height, width, channels) and depth (height, width) at pixel centres that a front face covers nearer
 // than the depth there.
 void rasterise(const float *vertices, const int32_t *triangles, size_t triangle_count, const float *values,
-               int channels, int width, int height, float *image, float *depth);
+               size_t channels, int width, int height, float *image, float *depth);
 
 } // namespace facemesh
