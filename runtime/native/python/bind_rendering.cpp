@@ -81,6 +81,6 @@ void bind_rendering(nb::module_ &module) {
         "visible_vertices", &visible_vertices, "vertices"_a.noconvert(), "triangles"_a.noconvert(), "margin"_a,
         "visible_vertices(vertices (V, 3) float32 px, triangles (T, 3) int32, margin float px) -> (V,) bool\n\n"
         "True for vertices of a front face that no other front face hides: one that covers the vertex and is more\n"
-        "than margin nearer there. The camera looks along z; no picture is drawn, so the size of the face does not matter.\n"
-        "Vertices that are not finite are not visible. Raises TypeError and ValueError as rasterise does.");
+        "than margin nearer there. The camera looks along z; no picture is drawn, so the size of the face does not\n"
+        "matter. Vertices that are not finite are not visible. Raises TypeError and ValueError as rasterise does.");
 }
