@@ -14,14 +14,15 @@ from runtime.detection.interface import Detector
 from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
 from runtime.geometry.boxes import check_boxes
-from runtime.geometry.crop import check_image, turned_crop
+from runtime.geometry.crop import check_image
+from runtime.inference.detection_crop import detection_crop, is_sure_when_turned
 from runtime.inference.interface import Runner
 from runtime.inference.second_look import Look, SecondLook
 from runtime.models.spec import ModelSpec
+from runtime.tracking.follower import FaceFollower
+from runtime.tracking.options import Tracking
 from runtime.types import Detections, FaceMesh, Frame, MeshTopology
 
-# Searches in turned pictures find more that is no face, so what they find must convince the network, too.
-TURNED_CONFIDENCE = 0.5
 ErrorHandler = Callable[[FaceMeshError], None]
 
 
@@ -31,7 +32,9 @@ class FaceMeshPipeline:
     ``runner`` comes from `runtime.open_runner` and stays the caller's to close. ``detector`` may be left out if boxes
     are given. ``topology`` None is the one that the model's spec names. ``dense`` False leaves the vertices out of the
     faces; they are (0, 3) then. ``min_confidence`` 0..1 leaves out the faces with a lower confidence; ``left_out``
-    counts them. Raises `FaceMeshError` if the model has no confidence. One pipeline serves one thread.
+    counts them. Raises `FaceMeshError` if the model has no confidence. ``tracking`` follows people from frame to frame:
+    calls and `stream` then take the frames of one film or camera in their order, and each face has a ``track_id``.
+    One pipeline serves one thread.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class FaceMeshPipeline:
         *,
         dense: bool = True,
         min_confidence: float | None = None,
+        tracking: Tracking | None = None,
     ) -> None:
         _check_min_confidence(min_confidence, runner.spec)
         self.family = open_family(runner.spec, topology)
@@ -52,12 +56,25 @@ class FaceMeshPipeline:
         self.overlaps = self._mesher.depth > 1  # `stream` reads and detects while the device computes
         self._second_look = SecondLook(self._mesher, self.family, runner.spec.input.size)
         self._in_flight: deque[_Submitted] = deque()  # every frame that the mesher has
+        self._follower: FaceFollower | None = None
+        if tracking is not None:
+            self._need_detector()
+            self._follower = FaceFollower(
+                self._mesher, self._second_look, self.family, detector, tracking, runner.spec.confidence is not None
+            )
 
     def __call__(self, frame: Frame | NDArray[np.uint8]) -> list[FaceMesh]:
-        """Find the faces of a frame or (H, W, 3) uint8 BGR picture, best first, in its pixels."""
+        """Find the faces of a frame or (H, W, 3) uint8 BGR picture, in its pixels; best first, or tracked ones by age.
+
+        With tracking it is the frame that follows the one before; a bare picture comes at the usual time.
+        """
         self._need_detector()
-        image = _picture(frame)
-        return self._one(image, self._detector(image))
+        self._refuse_two_at_once()
+        try:
+            self._submit_next(frame)
+            return self._collect()
+        finally:
+            self._forget()
 
     def from_boxes(
         self, image: Frame | NDArray[np.uint8], boxes_xyxy: ArrayLike, scores: ArrayLike | None = None
@@ -68,7 +85,13 @@ class FaceMeshPipeline:
         Raises `FaceMeshError` for a box that is not finite, is reversed, or lies outside the picture.
         """
         image = _picture(image)
-        return self._one(image, _given(image, boxes_xyxy, scores))
+        found = _given(image, boxes_xyxy, scores)
+        self._refuse_two_at_once()
+        try:
+            self._submit(image, found)
+            return self._collect()
+        finally:
+            self._forget()
 
     def stream(
         self,
@@ -85,12 +108,18 @@ class FaceMeshPipeline:
         self._refuse_two_at_once()
         if boxes_of is None:
             self._need_detector()
+        self.forget_tracks()
         waiting: deque[Frame] = deque()
         try:
             for frame in frames:
+                if self._follower is not None and waiting:  # its faces tell where to look in this frame
+                    yield from self._finished(waiting.popleft(), on_error)
                 with _reported(frame, on_error):
-                    image = _picture(frame)
-                    self._submit(image, self._detector(image) if boxes_of is None else _given(image, boxes_of(frame)))
+                    if boxes_of is None:
+                        self._submit_next(frame)
+                    else:
+                        image = _picture(frame)
+                        self._submit(image, _given(image, boxes_of(frame)))
                     waiting.append(frame)
                 while len(waiting) >= self._mesher.depth:
                     yield from self._finished(waiting.popleft(), on_error)
@@ -106,13 +135,15 @@ class FaceMeshPipeline:
         """
         return self._mesher.frame_buffer(height, width)
 
-    def _one(self, image: NDArray[np.uint8], found: Detections) -> list[FaceMesh]:
-        self._refuse_two_at_once()
-        try:
-            self._submit(image, found)
-            return self._collect()
-        finally:
-            self._forget()
+    def forget_tracks(self) -> None:
+        """Start tracking anew, with another film or camera; a `stream` does so itself."""
+        if self._follower is not None:
+            self._follower.forget()
+
+    @property
+    def detections(self) -> int | None:
+        """Frames that the detector has looked at while tracking; None without tracking."""
+        return None if self._follower is None else self._follower.detections
 
     def _finished(self, frame: Frame, on_error: ErrorHandler | None) -> Iterator[tuple[Frame, list[FaceMesh]]]:
         """Yield the frame submitted first, nothing if it failed."""
@@ -122,21 +153,31 @@ class FaceMeshPipeline:
         if faces is not None:
             yield frame, faces
 
+    def _submit_next(self, frame: Frame | NDArray[np.uint8]) -> None:
+        """Start on a frame whose faces are to be found."""
+        image = _picture(frame)
+        if self._follower is None:
+            self._submit(image, self._detector(image))
+        else:
+            self._follower.begin(image, frame.timestamp_s if isinstance(frame, Frame) else None)
+            self._in_flight.append(_Submitted(image, None, [], False))
+
     def _submit(self, image: NDArray[np.uint8], found: Detections) -> None:
-        matrices = [self.family.crop_matrix(box) for box in found.boxes_xyxy]
-        if found.rolls_deg is not None:
-            centres = (found.boxes_xyxy[:, :2] + found.boxes_xyxy[:, 2:]) / 2
-            matrices = [turned_crop(*turn) for turn in zip(matrices, centres, found.rolls_deg.tolist(), strict=True)]
+        matrices = [detection_crop(self.family, found, number) for number in range(len(found))]
         self._mesher.submit(image, matrices)
         self._in_flight.append(_Submitted(image, matrices, found.scores.tolist(), found.rolls_deg is not None))
 
     def _collect(self) -> list[FaceMesh]:
         submitted = self._in_flight.popleft()
-        looks = self._second_look(submitted.image, self._mesher.collect(), submitted.matrices)
-        found = [_face_mesh(look, score) for look, score in zip(looks, submitted.scores, strict=True)]
+        if submitted.matrices is None:
+            found = self._follower.finish()
+        else:
+            looks = self._second_look(submitted.image, self._mesher.collect(), submitted.matrices)
+            found = [_face_mesh(look, score) for look, score in zip(looks, submitted.scores, strict=True)]
         if submitted.turned:
-            found = [face for face in found if _is_sure(face, TURNED_CONFIDENCE)]
-        kept = [face for face in found if _is_sure(face, self._min_confidence or 0.0)]
+            found = [face for face in found if is_sure_when_turned(face.confidence)]
+        least = self._min_confidence or 0.0
+        kept = [face for face in found if face.confidence is None or face.confidence >= least]
         self.left_out += len(found) - len(kept)
         return kept
 
@@ -162,7 +203,7 @@ class _Submitted:
     """A frame that the mesher has."""
 
     image: NDArray[np.uint8]
-    matrices: list[NDArray[np.float64]]
+    matrices: list[NDArray[np.float64]] | None  # None: the follower has them
     scores: list[float]
     turned: bool  # by the detector, to find its faces
 
@@ -170,11 +211,6 @@ class _Submitted:
 def _face_mesh(look: Look, score: float) -> FaceMesh:
     vertices, landmarks, confidence = look.face
     return FaceMesh(vertices, landmarks, look.box_xyxy, score, look.pose, confidence)
-
-
-def _is_sure(face: FaceMesh, least: float) -> bool:
-    """Return True also for faces of a model that tells no confidence."""
-    return face.confidence is None or face.confidence >= least
 
 
 @contextmanager

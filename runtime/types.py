@@ -60,6 +60,7 @@ class FaceMesh:
     pose: Pose
     # The network's own probability 0..1 that the landmarks are right: an NME below 8 %. None: the model does not tell.
     confidence: float | None = None
+    track_id: int | None = None  # number of the person in a film that is tracked, from 1; None: not tracked
 
 
 class MeshTopology(Protocol):

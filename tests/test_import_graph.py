@@ -22,6 +22,7 @@ LAYERS = (
     ("runtime.families", "runtime.rendering", "runtime.sources"),
     ("runtime.models", "runtime.outputs"),
     ("runtime.detection", "runtime.inference"),
+    ("runtime.tracking",),
     ("runtime.pipeline",),
     ("runtime.run",),
 )

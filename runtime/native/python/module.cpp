@@ -8,6 +8,7 @@
 #include "arrays.h"
 #include "bind_coefficients.h"
 #include "bind_kernels.h"
+#include "bind_one_euro.h"
 #include "bind_rendering.h"
 #include "cpu/crop.h"
 #include "cpu/decode.h"
@@ -122,5 +123,6 @@ NB_MODULE(_native, module) {
                "the landmarks (68, 3) float32 frame px, clipped to rows and columns 1..S - 1. matrix: (2, 3) float64.");
     bind_coefficients(module);
     bind_kernels(module);
+    bind_one_euro(module);
     bind_rendering(module);
 }

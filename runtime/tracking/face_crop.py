@@ -1,0 +1,75 @@
+"""The crop for a face's next frame, from its landmarks in this one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.families.family import Family
+from runtime.geometry.crop import turned_crop
+from runtime.tracking.motion import Place
+from runtime.tracking.one_euro import NumberFilter
+from runtime.tracking.options import OneEuro
+
+# Turned crops take longer, and the network reads faces that are turned a little as well as upright ones. The two limits
+# keep a face in between from changing all the time.
+TURN_BEYOND_DEG = 12.0
+STRAIGHT_BELOW_DEG = 8.0
+
+
+class FaceCrop:
+    """Crop that follows one face: round the box of its landmarks once they are upright, turned with its roll."""
+
+    def __init__(self, family: Family, smoothing: OneEuro | None) -> None:
+        """Start without a face; ``smoothing`` None takes every box as it is."""
+        self._family = family
+        self._smoothing = smoothing
+        self._filter: NumberFilter | None = None
+        self._numbers: list[float] = []  # x, y of the middle, width and height, px; then the roll's arc, px
+        self._size = 1.0  # px, unit of the arc
+        self._is_turned = False
+
+    def reset(self) -> None:
+        """Forget the past: the next box counts as it is."""
+        self._filter = None if self._smoothing is None else NumberFilter(self._smoothing)
+
+    def follow(self, landmarks: NDArray[np.float32], roll_deg: float, dt: float, size: float) -> None:
+        """Move to ``landmarks`` (68, 3) px of a face of ``size`` px and ``roll_deg``, ``dt`` s after the last ones."""
+        if self._filter is None:
+            self.reset()
+        roll = math.radians(roll_deg)
+        c, s = math.cos(roll), math.sin(roll)
+        upright = landmarks[:, :2] @ np.array([[c, -s], [s, c]], np.float32)
+        (x1, y1), (x2, y2) = upright.min(axis=0).tolist(), upright.max(axis=0).tolist()
+        x, y = (x1 + x2) / 2, (y1 + y2) / 2
+        if self._filter is None:
+            self._size = size
+            self._numbers = [c * x - s * y, s * x + c * y, x2 - x1, y2 - y1, roll * size]
+            return
+        # The arc is that of the nearest turn, in the unit of the first frame, so that it does not grow with the face.
+        if not self._filter.values:
+            self._size = size
+        else:
+            before = self._filter.values[4] / self._size
+            roll = before + math.remainder(roll - before, math.tau)
+        numbers = [c * x - s * y, s * x + c * y, x2 - x1, y2 - y1, roll * self._size]
+        self._numbers = self._filter(numbers, dt, size)
+
+    def rescale(self, factor: float) -> None:
+        """Follow a change of the frame's size by ``factor``."""
+        self._numbers = [factor * number for number in self._numbers]
+        self._size *= factor
+        self.reset()
+
+    def matrix(self, place: Place | None = None) -> NDArray[np.float64]:
+        """Return the crop matrix (2, 3), frame px -> crop px, round the last box, or round its middle at ``place``."""
+        x, y, width, height, arc = self._numbers
+        if place is not None:
+            x, y = place.x, place.y
+        roll_deg = math.degrees(math.remainder(arc / self._size, math.tau))
+        self._is_turned = abs(roll_deg) > (STRAIGHT_BELOW_DEG if self._is_turned else TURN_BEYOND_DEG)
+        box = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+        matrix = self._family.crop_matrix(box)
+        return turned_crop(matrix, (x, y), roll_deg) if self._is_turned else matrix

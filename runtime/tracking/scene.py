@@ -1,0 +1,31 @@
+"""Cuts of a film: frames whose picture has nothing to do with the one before."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRID = (18, 32)  # rows and columns of the pixels that are compared
+LEAST_LIKENESS = 0.5  # correlation of two frames of one scene
+
+
+class Scene:
+    """Comparison of every frame with the one before, by a grid of its pixels."""
+
+    def __init__(self) -> None:
+        """Start without a frame."""
+        self.is_cut = False  # the last frame begins another scene
+        self._before: NDArray[np.float32] | None = None
+
+    def look(self, image: NDArray[np.uint8]) -> None:
+        """Take the next frame (H, W, 3)."""
+        height, width = image.shape[:2]
+        rows, columns = max(1, height // GRID[0]), max(1, width // GRID[1])
+        grid = image[rows // 2 :: rows, columns // 2 :: columns, 1][: GRID[0], : GRID[1]].astype(np.float32).ravel()
+        grid -= grid.mean()
+        before, self._before = self._before, grid
+        if before is None or len(before) != len(grid):
+            self.is_cut = False
+            return
+        norms = float(np.sqrt((grid @ grid) * (before @ before)))
+        self.is_cut = norms > 0 and float(grid @ before) < LEAST_LIKENESS * norms

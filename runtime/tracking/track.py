@@ -1,0 +1,116 @@
+"""One person over time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.families.family import Family
+from runtime.geometry.pose import picture_roll_deg
+from runtime.inference.second_look import Look
+from runtime.tracking.face_crop import FaceCrop
+from runtime.tracking.motion import Motion, Place, place_of
+from runtime.tracking.one_euro import PointFilter
+from runtime.tracking.options import Smoothing
+
+JUMP = 0.5  # sizes of the face from frame to frame; what moves further is not in motion but somewhere else
+
+
+class Doubt:
+    """Distances between the detector's checks of a face with a low confidence: they double while it is confirmed."""
+
+    def __init__(self) -> None:
+        """Start with a check at once."""
+        self.since_s: float | None = None  # of a low confidence that the detector does not confirm
+        self.misses = 0  # detections in turn without it
+        self._gap = 0  # frames
+        self._waited = 0
+        self._level = 1.0
+
+    def wants_check(self, confidence: float) -> bool:
+        """Count a frame with a low confidence; return True if the detector is to look. A further drop is urgent."""
+        self._waited += 1
+        return self._waited > self._gap or confidence < self._level / 2
+
+    def confirmed(self, confidence: float) -> None:
+        """Wait longer before the next check."""
+        self.since_s = None
+        self.misses = 0
+        self._gap = max(1, 2 * self._gap)
+        self._waited = 0
+        self._level = confidence
+
+
+class Track:
+    """One person: number, last look, motion, crop and filters."""
+
+    def __init__(self, number: int, look: Look, score: float, family: Family, smoothing: Smoothing | None) -> None:
+        """Start with a look at the face; ``score`` is its detection's. `see` comes next."""
+        self.number = number
+        self.look = look
+        self.score = score
+        self.place = place_of(look.box_xyxy)
+        self.doubt = Doubt()
+        self.lost_s: float | None = None  # when it was lost
+        self._motion = Motion()
+        self._crop = FaceCrop(family, None if smoothing is None else smoothing.crop)
+        self._smoothing = smoothing
+        self._filters: list[PointFilter] = []
+        self._is_new = True
+
+    def see(self, look: Look, time_s: float, step_s: float, has_jumped: bool = False) -> None:
+        """Take the look at this frame, ``step_s`` after the one before; ``has_jumped``: the past does not count."""
+        place = place_of(look.box_xyxy)
+        if self._is_new or has_jumped:
+            self._motion = Motion()
+        if self._is_new or has_jumped or place.distance(self.place) > JUMP:
+            self._crop.reset()
+            self._filters = []
+        self._is_new = False
+        self.look = look
+        self.place = place
+        self._motion.add(time_s, place)
+        self._crop.follow(look.face.landmarks, picture_roll_deg(look.pose), step_s, place.size)
+
+    def lose(self, time_s: float) -> None:
+        """Keep the number and the motion until the face is found again."""
+        self.lost_s = time_s
+
+    def find(self, look: Look, score: float | None) -> None:
+        """Go on after a loss; filters start anew. ``score`` None keeps the last one."""
+        self.look = look
+        self.lost_s = None
+        self.doubt = Doubt()
+        self._is_new = True
+        if score is not None:
+            self.score = score
+
+    def crop_matrix(self, time_s: float) -> NDArray[np.float64]:
+        """Return the crop for the next frame, of a lost face at the place where it is expected."""
+        return self._crop.matrix(None if self.lost_s is None else self.expected(time_s))
+
+    def expected(self, time_s: float) -> Place:
+        """Return the place at a time, by the motion before."""
+        return self._motion.expected(time_s)
+
+    def rescale(self, factor: float) -> None:
+        """Follow a change of the frame's size by ``factor``."""
+        self.place = Place(*(factor * number for number in self.place))
+        self._crop.rescale(factor)
+        self._is_new = True
+        self._motion = Motion()
+        self._motion.add(-math.inf, self.place)
+
+    def smooth(self, step_s: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return vertices and landmarks of the last look, filtered: in arrays of their own if a filter is on."""
+        vertices, landmarks = self.look.face.vertices, self.look.face.landmarks
+        if self._smoothing is None:
+            return vertices, landmarks
+        if not self._filters:
+            self._filters = [PointFilter(self._smoothing.points), PointFilter(self._smoothing.points)]
+        landmarks = landmarks.copy()  # the look keeps the measured ones for the next crop
+        for points, point_filter in zip((vertices, landmarks), self._filters, strict=True):
+            point_filter(points, step_s, self.place.size)
+        return vertices, landmarks

@@ -1,0 +1,235 @@
+"""Book of the people in a film: who is seen, who is lost, and which detection belongs to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.families.family import Family
+from runtime.geometry.boxes import SAME_FACE_IOU, box_iou
+from runtime.inference.second_look import Look
+from runtime.tracking.assignment import assign
+from runtime.tracking.motion import Place, place_of
+from runtime.tracking.options import Tracking
+from runtime.tracking.track import Doubt, Track
+from runtime.types import Detections
+
+SURE = 0.5  # confidence of a face that needs no check
+LEAST = 0.1  # confidence below which there is no face, unless the detector finds it
+PATIENCE_S = 0.5  # that a face between the two is kept without being detected
+MEMORY_S = 2.0  # for lost people
+# Two meshes that overlap so much show one face: the other one is hidden behind it.
+HIDDEN_IOU = 0.5
+HIDDEN_GAP = 8  # frames before the detector looks for a hidden face; the network looks in every frame
+# A face that comes back must stand beside the others.
+APART_IOU = 0.3
+# Distance, in sizes of the face, at which a face can be that of a lost track; it grows with the time since.
+REACH = 0.8
+REACH_PER_S = 2.0
+MISSES = 2  # detections without it that lose a face whose network tells no confidence
+UNSURE_REDETECT_S = 1.0  # time between them at most
+
+
+class Tracker:
+    """All tracks of a film. Per frame: `crops`, `see`, and after a detection `match` and `admit`."""
+
+    def __init__(self, family: Family, settings: Tracking, has_confidence: bool) -> None:
+        """Start without people; ``has_confidence``: the network tells when a crop holds no face."""
+        self.seen: list[Track] = []  # by number
+        self.lost: list[Track] = []
+        self._family = family
+        self._settings = settings
+        self._has_confidence = has_confidence
+        self._redetect_s = settings.redetect_s if has_confidence else min(settings.redetect_s, UNSURE_REDETECT_S)
+        self._count = 0
+        self._detected_s = -np.inf
+        self._gap = 0  # frames between two detections while somebody is lost
+        self._waited = 0
+
+    def crops(self, time_s: float) -> list[NDArray[np.float64]]:
+        """Return the crops of a frame: of the tracks seen, then of the lost ones at the places expected."""
+        lost = self.lost if self._has_confidence else []
+        return [track.crop_matrix(time_s) for track in (*self.seen, *lost)]
+
+    def wants_detection(self, time_s: float) -> bool:
+        """Return True if the detector is to look at this frame whatever the tracks show."""
+        if not self.seen or any(track.doubt.misses for track in self.seen):
+            return True
+        if self.lost:
+            self._waited += 1
+            if self._waited > self._gap:
+                return True
+        is_full = self._settings.max_faces is not None and len(self.seen) >= self._settings.max_faces
+        return time_s - self._detected_s >= self._redetect_s and not (is_full and self._has_confidence)
+
+    def see(self, looks: Sequence[Look], found: Sequence[Look | None], time_s: float, step_s: float, jumped: bool,
+            size_wh: tuple[int, int]) -> bool:
+        """Take the looks of the tracks seen, and of the lost ones (None: nothing sure there).
+
+        Returns True if the detector is to look at this frame now.
+        """
+        wants_check = False
+        lost_before = list(zip(self.lost, found, strict=False))
+        for track, look in zip(list(self.seen), looks, strict=True):
+            if not _is_inside(look, size_wh):
+                self._lose(track, time_s)
+                wants_check = True
+                continue
+            track.see(look, time_s, step_s, jumped)
+            confidence = look.face.confidence
+            if confidence is None or confidence >= SURE:
+                if self._has_confidence:
+                    track.doubt = Doubt()
+            else:
+                wants_check |= track.doubt.wants_check(confidence)
+        self._part(time_s)
+        for track, look in lost_before:
+            if look is not None and self._is_back(track, look, time_s):
+                self._return(track, look, None, time_s, step_s)
+        self.lost = [track for track in self.lost if time_s - track.lost_s <= MEMORY_S]
+        return wants_check or not self.seen
+
+    def match(self, found: Detections, time_s: float) -> list[int]:
+        """Settle which tracks the detector confirms; return the numbers of the detections that are others.
+
+        Tracks that need a detection and have none are lost. Detections that confirm a face of low confidence are
+        returned, too: a crop by their box may fit better.
+        """
+        self._detected_s = time_s
+        self._gap = max(1, 2 * self._gap) if self.lost else 0
+        self._waited = 0
+        overlaps = [box_iou(track.look.box_xyxy, found.boxes_xyxy).tolist() for track in self.seen]
+        pairs = sorted(
+            ((iou, row, column) for row, line in enumerate(overlaps) for column, iou in enumerate(line)), reverse=True
+        )
+        free_rows, free_columns = set(range(len(self.seen))), set(range(len(found)))
+        again = []
+        for iou, row, column in pairs:
+            if iou < SAME_FACE_IOU or row not in free_rows or column not in free_columns:
+                continue
+            free_rows.discard(row)
+            free_columns.discard(column)
+            track = self.seen[row]
+            track.score = float(found.scores[column])
+            confidence = track.look.face.confidence
+            if confidence is not None and confidence < SURE:
+                again.append(column)
+            track.doubt.confirmed(1.0 if confidence is None else confidence)
+        for track in [self.seen[row] for row in sorted(free_rows)]:
+            self._miss(track, time_s)
+        others = [
+            column for column in sorted(free_columns) if max((line[column] for line in overlaps), default=0) < HIDDEN_IOU
+        ]
+        return sorted([*again, *others])
+
+    def admit(self, looks: Sequence[Look], scores: Sequence[float], time_s: float, step_s: float, is_cut: bool) -> None:
+        """Take the looks at the detections that `match` returned: better looks, people who are back, newcomers.
+
+        ``is_cut``: the picture is another one, so that nobody lost is waited for.
+        """
+        candidates = []
+        for look, score in zip(looks, scores, strict=True):
+            same = [track for track in self.seen if _iou(track.look, look) > APART_IOU]
+            if not same:
+                candidates.append((look, score))
+            elif len(same) == 1 and _confidence(same[0].look) < min(SURE, _confidence(look)):
+                same[0].see(look, time_s, step_s)
+        if is_cut:
+            self.lost = []
+        costs = [[self._cost(track, look, time_s) for look, _ in candidates] for track in self.lost]
+        pairs = dict((column, self.lost[row]) for row, column in assign(costs, 1.0))
+        for number, (look, score) in enumerate(candidates):
+            if track := pairs.get(number):
+                if not self._is_hidden(look):
+                    self._return(track, look, score, time_s, step_s)
+            elif self._has_room() and not self._is_hidden(look):
+                self._count += 1
+                track = Track(self._count, look, score, self._family, self._settings.smoothing)
+                track.see(look, time_s, step_s)
+                track.doubt.confirmed(_confidence(look))
+                self.seen.append(track)
+
+    def rescale(self, factor: float | None) -> None:
+        """Follow a change of the frame's size by ``factor``; None: the shape is another one, so all start anew."""
+        if factor is None:
+            self.seen, self.lost = [], []
+        for track in (*self.seen, *self.lost):
+            track.rescale(factor)
+
+    def _part(self, time_s: float) -> None:
+        """Lose one of two tracks that show the same face: the one that should be somewhere else."""
+        for number, first in reversed(list(enumerate(self.seen))):
+            for second in self.seen[:number]:
+                if _iou(first.look, second.look) <= HIDDEN_IOU:
+                    continue
+                strays = [track.place.distance(track.expected(time_s)) for track in (first, second)]
+                self._lose(first if strays[0] >= strays[1] else second, time_s)
+                self._gap = HIDDEN_GAP
+                break
+
+    def _is_back(self, track: Track, look: Look, time_s: float) -> bool:
+        place = place_of(look.box_xyxy)
+        return self._cost(track, look, time_s, place) < 1 and not self._is_hidden(look)
+
+    def _cost(self, track: Track, look: Look, time_s: float, place: Place | None = None) -> float:
+        """Return the distance of a look from the place where a lost track is expected, 1 is out of reach."""
+        reach = REACH + REACH_PER_S * (time_s - track.lost_s)
+        return (place or place_of(look.box_xyxy)).distance(track.expected(time_s)) / reach
+
+    def _is_hidden(self, look: Look) -> bool:
+        return any(_iou(track.look, look) > APART_IOU for track in self.seen)
+
+    def _has_room(self) -> bool:
+        most = self._settings.max_faces
+        return most is None or len(self.seen) + len(self.lost) < most
+
+    def _miss(self, track: Track, time_s: float) -> None:
+        """Judge a track that the detector does not see."""
+        confidence = track.look.face.confidence
+        if confidence is not None and confidence >= SURE:
+            return
+        doubt = track.doubt
+        if confidence is None:
+            doubt.misses += 1
+            is_lost = doubt.misses >= MISSES
+        else:
+            doubt.since_s = time_s if doubt.since_s is None else doubt.since_s
+            is_lost = confidence < LEAST or time_s - doubt.since_s > PATIENCE_S
+        if is_lost:
+            self._lose(track, time_s)
+
+    def _lose(self, track: Track, time_s: float) -> None:
+        self.seen.remove(track)
+        track.lose(time_s)
+        self.lost.append(track)
+        self._gap = 0
+
+    def _return(self, track: Track, look: Look, score: float | None, time_s: float, step_s: float) -> None:
+        self.lost.remove(track)
+        track.find(look, score)
+        track.see(look, time_s, step_s)
+        self.seen.append(track)
+        self.seen.sort(key=lambda other: other.number)
+
+
+def _iou(first: Look, second: Look) -> float:
+    """Return the intersection over union of two boxes; for so few, plain numbers are faster than arrays."""
+    a, b, c, d = first.box_xyxy.tolist()
+    e, f, g, h = second.box_xyxy.tolist()
+    width, height = min(c, g) - max(a, e), min(d, h) - max(b, f)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / ((c - a) * (d - b) + (g - e) * (h - f) - shared)
+
+
+def _confidence(look: Look) -> float:
+    return 1.0 if look.face.confidence is None else look.face.confidence
+
+
+def _is_inside(look: Look, size_wh: tuple[int, int]) -> bool:
+    """Return True if the middle of a face lies in the picture."""
+    place = place_of(look.box_xyxy)
+    return 0 <= place.x < size_wh[0] and 0 <= place.y < size_wh[1]
