@@ -27,6 +27,7 @@ from runtime.pipeline import FaceMeshPipeline
 from runtime.rendering.texture import LARGEST_SIDE, LEAST_SIDE
 from runtime.sources.boxes_csv import read_boxes
 from runtime.sources.frame_source import CAMERA_PREFIX, VIDEO_SUFFIXES, FrameSource
+from runtime.tracking.arguments import add_tracking_arguments, tracking_of, tracking_problem
 from runtime.types import Frame
 
 MOST_NAMES = 20  # of other files in one line
@@ -54,18 +55,22 @@ def _run(args: argparse.Namespace) -> int:
         cv2.setNumThreads(args.threads)
     with FrameSource(args.source, on_error=tally.failed) as source, _open_runner(args) as runner:
         _tell_of_other_files(source)
+        tracking = tracking_of(args, is_film=not source.photos)
         detector: Detector = (
             WholePicture(runner.spec.crop_scale)
             if args.detector == "none"
-            else YuNetDetector(max_faces=args.max_faces, side=args.detection_size)
+            else YuNetDetector(max_faces=None if tracking else args.max_faces, side=args.detection_size)
         )
         dense = not SPARSE_FORMATS.issuperset(args.save)
-        pipeline = FaceMeshPipeline(runner, detector, dense=dense, min_confidence=args.min_confidence)
+        pipeline = FaceMeshPipeline(
+            runner, detector, dense=dense, min_confidence=args.min_confidence, tracking=tracking
+        )
         boxes_of = None if args.boxes is None else _given_boxes(args, source)
         detects = args.boxes is None and args.detector == "yunet"
         tally.note = (
             f" in {runner.spec.precision}"
             + ", detection included" * detects
+            + ", tracked" * bool(tracking)
             + ", GPU work overlapped" * pipeline.overlaps
         )
         source.frame_buffer = pipeline.frame_buffer  # the sinks are done with a frame before the next one is asked for
@@ -136,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_file_arguments(parser)
     _add_face_arguments(parser)
+    add_tracking_arguments(parser)
     _add_device_arguments(parser)
     return parser
 
@@ -255,7 +261,7 @@ def _usage_problem(args: argparse.Namespace) -> str | None:
         return "--boxes goes with a photo or a folder; faces of a video or camera have to be detected"
     if source.is_dir() and os.path.realpath(source) == os.path.realpath(args.output):
         return f"--output {args.output} is the source folder: its pictures could be overwritten, choose another"
-    return None
+    return tracking_problem(args)
 
 
 def _formats(text: str) -> list[str]:

@@ -79,6 +79,7 @@ class JsonSink:
 
     def _face(self, frame: Frame, index: int, face: FaceMesh) -> dict[str, Any]:
         return {
+            "track_id": face.track_id,
             "box_xyxy": rounded(face.box_xyxy),
             "score": round(face.score, 4),
             "confidence": None if face.confidence is None else round(face.confidence, 4),

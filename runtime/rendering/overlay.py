@@ -1,7 +1,7 @@
 """The overlay: a translucent shaded mesh, the 68 landmarks, the box and the head's axes, drawn over the picture.
 
 A face whose landmarks are more likely wrong than right looks unsure: a pale grey mesh, amber lines, a dashed box and
-the confidence in percent.
+the confidence in percent. The number of a tracked person stands above the box.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ class OverlayPainter:
             _draw_unsure_box(canvas, face, factor)
         else:
             _draw_box(canvas, face)
+        if face.track_id is not None:
+            _draw_track_id(canvas, face, factor)
         _draw_axes(canvas, face)
 
     def _draw_mesh(self, canvas: NDArray[np.uint8], face: FaceMesh) -> NDArray[np.float32]:
@@ -181,13 +183,32 @@ def _draw_unsure_box(canvas: NDArray[np.uint8], face: FaceMesh, factor: int) -> 
         places = start + (end - start) * np.linspace(0, 1, count + 1)[:, None]
         for dash in np.rint(places * 2**SHIFT).astype(int).reshape(-1, 2, 2).tolist():
             cv2.line(canvas, *dash, UNSURE_COLOUR, thickness, cv2.LINE_AA, SHIFT)
-    height = max(0.09 * _size(face), LABEL_PX * factor)
+    height = _label_height(face, factor)
+    place = x1, min(y2 + 1.6 * height, canvas.shape[0] - 0.4 * height)
+    _draw_label(canvas, f"{100 * face.confidence:.0f} %", place, height, UNSURE_COLOUR)
+
+
+def _draw_track_id(canvas: NDArray[np.uint8], face: FaceMesh, factor: int) -> None:
+    """Draw the number of the person above the upper left corner of the box."""
+    x1, y1, *_ = face.box_xyxy.tolist()
+    height = _label_height(face, factor)
+    colour = UNSURE_COLOUR if _is_unsure(face) else BOX_COLOUR
+    _draw_label(canvas, f"#{face.track_id}", (x1, max(y1 - 0.6 * height, 1.4 * height)), height, colour)
+
+
+def _label_height(face: FaceMesh, factor: int) -> float:
+    return max(0.09 * _size(face), LABEL_PX * factor)
+
+
+def _draw_label(
+    canvas: NDArray[np.uint8], text: str, place_xy: tuple[float, float], height: float, colour: tuple[int, int, int]
+) -> None:
+    """Draw a text, ``height`` px high, with its lower left corner at ``place_xy``, on a black border."""
     scale = height / cv2.getTextSize("0", cv2.FONT_HERSHEY_SIMPLEX, 1, 1)[0][1]
-    place = max(0, round(x1)), round(min(y2 + 1.6 * height, canvas.shape[0] - 0.4 * height))
+    place = max(0, round(place_xy[0])), round(place_xy[1])
     width = max(1, round(2 * scale))
-    for colour, added in (((0, 0, 0), max(2, width)), (UNSURE_COLOUR, 0)):
-        text = f"{100 * face.confidence:.0f} %"
-        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, width + added, cv2.LINE_AA)
+    for ink, added in (((0, 0, 0), max(2, width)), (colour, 0)):
+        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, width + added, cv2.LINE_AA)
 
 
 def _draw_axes(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
@@ -210,7 +231,7 @@ def _size(face: FaceMesh) -> float:
 def _region(canvas: NDArray[np.uint8], face: FaceMesh) -> tuple[tuple[int, int], NDArray[np.uint8]]:
     """Return the part of the picture that the drawing of a face may touch: its upper left corner x, y and a view."""
     points = np.vstack([face.vertices[:, :2], face.box_xyxy.reshape(2, 2)])
-    margin = 0.25 * _size(face) + (3 * LABEL_PX if _is_unsure(face) else 2)
+    margin = 0.25 * _size(face) + (3 * LABEL_PX if _is_unsure(face) or face.track_id is not None else 2)
     left, top = np.clip(np.floor(points.min(axis=0) - margin), 0, canvas.shape[1::-1]).astype(int)
     right, bottom = np.clip(np.ceil(points.max(axis=0) + margin), 0, canvas.shape[1::-1]).astype(int)
     return (left, top), canvas[top:bottom, left:right]

@@ -60,7 +60,8 @@ class FaceFollower:
         self._mesher.submit(image, self._crops)
         try:
             self._scene.look(image)
-            self._found = self._detect() if self._tracker.wants_detection(self._clock.time_s) else None
+            is_due = self._tracker.wants_detection(self._clock.time_s, self._clock.step_s)
+            self._found = self._detect() if is_due else None
         except BaseException:
             self._mesher.discard()
             raise
@@ -72,7 +73,7 @@ class FaceFollower:
         count = len(tracker.seen)
         looks = self._second_look(self._image, meshed[:count], self._crops[:count])
         back = [self._sure_look(face, crop) for face, crop in zip(meshed[count:], self._crops[count:], strict=True)]
-        wants_detection = tracker.see(looks, back, clock.time_s, clock.step_s, clock.has_jumped, self._size_wh)
+        wants_detection = tracker.see(looks, back, self._size_wh, clock.time_s, clock.step_s, clock.has_jumped)
         if self._found is None and wants_detection:
             self._found = self._detect()
         if self._found is not None:

@@ -52,7 +52,7 @@ class Motion:
         last = self._past[-1][0]
         counted = [moment for moment in self._past if moment[0] <= last - IGNORED_S]
         if not counted or counted[-1][0] - counted[0][0] < LEAST_SPAN_S:
-            return self._past[-1][1]
+            return self._past[max(0, len(self._past) - 2)][1]  # the place before this one: a jump still shows
         n = len(counted)
         middle = sum(moment for moment, _ in counted) / n
         spread = sum((moment - middle) ** 2 for moment, _ in counted)

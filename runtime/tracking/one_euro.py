@@ -62,9 +62,7 @@ class PointFilter:
             return
         settings = self._settings
         gain = settings.beta / size
-        native.one_euro(
-            points, self._filtered, self._speeds, dt, settings.cutoff_hz, gain, settings.speed_cutoff_hz
-        )
+        native.one_euro(points, self._filtered, self._speeds, dt, settings.cutoff_hz, gain, settings.speed_cutoff_hz)
 
 
 def smoothing_factor(cutoff_hz: float, dt: float) -> float:

@@ -63,7 +63,7 @@ class Track:
     def see(self, look: Look, time_s: float, step_s: float, has_jumped: bool = False) -> None:
         """Take the look at this frame, ``step_s`` after the one before; ``has_jumped``: the past does not count."""
         place = place_of(look.box_xyxy)
-        if self._is_new or has_jumped:
+        if has_jumped:
             self._motion = Motion()
         if self._is_new or has_jumped or place.distance(self.place) > JUMP:
             self._crop.reset()

@@ -11,7 +11,7 @@ from runtime.families.family import Family
 from runtime.geometry.boxes import SAME_FACE_IOU, box_iou
 from runtime.inference.second_look import Look
 from runtime.tracking.assignment import assign
-from runtime.tracking.motion import Place, place_of
+from runtime.tracking.motion import place_of
 from runtime.tracking.options import Tracking
 from runtime.tracking.track import Doubt, Track
 from runtime.types import Detections
@@ -20,14 +20,16 @@ SURE = 0.5  # confidence of a face that needs no check
 LEAST = 0.1  # confidence below which there is no face, unless the detector finds it
 PATIENCE_S = 0.5  # that a face between the two is kept without being detected
 MEMORY_S = 2.0  # for lost people
+# The detector looks for lost people at once, then again after so long, and after twice as long. In between the network
+# looks at the place where they should be, in every frame.
+SEARCH_S = 0.5
 # Two meshes that overlap so much show one face: the other one is hidden behind it.
 HIDDEN_IOU = 0.5
-HIDDEN_GAP = 8  # frames before the detector looks for a hidden face; the network looks in every frame
 # A face that comes back must stand beside the others.
 APART_IOU = 0.3
 # Distance, in sizes of the face, at which a face can be that of a lost track; it grows with the time since.
 REACH = 0.8
-REACH_PER_S = 2.0
+REACH_PER_S = 0.8
 MISSES = 2  # detections without it that lose a face whose network tells no confidence
 UNSURE_REDETECT_S = 1.0  # time between them at most
 
@@ -45,39 +47,47 @@ class Tracker:
         self._redetect_s = settings.redetect_s if has_confidence else min(settings.redetect_s, UNSURE_REDETECT_S)
         self._count = 0
         self._detected_s = -np.inf
-        self._gap = 0  # frames between two detections while somebody is lost
-        self._waited = 0
+        self._search_s = SEARCH_S  # from one search for lost people to the next
+        self._search_due_s = 0.0
 
     def crops(self, time_s: float) -> list[NDArray[np.float64]]:
         """Return the crops of a frame: of the tracks seen, then of the lost ones at the places expected."""
         lost = self.lost if self._has_confidence else []
         return [track.crop_matrix(time_s) for track in (*self.seen, *lost)]
 
-    def wants_detection(self, time_s: float) -> bool:
+    def wants_detection(self, time_s: float, step_s: float) -> bool:
         """Return True if the detector is to look at this frame whatever the tracks show."""
         if not self.seen or any(track.doubt.misses for track in self.seen):
             return True
-        if self.lost:
-            self._waited += 1
-            if self._waited > self._gap:
-                return True
+        nearest_s = time_s + step_s / 2  # of the frames near the due time the nearest one
+        if self.lost and nearest_s >= self._search_due_s:
+            self._search_s *= 2
+            self._search_due_s = time_s + self._search_s
+            return True
         is_full = self._settings.max_faces is not None and len(self.seen) >= self._settings.max_faces
-        return time_s - self._detected_s >= self._redetect_s and not (is_full and self._has_confidence)
+        return nearest_s - self._detected_s >= self._redetect_s and not (is_full and self._has_confidence)
 
-    def see(self, looks: Sequence[Look], found: Sequence[Look | None], time_s: float, step_s: float, jumped: bool,
-            size_wh: tuple[int, int]) -> bool:
+    def see(
+        self,
+        looks: Sequence[Look],
+        found: Sequence[Look | None],
+        size_wh: tuple[int, int],
+        time_s: float,
+        step_s: float,
+        has_jumped: bool,
+    ) -> bool:
         """Take the looks of the tracks seen, and of the lost ones (None: nothing sure there).
 
         Returns True if the detector is to look at this frame now.
         """
         wants_check = False
-        lost_before = list(zip(self.lost, found, strict=False))
+        lost_before, back = list(self.lost), [look for look in found if look is not None]
         for track, look in zip(list(self.seen), looks, strict=True):
             if not _is_inside(look, size_wh):
                 self._lose(track, time_s)
                 wants_check = True
                 continue
-            track.see(look, time_s, step_s, jumped)
+            track.see(look, time_s, step_s, has_jumped)
             confidence = look.face.confidence
             if confidence is None or confidence >= SURE:
                 if self._has_confidence:
@@ -85,8 +95,8 @@ class Tracker:
             else:
                 wants_check |= track.doubt.wants_check(confidence)
         self._part(time_s)
-        for track, look in lost_before:
-            if look is not None and self._is_back(track, look, time_s):
+        for track, look in self._reunited(lost_before, back, time_s):
+            if not self._is_hidden(look):
                 self._return(track, look, None, time_s, step_s)
         self.lost = [track for track in self.lost if time_s - track.lost_s <= MEMORY_S]
         return wants_check or not self.seen
@@ -98,8 +108,6 @@ class Tracker:
         returned, too: a crop by their box may fit better.
         """
         self._detected_s = time_s
-        self._gap = max(1, 2 * self._gap) if self.lost else 0
-        self._waited = 0
         overlaps = [box_iou(track.look.box_xyxy, found.boxes_xyxy).tolist() for track in self.seen]
         pairs = sorted(
             ((iou, row, column) for row, line in enumerate(overlaps) for column, iou in enumerate(line)), reverse=True
@@ -119,10 +127,8 @@ class Tracker:
             track.doubt.confirmed(1.0 if confidence is None else confidence)
         for track in [self.seen[row] for row in sorted(free_rows)]:
             self._miss(track, time_s)
-        others = [
-            column for column in sorted(free_columns) if max((line[column] for line in overlaps), default=0) < HIDDEN_IOU
-        ]
-        return sorted([*again, *others])
+        nearest = [max(column, default=0.0) for column in zip(*overlaps, strict=True)] or [0.0] * len(found)
+        return sorted([*again, *(column for column in free_columns if nearest[column] < HIDDEN_IOU)])
 
     def admit(self, looks: Sequence[Look], scores: Sequence[float], time_s: float, step_s: float, is_cut: bool) -> None:
         """Take the looks at the detections that `match` returned: better looks, people who are back, newcomers.
@@ -131,17 +137,18 @@ class Tracker:
         """
         candidates = []
         for look, score in zip(looks, scores, strict=True):
+            if _confidence(look) < LEAST:
+                continue
             same = [track for track in self.seen if _iou(track.look, look) > APART_IOU]
             if not same:
                 candidates.append((look, score))
             elif len(same) == 1 and _confidence(same[0].look) < min(SURE, _confidence(look)):
                 same[0].see(look, time_s, step_s)
+        pairs = {id(look): track for track, look in self._reunited(self.lost, [look for look, _ in candidates], time_s)}
         if is_cut:
-            self.lost = []
-        costs = [[self._cost(track, look, time_s) for look, _ in candidates] for track in self.lost]
-        pairs = dict((column, self.lost[row]) for row, column in assign(costs, 1.0))
-        for number, (look, score) in enumerate(candidates):
-            if track := pairs.get(number):
+            self.lost = list(pairs.values())
+        for look, score in candidates:
+            if track := pairs.get(id(look)):
                 if not self._is_hidden(look):
                     self._return(track, look, score, time_s, step_s)
             elif self._has_room() and not self._is_hidden(look):
@@ -166,17 +173,17 @@ class Tracker:
                     continue
                 strays = [track.place.distance(track.expected(time_s)) for track in (first, second)]
                 self._lose(first if strays[0] >= strays[1] else second, time_s)
-                self._gap = HIDDEN_GAP
                 break
 
-    def _is_back(self, track: Track, look: Look, time_s: float) -> bool:
-        place = place_of(look.box_xyxy)
-        return self._cost(track, look, time_s, place) < 1 and not self._is_hidden(look)
+    def _reunited(self, tracks: Sequence[Track], looks: Sequence[Look], time_s: float) -> list[tuple[Track, Look]]:
+        """Return which lost track each look shows, those within reach."""
+        costs = [[self._cost(track, look, time_s) for look in looks] for track in tracks]
+        return [(tracks[row], looks[column]) for row, column in assign(costs, 1.0)]
 
-    def _cost(self, track: Track, look: Look, time_s: float, place: Place | None = None) -> float:
+    def _cost(self, track: Track, look: Look, time_s: float) -> float:
         """Return the distance of a look from the place where a lost track is expected, 1 is out of reach."""
         reach = REACH + REACH_PER_S * (time_s - track.lost_s)
-        return (place or place_of(look.box_xyxy)).distance(track.expected(time_s)) / reach
+        return place_of(look.box_xyxy).distance(track.expected(time_s)) / reach
 
     def _is_hidden(self, look: Look) -> bool:
         return any(_iou(track.look, look) > APART_IOU for track in self.seen)
@@ -204,7 +211,8 @@ class Tracker:
         self.seen.remove(track)
         track.lose(time_s)
         self.lost.append(track)
-        self._gap = 0
+        self._search_s = SEARCH_S
+        self._search_due_s = time_s + SEARCH_S
 
     def _return(self, track: Track, look: Look, score: float | None, time_s: float, step_s: float) -> None:
         self.lost.remove(track)

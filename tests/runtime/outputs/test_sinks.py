@@ -275,13 +275,31 @@ def test_all_sinks_of_a_photo(tmp_path, topology, face, image):
     first, second = map(json.loads, (out / "results.jsonl").read_text().splitlines())
     assert list(first) == ["source", "frame", "timestamp_s", "size_wh", "faces"]
     assert (first["source"], first["frame"], first["timestamp_s"], first["size_wh"]) == ("a.jpg", 0, 0.0, [320, 240])
-    fields = ["box_xyxy", "score", "confidence", "landmarks", "pose", "mesh"]
+    fields = ["track_id", "box_xyxy", "score", "confidence", "landmarks", "pose", "mesh"]
     assert [list(item) for item in first["faces"]] == [fields] * 2
     np.testing.assert_allclose(first["faces"][0]["landmarks"], face.landmarks, atol=6e-4)
     np.testing.assert_allclose(first["faces"][0]["box_xyxy"], face.box_xyxy, atol=6e-4)
     assert list(first["faces"][0]["pose"]) == ["yaw_deg", "pitch_deg", "roll_deg"]
     assert [item["mesh"] for item in first["faces"]] == ["a_face0.obj", "a_face1.obj"]
     assert second["faces"] == []
+
+
+def test_track_in_the_files(tmp_path, topology, face, image):
+    with open_sinks(tmp_path, ["json"], topology, None) as sinks:
+        sinks.write(frame_of(image), [dataclasses.replace(face, track_id=7), face])
+    faces = json.loads((tmp_path / "results.jsonl").read_text())["faces"]
+    assert [item["track_id"] for item in faces] == [7, None]
+
+
+def test_number_of_a_tracked_person_stands_above_the_box(painter, face):
+    grey = np.full((240, 320, 3), 90, np.uint8)
+    plain, tracked = (painter.draw(grey, [dataclasses.replace(face, track_id=number)]) for number in (None, 12))
+    rows, columns = np.nonzero((plain != tracked).any(axis=2))
+    x1, y1, x2, _ = face.box_xyxy
+    assert len(rows) > 30
+    assert rows.max() <= y1 + 1
+    assert x1 - 4 <= columns.min() < columns.max() < x2
+    painter.draw(grey, [dataclasses.replace(face, track_id=12, box_xyxy=face.box_xyxy - 500)])  # outside: no error
 
 
 def test_mesh_is_null_where_none_is_saved(tmp_path, topology, face, image):
