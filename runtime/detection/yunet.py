@@ -1,14 +1,17 @@
-"""Face detection by YuNet through OpenCV; its boxes become tight boxes of the 68 landmarks."""
+"""Face detection by YuNet; its boxes become tight boxes of the 68 landmarks."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.detection.box_map import landmark_boxes, load_box_map
-from runtime.errors import FaceMeshError
-from runtime.models.shipped import YUNET
+from runtime.detection.onnx_yunet import OnnxYuNet
+from runtime.detection.opencv_yunet import OpenCvYuNet
+from runtime.detection.yunet_rows import ROW
 from runtime.types import Detections
 
 # Longer side of YuNet's input. Of the 25 faces that it finds in two group photos at any size it finds 22 at 320 px, 24
@@ -28,10 +31,7 @@ CLOSE_UP_SIDE = 320
 SURE_SCORE = 0.85
 # Three more searches of a picture without a face find more that is none: a turn must show a face that scores this much.
 TURNED_SCORE = 0.75
-LEAST_SIDE = 64
-NMS_THRESHOLD = 0.3
 SAME_FACE = 0.6  # share of the smaller box inside the other
-MOST_CANDIDATES = 5000
 # Rolls of faces, degrees clockwise, to search for one after the other, and the size to reduce the picture to. The
 # diagonal ones follow if the others show nothing; a diagonal picture is longer by the square root of 2.
 TURNS = (((90.0, 180.0, -90.0), CLOSE_UP_SIDE), ((45.0, 135.0, -135.0, -45.0), round(CLOSE_UP_SIDE / 2**0.5)))
@@ -45,20 +45,7 @@ class YuNetDetector:
 
         ``side`` is the longer side, px, of the detector's main input; None: 640, and 1280 too for large pictures.
         """
-        if not YUNET.is_file():
-            raise FaceMeshError(f"{YUNET}: the detector's model is missing; install the package again")
-        # OpenCV 5 warns about parts of the model that the detector does not need.
-        verbosity = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-        side_wh = (CLOSE_UP_SIDE, CLOSE_UP_SIDE)  # until the first picture
-        try:
-            self._network = cv2.FaceDetectorYN.create(
-                str(YUNET), "", side_wh, score_threshold, NMS_THRESHOLD, MOST_CANDIDATES
-            )
-        except (cv2.error, AttributeError) as error:
-            remedy = "install opencv-python-headless 4.8 or newer"
-            raise FaceMeshError(f"{YUNET}: OpenCV {cv2.__version__} cannot run the detector; {remedy}") from error
-        finally:
-            cv2.utils.logging.setLogLevel(verbosity)
+        self._network = _open_network(score_threshold)
         self._max_faces = max_faces
         self._side = side
 
@@ -113,18 +100,18 @@ class YuNetDetector:
         """Return the rows for ``image`` reduced to ``side`` px on its longer side, in px of ``image`` itself."""
         height, width = image.shape[:2]
         image = _reduced(image, side)
-        size_wh = image.shape[1::-1]
-        # OpenCV 4.10 reads memory that it did not write where the network's last layer is a single column or row.
-        padding = [max(0, LEAST_SIDE - side) for side in size_wh]
-        if any(padding):
-            image = cv2.copyMakeBorder(image, 0, padding[1], 0, padding[0], cv2.BORDER_CONSTANT)
-        self._network.setInputSize(image.shape[1::-1])
-        rows = self._network.detect(image)[1]
-        if rows is None:
-            return np.empty((0, 15), np.float32)
+        size_wh, rows = image.shape[1::-1], self._network(image)
         rows[:, 0:14:2] *= width / size_wh[0]
         rows[:, 1:14:2] *= height / size_wh[1]
         return rows
+
+
+def _open_network(score_threshold: float) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """Open the network in ONNX Runtime, or where that is not installed in OpenCV; both say the same."""
+    try:
+        return OnnxYuNet(score_threshold)
+    except ModuleNotFoundError:
+        return OpenCvYuNet(score_threshold)
 
 
 def _reduced(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -176,7 +163,7 @@ def _merged(*groups: NDArray[np.float32]) -> NDArray[np.float32]:
     kept = groups[0]
     for rows in groups[1:]:
         new = [row for row in rows if not _shows_any(row, kept)]
-        kept = np.concatenate([kept, np.array(new, np.float32).reshape(-1, 15)])
+        kept = np.concatenate([kept, np.array(new, np.float32).reshape(-1, ROW)])
     return kept
 
 

@@ -15,7 +15,8 @@ SHIPPED = {  # precision -> the same network in it
 }
 SHIPPED_MODEL = SHIPPED["fp32"]
 SHIPPED_PICTURE = ASSETS / "astronaut.jpg"
-YUNET = ASSETS / "face_detection_yunet_2023mar.onnx"
+YUNET = ASSETS / "face_detection_yunet_2023mar.onnx"  # of OpenCV's model zoo
+YUNET_ONNX = ASSETS / "yunet.onnx"  # the same network, rewritten by `python -m export detector`
 
 
 def shipped_model(precision: str | None = None) -> Path:

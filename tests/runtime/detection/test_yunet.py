@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tarfile
 
 import cv2
@@ -12,6 +13,8 @@ import pytest
 from runtime.detection import yunet as detector
 from runtime.detection.box_map import FEATURES, box_features, landmark_boxes, load_box_map
 from runtime.detection.interface import WholePicture
+from runtime.detection.onnx_yunet import OnnxYuNet
+from runtime.detection.opencv_yunet import OpenCvYuNet
 from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
 from runtime.geometry.boxes import box_iou
@@ -242,14 +245,46 @@ def test_damaged_box_map(tmp_path, monkeypatch, text):
         load_box_map.cache_clear()
 
 
+@pytest.mark.parametrize(("module", "name"), [("onnx_yunet", "YUNET_ONNX"), ("opencv_yunet", "YUNET")])
 @pytest.mark.parametrize("content", [None, b"", b"no ONNX"])
-def test_damaged_detector_model(tmp_path, monkeypatch, content):
+def test_damaged_detector_model(tmp_path, monkeypatch, content, module, name):
     path = tmp_path / "yunet.onnx"
     if content is not None:
         path.write_bytes(content)
-    monkeypatch.setattr(detector, "YUNET", path)
-    with pytest.raises(FaceMeshError, match=r"yunet\.onnx"):
-        YuNetDetector()
+    monkeypatch.setattr(f"runtime.detection.{module}.{name}", path)
+    network = OnnxYuNet if module == "onnx_yunet" else OpenCvYuNet
+    with pytest.raises(FaceMeshError, match=r"yunet\.onnx: .*; install"):
+        network(0.6)
+
+
+def test_both_networks_say_the_same(shared_data):
+    """Of pictures of any size, some of them with borders to fill up."""
+    networks, count = (OnnxYuNet(0.6), OpenCvYuNet(0.6)), 0
+    for path in sorted((shared_data / "photos").glob("*.jpg")):
+        photo = read_photo(path)
+        for side in (240, 333):
+            scale = side / max(photo.shape[:2])
+            onnx, opencv = (one(cv2.resize(photo, None, fx=scale, fy=scale)) for one in networks)
+            assert len(onnx) == len(opencv), path.name
+            np.testing.assert_allclose(onnx, opencv[np.argsort(-opencv[:, 14], kind="stable")], atol=0.01)
+            count += len(onnx)
+    assert count > 30
+
+
+def test_networks_of_tiny_pictures_and_none_found():
+    for network in (OnnxYuNet(0.6), OpenCvYuNet(0.6)):
+        for shape in ((1, 1, 3), (1, 700, 3), (64, 33, 3)):
+            rows = network(np.zeros(shape, np.uint8))
+            assert rows.shape == (0, 15)
+            assert rows.dtype == np.float32
+
+
+def test_without_onnx_runtime_opencv_detects(monkeypatch, portrait_image):
+    monkeypatch.setitem(sys.modules, "runtime.inference.onnx_runner", None)
+    detector = YuNetDetector()
+    assert isinstance(detector._network, OpenCvYuNet)
+    assert len(detector(portrait_image)) == 1
+
 
 
 @pytest.mark.parametrize(("name", "least"), [("group_12mp.jpg", 12), ("selfie_with_friends.jpg", 5)])

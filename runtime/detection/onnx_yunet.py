@@ -1,0 +1,38 @@
+"""YuNet's network through ONNX Runtime, twice as fast as through OpenCV."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.cores import usable_cores
+from runtime.detection.yunet_rows import INPUT, STRIDES, face_rows
+from runtime.errors import FaceMeshError
+from runtime.models.shipped import YUNET_ONNX
+
+
+class OnnxYuNet:
+    """The rewritten file (``python -m export detector``), for pictures of any size. One instance serves one thread."""
+
+    def __init__(self, score_threshold: float) -> None:
+        """Open the shipped file with as many threads as OpenCV has. Raises `FaceMeshError`.
+
+        Raises `ModuleNotFoundError` where ONNX Runtime is not installed.
+        """
+        from runtime.inference.onnx_runner import MOST_THREADS, open_session
+
+        try:
+            self._session = open_session(YUNET_ONNX, min(MOST_THREADS, max(1, cv2.getNumThreads()), usable_cores()))
+        except FaceMeshError as error:
+            problem = "the detector's model is damaged" if YUNET_ONNX.is_file() else "the detector's model is missing"
+            raise FaceMeshError(f"{YUNET_ONNX}: {problem}; install the package again") from error
+        self._score_threshold = score_threshold
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return rows (N, 15) as `face_rows` gives them, for (H, W, 3) uint8 BGR."""
+        height, width = image.shape[:2]
+        below, right = -height % STRIDES[-1], -width % STRIDES[-1]
+        if below or right:
+            image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT)
+        return face_rows(self._session.run(None, {INPUT: image[None]}), self._score_threshold)
