@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -49,3 +50,12 @@ def runner() -> Iterator[Runner]:
     """Open the shipped model for up to four faces."""
     with open_runner(max_batch=4) as opened:
         yield opened
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let OpenCV, and detectors that are opened meanwhile, use one thread."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(threads)
