@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from runtime.errors import FaceMeshError
 from runtime.families.family import Family
 from runtime.families.table import open_family
-from runtime.geometry.crop import crop_into
+from runtime.geometry.crop import crop_into, draw_landmarks
 from runtime.models.spec import ModelSpec
 from runtime.sources.boxes_csv import read_boxes
 from runtime.sources.photos import list_photos, read_photo
@@ -74,7 +74,17 @@ class Crops(Sequence):
         matrix = self.family.crop_matrix(box)
         out = np.zeros((1, *self.spec.input.shape), np.float32)
         crop_into(image, matrix, self.spec.input, out[0])
+        if self.spec.input.landmark_channel:
+            self._draw_landmarks(row, matrix, out[0])
         return out, matrix
+
+    def _draw_landmarks(self, row: int, matrix: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+        """Fill the landmark channel from the labels."""
+        if self.faces.landmarks_xy is None:
+            problem = f"{self.spec.name} takes landmarks beside the picture, and these faces have none"
+            raise FaceMeshError(f"{self.faces.origin}: {problem}; give a set of .npz and .tar with pts68")
+        landmarks = np.pad(self.faces.landmarks_xy[row], ((0, 0), (0, 1)))
+        draw_landmarks(landmarks.astype(np.float32), matrix, out)
 
     def sha256(self) -> str:
         """Hex digest of names, boxes and encoded pictures, in order."""

@@ -16,6 +16,7 @@ from runtime.families.table import open_family
 from runtime.geometry.boxes import check_boxes
 from runtime.geometry.crop import check_image
 from runtime.inference.detection_crop import detection_crop, is_sure_when_turned
+from runtime.inference.guided_runner import check_landmark_source
 from runtime.inference.interface import Runner
 from runtime.inference.second_look import Look, SecondLook
 from runtime.models.spec import ModelSpec
@@ -48,6 +49,7 @@ class FaceMeshPipeline:
         tracking: Tracking | None = None,
     ) -> None:
         _check_min_confidence(min_confidence, runner.spec)
+        check_landmark_source(runner)
         self.family = open_family(runner.spec, topology)
         self.left_out = 0  # faces below ``min_confidence`` so far
         self._min_confidence = min_confidence

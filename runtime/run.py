@@ -106,6 +106,7 @@ def _open_runner(args: argparse.Namespace) -> Runner:
         memory=args.memory,
         trust_engine=args.trust_engine,
         face_model=args.face_model,
+        landmarks_from=args.landmarks_from,
     )
 
 
@@ -157,6 +158,12 @@ def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.npz",
         help="of a network of coefficients; default: the one that its .json names, or that lies beside the model",
+    )
+    parser.add_argument(
+        "--landmarks-from",
+        type=Path,
+        metavar="MODEL",
+        help="network that finds landmarks first, for a model that takes them beside the picture, such as 2dasl",
     )
     parser.add_argument(
         "--source",

@@ -14,11 +14,13 @@ class InputSpec:
     layout: str  # "NCHW" or "NHWC"; an output of three channels has the same layout
     colour_order: str  # "RGB" or "BGR"
     value_range: tuple[float, float]  # values of uint8 0 and 255
+    # A fourth plane, of "NCHW" alone: -1, and 1 at landmarks that are known before the network runs
+    landmark_channel: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of one image, without the batch."""
-        return image_shape(self.layout, self.size)
+        return (4, self.size, self.size) if self.landmark_channel else image_shape(self.layout, self.size)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,11 @@ from training.coefficients.start import published_state
 from training.data.dataset import FaceCrops
 from training.networks import create_network
 from training.networks.coefficients import CoefficientNetwork
+from training.networks.edge import EdgeNet
+from training.networks.edge_coefficients import EdgeCoefficients
 from training.networks.folded import load_folded, renormalise
 from training.networks.inputs import image_tensor
+from training.networks.two_dasl import TwoDASL
 from training.uv.targets import PositionMapTargets
 
 STATISTICS_CROPS = 768
@@ -39,19 +42,26 @@ def start_network(
         return
     # An export: fixed weights, statistics of its own
     if start is not None and start.suffix == ".onnx":
-        if not hasattr(network, "encoder"):
-            raise FaceMeshError(
-                f"{start}: ONNX can be the start of the edge network alone; choose --network edge or give a checkpoint"
-            )
-        load_folded(network, start)
-        batches = max(1, STATISTICS_CROPS // crops.batch_size)
-        renormalise(network, (image_tensor(network, torch.from_numpy(crops[index].images)) for index in range(batches)))
+        start_at_export(network, start, crops)
         return
     # Random weights, a checkpoint over them
     if hasattr(network, "fit_expansion"):
         network.fit_expansion(sample_maps(network, crops, targets, max(1, 1024 // crops.batch_size)))
     if start is not None:
         load_weights(network, start)
+
+
+def start_at_export(network: nn.Module, start: Path, crops: FaceCrops) -> None:
+    """Load an export of the edge network; `EdgeCoefficients` takes its encoder and latent vector."""
+    if not hasattr(network, "encoder"):
+        problem = "ONNX can be the start of the edge network and of edge-coefficients alone"
+        raise FaceMeshError(f"{start}: {problem}; choose --network edge or give a checkpoint")
+    edge = EdgeNet() if isinstance(network, EdgeCoefficients) else network
+    load_folded(edge, start)
+    batches = max(1, STATISTICS_CROPS // crops.batch_size)
+    renormalise(edge, (image_tensor(edge, torch.from_numpy(crops[index].images)) for index in range(batches)))
+    if edge is not network:
+        network.start_at(edge)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -66,7 +76,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
         if "network" in state:
             weights = {name: value for name, value in state["network"].items() if not name.startswith("confidence.")}
             adapt(network, weights)
-            network.load_state_dict(weights)
+            if not (isinstance(network, TwoDASL) and network.widen(weights)):
+                network.load_state_dict(weights)
         elif "state_dict" in state and hasattr(network, "load_mb05"):
             network.load_mb05(state["state_dict"])
         elif isinstance(network, CoefficientNetwork) and (published := published_state(network, state)):

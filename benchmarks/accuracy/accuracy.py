@@ -60,6 +60,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--rows", choices=("all", "training", "validation"), default="all", help=rows_help)
     add("--limit", type=positive_int, metavar="N", help="measure N faces only, evenly spread over the rows")
     add("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
+    first_help = "network that finds landmarks first, for a model that takes them beside the picture"
+    add("--landmarks-from", type=Path, metavar="MODEL", help=first_help)
     boxes_help = f"source of the crops: {','.join(BOXES)} (default: both)"
     add("--boxes", type=_box_kinds, default=BOXES, metavar="KIND,...", help=boxes_help)
     predictions_help = "score these landmarks, not a network's: names (N,) and --key"
@@ -87,7 +89,7 @@ def run_command(args: argparse.Namespace) -> None:
         subject = {"predictions": args.predictions.name, "key": args.key}
         errors = {"given": prediction_errors(faces, args.predictions, args.key)}
     else:
-        subject, errors = network_errors(faces, args.engine, args.boxes)
+        subject, errors = network_errors(faces, args.engine, args.boxes, args.landmarks_from)
 
     # Summary, and the names of missed faces.
     rows = table_rows(faces, errors)
@@ -106,7 +108,7 @@ def run_command(args: argparse.Namespace) -> None:
 
 
 def network_errors(
-    faces: FaceSet, engine: Path | None, kinds: tuple[str, ...]
+    faces: FaceSet, engine: Path | None, kinds: tuple[str, ...], landmarks_from: Path | None = None
 ) -> tuple[dict[str, str], dict[str, Errors]]:
     """Run the network on every face, with the crops of each kind of boxes; returns its identity and its errors."""
     from runtime.console.progress import progress_bar
@@ -117,7 +119,7 @@ def network_errors(
 
     # An empty dictionary stands for a missed face.
     errors: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
-    with open_runner(engine, max_batch=1) as runner:
+    with open_runner(engine, max_batch=1, landmarks_from=landmarks_from) as runner:
         pipeline = FaceMeshPipeline(runner, topology=faces.topology_for(runner.spec))
         detector = YuNetDetector()
         truth = DenseTruth(faces.model, pipeline.family.topology)
@@ -135,6 +137,8 @@ def network_errors(
                 errors[kind].append(face_errors(faces, row, mesh.landmarks, (mesh.vertices, vertices)))
         spec = runner.spec
     subject = {"model": spec.name, "file": (engine or shipped_model()).name, "sha256": spec.onnx_sha256}
+    if landmarks_from is not None:
+        subject["landmarks from"] = landmarks_from.name
     return subject, {kind: _columns(listed) for kind, listed in errors.items()}
 
 

@@ -1,7 +1,8 @@
 """A trained checkpoint -> the network that it belongs to: `load_checkpoint`. Nothing in a checkpoint is ever executed.
 
-Read are PyTorch state dicts (bare, as ``python -m training fit`` saves them, or under ``state_dict`` or ``model``) and,
-for networks that know the names of their variables there (``tensorflow_names``), TensorFlow checkpoints.
+Read are PyTorch state dicts (bare, as ``python -m training fit`` saves them, or under ``state_dict``, ``model`` or
+``res_state_dict``) and, for networks that know the names of their variables there (``tensorflow_names``), TensorFlow
+checkpoints.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from runtime.errors import FaceMeshError
 from training.checkpoints import read_pickle
 from training.networks import NETWORK_NAMES, create_network
 
-CONTAINERS = ("network", "state_dict", "model")  # keys under which checkpoints keep the state dict; the first is ours
+CONTAINERS = ("network", "state_dict", "res_state_dict", "model")  # keys of the state dict; the first is ours
 LOSSLESS = (torch.float32, torch.float16, torch.bfloat16)  # types whose every value float32 has too
 SHOWN = 10  # names in an error, of each kind
 # What training leaves beside the variables of a network: Adam's slots and decays, the number of steps.

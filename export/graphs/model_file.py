@@ -154,7 +154,7 @@ def _spec_of_graph(model: onnx.ModelProto, path: Path, like: ModelSpec) -> Model
         problem = f"{len(inputs)} inputs and {1 + len(others)} outputs"
         wanted = "a network of one picture and one map is wanted, a confidence (N, 1) may follow"
         raise FaceMeshError(f"{path}: {problem}; {wanted}")
-    layout, size = _layout_and_side(inputs[0], path)
+    layout, size = _layout_and_side(inputs[0], 4 if like.input.landmark_channel else 3, path)
     given = dataclasses.replace(like.input, name=inputs[0].name, size=size, layout=layout)
     try:
         wanted = like.output.fitted(output.name, _dims(output)[1:], layout)
@@ -193,14 +193,14 @@ def _means_the_same(node: onnx.NodeProto, newer: int, older: int) -> bool:
     return schemas[0].since_version == schemas[1].since_version
 
 
-def _layout_and_side(value: onnx.ValueInfoProto, path: Path) -> tuple[str, int]:
-    """Return ("NCHW" or "NHWC", side) of a (N, 3, S, S) or (N, S, S, 3) float32 tensor."""
+def _layout_and_side(value: onnx.ValueInfoProto, planes: int, path: Path) -> tuple[str, int]:
+    """Return ("NCHW" or "NHWC", side) of a float32 tensor (N, C, S, S) or (N, S, S, C) of so many ``planes``."""
     dims = _dims(value)
     for layout, channels, sides in (("NCHW", 1, (2, 3)), ("NHWC", 3, (1, 2))):
-        if len(dims) == 4 and dims[channels] == 3 and dims[sides[0]] == dims[sides[1]] > 0:
+        if len(dims) == 4 and dims[channels] == planes and dims[sides[0]] == dims[sides[1]] > 0:
             return layout, dims[sides[0]]
     problem = f"{value.name} has the shape {_shape_text(value)}"
-    remedy = "a square of 3 channels with a fixed side is wanted, only the batch may be free"
+    remedy = f"a square of {planes} channels with a fixed side is wanted, only the batch may be free"
     raise FaceMeshError(f"{path}: {problem}; {remedy}")
 
 

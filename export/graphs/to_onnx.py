@@ -27,7 +27,7 @@ INPUT_NAME, CONFIDENCE_NAME = "image", "confidence"
 
 
 def to_onnx(network: nn.Module, name: str) -> onnx.ModelProto:
-    """Export ``network``: input ``image`` (N, 3, S, S) float32, N free.
+    """Export ``network``: input ``image`` (N, 3, S, S) float32, N free; with a landmark channel (N, 4, S, S).
 
     The output is ``position_map`` (N, 3, M, M) float32, or ``coefficients`` (N, P) float32 by the network's kind.
     A network with a confidence head has a second output, ``confidence`` (N, 1) float32 in 0..1.
@@ -35,7 +35,7 @@ def to_onnx(network: nn.Module, name: str) -> onnx.ModelProto:
     """
     network = network.eval().to(memory_format=torch.contiguous_format)
     output_names = [_output_name(network), *([CONFIDENCE_NAME] if _has_confidence(network) else [])]
-    example = torch.zeros(2, 3, network.input_size, network.input_size)
+    example = torch.zeros(2, 4 if _has_landmark_channel(network) else 3, network.input_size, network.input_size)
     with _quiet():
         program = torch.onnx.export(
             network,
@@ -63,7 +63,14 @@ def network_spec(network: nn.Module, name: str) -> ModelSpec:
     return ModelSpec(
         name=name,
         family="position_map" if is_map else "coefficients",
-        input=InputSpec(INPUT_NAME, network.input_size, "NCHW", network.colour_order, tuple(network.value_range)),
+        input=InputSpec(
+            name=INPUT_NAME,
+            size=network.input_size,
+            layout="NCHW",
+            colour_order=network.colour_order,
+            value_range=tuple(network.value_range),
+            landmark_channel=_has_landmark_channel(network),
+        ),
         output=_map_output(network) if is_map else _coefficient_output(network),
         crop_scale=network.crop_scale,
         topology="uv_topology.npz" if is_map else FACE_MODEL,
@@ -104,6 +111,10 @@ def export_difference(
         outputs = network(torch.from_numpy(images))
     pairs = zip(outputs if isinstance(outputs, tuple) else (outputs,), exported.values(), strict=True)
     return max(float(np.abs(found - expected.numpy()).max()) for expected, found in pairs)
+
+
+def _has_landmark_channel(network: nn.Module) -> bool:
+    return getattr(network, "landmark_channel", False)
 
 
 def _has_confidence(network: nn.Module) -> bool:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError, one_line
 from runtime.families.table import open_family
-from runtime.geometry.crop import crop_into, crop_matrix
+from runtime.families.uv_topology import load_topology
+from runtime.geometry.crop import crop_into, crop_matrix, draw_landmarks
 from runtime.models.shipped import SHIPPED_PICTURE
 from runtime.models.spec import ModelSpec
 from runtime.tensors import InputSpec
@@ -46,7 +47,10 @@ class Difference:
 
 
 def verification_images(spec: InputSpec, crop_scale: float) -> NDArray[np.float32]:
-    """(4, 3, S, S) or (4, S, S, 3) by the spec's layout: three views of the shipped photograph's face, and noise."""
+    """(4, 3 or 4, S, S) or (4, S, S, 3) by the spec: three views of the shipped photograph's face, and noise.
+
+    A landmark channel shows the mean face where the photograph's is.
+    """
     photograph = cv2.imread(str(SHIPPED_PICTURE))
     images = np.zeros((len(VIEWS) + 1, *spec.shape), np.float32)
     x1, y1, x2, y2 = PHOTOGRAPH_BOX
@@ -55,12 +59,29 @@ def verification_images(spec: InputSpec, crop_scale: float) -> NDArray[np.float3
             np.array([(x1 + x2) / 2 + right, (y1 + y2) / 2 + down]),
             factor * np.array([x2 - x1, y2 - y1]) / 2,
         )
-        crop_into(photograph, crop_matrix((*(centre - half), *(centre + half)), crop_scale, spec.size), spec, image)
+        matrix = crop_matrix((*(centre - half), *(centre + half)), crop_scale, spec.size)
+        crop_into(photograph, matrix, spec, image)
+        if spec.landmark_channel:
+            draw_landmarks(frontal_landmarks(PHOTOGRAPH_BOX), matrix, image)
     cells = -(-spec.size // NOISE_CELL_PX)
     coarse = np.random.default_rng(0).uniform(*spec.value_range, (cells, cells, 3)).astype(np.float32)
     noise = coarse.repeat(NOISE_CELL_PX, 0).repeat(NOISE_CELL_PX, 1)[: spec.size, : spec.size]
-    images[-1] = noise if spec.layout == "NHWC" else noise.transpose(2, 0, 1)
+    if spec.layout == "NHWC":
+        images[-1] = noise
+    else:
+        images[-1, :3] = noise.transpose(2, 0, 1)
+        images[-1, 3:] = images[0, 3:]
     return images
+
+
+def frontal_landmarks(box_xyxy: tuple[float, float, float, float]) -> NDArray[np.float32]:
+    """Return the landmarks (68, 3) of the mean face, frontal, that fill a box, px."""
+    topology = load_topology()
+    points = topology.canonical_vertices[topology.landmark_vertices].astype(np.float64)
+    low, high = points.min(axis=0), points.max(axis=0)
+    corner, opposite = np.array(box_xyxy[:2]), np.array(box_xyxy[2:])
+    points[:, :2] = corner + (points[:, :2] - low[:2]) / (high - low)[:2] * (opposite - corner)
+    return points.astype(np.float32)
 
 
 def run_model(

@@ -92,6 +92,7 @@ class Kernels(Protocol):
         high: float,
         half: bool,
         stream: int,
+        landmarks: int = 0,
     ) -> None:
         """Crop, antialias and normalise ``n`` faces of one frame, as `runtime.geometry.crop.crop_into` does.
 
@@ -99,6 +100,8 @@ class Kernels(Protocol):
         matrices: (n, 2, 3) float64 similarities, frame px -> crop px; a singular one gives a black crop.
         out: (n, 3, size, size), or (n, size, size, 3) for ``channels_last``; float32, or float16 for ``half``;
         RGB for ``swap_colours``; ``low`` and ``high`` are the values of colours 0 and 255.
+        landmarks: (n, 68, 3) float32, frame px, for the fourth plane of an out (n, 4, size, size), as
+        `runtime.geometry.crop.draw_landmarks` fills it; 0: there is none.
         """
 
     def decode(

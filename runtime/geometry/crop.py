@@ -102,13 +102,16 @@ def crop_into(image: NDArray[np.uint8], matrix: NDArray[np.float64], spec: Input
     """Write the `warp_crop` of a BGR picture into ``out``, in the colour order and value range of ``spec``.
 
     ``out`` is float32, contiguous and writable, of ``spec.shape``: one image of a runner's input batch.
-    A matrix without rotation takes a native path that skips the rounding to uint8 in between.
+    A matrix without rotation takes a native path that skips the rounding to uint8 in between. A landmark channel is
+    left as it is: `draw_landmarks` fills it.
     """
     check_image(image)
     if out.shape != spec.shape or out.dtype != np.float32 or not (out.flags.c_contiguous and out.flags.writeable):
         raise ValueError(f"out must be a contiguous writable float32 {spec.shape}, is {out.dtype} of shape {out.shape}")
     if image.strides[1:] != (3, 1):
         image = np.ascontiguousarray(image)
+    if spec.landmark_channel:
+        out = out[:3]
     low, high = spec.value_range
     form = (spec.layout == "NHWC", spec.colour_order == "RGB", low, high)
     scale = check_matrix(matrix)
@@ -116,6 +119,15 @@ def crop_into(image: NDArray[np.uint8], matrix: NDArray[np.float64], spec: Input
         native.crop_axis_aligned(image, matrix, _subsamples(scale), out, *form)
     else:
         native.finish_crop(warp_crop(image, matrix, spec.size), out, *form)
+
+
+def draw_landmarks(landmarks: NDArray[np.float32], matrix: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+    """Fill the landmark channel of one image of a runner's input batch, ``out`` (4, S, S) float32.
+
+    It is -1, and 1 at 18 points of ``landmarks`` (68, 3) float32, frame px: brows, eyes, nose, mouth (2DASL, Tu et al.,
+    IEEE TMM 2020). Points outside the crop of ``matrix`` (2, 3) are drawn at its border.
+    """
+    native.draw_landmarks(landmarks, matrix, out[3])
 
 
 def check_image(image: NDArray[np.uint8]) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.families.family import Family
-from runtime.geometry.crop import crop_into
-from runtime.inference.interface import MeshedFace, Runner
+from runtime.geometry.crop import crop_into, draw_landmarks
+from runtime.inference.interface import Landmarks, MeshedFace, Runner, landmarks_for
 
 
 class CpuMesher:
@@ -25,19 +25,26 @@ class CpuMesher:
         self._decode = family.decoder(dense)
         self._done: deque[list[MeshedFace]] = deque()
 
-    def submit(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
-        self._done.append(self.again(image, matrices))
+    def submit(
+        self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]], landmarks: Landmarks = ()
+    ) -> None:
+        self._done.append(self.again(image, matrices, landmarks))
 
     def collect(self) -> list[MeshedFace]:
         return self._done.popleft()
 
-    def again(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> list[MeshedFace]:
+    def again(
+        self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]], landmarks: Landmarks = ()
+    ) -> list[MeshedFace]:
         runner = self._runner
+        known = landmarks_for(runner.spec, matrices, landmarks)
         faces: list[MeshedFace] = []
         for start in range(0, len(matrices), runner.max_batch):
             batch = matrices[start : start + runner.max_batch]
             for slot, matrix in zip(runner.input, batch, strict=False):
                 crop_into(image, matrix, runner.spec.input, slot)
+            for slot, matrix, points in zip(runner.input, batch, known[start:], strict=False):
+                draw_landmarks(points, matrix, slot)
             outputs = runner.infer(len(batch))
             confidence = repeat(None) if runner.confidence is None else runner.confidence.tolist()
             for mesh, probability in zip(self._decode.batch(outputs, batch), confidence, strict=False):

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import FaceMeshError
 from runtime.families.family import Family
 from runtime.models.spec import ModelSpec
 
@@ -42,15 +43,23 @@ class MeshedFace(NamedTuple):
     confidence: float | None  # probability that the landmarks are right; None: the model does not tell
 
 
+# One entry for every face, or none at all: (68, 3) float32 frame px as they are known before the network runs. None
+# where they are not known, for a mesher that finds them itself.
+Landmarks = Sequence[NDArray[np.float32] | None]
+
+
 class Mesher(Protocol):
     """Crop, network and decode of one frame after the other. It belongs to its runner and closes with it."""
 
     depth: int  # frames that may be in flight: submitted and not yet collected
 
-    def submit(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
+    def submit(
+        self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]], landmarks: Landmarks = ()
+    ) -> None:
         """Start on a frame (H, W, 3) uint8 BGR, with one (2, 3) crop matrix (frame px -> crop px) for every face.
 
-        The frame may change as soon as this returns, unless it is the array of `frame_buffer`.
+        The frame may change as soon as this returns, unless it is the array of `frame_buffer`. ``landmarks`` of every
+        face are for networks with a landmark channel.
         """
         ...
 
@@ -58,7 +67,9 @@ class Mesher(Protocol):
         """Wait for the frame submitted first; return its faces in the order of its matrices."""
         ...
 
-    def again(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> list[MeshedFace]:
+    def again(
+        self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]], landmarks: Landmarks = ()
+    ) -> list[MeshedFace]:
         """Return the faces of the frame collected last for other crop matrices, at once: frames in flight wait."""
         ...
 
@@ -72,6 +83,28 @@ class Mesher(Protocol):
         It is valid until that frame is collected.
         """
         ...
+
+
+def landmarks_for(
+    spec: ModelSpec, matrices: Sequence[NDArray[np.float64]], landmarks: Landmarks
+) -> Sequence[NDArray[np.float32]]:
+    """Return the landmarks of every face for a network with a landmark channel, none for others.
+
+    Raises `FaceMeshError` if some are missing.
+    """
+    if not spec.input.landmark_channel:
+        return ()
+    if len(landmarks) != len(matrices) or any(points is None for points in landmarks):
+        raise no_landmark_source(spec)
+    return landmarks
+
+
+def no_landmark_source(spec: ModelSpec) -> FaceMeshError:
+    """Return the error of a network with a landmark channel that nobody gives landmarks."""
+    return FaceMeshError(
+        f"{spec.name} takes landmarks beside the picture, and nothing finds them; give a network that does by "
+        "--landmarks-from (landmarks_from), such as the shipped runtime/assets/edge.onnx"
+    )
 
 
 class Runner(Protocol):

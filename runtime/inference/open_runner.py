@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from runtime.errors import FaceMeshError
+from runtime.inference.guided_runner import GuidedRunner
 from runtime.inference.interface import Runner, RunnerOptions
 from runtime.models.shipped import shipped_model
 
@@ -29,6 +32,7 @@ def open_runner(
     memory: str | None = None,
     trust_engine: bool = False,
     face_model: str | os.PathLike[str] | None = None,
+    landmarks_from: str | os.PathLike[str] | None = None,
 ) -> Runner:
     """Open a model file; None is the shipped model, and ``precision`` ("fp32", "fp16" or "int8") chooses its form.
 
@@ -36,7 +40,8 @@ def open_runner(
     ``spec.precision`` of the runner tells it. ``max_batch`` faces run in one call. ``threads`` is for CPUs, None leaves
     the number to the backend. ``sync`` ("spin" or "block"), ``memory`` ("copy", "mapped" or None) and ``trust_engine``
     are for engines (.engine, .plan, .trt), see `RunnerOptions` and `runtime.inference.trt.engine_file.read_engine`.
-    ``face_model`` is for networks of coefficients; None is the one that the model's spec names.
+    ``face_model`` is for networks of coefficients; None is the one that the model's spec names. ``landmarks_from`` is
+    the model file of a first network, for a model that takes landmarks beside the picture, see `GuidedRunner`.
     Raises `FaceMeshError` if the model, its spec or manifest is missing, if they do not belong together, if the
     library is not installed, and for a precision that is not shipped or comes with a model file.
     """
@@ -46,6 +51,19 @@ def open_runner(
         problem = f"precision {precision} chooses a form of the shipped model"
         raise FaceMeshError(f"{os.fspath(model)}: {problem}; leave one of the two out")
     path = shipped_model(precision) if model is None else Path(model)
+    runner = _open(path, options)
+    if landmarks_from is None:
+        return runner
+    with ExitStack() as stack:
+        stack.enter_context(runner)
+        first = stack.enter_context(_open(Path(landmarks_from), replace(options, face_model=None)))
+        guided = GuidedRunner(runner, first)
+        stack.pop_all()
+        return guided
+
+
+def _open(path: Path, options: RunnerOptions) -> Runner:
+    """Open one model file. Raises `FaceMeshError`."""
     if not path.is_file():
         raise FaceMeshError(f"{path}: no model file there; check the path, or leave it out for the shipped model")
     if path.suffix.lower() not in BACKENDS:

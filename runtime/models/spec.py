@@ -77,6 +77,8 @@ class ModelSpec:
             raise ValueError(f"field input.size must be 8..4096, is {self.input.size}")
         if not 0 < self.crop_scale < math.inf:
             raise ValueError(f"field crop_scale must be a positive number, is {self.crop_scale}")
+        if self.input.landmark_channel and self.input.layout != "NCHW":
+            raise ValueError(f"field input.landmark_channel needs the layout NCHW, it is {self.input.layout}")
         low, high = self.input.value_range
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"field input.value_range must be two rising numbers, is {[low, high]}")

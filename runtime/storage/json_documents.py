@@ -66,14 +66,14 @@ def _from_document(cls: type[T], document: Any, where: str) -> T:
 
 
 def _convert(kind: Any, value: Any, field: str) -> Any:
-    """Return a JSON value as ``kind``: str, int, float, a dataclass, a tuple of these, or one of these or None."""
+    """Return a JSON value as ``kind``: str, bool, int, float, dataclass, tuple of these, or one of these or None."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     arguments = typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _from_document(typing.cast(type, kind), value, field)
     if isinstance(kind, types.UnionType):
         return None if value is None else _convert(arguments[0], value, field)
-    if kind is str and isinstance(value, str):
+    if kind in (str, bool) and isinstance(value, kind):
         return value
     if kind is int and is_number and float(value).is_integer():
         return int(value)

@@ -51,12 +51,14 @@ def toy_output(pose_count: int = 12) -> CoefficientOutput:
     return CoefficientOutput("coefficients", pose_count, 2, 1, tuple(mean), tuple(std), (0.0, float(SIZE)))
 
 
-def toy_spec(face_model: Path | str = "face_model.npz", pose_count: int = 12) -> ModelSpec:
+def toy_spec(
+    face_model: Path | str = "face_model.npz", pose_count: int = 12, landmark_channel: bool = False
+) -> ModelSpec:
     """The network's spec, without a hash."""
     return ModelSpec(
         name="toy",
         family="coefficients",
-        input=InputSpec("image", SIZE, "NCHW", "BGR", (-1.0, 1.0)),
+        input=InputSpec("image", SIZE, "NCHW", "BGR", (-1.0, 1.0), landmark_channel),
         output=toy_output(pose_count),
         crop_scale=2**0.5,
         topology=str(face_model),
@@ -65,11 +67,11 @@ def toy_spec(face_model: Path | str = "face_model.npz", pose_count: int = 12) ->
     )
 
 
-def toy_network(count: int = 15, seed: int = 3) -> onnx.ModelProto:
+def toy_network(count: int = 15, seed: int = 3, planes: int = 3) -> onnx.ModelProto:
     """Make a network of two convolutions and a matrix product."""
     generator = np.random.default_rng(seed)
     constants = {
-        "first": generator.normal(size=(8, 3, 3, 3)) / 3,
+        "first": generator.normal(size=(8, planes, 3, 3)) / 3,
         "second": generator.normal(size=(16, 8, 3, 3)) / 4,
         "last": generator.normal(size=(16, count)),
         "last_b": np.zeros(count),
@@ -86,18 +88,21 @@ def toy_network(count: int = 15, seed: int = 3) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "toy",
-        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["N", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["N", planes, SIZE, SIZE])],
         [helper.make_tensor_value_info("coefficients", onnx.TensorProto.FLOAT, ["N", count])],
         [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
     )
     return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
 
 
-def write_toy_model(folder: Path, precision: str = "fp32", pose_count: int = 12) -> Path:
+def write_toy_model(
+    folder: Path, precision: str = "fp32", pose_count: int = 12, landmark_channel: bool = False, name: str = "toy"
+) -> Path:
     """Write toy.onnx with its spec and face_model.npz into ``folder``; return the model's path."""
-    path = folder / "toy.onnx"
-    onnx.save(toy_network(pose_count + 3), path)
+    path = folder / f"{name}.onnx"
+    onnx.save(toy_network(pose_count + 3, planes=4 if landmark_channel else 3), path)
     save_face_model(folder / "face_model.npz", precision)
-    spec = dataclasses.replace(toy_spec(pose_count=pose_count), onnx_sha256=file_sha256(path))
+    spec = toy_spec(pose_count=pose_count, landmark_channel=landmark_channel)
+    spec = dataclasses.replace(spec, onnx_sha256=file_sha256(path))
     spec.save(ModelSpec.path_for(path))
     return path

@@ -196,6 +196,9 @@ class FakeKernels:
             (arguments["matrices"], n * 48),
             (arguments["out"], n * 3 * size * size * (2 if arguments["half"] else 4)),
         ]
+        if arguments.get("landmarks"):
+            ranges[-1] = (arguments["out"], n * 4 * size * size * (2 if arguments["half"] else 4))
+            ranges.append((arguments["landmarks"], n * 68 * 12))
         self._queue(stream, ranges, lambda: self._native.crop(**arguments, stream=0))
 
     def decode(self, *, stream: int, **arguments: Any) -> None:

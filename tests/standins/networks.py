@@ -48,19 +48,26 @@ def sure_edge() -> nn.Module:
     return network.eval()
 
 
-@lru_cache(maxsize=1)
-def live_mb05() -> nn.Module:
-    """3DDFA_V2's small network with random weights and normalisation fitted to noise; outputs depend on the input."""
+@lru_cache(maxsize=4)
+def live_coefficients(name: str = "mb05") -> nn.Module:
+    """A network of coefficients with random weights and normalisation fitted to noise; outputs depend on the input."""
     torch.manual_seed(0)
-    network = create_network("mb05")
+    network = create_network(name)
+    planes = 4 if network.landmark_channel else 3
+    head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.momentum = None
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         norm.bias.data.copy_(norm.weight.data)
     with torch.no_grad():
-        images = 2 * torch.rand(8, 3, network.input_size, network.input_size) - 1
+        images = 2 * torch.rand(8, planes, network.input_size, network.input_size) - 1
         outputs = network.train()(images)
-        network.fc_param.bias.sub_(outputs.mean(0))
-        network.fc_param.weight.div_(outputs.std())
-        network.fc_param.bias.div_(outputs.std())
+        head.bias.sub_(outputs.mean(0))
+        head.weight.div_(outputs.std())
+        head.bias.div_(outputs.std())
     return network.eval()
+
+
+def live_mb05() -> nn.Module:
+    """3DDFA_V2's small network, see `live_coefficients`."""
+    return live_coefficients("mb05")

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 POSITION_MAP_NETWORKS = ("edge", "prnet")
-NETWORK_NAMES = (*POSITION_MAP_NETWORKS, "mb05", "2dasl")
+NETWORK_NAMES = (*POSITION_MAP_NETWORKS, "mb05", "2dasl", "2dasl-quarter", "edge-coefficients")
 
 
 def create_network(name: str) -> nn.Module:
     """Return a freshly initialised network by its name, one of NETWORK_NAMES."""
     from training.networks.edge import EdgeNet
+    from training.networks.edge_coefficients import EdgeCoefficients
     from training.networks.mb05 import Mb05
     from training.networks.prnet import PRNet
-    from training.networks.two_dasl import TwoDASL
+    from training.networks.two_dasl import QuarterTwoDASL, TwoDASL
 
-    return {"edge": EdgeNet, "prnet": PRNet, "mb05": Mb05, "2dasl": TwoDASL}[name]()
+    kinds = {"edge": EdgeNet, "prnet": PRNet, "mb05": Mb05, "2dasl": TwoDASL, "2dasl-quarter": QuarterTwoDASL}
+    return (kinds | {"edge-coefficients": EdgeCoefficients})[name]()

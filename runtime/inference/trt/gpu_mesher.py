@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,21 @@ from runtime.cuda.interface import Cuda, Graph
 from runtime.cuda.staged_buffer import StagedBuffer
 from runtime.families.family import GpuDecoder
 from runtime.geometry.crop import check_image, check_matrix
-from runtime.inference.interface import MeshedFace
+from runtime.inference.interface import Landmarks, MeshedFace, landmarks_for
 from runtime.inference.trt.engine import Engine
 from runtime.inference.trt.network_stream import NetworkStream
 from runtime.inference.trt.result_buffer import ResultBuffer
+from runtime.types import LANDMARK_COUNT
 
 MATRIX_NBYTES, POINT_NBYTES = 48, 12
-_Batch = Sequence[NDArray[np.float64]]  # crop matrices of at most ``max_batch`` faces
+LANDMARKS_NBYTES = LANDMARK_COUNT * POINT_NBYTES
+
+
+class _Batch(NamedTuple):
+    """At most ``max_batch`` faces."""
+
+    matrices: Sequence[NDArray[np.float64]]
+    landmarks: Sequence[NDArray[np.float32]]  # none for a network without a landmark channel
 
 
 class GpuMesher:
@@ -49,22 +58,27 @@ class GpuMesher:
         shared = _SharedBuffers(engine, cuda, decoder, max_batch, blocking, mapped)
         self._slots: tuple[_FrameSlot, ...] = _FrameSlot(shared), _FrameSlot(shared)
         self._max_batch = max_batch
+        self._spec = engine.spec
         self._in_flight: deque[tuple[_FrameSlot, list[_Batch]]] = deque()
         self._collected = self._slots[0]  # of the frame collected last; its pixels stay until the slot's next frame
 
-    def submit(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
+    def submit(
+        self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]], landmarks: Landmarks = ()
+    ) -> None:
         if len(self._in_flight) == self.depth:
             raise RuntimeError(f"{self.depth} frames are in flight: collect one first")
         slot = self._next_slot()
-        self._in_flight.append((slot, self._start(slot, image, matrices)))
+        self._in_flight.append((slot, self._start(slot, image, matrices, landmarks)))
         self._slots = self._slots[::-1]
 
     def collect(self) -> list[MeshedFace]:
         self._collected, batches = self._in_flight.popleft()
         return _finish(self._collected, batches)
 
-    def again(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> list[MeshedFace]:
-        return _finish(self._collected, self._start(self._collected, image, matrices))
+    def again(
+        self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]], landmarks: Landmarks = ()
+    ) -> list[MeshedFace]:
+        return _finish(self._collected, self._start(self._collected, image, matrices, landmarks))
 
     def discard(self) -> None:
         self._in_flight.clear()
@@ -79,11 +93,18 @@ class GpuMesher:
         self._in_flight.clear()
 
     def _start(
-        self, slot: _FrameSlot, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]
+        self,
+        slot: _FrameSlot,
+        image: NDArray[np.uint8],
+        matrices: Sequence[NDArray[np.float64]],
+        landmarks: Landmarks,
     ) -> list[_Batch]:
         """Set ``slot`` to work on the first batch of a frame's faces; return all batches."""
+        known = landmarks_for(self._spec, matrices, landmarks)
         slot.load(image, matrices)
-        batches = [matrices[start : start + self._max_batch] for start in range(0, len(matrices), self._max_batch)]
+        most = self._max_batch
+        starts = range(0, len(matrices), most)
+        batches = [_Batch(matrices[start : start + most], known[start : start + most]) for start in starts]
         if batches:
             slot.start(batches[0])
         return batches
@@ -122,8 +143,13 @@ class _FrameSlot:
         engine, cuda, most = shared.engine, shared.cuda, shared.max_batch
         count = shared.decoder.point_count
         self._shared = shared
-        self._params = StagedBuffer(cuda, most * MATRIX_NBYTES, shared.mapped)
-        self._matrices = self._params.array.view(np.float64).reshape(most, 2, 3)
+        # Matrices first: the landmarks behind them are there for a network with a landmark channel alone.
+        self._landmarks_start = most * MATRIX_NBYTES
+        self._has_channel = engine.spec.input.landmark_channel
+        landmarks_nbytes = most * LANDMARKS_NBYTES if self._has_channel else 0
+        self._params = StagedBuffer(cuda, self._landmarks_start + landmarks_nbytes, shared.mapped)
+        self._matrices = self._params.array[: self._landmarks_start].view(np.float64).reshape(most, 2, 3)
+        self._landmarks = self._params.array[self._landmarks_start :].view(np.float32).reshape(-1, LANDMARK_COUNT, 3)
         self._input = cuda.device_buffer(most * engine.input_nbytes)
         self._output = cuda.device_buffer(most * engine.output_nbytes)
         self._result = ResultBuffer(engine, cuda, most, count * POINT_NBYTES, shared.mapped)
@@ -149,11 +175,14 @@ class _FrameSlot:
             region = crop_region(matrix, self._shared.engine.spec.input.size, height, width)
             pixels[region] = image[region]
 
-    def start(self, matrices: Sequence[NDArray[np.float64]]) -> None:
-        """Set the device to work on at most ``max_batch`` faces of the frame."""
-        batch = self._shared.engine.padded(len(matrices), self._shared.max_batch)
+    def start(self, faces: _Batch) -> None:
+        """Set the device to work on some faces of the frame."""
+        batch = self._shared.engine.padded(len(faces.matrices), self._shared.max_batch)
         for row in range(batch):
-            self._matrices[row] = matrices[min(row, len(matrices) - 1)]
+            face = min(row, len(faces.matrices) - 1)
+            self._matrices[row] = faces.matrices[face]
+            if self._has_channel:
+                self._landmarks[row] = faces.landmarks[face]
         self._network.context(batch)  # made where it is not there yet, which must not happen while capturing
         graph = self._graphs.get(batch) or self._capture(batch)
         if graph is None:
@@ -189,7 +218,10 @@ class _FrameSlot:
         height, width = self._pixels.shape[:2]
         low, high = spec.value_range
         self._frame.upload(self._pixels.nbytes, stream)
-        self._params.upload(batch * MATRIX_NBYTES, stream)
+        if self._has_channel:
+            self._params.upload(self._landmarks_start + batch * LANDMARKS_NBYTES, stream)
+        else:
+            self._params.upload(batch * MATRIX_NBYTES, stream)
         shared.cuda.kernels.crop(
             frame=self._frame.pointer,
             height=height,
@@ -205,6 +237,7 @@ class _FrameSlot:
             high=high,
             half=engine.input_dtype == np.float16,
             stream=stream.handle,
+            landmarks=self._params.pointer + self._landmarks_start if self._has_channel else 0,
         )
         self._network.context(batch).enqueue(stream)
         shared.decoder.enqueue(self._output.pointer, self._params.pointer, batch, self._result.faces_pointer, stream)
@@ -249,7 +282,7 @@ def _finish(slot: _FrameSlot, batches: list[_Batch]) -> list[MeshedFace]:
     for number, batch in enumerate(batches):
         if number > 0:
             slot.start(batch)
-        faces += slot.finish(len(batch))
+        faces += slot.finish(len(batch.matrices))
     return faces
 
 

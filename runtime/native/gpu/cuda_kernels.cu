@@ -5,6 +5,7 @@
 #include "cuda_status.h"
 #include "decode_body.h"
 #include "kernels.h"
+#include "landmark_body.h"
 
 namespace facemesh::cuda {
 namespace {
@@ -24,18 +25,24 @@ template <typename Store> __device__ void store_staged(const Triple &triple, int
 // grid: (pixels / THREADS, faces)
 __global__ void __launch_bounds__(THREADS) crop_kernel(const CropTask task) {
     __shared__ CropTransform transform;
+    __shared__ PlanePixel drawn[DRAWN_POINTS];
     const int face = blockIdx.y, pixels = task.size * task.size, pixel = THREADS * blockIdx.x + threadIdx.x;
     if (threadIdx.x == 0) transform = crop_transform(task.matrices + 6 * face, task.size);
+    if (task.landmarks != nullptr) drawn_pixels(task, face, threadIdx.x, THREADS, drawn);
     __syncthreads();
     Triple colour = {};
     if (pixel < pixels) colour = crop_pixel(task, transform, pixel % task.size, pixel / task.size);
-    const size_t offset = 3 * size_t(pixels) * face;
+    const size_t offset = (task.landmarks == nullptr ? 3 : 4) * size_t(pixels) * face;
     if (task.channels_last) {
         store_staged(colour, pixels,
                      [&](int index, float value) { store_value(task.out, offset + index, value, task.half); });
     } else if (pixel < pixels) {
         for (int channel = 0; channel < 3; ++channel)
             store_value(task.out, offset + size_t(pixels) * channel + pixel, colour.values[channel], task.half);
+        if (task.landmarks != nullptr) {
+            const float value = channel_value(drawn, pixel % task.size, pixel / task.size);
+            store_value(task.out, offset + 3 * size_t(pixels) + pixel, value, task.half);
+        }
     }
 }
 

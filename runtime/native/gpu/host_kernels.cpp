@@ -5,18 +5,25 @@
 #include "crop_body.h"
 #include "decode_body.h"
 #include "kernels.h"
+#include "landmark_body.h"
 
 namespace facemesh::host {
 
 void crop(const CropTask &task, uintptr_t) {
-    const size_t pixels = size_t(task.size) * task.size;
+    const size_t pixels = size_t(task.size) * task.size, planes = task.landmarks == nullptr ? 3 : 4;
     for (int face = 0; face < task.faces; ++face) {
         const CropTransform transform = crop_transform(task.matrices + 6 * face, task.size);
+        PlanePixel drawn[DRAWN_POINTS];
+        if (task.landmarks != nullptr) drawn_pixels(task, face, 0, 1, drawn);
         for (size_t pixel = 0; pixel < pixels; ++pixel) {
             const Triple colour = crop_pixel(task, transform, int(pixel % task.size), int(pixel / task.size));
             for (int channel = 0; channel < 3; ++channel) {
                 const size_t index = task.channels_last ? 3 * pixel + channel : pixels * channel + pixel;
-                store_value(task.out, 3 * pixels * face + index, colour.values[channel], task.half);
+                store_value(task.out, planes * pixels * face + index, colour.values[channel], task.half);
+            }
+            if (task.landmarks != nullptr) {
+                const float value = channel_value(drawn, int(pixel % task.size), int(pixel / task.size));
+                store_value(task.out, planes * pixels * face + 3 * pixels + pixel, value, task.half);
             }
         }
     }

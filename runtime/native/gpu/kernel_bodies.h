@@ -28,7 +28,9 @@ struct CropTask {
     int32_t row_stride;     // height * row_stride is below 2^31
     const double *matrices; // (faces, 2, 3), frame px -> crop px
     int faces;
-    void *out; // (faces, 3, size, size) or (faces, size, size, 3) float, or half
+    // (faces, 3, size, size) or (faces, size, size, 3) float, or half; (faces, 4, size, size) with landmarks
+    void *out;
+    const float *landmarks; // (faces, 68, 3) frame px, for a landmark channel behind the colours; null: there is none
     int size;
     bool channels_last, swap_colours;
     float low, gain; // value = low + colour * gain for colour 0..255

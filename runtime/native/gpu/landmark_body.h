@@ -2,9 +2,7 @@
 // IEEE TMM 2020). It is -1, and 1 at 18 pixels.
 #pragma once
 
-#include <math.h> // of C: on the device its functions have no namespace either
-
-#include "half.h"
+#include "kernel_bodies.h"
 
 namespace facemesh {
 
@@ -39,6 +37,20 @@ inline FACEMESH_HD PlanePixel drawn_pixel(const float *landmarks, const double *
     const float *a = landmarks + 3 * pair.first, *b = landmarks + 3 * pair.second;
     const double x = (double(a[0]) + b[0]) / 2, y = (double(a[1]) + b[1]) / 2;
     return clipped_pixel(float(m[0] * x + m[1] * y + m[2]), float(m[3] * x + m[4] * y + m[5]), size);
+}
+
+// The pixels of a face's points, by the threads or turns `first`, `first + step`, ...
+inline FACEMESH_HD void drawn_pixels(const CropTask &task, int face, int first, int step, PlanePixel *pixels) {
+    const float *landmarks = task.landmarks + size_t(3) * LANDMARK_COUNT * face;
+    for (int point = first; point < DRAWN_POINTS; point += step)
+        pixels[point] = drawn_pixel(landmarks, task.matrices + 6 * face, point, task.size);
+}
+
+// The value of one pixel of the channel.
+inline FACEMESH_HD float channel_value(const PlanePixel *pixels, int column, int row) {
+    for (int point = 0; point < DRAWN_POINTS; ++point)
+        if (pixels[point].column == column && pixels[point].row == row) return 1;
+    return -1;
 }
 
 } // namespace facemesh

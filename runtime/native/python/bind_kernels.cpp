@@ -39,7 +39,8 @@ template <typename T> T *pointer(const char *name, uintptr_t address, size_t ali
 
 template <void (*run)(const facemesh::CropTask &, uintptr_t)>
 void crop(uintptr_t frame, int height, int width, int64_t row_stride, uintptr_t matrices, int n, uintptr_t out,
-          int size, bool channels_last, bool swap_colours, double low, double high, bool half, uintptr_t stream) {
+          int size, bool channels_last, bool swap_colours, double low, double high, bool half, uintptr_t stream,
+          uintptr_t landmarks) {
     require_between("height", height, 1 << 24);
     require_between("width", width, 1 << 24);
     require_between("n", n, MAX_FACES);
@@ -49,6 +50,8 @@ void crop(uintptr_t frame, int height, int width, int64_t row_stride, uintptr_t 
     if (row_stride < 3 * int64_t(width))
         throw std::invalid_argument("row_stride must be at least 3 * width bytes, is " + std::to_string(row_stride));
     if (row_stride > INT32_MAX / height) throw std::invalid_argument("the frame must be smaller than 2 GiB");
+    if (landmarks != 0 && channels_last)
+        throw std::invalid_argument("landmarks must be 0 for channels_last: their channel is a plane of its own");
     facemesh::CropTask task;
     task.frame = pointer<const uint8_t>("frame", frame, 4);
     task.height = height;
@@ -57,6 +60,7 @@ void crop(uintptr_t frame, int height, int width, int64_t row_stride, uintptr_t 
     task.matrices = pointer<const double>("matrices", matrices, 8);
     task.faces = n;
     task.out = pointer<void>("out", out, half ? 2 : 4);
+    task.landmarks = landmarks == 0 ? nullptr : pointer<const float>("landmarks", landmarks, 4);
     task.size = size;
     task.channels_last = channels_last;
     task.swap_colours = swap_colours;
@@ -123,11 +127,14 @@ template <void (*run_crop)(const facemesh::CropTask &, uintptr_t),
 void define_kernels(nb::module_ &module) {
     module.def("crop", &crop<run_crop>, "frame"_a, "height"_a, "width"_a, "row_stride"_a, "matrices"_a, "n"_a, "out"_a,
                "size"_a, "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a, "half"_a, "stream"_a,
+               "landmarks"_a = 0,
                "Crop, antialias and normalise n faces of a frame, as runtime.geometry.crop.warp_crop does.\n\n"
                "frame: (height, width, 3) uint8 BGR, row_stride bytes from row to row, on a 4-byte boundary.\n"
                "matrices: (n, 2, 3) float64 similarities, frame px -> crop px; a singular one gives black.\n"
                "out: (n, 3, size, size), or (n, size, size, 3) for channels_last; float32, or float16 for half;\n"
-               "low and high are the values of colours 0 and 255. Raises ValueError for numbers out of range.");
+               "low and high are the values of colours 0 and 255. landmarks: (n, 68, 3) float32 frame px for the\n"
+               "fourth plane of an out (n, 4, size, size), or 0; see runtime.geometry.crop.draw_landmarks.\n"
+               "Raises ValueError for numbers out of range.");
     module.def("decode", &decode<run_decode>, "map"_a, "half"_a, "map_size"_a, "channels_last"_a, "scale"_a,
                "matrices"_a, "n"_a, "indices"_a, "count"_a, "resolution"_a, "out"_a, "stream"_a,
                "Decode count points of each of n position maps, as runtime.families.position_map.Decoder does.\n\n"

@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime import _native
 from runtime.families.position_map import Decoder, decode_numpy
-from runtime.geometry.crop import crop_into, crop_matrix, warp_crop
+from runtime.geometry.crop import crop_into, crop_matrix, draw_landmarks, warp_crop
 from runtime.models.shipped import ASSETS
 from tests.programs.kernel_memory import Device, Host, real_device
 
@@ -343,3 +344,31 @@ def test_decode_of_any_number_in_any_order(device, make_spec, count):
     maps, matrix = smooth_map(spec), similarity((300, 200), 90, 128, 15)
     every = decode(device, maps, matrix, spec, np.arange(1600, dtype=np.int32), 40)[0]
     assert np.array_equal(decode(device, maps, matrix, spec, indices, 40)[0], every[indices])
+
+
+# ---- landmark channel
+
+
+def test_landmark_channel(device, frame, make_spec):
+    """The kernel draws what the CPU draws, beside the colours that it gives without a channel."""
+    size, generator = 72, np.random.default_rng(0)
+    matrices = np.stack([similarity((500 + 60 * face, 400), 300, size, 25 * face) for face in range(3)])
+    landmarks = generator.uniform((350, 250, -9), (700, 560, 9), (3, 68, 3)).astype(np.float32)
+    landmarks[1, 17] = np.nan
+    for half in (False, True):
+        kind = np.float16 if half else np.float32
+        given = {"height": frame.shape[0], "width": frame.shape[1], "row_stride": frame.strides[0], "n": 3}
+        given |= {"size": size, "channels_last": False, "swap_colours": False, "half": half, "low": -1.0, "high": 1.0}
+        arrays = {"frame": frame, "matrices": matrices}
+        plain = device.run("crop", np.empty((3, 3, size, size), kind), arrays, **given)
+        found = device.run("crop", np.empty((3, 4, size, size), kind), arrays | {"landmarks": landmarks}, **given)
+        np.testing.assert_array_equal(found[:, :3], plain)
+        for face in range(3):
+            expected = np.zeros((4, size, size), np.float32)
+            draw_landmarks(landmarks[face], matrices[face], expected)
+            np.testing.assert_array_equal(found[face, 3], expected[3])
+            assert 10 <= (expected[3] == 1).sum() <= 18
+    with pytest.raises(ValueError, match="landmarks must be 0 for channels_last"):
+        _native.host_kernels.crop(
+            *(4096, 8, 8, 24, 4096, 1, 4096, 8, True, False, 0.0, 1.0, False, 0), landmarks=4096
+        )
