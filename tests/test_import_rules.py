@@ -71,7 +71,7 @@ HOMES = {
         *("training.averaging", "training.networks.inputs", "training.start", "training.uv.labelled_faces"),
         *("training.uv.map_objective", "training.coefficients.critic", "training.coefficients.face_numbers"),
         *("training.coefficients.losses", "training.coefficients.objective", "training.coefficients.start"),
-        *("training.networks.two_dasl", "training.networks.mb05"),
+        *("training.networks.two_dasl", "training.networks.mb05", "training.networks.edge_coefficients"),
         *("export.checkpoints.checkpoint", "export.graphs.to_onnx"),
         *("benchmarks.latency.live_network", "benchmarks.peers.mb05"),
     },

@@ -57,7 +57,7 @@ class FaceFollower:
         self._resize(image.shape[1::-1])
         self._image = image
         self._crops = self._tracker.crops(self._clock.time_s)
-        self._mesher.submit(image, self._crops)
+        self._mesher.submit(image, self._crops, self._tracker.landmarks())
         try:
             self._scene.look(image)
             is_due = self._tracker.wants_detection(self._clock.time_s, self._clock.step_s)

@@ -55,6 +55,11 @@ class Tracker:
         lost = self.lost if self._has_confidence else []
         return [track.crop_matrix(time_s) for track in (*self.seen, *lost)]
 
+    def landmarks(self) -> list[NDArray[np.float32] | None]:
+        """Return what is known of the faces in `crops`: the last landmarks of the tracks seen, None for the lost."""
+        lost = self.lost if self._has_confidence else []
+        return [*(track.look.face.landmarks for track in self.seen), *(None for _ in lost)]
+
     def wants_detection(self, time_s: float, step_s: float) -> bool:
         """Return True if the detector is to look at this frame whatever the tracks show."""
         if not self.seen or any(track.doubt.misses for track in self.seen):

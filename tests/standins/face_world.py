@@ -42,6 +42,7 @@ class FaceWorld:
         self.time_s = 0.0
         self.detections = 0
         self.crops: list[int] = []  # of every frame
+        self.given: list = []  # landmarks that came with the last frame's crops
         self.image = np.zeros((SIZE_WH[1], SIZE_WH[0], 3), np.uint8)
         self.family = family
         self.paths = paths
@@ -86,8 +87,9 @@ class FaceWorld:
 
     # The mesher
 
-    def submit(self, image, matrices) -> None:
+    def submit(self, image, matrices, landmarks=()) -> None:
         self.crops.append(len(matrices))
+        self.given = list(landmarks)
         self._in_flight.append(self.again(image, matrices))
 
     def collect(self) -> list[MeshedFace]:

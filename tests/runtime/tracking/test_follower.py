@@ -297,3 +297,22 @@ def test_a_failing_detector_leaves_nothing_in_flight(open_world):
     with pytest.raises(ZeroDivisionError):
         follower.begin(world.image, 2.1)
     assert world._in_flight == []
+
+
+def test_the_next_crop_comes_with_the_last_landmarks(open_world):
+    """For networks that take landmarks beside the picture; a face that is lost has none."""
+    there = only(walking(500, 120), (0, 0.4))
+    world, follower = open_world([standing(900), there])
+    last, faces, given = [], [], []
+    for index in range(20):
+        world.time_s = index / FPS
+        follower.begin(world.image, world.time_s)
+        given = world.given
+        last, faces = faces, follower.finish()
+        if index in (3, 6, 9):
+            assert len(given) == 2
+            for points, face in zip(given, last, strict=True):
+                np.testing.assert_array_equal(points, face.landmarks)
+    assert len(faces) == 1
+    assert given[0] is not None
+    assert given[1:] == [None]
