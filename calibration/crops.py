@@ -18,7 +18,7 @@ from runtime.families.table import open_family
 from runtime.geometry.crop import crop_into, draw_landmarks
 from runtime.models.spec import ModelSpec
 from runtime.sources.boxes_csv import read_boxes
-from runtime.sources.photos import list_photos, read_photo
+from runtime.sources.photos import decode_photo, list_photos, read_bytes, read_photo
 from runtime.storage.picture_tar import beside, read_rows, read_tar
 
 YAW_EDGES_DEG = (15, 30, 45, 60, 75)
@@ -90,7 +90,7 @@ class Crops(Sequence):
         """Hex digest of names, boxes and encoded pictures, in order."""
         digest = hashlib.sha256()
         for name, box in zip(self.faces.names.tolist(), self.faces.boxes_xyxy, strict=True):
-            content = Path(name).read_bytes() if self.pictures is None else self.pictures[name]
+            content = read_bytes(Path(name)) if self.pictures is None else self.pictures[name]
             digest.update(
                 Path(name).name.encode()
                 + b"\0"
@@ -104,12 +104,7 @@ class Crops(Sequence):
         if self.pictures is None:
             return read_photo(Path(name))
         # The labels of such archives are for the pixels as they are stored.
-        image = cv2.imdecode(
-            np.frombuffer(self.pictures[name], np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-        if image is None:
-            raise FaceMeshError(f"{self.faces.origin}: {name} cannot be decoded as a picture; the archive is damaged")
-        return image
+        return decode_photo(self.pictures[name], f"{self.faces.origin}: {name}", cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def load_faces(path: Path, boxes: Path | None = None) -> Faces:

@@ -13,3 +13,8 @@ class FaceMeshError(Exception):
 def one_line(error: object, limit: int = 300) -> str:
     """Return the text of ``error`` with every run of white space as one space, cut to ``limit`` characters."""
     return " ".join(str(error).split())[:limit]
+
+
+def reason(error: Exception) -> str:
+    """Return the cause that an error of a reader names, on one line: of an `OSError` without number and file."""
+    return one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__, 200)

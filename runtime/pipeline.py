@@ -6,6 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
+from threading import RLock
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +28,40 @@ from runtime.tracking.options import Tracking
 from runtime.types import Detections, FaceMesh, Frame, MeshTopology
 
 ErrorHandler = Callable[[FaceMeshError], None]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _in_turns(method: Callable[P, T]) -> Callable[P, T]:
+    """Let one thread at a time call a method of a pipeline; the others wait."""
+
+    @wraps(method)
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        with args[0]._lock:
+            return method(*args, **options)
+
+    return call
+
+
+def _steps_in_turns(method: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
+    """Let one thread at a time take a step of a pipeline's generator; the others wait."""
+
+    @wraps(method)
+    def steps(*args: P.args, **options: P.kwargs) -> Iterator[T]:
+        lock, generator = args[0]._lock, method(*args, **options)
+        end = object()
+        try:
+            while True:
+                with lock:
+                    item = next(generator, end)
+                if item is end:
+                    return
+                yield item
+        finally:
+            with lock:
+                generator.close()
+
+    return steps
 
 
 class FaceMeshPipeline:
@@ -35,7 +72,8 @@ class FaceMeshPipeline:
     faces; they are (0, 3) then. ``min_confidence`` 0..1 leaves out the faces with a lower confidence; ``left_out``
     counts them. Raises `FaceMeshError` if the model has no confidence. ``tracking`` follows people from frame to frame:
     calls and `stream` then take the frames of one film or camera in their order, and each face has a ``track_id``.
-    One pipeline serves one thread.
+    Threads may share a pipeline, a runner and a detector: their calls take turns. Faster are pipelines with runners of
+    their own.
     """
 
     def __init__(
@@ -53,18 +91,21 @@ class FaceMeshPipeline:
         self.family = open_family(runner.spec, topology)
         self.left_out = 0  # faces below ``min_confidence`` so far
         self._min_confidence = min_confidence
+        self._lock = RLock()
         self._detector = detector
         self._mesher = runner.mesher(self.family, dense)
         self.overlaps = self._mesher.depth > 1  # `stream` reads and detects while the device computes
         self._second_look = SecondLook(self._mesher, self.family, runner.spec.input.size)
         self._in_flight: deque[_Submitted] = deque()  # every frame that the mesher has
         self._follower: FaceFollower | None = None
+        self._is_tracking = False  # a stream, whose tracks no other call may disturb
         if tracking is not None:
             self._need_detector()
             self._follower = FaceFollower(
                 self._mesher, self._second_look, self.family, detector, tracking, runner.spec.confidence is not None
             )
 
+    @_in_turns
     def __call__(self, frame: Frame | NDArray[np.uint8]) -> list[FaceMesh]:
         """Find the faces of a frame or (H, W, 3) uint8 BGR picture, in its pixels; best first, or tracked ones by age.
 
@@ -78,6 +119,7 @@ class FaceMeshPipeline:
         finally:
             self._forget()
 
+    @_in_turns
     def from_boxes(
         self, image: Frame | NDArray[np.uint8], boxes_xyxy: ArrayLike, scores: ArrayLike | None = None
     ) -> list[FaceMesh]:
@@ -95,6 +137,7 @@ class FaceMeshPipeline:
         finally:
             self._forget()
 
+    @_steps_in_turns
     def stream(
         self,
         frames: Iterable[Frame],
@@ -111,6 +154,7 @@ class FaceMeshPipeline:
         if boxes_of is None:
             self._need_detector()
         self.forget_tracks()
+        self._is_tracking = self._follower is not None
         waiting: deque[Frame] = deque()
         try:
             for frame in frames:
@@ -128,6 +172,7 @@ class FaceMeshPipeline:
             while waiting:
                 yield from self._finished(waiting.popleft(), on_error)
         finally:
+            self._is_tracking = False
             self._forget()
 
     def frame_buffer(self, height: int, width: int) -> NDArray[np.uint8] | None:
@@ -188,7 +233,7 @@ class FaceMeshPipeline:
             raise FaceMeshError("this pipeline has no detector: make it with YuNetDetector(), or call from_boxes()")
 
     def _refuse_two_at_once(self) -> None:
-        if self._in_flight:
+        if self._in_flight or self._is_tracking:
             raise FaceMeshError(
                 "a stream() of this pipeline is under way: "
                 "finish or close it before the next call, or make another pipeline"

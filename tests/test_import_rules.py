@@ -58,7 +58,7 @@ HOMES = {
     "pycuda": {"runtime.cuda.pycuda_binding"},
     "pynvml": {"benchmarks.records.nvml"},
     "pytest": {"benchmarks.suites.conftest"},
-    "scipy": {"benchmarks.latency.sen_slope", "training.data.mat_files"},
+    "scipy": {"benchmarks.latency.sen_slope"},
     "skimage": {"benchmarks.peers.prnet"},
     "threadpoolctl": {"benchmarks.peers.thread_limit"},
     "tensorrt": {"export.engines.tensorrt_builder"},

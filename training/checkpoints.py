@@ -12,7 +12,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import nn
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, reason
+from runtime.storage.bounded_files import open_bounded
+from runtime.storage.npz_files import open_zip
 
 
 def write_checkpoint(network: nn.Module, file: BinaryIO) -> None:
@@ -36,9 +38,9 @@ def read_pickle(path: Path) -> object:
     Raises `FaceMeshError` for missing and damaged files and for pickles that would run code.
     """
     try:
-        with path.open("rb") as file:
+        with open_bounded(path) as file:
             mark = file.read(2)
-        damaged = _damaged_part(path)
+            damaged = _damaged_part(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols; what they warn of is refused below
             content = None if damaged or not mark else torch.load(path, map_location="cpu", weights_only=True)
@@ -47,9 +49,7 @@ def read_pickle(path: Path) -> object:
             f"{path}: no such file; give a PyTorch state dict, or a TensorFlow checkpoint by its .index or prefix"
         ) from None
     except OSError as error:
-        raise FaceMeshError(
-            f"{path}: cannot be read ({error.strerror or error}); give the file of a checkpoint"
-        ) from None
+        raise FaceMeshError(f"{path}: cannot be read ({reason(error)}); give the file of a checkpoint") from None
     except UnpicklingError as error:
         called = re.search(r"GLOBAL ([\w.]+)", str(error))
         if not called and mark != b"PK" and not mark.startswith(b"\x80"):
@@ -59,7 +59,7 @@ def read_pickle(path: Path) -> object:
             f"{path}: refused, loading it {what}, and a checkpoint must not run code; save network.state_dict() alone"
         ) from None
     except Exception as error:  # torch raises a dozen types for files that are no checkpoints
-        raise _no_checkpoint(path, str(error) if isinstance(error, RuntimeError) else "") from None
+        raise _no_checkpoint(path, str(error) if isinstance(error, (RuntimeError, ValueError)) else "") from None
     if damaged:
         raise FaceMeshError(f"{path}: damaged, the checksum of {damaged!r} in it does not fit; fetch or save it again")
     if not mark:
@@ -67,17 +67,20 @@ def read_pickle(path: Path) -> object:
     return content
 
 
-def _damaged_part(path: Path) -> str | None:
-    """Return the name of the first part of a zip archive whose checksum does not fit; PyTorch does not look at them."""
-    if not zipfile.is_zipfile(path):
+def _damaged_part(file: BinaryIO) -> str | None:
+    """Return the name of the first part of a zip archive whose checksum does not fit; PyTorch does not look at them.
+
+    Raises `ValueError` for parts that claim more than the file holds.
+    """
+    if not zipfile.is_zipfile(file):
         return None
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(file) as archive:
         return archive.testzip()
 
 
-def _no_checkpoint(path: Path, reason: str = "") -> FaceMeshError:
-    reason = re.sub(r"^\[.*?\] \. ", "", " ".join(reason.split())).partition(". ")[0][:160]
-    reason = f" ({reason})" if reason else ""
+def _no_checkpoint(path: Path, text: str = "") -> FaceMeshError:
+    text = re.sub(r"^\[.*?\] \. ", "", " ".join(text.split())).partition(". ")[0][:160]
+    cause = f" ({text})" if text else ""
     return FaceMeshError(
-        f"{path}: neither a PyTorch nor a TensorFlow checkpoint, or a damaged one{reason}; fetch or save it again"
+        f"{path}: neither a PyTorch nor a TensorFlow checkpoint, or a damaged one{cause}; fetch or save it again"
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import FaceMeshError, one_line
+from runtime.errors import FaceMeshError, reason
+from runtime.storage.json_documents import read_json
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,11 @@ def read_document(path: Path) -> Any:
     Raises `FaceMeshError` if the file is missing or not strict JSON: NaN and infinity are no numbers there.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        return read_json(path, parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise FaceMeshError(f"{path}: no such file; 'python -m benchmarks run --json FILE' writes one") from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise FaceMeshError(f"{path}: cannot be read as JSON ({one_line(reason)}); measure again") from None
+        raise FaceMeshError(f"{path}: cannot be read as JSON ({reason(error)}); measure again") from None
 
 
 def _refuse_constant(name: str) -> float:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from calibration.precision.graph_view import LAYERS, Graph, layer_name
-from runtime.errors import FaceMeshError, one_line
+from runtime.errors import FaceMeshError, one_line, reason
 from runtime.models.spec import ModelSpec
+from runtime.storage.bounded_files import read_bounded
 from runtime.storage.json_documents import document_bytes
 from runtime.storage.whole_files import whole_file
 
@@ -37,16 +40,41 @@ def read_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
     Raises `FaceMeshError` for a file that is missing, damaged, empty or no ONNX model.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path)
         model = onnx.load_model_from_string(data)
     except FileNotFoundError:
         raise FaceMeshError(f"{path}: no such file; give an .onnx file, 'python -m export onnx' writes one") from None
     except (OSError, DecodeError, ValueError) as error:
-        problem = f"cannot be read as an ONNX model ({one_line(error, 200)})"
+        problem = f"cannot be read as an ONNX model ({reason(error)})"
         raise FaceMeshError(f"{path}: {problem}; get the file again or export it again") from None
+    if not all(isinstance(text, str) for text in _texts(model.graph)):  # else bytes
+        raise FaceMeshError(f"{path}: not a valid ONNX model (a name in it is no text); export it again")
     if not model.graph.node:
         raise FaceMeshError(f"{path}: not an ONNX model, or an empty one; give the .onnx file of a network")
     return data, model
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for value in (*graph.initializer, *graph.input, *graph.output):
+        yield value.name
+
+
+@contextmanager
+def sound_model(path: Path) -> Iterator[None]:
+    """Turn errors of the code within into `FaceMeshError`: it looks at a model that nobody has checked yet.
+
+    The checker, shape inference and the converter of the onnx package raise a dozen types, and so does whoever follows
+    the names and numbers of a damaged graph.
+    """
+    try:
+        yield
+    except FaceMeshError:
+        raise
+    except Exception as error:
+        text = one_line(error, 200) or type(error).__name__
+        raise FaceMeshError(f"{path}: not a valid ONNX model ({text}); export it again") from None
 
 
 def read_external_data(model: onnx.ModelProto, path: Path) -> None:
@@ -70,9 +98,11 @@ def read_external_data(model: onnx.ModelProto, path: Path) -> None:
 def load_plain(path: Path) -> Graph:
     """Return the view of the FP32 model in ``path``. Raises `FaceMeshError` like `read_onnx` and `check_plain`."""
     _, model = read_onnx(path)
-    read_external_data(model, path)
-    graph = Graph(model)
-    check_plain(graph, path)
+    with sound_model(path):
+        read_external_data(model, path)
+        onnx.checker.check_model(model)  # without it a circle of nodes would be followed for ever
+        graph = Graph(model)
+        check_plain(graph, path)
     return graph
 
 

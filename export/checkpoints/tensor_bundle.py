@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.checkpoints.crc32c import masked_crc32c
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line, reason
+from runtime.storage.bounded_files import file_length, open_bounded, read_bounded
+from runtime.storage.limits import DOCUMENT_BYTES, EXPANSION, MEMBERS, NAME_BYTES
 
 FOOTER_BYTES = 48
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
@@ -42,6 +44,7 @@ TYPES = {
     22: "<u4",
     23: "<u8",
 }
+MOST_AXES = 32
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
@@ -107,25 +110,26 @@ class TensorBundle(Mapping[str, NDArray]):
                 f"{path}: no such file; the values of {name} are in it: put it beside {index_path(self.prefix).name}"
             ) from None
         except OSError as error:
-            raise FaceMeshError(
-                f"{path}: cannot be read ({error.strerror or error}); the values of {name} are in it"
-            ) from None
+            raise FaceMeshError(f"{path}: cannot be read ({reason(error)}); the values of {name} are in it") from None
         except ValueError as error:
-            raise FaceMeshError(
-                f"{path}: {name} cannot be read: {error}; fetch the file again, or save the checkpoint again"
-            ) from None
+            problem = f"{one_line(name, 200)} cannot be read: {reason(error)}"
+            raise FaceMeshError(f"{path}: {problem}; fetch the file again, or save the checkpoint again") from None
 
 
 def _read_tensor(path: Path, entry: TensorEntry, shards: int) -> NDArray:
     if entry.type_number not in TYPES:
         raise ValueError(f"its type, {entry.type_name} of TensorFlow, is not supported")
     dtype = np.dtype(TYPES[entry.type_number])
-    if min(entry.shape, default=0) < 0 or entry.size != math.prod(entry.shape) * dtype.itemsize:
-        raise ValueError(f"the index says {entry.size} bytes for shape {entry.shape} of {dtype.name}")
+    if (
+        min(entry.shape, default=0) < 0
+        or len(entry.shape) > MOST_AXES
+        or entry.size != math.prod(entry.shape) * dtype.itemsize
+    ):
+        raise ValueError(f"the index says {entry.size} bytes for shape {one_line(entry.shape, 120)} of {dtype.name}")
     if not 0 <= entry.shard < shards:
         raise ValueError(f"the index places it in shard {entry.shard} of {shards}")
-    with path.open("rb") as file:
-        length = file.seek(0, 2)
+    with open_bounded(path) as file:
+        length = file_length(file)
         if entry.offset < 0 or entry.offset + entry.size > length:
             raise ValueError(
                 f"it should lie at bytes {entry.offset} to {entry.offset + entry.size}, but the file has {length}"
@@ -140,7 +144,7 @@ def _read_tensor(path: Path, entry: TensorEntry, shards: int) -> NDArray:
 def _read_index(path: Path) -> tuple[dict[str, TensorEntry], int]:
     """Tensors by name, and the number of shards."""
     try:
-        records = list(_table(path.read_bytes()))
+        records = list(_table(read_bounded(path, DOCUMENT_BYTES)))
         if not records or records[0][0] != b"":
             raise ValueError("it has no header")
         shards = _parse_header(records[0][1])
@@ -152,12 +156,11 @@ def _read_index(path: Path) -> tuple[dict[str, TensorEntry], int]:
         ) from None
     except OSError as error:
         raise FaceMeshError(
-            f"{path}: cannot be read ({error.strerror or error}); give the .index of a TensorFlow checkpoint"
+            f"{path}: cannot be read ({reason(error)}); give the .index of a TensorFlow checkpoint"
         ) from None
     except ValueError as error:
-        raise FaceMeshError(
-            f"{path}: cannot be read as the index of a TensorFlow checkpoint: {error}; fetch the file or save it again"
-        ) from None
+        problem = f"cannot be read as the index of a TensorFlow checkpoint: {reason(error)}"
+        raise FaceMeshError(f"{path}: {problem}; fetch the file or save it again") from None
 
 
 class _Reader:
@@ -187,13 +190,27 @@ class _Reader:
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of a LevelDB table, in order."""
+    """(key, value) of a LevelDB table, in order.
+
+    Blocks may not overlap, and keys may not grow beyond measure by continuing each other.
+    """
     if len(data) < FOOTER_BYTES or data[-8:] != MAGIC:
         raise ValueError("the mark at its end is missing, so it is cut short or something else")
     footer = _Reader(data[-FOOTER_BYTES:])
     footer.varint(), footer.varint()  # the meta index, which bundles leave empty
+    count = block_bytes = key_bytes = 0
     for _, handle in _block_records(_block(data, footer)):
-        yield from _block_records(_block(data, _Reader(handle)))
+        block = _block(data, _Reader(handle))
+        block_bytes += len(block)
+        if block_bytes > len(data):
+            raise ValueError("its blocks overlap")
+        for key, value in _block_records(block):
+            count += 1
+            key_bytes += len(key)
+            excess = MEMBERS.excess(count) or EXPANSION.excess(key_bytes // len(data))
+            if excess:
+                raise ValueError(f"its names: {excess}")
+            yield key, value
 
 
 def _block(data: bytes, handle: _Reader) -> bytes:
@@ -220,6 +237,8 @@ def _block_records(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         shared, unshared, length = reader.varint(), reader.varint(), reader.varint()
         if shared > len(key):
             raise ValueError("a key continues one that is shorter")
+        if excess := NAME_BYTES.excess(shared + unshared):
+            raise ValueError(excess)
         key = key[:shared] + reader.take(unshared)
         yield key, reader.take(length)
 

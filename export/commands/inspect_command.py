@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtime.cuda.driver import Device, find_device
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line
 from runtime.inference.trt.libraries import choose
 from runtime.models.manifest import EngineManifest
 from runtime.models.spec import ModelSpec, load_spec
@@ -60,29 +60,34 @@ def _engine_lines(path: Path) -> list[str]:
 
 def _onnx_lines(path: Path) -> list[str]:
     """The graph, and the spec if one belongs to it."""
+    from calibration.precision.model_file import sound_model
     from export.engines.engine_source import precision_of, read_whole_onnx, weight_types
     from export.graphs.summary import summarise, weighted_layers
 
     data, model = read_whole_onnx(path)
-    summary = summarise(model)
+    with sound_model(path):
+        summary, layers = summarise(model), _layer_lines(weighted_layers(model))
+        precision, types = precision_of(model), _counts(weight_types(model))
+        operators = _counts(summary.operators)
     gflop = "–" if summary.gflop is None else f"{summary.gflop:.3g}"
     try:
         spec = [*_spec_lines(load_spec(path)), "  spec        belongs to this file"]
     except FaceMeshError as error:
         spec = [f"  spec        {error}"]
     return [
-        f"{path}: {len(data):,} bytes, {precision_of(model)} model",
+        f"{path}: {len(data):,} bytes, {precision} model",
         f"  network     {summary.nodes} nodes, {summary.parameters:,} parameters, {gflop} GFLOP for one face",
-        f"  layers      {_counts(summary.operators)}",
-        f"  weights     {_counts(weight_types(model))}",
+        f"  layers      {operators}",
+        f"  weights     {types}",
         *spec,
         f"  SHA-256     {hashlib.sha256(data).hexdigest()}",
-        *_layer_lines(weighted_layers(model)),
+        *layers,
     ]
 
 
 def _layer_lines(layers: Sequence[tuple[str, ...]]) -> list[str]:
     """One line per layer, in columns."""
+    layers = [tuple(one_line(text, 80) for text in layer) for layer in layers]
     widths = [max(map(len, column)) for column in zip(*layers, strict=True)]
     rows = ("  ".join(map(str.ljust, layer, widths)).rstrip() for layer in layers)
     return [f"  {'' if index else 'weighted':12}{row}" for index, row in enumerate(rows)]
@@ -90,7 +95,8 @@ def _layer_lines(layers: Sequence[tuple[str, ...]]) -> list[str]:
 
 def _counts(found: Mapping[str, int]) -> str:
     """{"Conv": 3, "Relu": 2} -> "3 Conv, 2 Relu", the most frequent first."""
-    return ", ".join(f"{count} {name}" for name, count in sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {one_line(name, 80)}" for name, count in ordered)
 
 
 def _spec_lines(spec: ModelSpec) -> list[str]:

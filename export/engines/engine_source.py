@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from calibration.precision.model_file import read_onnx
+from calibration.precision.model_file import read_onnx, sound_model
 from export.graphs.model_file import all_tensors, check_interface, precision_of
 from runtime.errors import FaceMeshError
 from runtime.models.spec import ModelSpec, load_spec
@@ -29,6 +29,11 @@ class EngineSource:
 def open_source(path: Path) -> EngineSource:
     """Read a model and compare it with its spec: hash, names, sizes, precision. Raises `FaceMeshError`."""
     data, model = read_whole_onnx(path)
+    with sound_model(path):
+        return _compared(path, data, model)
+
+
+def _compared(path: Path, data: bytes, model: onnx.ModelProto) -> EngineSource:
     spec = load_spec(path)
     check_interface(model, spec, path)
     if others := [value.name for value in model.graph.output if value.name not in spec.outputs]:
@@ -51,9 +56,10 @@ def read_whole_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
     Raises `FaceMeshError` for a file that cannot be read, and for weights in other files, whose bytes no hash covers.
     """
     data, model = read_onnx(path)
-    for tensor in all_tensors(model.graph):
-        if tensor.data_location == TensorProto.EXTERNAL:
-            _refuse_external(path, tensor)
+    with sound_model(path):
+        for tensor in all_tensors(model.graph):
+            if tensor.data_location == TensorProto.EXTERNAL:
+                _refuse_external(path, tensor)
     return data, model
 
 

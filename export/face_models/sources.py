@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.face_models.pickled_arrays import read_pickle
-from runtime.errors import FaceMeshError, one_line
+from runtime.errors import FaceMeshError, reason
+from runtime.storage.bounded_files import open_bounded, read_bounded
+from runtime.storage.npz_files import open_zip, read_archive, read_array
+from training.data.mat_files import read_mat
 
 ARRAYS_3DDFA = ("u_shp", "u_exp", "w_shp_sim", "w_exp_sim", "keypoints_sim")
 REMEDY = (
@@ -87,14 +89,14 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
     """
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.stem in ARRAYS_3DDFA or file.name == "tri.pkl")
-        return _of_3ddfa(path, {file.name: file.read_bytes() for file in files})
+        return _of_3ddfa(path, {file.name: _content(file) for file in files})
     if not path.is_file():
         raise FaceMeshError(f"{path}: no such file; {REMEDY}")
     if path.suffix == ".mat":
         return _read_mat(path)
     if path.suffix == ".whl":
         return _of_3ddfa(path, _members(path))
-    content = path.read_bytes()
+    content = _content(path)
     if path.suffix == ".npy":
         return {path.stem if path.stem in ARRAYS_3DDFA else "": _read_npy(path, content)}
     if path.suffix == ".npz":
@@ -119,40 +121,44 @@ def _of_3ddfa(origin: Path, files: Mapping[str, bytes]) -> dict[str, NDArray]:
 def _members(path: Path) -> dict[str, bytes]:
     """Return the arrays of 3DDFA inside a wheel, by file name."""
     try:
-        with zipfile.ZipFile(path) as wheel:
-            files = {name.rpartition("/")[2]: name for name in wheel.namelist()}
-            return {file: wheel.read(name) for file, name in files.items() if file.partition(".")[0] in ARRAYS_3DDFA}
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise FaceMeshError(f"{path}: cannot be read as a wheel ({one_line(error, 120)}); download it again") from None
+        with open_bounded(path) as file, open_zip(file) as wheel:
+            members = {name.rpartition("/")[2]: name for name in wheel.namelist()}
+            wanted = {member: name for member, name in members.items() if member.partition(".")[0] in ARRAYS_3DDFA}
+            return {member: wheel.read(name) for member, name in wanted.items()}
+    except Exception as error:  # zipfile and zlib raise a dozen types for damaged archives
+        raise FaceMeshError(f"{path}: cannot be read as a wheel ({reason(error)}); download it again") from None
 
 
 def _read_npy(place: Path | str, content: bytes) -> NDArray:
     try:
-        return np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise FaceMeshError(f"{place}: cannot be read as .npy ({one_line(error, 120)}); get the file again") from None
+        return read_array(io.BytesIO(content), len(content))
+    except ValueError as error:
+        raise FaceMeshError(f"{place}: cannot be read as .npy ({reason(error)}); get the file again") from None
 
 
 def _read_npz(place: Path | str, content: bytes) -> dict[str, NDArray]:
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise FaceMeshError(f"{place}: cannot be read as .npz ({one_line(error, 120)}); get the file again") from None
+        return read_archive(io.BytesIO(content))
+    except (OSError, ValueError) as error:
+        raise FaceMeshError(f"{place}: cannot be read as .npz ({reason(error)}); get the file again") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_bounded(path)
+    except OSError as error:
+        raise FaceMeshError(f"{path}: cannot be read ({reason(error)}); {REMEDY}") from None
 
 
 def _read_mat(path: Path) -> dict[str, NDArray]:
     """Return the variables of a .mat file; those of a struct ``model``, as face3d writes it, are taken out of it."""
-    try:
-        from training.data.mat_files import read_mat
-    except ImportError:
-        raise FaceMeshError(f"{path}: MATLAB files need SciPy: pip install 'facemesh-edge[train]'") from None
-    variables = {name: value for name, value in read_mat(path).items() if isinstance(value, np.ndarray)}
-    struct = variables.get("model")
-    if struct is not None and struct.dtype.names and struct.size == 1:
-        variables |= {name: np.asarray(struct.ravel()[0][name]) for name in struct.dtype.names}
-    counted = {name: variables[name].astype(np.int64) - 1 for name in (*TRIANGLES, *KEYPOINTS) if name in variables}
-    return variables | counted
+    variables = read_mat(path)
+    struct = variables.pop("model", {})
+    arrays = {name: value for name, value in variables.items() if isinstance(value, np.ndarray)}
+    if isinstance(struct, dict):
+        arrays |= struct
+    counted = {name: arrays[name].astype(np.int64) - 1 for name in (*TRIANGLES, *KEYPOINTS) if name in arrays}
+    return arrays | counted
 
 
 def _first(arrays: Mapping[str, NDArray], names: tuple[str, ...]) -> NDArray | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 
 from calibration.precision.graph_view import Graph
-from calibration.precision.model_file import check_outputs, read_external_data, read_onnx
+from calibration.precision.model_file import check_outputs, read_external_data, read_onnx, sound_model
 from runtime.errors import FaceMeshError, one_line
 from runtime.models.spec import CONFIDENCE_SHAPE, ModelSpec, load_spec
 
@@ -29,14 +29,16 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     the ONNX standard.
     """
     _, model = read_onnx(path)
+    with sound_model(path):
+        return _checked(model, path)
+
+
+def _checked(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     read_external_data(model, path)
     if strangers := {node.op_type for node in model.graph.node if not _is_standard(node, model)}:
-        problem = f"operators outside the ONNX standard: {', '.join(sorted(strangers))}"
+        problem = f"operators outside the ONNX standard: {one_line(', '.join(sorted(strangers)), 200)}"
         raise FaceMeshError(f"{path}: {problem}; export the model without them")
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # the checker and shape inference raise types of their own
-        raise FaceMeshError(f"{path}: not a valid ONNX model ({one_line(error, 200)}); export it again") from None
+    onnx.checker.check_model(model, full_check=True)
     return at_opset(with_unique_names(model))
 
 

@@ -13,7 +13,7 @@ from runtime.models.shipped import YUNET_ONNX
 
 
 class OnnxYuNet:
-    """The rewritten file (``python -m export detector``), for pictures of any size. One instance serves one thread."""
+    """The rewritten file (``python -m export detector``), for pictures of any size. Threads may share an instance."""
 
     def __init__(self, score_threshold: float) -> None:
         """Open the shipped file with as many threads as OpenCV has. Raises `FaceMeshError`.

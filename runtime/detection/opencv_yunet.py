@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +16,13 @@ LEAST_SIDE = 64
 
 
 class OpenCvYuNet:
-    """The file of OpenCV's model zoo as it is. One instance serves one thread."""
+    """The file of OpenCV's model zoo as it is. Threads may share an instance, and take turns."""
 
     def __init__(self, score_threshold: float) -> None:
         """Open the shipped file. Raises `FaceMeshError` where it is missing or OpenCV is too old."""
         if not YUNET.is_file():
             raise FaceMeshError(f"{YUNET}: the detector's model is missing; install the package again")
+        self._lock = Lock()  # between setting a size and detecting at it
         # OpenCV 5 warns about parts of the model that the detector does not need.
         verbosity = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         size_wh = (LEAST_SIDE, LEAST_SIDE)  # until the first picture
@@ -39,6 +42,7 @@ class OpenCvYuNet:
         below, right = (max(0, LEAST_SIDE - side) for side in image.shape[:2])
         if below or right:
             image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT)
-        self._network.setInputSize(image.shape[1::-1])
-        rows = self._network.detect(image)[1]
+        with self._lock:
+            self._network.setInputSize(image.shape[1::-1])
+            rows = self._network.detect(image)[1]
         return np.empty((0, ROW), np.float32) if rows is None else rows

@@ -38,7 +38,7 @@ TURNS = (((90.0, 180.0, -90.0), CLOSE_UP_SIDE), ((45.0, 135.0, -135.0, -45.0), r
 
 
 class YuNetDetector:
-    """YuNet (Wu, Peng, Yu 2023) of OpenCV's model zoo. One instance serves one thread."""
+    """YuNet (Wu, Peng, Yu 2023) of OpenCV's model zoo. Threads may share an instance."""
 
     def __init__(self, score_threshold: float = 0.6, max_faces: int | None = None, side: int | None = None) -> None:
         """Keep faces that score at least ``score_threshold``, at most the best ``max_faces``.

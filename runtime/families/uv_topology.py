@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import warnings
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -11,9 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, reason
 from runtime.models.shipped import ASSETS
-from runtime.storage.npz_files import read_npz
+from runtime.storage.bounded_files import read_bounded
+from runtime.storage.npz_files import read_npy, read_npz
 from runtime.types import LANDMARK_COUNT
 
 PRNET_RESOLUTION = 256  # PRNet's files do not say it
@@ -111,7 +114,7 @@ def _load(path: Path) -> UVTopology:
         arrays = _read_prnet_folder(path) if path.is_dir() else _read_npz(path)
         return UVTopology(**arrays)
     except ValueError as error:
-        raise FaceMeshError(f"{path}: not a usable UV topology: {error}; get the file again") from None
+        raise FaceMeshError(f"{path}: not a usable UV topology: {reason(error)}; get the file again") from None
 
 
 def _read_npz(path: Path) -> dict:
@@ -130,9 +133,10 @@ def _read_prnet_folder(folder: Path) -> dict:
         )
     face_indices, landmarks_xy, triangles = (_read_text(folder / name) for name in names[:3])
     try:
-        canonical_vertices = np.load(folder / names[3], allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise FaceMeshError(f"{folder / names[3]}: cannot be read as .npy ({error}); copy PRNet's file again") from None
+        canonical_vertices = read_npy(folder / names[3])
+    except (OSError, ValueError) as error:
+        fault = f"cannot be read as .npy ({reason(error)})"
+        raise FaceMeshError(f"{folder / names[3]}: {fault}; copy PRNet's file again") from None
     if landmarks_xy.shape != (2, LANDMARK_COUNT):
         raise ValueError(f"uv_kpt_ind.txt must hold two rows of {LANDMARK_COUNT}, holds {landmarks_xy.shape}")
     if landmarks_xy.min() < 0 or landmarks_xy.max() >= PRNET_RESOLUTION:
@@ -149,9 +153,11 @@ def _read_prnet_folder(folder: Path) -> dict:
 def _read_text(path: Path) -> NDArray[np.int64]:
     """Whole numbers written as floats, as ``np.savetxt`` does it."""
     try:
-        numbers = np.loadtxt(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty file, which has the wrong shape
+            numbers = np.loadtxt(io.BytesIO(read_bounded(path)))
     except (OSError, ValueError) as error:
-        raise FaceMeshError(f"{path}: cannot be read as numbers ({error}); copy PRNet's file again") from None
+        raise FaceMeshError(f"{path}: cannot be read as numbers ({reason(error)}); copy PRNet's file again") from None
     if not np.all(np.isfinite(numbers)) or np.any(numbers != np.rint(numbers)) or np.any(np.abs(numbers) > 2**31):
         raise FaceMeshError(f"{path}: holds something other than whole numbers; copy PRNet's file again")
     return numbers.astype(np.int64)

@@ -41,14 +41,15 @@ class CpuMesher:
         faces: list[MeshedFace] = []
         for start in range(0, len(matrices), runner.max_batch):
             batch = matrices[start : start + runner.max_batch]
-            for slot, matrix in zip(runner.input, batch, strict=False):
-                crop_into(image, matrix, runner.spec.input, slot)
-            for slot, matrix, points in zip(runner.input, batch, known[start:], strict=False):
-                draw_landmarks(points, matrix, slot)
-            outputs = runner.infer(len(batch))
-            confidence = repeat(None) if runner.confidence is None else runner.confidence.tolist()
-            for mesh, probability in zip(self._decode.batch(outputs, batch), confidence, strict=False):
-                faces.append(MeshedFace(*mesh, probability))
+            with runner.lock:
+                for slot, matrix in zip(runner.input, batch, strict=False):
+                    crop_into(image, matrix, runner.spec.input, slot)
+                for slot, matrix, points in zip(runner.input, batch, known[start:], strict=False):
+                    draw_landmarks(points, matrix, slot)
+                outputs = runner.infer(len(batch))
+                confidence = repeat(None) if runner.confidence is None else runner.confidence.tolist()
+                meshes = self._decode.batch(outputs, batch)
+            faces += [MeshedFace(*mesh, probability) for mesh, probability in zip(meshes, confidence, strict=False)]
         return faces
 
     def discard(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -114,6 +115,7 @@ class Runner(Protocol):
     max_batch: int
     input: NDArray[np.float32]  # (max_batch, *spec.input.shape): write the crops here
     confidence: NDArray[np.float32] | None  # (max_batch,) of the last `infer`; None: the model has no such output
+    lock: Lock  # held from writing ``input`` to reading outputs, so that meshers in several threads can share a runner
 
     def infer(self, n: int) -> NDArray[np.float32]:
         """Run the first ``n`` crops of ``input``: (n, *spec.output_shape), a view that the next call overwrites."""

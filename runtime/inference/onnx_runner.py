@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from runtime.families.family import Family
 from runtime.inference.cpu_mesher import CpuMesher
 from runtime.inference.interface import RunnerOptions
 from runtime.models.spec import CONFIDENCE_SHAPE, ModelSpec, load_spec
+from runtime.storage.limits import BATCH
 
 MOST_THREADS = 4
 # Runs shorter than this stay on one core: waking another one, operator by operator, costs what it gains.
@@ -30,33 +32,46 @@ class OnnxRunner:
     """`runtime.inference.interface.Runner` over ONNX Runtime; input and outputs are arrays, never copied."""
 
     def __init__(self, path: Path, spec: ModelSpec, max_batch: int = 8, threads: int | None = None) -> None:
-        """Load a model and run it once. Raises `FaceMeshError` if it cannot be loaded or does not fit ``spec``."""
+        """Load a model and run it, with two faces, too, if its batch is free: some models are so in name alone.
+
+        Such a model runs its faces one by one. Raises `FaceMeshError` if it cannot be loaded or does not fit ``spec``.
+        """
         self.spec = spec
+        self.lock = threading.Lock()
+        self._path = path
         self._session = open_session(path, min(threads or 1, usable_cores()))
         self._fixed_batch = self._check_interface(path)
         self.max_batch = self._fixed_batch or max_batch
+        if self._fixed_batch and (excess := BATCH.excess(self._fixed_batch)):
+            raise FaceMeshError(f"{path}: {excess}; export the model with a free batch")
         self.input = np.zeros((self.max_batch, *spec.input.shape), np.float32)
         self._output = np.zeros((self.max_batch, *spec.output_shape), np.float32)
         self.confidence = None if spec.confidence is None else np.zeros(self.max_batch, np.float32)
         self._bindings: dict[int, onnxruntime.IOBinding] = {}
-        try:
-            self.infer(1)
-        except Exception as error:
-            raise FaceMeshError(
-                f"{path}: the model does not run ({_first_line(error)}); export the model again"
-            ) from error
+        self.infer(1)
+        if self.max_batch > 1 and not self._fixed_batch and not self._runs(2):
+            self.max_batch = 1
         if threads is None and self._run_time() > SHORT_RUN_S:
             self._bindings.clear()
             self._session = open_session(path, min(MOST_THREADS, usable_cores()))
 
     def infer(self, n: int) -> NDArray[np.float32]:
-        """Run the first ``n`` crops in ``input``; a view that the next call overwrites."""
+        """Run the first ``n`` crops in ``input``; a view that the next call overwrites.
+
+        Raises `FaceMeshError` if the model fails, or is closed.
+        """
         if not 1 <= n <= self.max_batch:
             raise ValueError(f"n must be 1..{self.max_batch}, is {n}")
+        if self._session is None:
+            raise FaceMeshError(f"{self._path}: the runner is closed; open another")
         batch = self._fixed_batch or n
-        if batch not in self._bindings:
-            self._bindings[batch] = self._bind(batch)
-        self._session.run_with_iobinding(self._bindings[batch])
+        try:
+            if batch not in self._bindings:
+                self._bindings[batch] = self._bind(batch)
+            self._session.run_with_iobinding(self._bindings[batch])
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+            fault = f"the model does not run with {batch} of its crops ({_first_line(error)})"
+            raise FaceMeshError(f"{self._path}: {fault}; export the model again") from error
         return self._output[:n]
 
     def mesher(self, family: Family, dense: bool = True) -> CpuMesher:
@@ -73,6 +88,13 @@ class OnnxRunner:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _runs(self, n: int) -> bool:
+        try:
+            self.infer(n)
+        except FaceMeshError:
+            return False
+        return True
 
     def _run_time(self) -> float:
         """Seconds of one run of one crop, the second one."""

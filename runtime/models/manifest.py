@@ -112,8 +112,8 @@ class EngineManifest:
             raise ValueError("field compute_capabilities must name one at least")
         for field, texts in (("version", (self.version,)), ("compute_capabilities", self.compute_capabilities)):
             for text in texts:
-                if not re.fullmatch(r"\d+(\.\w+)*\+?", text):
-                    raise ValueError(f"field {field} must be numbers with dots between, is {text!r}")
+                if len(text) > 64 or not re.fullmatch(r"\d+(\.\w+)*\+?", text, re.ASCII):
+                    raise ValueError(f"field {field} must be numbers with dots between, is {text[:200]!r}")
 
 
 def _reaches(found: str, wanted: str) -> bool:

@@ -17,6 +17,7 @@ from runtime.storage.whole_files import file_sha256
 from runtime.tensors import InputSpec, OutputSpec
 
 CONFIDENCE_SHAPE = (1,)  # of one face
+LEAST_CROP_SCALE, MOST_CROP_SCALE = 0.1, 100.0  # networks of today have 1.4 to 2
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,9 @@ class ModelSpec:
         _one_of("precision", self.precision, ("fp32", "fp16", "int8"))
         if not 8 <= self.input.size <= 4096:
             raise ValueError(f"field input.size must be 8..4096, is {self.input.size}")
-        if not 0 < self.crop_scale < math.inf:
-            raise ValueError(f"field crop_scale must be a positive number, is {self.crop_scale}")
+        if not LEAST_CROP_SCALE <= self.crop_scale <= MOST_CROP_SCALE:
+            span = f"{LEAST_CROP_SCALE}..{MOST_CROP_SCALE}"
+            raise ValueError(f"field crop_scale must be {span} times the box, is {self.crop_scale}")
         if self.input.landmark_channel and self.input.layout != "NCHW":
             raise ValueError(f"field input.landmark_channel needs the layout NCHW, it is {self.input.layout}")
         low, high = self.input.value_range

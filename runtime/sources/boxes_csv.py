@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line, reason
 from runtime.geometry.boxes import check_box
+from runtime.storage.bounded_files import read_bounded
+from runtime.storage.limits import DOCUMENT_BYTES
 
 COLUMNS = ("path", "x1", "y1", "x2", "y2")
 
@@ -35,7 +38,7 @@ def read_boxes(path: Path, pictures: Sequence[Path]) -> dict[str, NDArray[np.flo
         picture = next((known[place] for place in map(os.path.realpath, places) if place in known), None)
         if picture is None:
             remedy = "give paths relative to the source's folder or the current one"
-            raise FaceMeshError(f"{where}: {name!r} is not a picture of the source; {remedy}")
+            raise FaceMeshError(f"{where}: {one_line(repr(name), 200)} is not a picture of the source; {remedy}")
         boxes[picture].append(_box(row[1:], where))
     return {picture: np.array(rows, np.float32).reshape(-1, 4) for picture, rows in boxes.items()}
 
@@ -43,13 +46,14 @@ def read_boxes(path: Path, pictures: Sequence[Path]) -> dict[str, NDArray[np.flo
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """Return (line number, fields) of every line that is not blank; check the header and leave it out."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            rows = [(reader.line_num, row) for row in reader if any(field.strip() for field in row)]
+        text = read_bounded(path, DOCUMENT_BYTES).decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""))
+        rows = [(reader.line_num, row) for row in reader if any(field.strip() for field in row)]
     except OSError as error:
-        raise FaceMeshError(f"{path}: cannot be read ({error.strerror or error}); give --boxes a CSV file") from error
+        raise FaceMeshError(f"{path}: cannot be read ({reason(error)}); give --boxes a CSV file") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise FaceMeshError(f"{path}: no CSV text ({error}); its first line must be {','.join(COLUMNS)}") from error
+        fault = f"no CSV text ({reason(error)})"
+        raise FaceMeshError(f"{path}: {fault}; its first line must be {','.join(COLUMNS)}") from error
     if not rows or tuple(field.strip().lower() for field in rows[0][1]) != COLUMNS:
         raise FaceMeshError(f"{path}: the header line is missing or different; it must be {','.join(COLUMNS)}")
     return rows[1:]
@@ -60,7 +64,7 @@ def _box(fields: Sequence[str], where: str) -> list[float]:
     try:
         box = [float(field) for field in fields]
     except ValueError as error:
-        raise FaceMeshError(f"{where}: {error}; x1,y1,x2,y2 are pixels of the picture") from None
+        raise FaceMeshError(f"{where}: {one_line(error, 200)}; x1,y1,x2,y2 are pixels of the picture") from None
     try:
         check_box(box, least_side_px=1)
     except FaceMeshError as error:

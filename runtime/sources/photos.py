@@ -9,7 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line, reason
+from runtime.sources.picture_claims import check_claims
+from runtime.storage.bounded_files import open_bounded
+from runtime.storage.limits import FILE_BYTES
 
 # Suffixes of pictures: every such file of a folder is read, or an error names it. Whether OpenCV reads AVIF and GIF
 # depends on its version and build; HEIC, JPEG XL and the last line it does not read.
@@ -60,33 +63,41 @@ def read_photo(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
     Transparency is dropped; of an animation it is the first picture. 16-bit values may be those of a camera with fewer
     bits: the full scale is the smallest of 8, 10, 12, 14 and 16 bits that holds the brightest value. Raises
-    `FaceMeshError` for files that are missing, empty, cut off or no photo.
+    `FaceMeshError` for files that are missing, empty, cut off or no photo, and beyond `runtime.storage.limits.PIXELS`.
     """
     path = Path(path)
     if path.suffix.lower() in RAW_SUFFIXES:
         read_bytes(path, most_bytes=1)
         raise FaceMeshError(f"{path}: a camera's raw file, which is not read; develop it to JPEG or PNG")
-    data = read_bytes(path)
-    if data.startswith(b"\xff\xd8") and _jpeg_is_cut_off(data):
-        # OpenCV would paint the missing part grey and say nothing.
-        raise FaceMeshError(f"{path}: the JPEG file is cut off before its end; copy or download it again")
+    return decode_photo(read_bytes(path), path)
+
+
+def decode_photo(data: bytes, place: object, flags: int = 0) -> NDArray[np.uint8]:
+    """Decode the content of a photo like `read_photo`; ``place`` is its name in errors, ``flags`` are OpenCV's."""
     try:
-        image = _decode(data)
-    except cv2.error as error:
-        raise FaceMeshError(f"{path}: cannot be decoded as a photo ({error.err}); convert it to JPEG or PNG") from error
+        check_claims(data)
+    except ValueError as error:
+        raise FaceMeshError(f"{place}: {error}") from None
+    try:
+        image = _decode(data, flags)
+    except (cv2.error, MemoryError) as error:
+        fault = one_line(getattr(error, "err", "") or "out of memory", 200)
+        raise FaceMeshError(f"{place}: cannot be decoded as a photo ({fault}); convert it to JPEG or PNG") from error
     if image is None:
-        raise FaceMeshError(f"{path}: {_unread(data)}; convert it to JPEG or PNG")
+        raise FaceMeshError(f"{place}: {_unread(data)}; convert it to JPEG or PNG")
     return image
 
 
 def read_bytes(path: Path, most_bytes: int = -1) -> bytes:
-    """Return a file's content or its first ``most_bytes``; raises `FaceMeshError` for an empty file."""
+    """Return the content of a plain file or its first ``most_bytes``.
+
+    Raises `FaceMeshError` for an empty file, for pipes and devices, and for a whole file beyond the limit.
+    """
     try:
-        with open(path, "rb") as file:
+        with open_bounded(path, FILE_BYTES if most_bytes < 0 else None) as file:
             data = file.read(most_bytes)
     except OSError as error:
-        reason = error.strerror or error
-        raise FaceMeshError(f"{path}: cannot be read ({reason}); check the path and its permissions") from error
+        raise FaceMeshError(f"{path}: cannot be read ({reason(error)}); check the path and its permissions") from error
     if not data:
         raise FaceMeshError(f"{path}: the file is empty (0 bytes); copy or download it again")
     return data
@@ -105,14 +116,14 @@ def _is_photo(path: Path) -> bool:
     return path.suffix.lower() in PHOTO_SUFFIXES | RAW_SUFFIXES
 
 
-def _decode(data: bytes) -> NDArray[np.uint8] | None:
+def _decode(data: bytes, flags: int) -> NDArray[np.uint8] | None:
     """Return the picture (H, W, 3) uint8 BGR, None if OpenCV cannot read it."""
     array = np.frombuffer(data, np.uint8)
-    image = cv2.imdecode(array, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    image = cv2.imdecode(array, flags | cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image is None or image.dtype == np.uint8:
         return image
     if image.dtype.kind == "f":
-        return cv2.imdecode(array, cv2.IMREAD_COLOR)
+        return cv2.imdecode(array, flags | cv2.IMREAD_COLOR)
     brightest = int(image.max())
     full_scale = next((scale for scale in FULL_SCALES if brightest <= scale), brightest)
     return cv2.convertScaleAbs(np.maximum(image, 0), alpha=255 / full_scale)
@@ -124,18 +135,3 @@ def _unread(data: bytes) -> str:
         if data.startswith(mark) or data.startswith(mark, 4):
             return f"{name} that OpenCV {cv2.__version__} cannot read"
     return "damaged, or no photo in a known format"
-
-
-def _jpeg_is_cut_off(data: bytes) -> bool:
-    """Return True if no end marker follows the start of the first scan.
-
-    An embedded preview comes before that and has an end marker of its own.
-    """
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xDA:  # start of scan
-            return data.find(b"\xff\xd9", position) < 0
-        fill_byte = marker == 0xFF
-        position += 1 if fill_byte else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return position + 4 > len(data)

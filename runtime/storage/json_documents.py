@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line, reason
+from runtime.storage.bounded_files import read_bounded
+from runtime.storage.limits import DEPTH, DIGITS, DOCUMENT_BYTES
 from runtime.storage.whole_files import whole_file
 
 T = TypeVar("T")
@@ -38,16 +41,42 @@ def load_document(cls: type[T], path: str | os.PathLike[str], what: str, writer:
     use ``what``, the kind of document ("model spec"), and ``writer``, the command that makes it.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError:
         remedy = f"it belongs beside the file that it describes, '{writer}' writes both"
         raise FaceMeshError(f"{path}: no {what} there; {remedy}") from None
     except (OSError, ValueError) as error:
-        raise FaceMeshError(f"{path}: cannot be read as a {what} ({error}); make it again with '{writer}'") from None
+        fault = f"cannot be read as a {what} ({reason(error)})"
+        raise FaceMeshError(f"{path}: {fault}; make it again with '{writer}'") from None
     try:
         return _from_document(cls, document, what)
     except ValueError as error:
-        raise FaceMeshError(f"{path}: {error}; correct the file or make it again with '{writer}'") from None
+        raise FaceMeshError(
+            f"{path}: {one_line(error, 400)}; correct the file or make it again with '{writer}'"
+        ) from None
+
+
+def read_json(path: str | os.PathLike[str], **hooks: Any) -> Any:
+    """Return the content of a JSON file; ``hooks`` are those of `json.loads`. Raises `OSError` or `ValueError`."""
+    text = read_bounded(path, DOCUMENT_BYTES).decode("utf-8")
+    if excess := DEPTH.excess(_depth(text)):
+        raise ValueError(excess)
+    return json.loads(text, parse_int=_bounded_int, **hooks)
+
+
+def _depth(text: str) -> int:
+    """Return the levels of objects and arrays in a JSON text."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[{}\]]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _bounded_int(digits: str) -> int:
+    if excess := DIGITS.excess(len(digits.lstrip("-"))):
+        raise ValueError(excess)
+    return int(digits)
 
 
 def _from_document(cls: type[T], document: Any, where: str) -> T:
@@ -58,7 +87,7 @@ def _from_document(cls: type[T], document: Any, where: str) -> T:
         kinds |= cls.document_types(document)
     fields = {field.name: kinds[field.name] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(document.keys() - fields.keys()):
-        raise ValueError(f"{where} has unknown fields: {', '.join(unknown)}")
+        raise ValueError(f"{where} has unknown fields: {one_line(', '.join(unknown), 200)}")
     optional = {field.name for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING}
     if missing := sorted(fields.keys() - document.keys() - optional):
         raise ValueError(f"{where} lacks fields: {', '.join(missing)}")
@@ -85,4 +114,4 @@ def _convert(kind: Any, value: Any, field: str) -> Any:
         if len(arguments) == len(value):
             return tuple(_convert(argument, item, field) for argument, item in zip(arguments, value, strict=True))
     expected = kind.__name__ if isinstance(kind, type) and not arguments else kind
-    raise ValueError(f"field {field} must be {expected}, is {value!r}")
+    raise ValueError(f"field {field} must be {expected}, is {one_line(repr(value), 200)}")

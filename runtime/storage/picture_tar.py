@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from numpy.typing import NDArray
 
-from runtime.errors import FaceMeshError, one_line
+from runtime.errors import FaceMeshError, reason
+from runtime.storage.bounded_files import file_length, open_bounded
+from runtime.storage.limits import MEMBERS, NAME_BYTES
 from runtime.storage.npz_files import check_shapes, read_npz
 
+_BLOCK = 512
+TEXTS = ("names", "source")  # arrays of a set that are no numbers
 RowShapes = Mapping[str, tuple[int, ...]]  # name of an array -> shape of one row, -1 for any length
 
 
@@ -34,6 +39,10 @@ def read_rows(path: Path, required: RowShapes, optional: RowShapes, *, what: str
     arrays = read_npz(labels, tuple(required), tuple(optional), what=what)
     count = arrays["names"].size
     shapes = {**required, **optional}
+    for key, array in arrays.items():
+        if (array.dtype.kind == "U") != (key in TEXTS):
+            kind = "text" if key in TEXTS else "numbers"
+            raise FaceMeshError(f"{labels}: {key} holds {array.dtype}, {kind} is wanted; the file is of another kind")
     try:
         check_shapes(arrays, {key: (count, *shapes[key]) for key in arrays})
     except ValueError as error:
@@ -49,14 +58,80 @@ def read_tar(path: Path, names: Collection[str]) -> dict[str, bytes]:
     wanted = set(names)
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r|") as archive:  # streaming: one pass without seeking
-            for member in archive:
-                if member.isfile() and member.name in wanted:
-                    found[member.name] = archive.extractfile(member).read()
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise FaceMeshError(f"{path}: cannot be read as a tar archive ({one_line(error)}); copy it again") from None
+        with open_bounded(path) as file:
+            for name, size in _members(file, file_length(file)):
+                if name in wanted:
+                    found[name] = file.read(size)
+    except (OSError, ValueError) as error:
+        raise FaceMeshError(f"{path}: cannot be read as a tar archive ({reason(error)}); copy it again") from None
     missing = sorted(wanted - found.keys())
     if missing:
         lack = f"{len(missing)} of the {len(wanted)} pictures that the labels name, first {missing[0]}"
         raise FaceMeshError(f"{path}: lacks {lack}; labels and archive must belong together")
     return found
+
+
+def _members(file: BinaryIO, length: int) -> Iterator[tuple[str, int]]:
+    """Yield name and size of every plain file in an uncompressed tar, with ``file`` at its content.
+
+    Formats are ustar, GNU and pax (POSIX.1-2008, "ustar Interchange Format"); `tarfile` follows claimed lengths beyond
+    the end of a file and expands sparse members. Raises `ValueError` for a damaged archive and for sparse members.
+    """
+    position, count = 0, 0
+    long_name = ""  # of the member that follows, given by an entry of its own
+    while position < length:
+        file.seek(position)
+        header = file.read(_BLOCK)
+        if not any(header):
+            return  # the end mark
+        kind, size = _kind_and_size(header)
+        start = position + _BLOCK
+        position = start + -(-size // _BLOCK) * _BLOCK
+        count += 1
+        if excess := MEMBERS.excess(count):
+            raise ValueError(excess)
+        if start + size > length:
+            raise ValueError(f"a member claims {size:,} bytes and the file ends after {length - start:,}")
+        if kind in b"Lx":
+            if excess := NAME_BYTES.excess(size):
+                raise ValueError(f"the name of a member has {excess}")
+            long_name = _long_name(kind, file.read(size)) or long_name
+        elif kind in b"0\0":
+            yield long_name or _short_name(header), size
+            long_name = ""
+        elif kind == b"S":
+            raise ValueError("a member is sparse; pack it without --sparse")
+        elif kind not in b"gK":  # folders and links are left out
+            long_name = ""
+
+
+def _kind_and_size(header: bytes) -> tuple[bytes, int]:
+    """Return the type and the bytes of a member by its block of 512 bytes; raises `ValueError` for anything else."""
+    if len(header) < _BLOCK:
+        raise ValueError("it ends within a header")
+    try:
+        checksum = int(header[148:156].strip(b" \0") or b"0", 8)
+        field = header[124:136]
+        size = int.from_bytes(field[1:], "big") if field[0] == 0x80 else int(field.strip(b" \0") or b"0", 8)
+    except ValueError:
+        raise ValueError("a header holds no numbers") from None
+    if checksum != sum(header) - sum(header[148:156]) + 8 * ord(" ") or size < 0:
+        raise ValueError("the checksum of a header does not fit")
+    return header[156:157], size
+
+
+def _short_name(header: bytes) -> str:
+    name = header[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    prefix = header[345:500].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return f"{prefix}/{name}" if prefix and header[257:263] == b"ustar\0" else name
+
+
+def _long_name(kind: bytes, content: bytes) -> str:
+    """Return the name that an entry of GNU or pax gives to the next member, "" if it gives none."""
+    if kind == b"L":
+        return content.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    records = re.findall(rb"\d+ ([\w.]+)=([^\n]*)\n", content)
+    keys = {key for key, _ in records}
+    if any(key.startswith(b"GNU.sparse") for key in keys) or b"size" in keys:
+        raise ValueError("a member is sparse or larger than 8 GB; pack it without --sparse")
+    return dict(records).get(b"path", b"").decode("utf-8", "surrogateescape")

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import FaceModel
+from runtime.sources.photos import decode_photo, read_bytes
 from runtime.storage.picture_tar import beside, read_rows, read_tar
+from training.data.mat_files import read_mat
 
 # Arrays of an .npz and the shape of a row, -1 for any length.
 ARRAYS: dict[str, tuple[int, ...]] = {
@@ -146,10 +148,6 @@ def _load_300w_lp(folder: Path, model: FaceModel) -> FaceLabels:
 
 def _read_parameters(path: Path) -> tuple[NDArray, NDArray, NDArray]:
     """Return pose (7,), shape (199,) and expression (29,); pose: pitch, yaw, roll in rad, x, y, z, scale."""
-    try:
-        from training.data.mat_files import read_mat
-    except ImportError:
-        raise FaceMeshError("300W-LP labels need SciPy: pip install 'facemesh-edge[train]'") from None
     variables = read_mat(path)
     if missing := [name for name in PARAMETERS_300W_LP if name not in variables]:
         raise FaceMeshError(f"{path}: lacks {', '.join(missing)}; it is not a label of 300W-LP")
@@ -216,11 +214,8 @@ class JpegImages(Sequence):
         return len(self._jpegs)
 
     def __getitem__(self, row: int) -> NDArray[np.uint8]:
-        data = np.frombuffer(self._jpegs[row], np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
         name, side = self._names[row], int(self._sizes[row])
-        if image is None:
-            raise FaceMeshError(f"{name}: cannot be decoded as a picture; the training data are damaged")
+        image = decode_photo(self._jpegs[row], name, cv2.IMREAD_IGNORE_ORIENTATION)
         if image.shape[:2] != (side, side):
             got = f"{image.shape[1]} x {image.shape[0]} px"
             raise FaceMeshError(
@@ -232,14 +227,8 @@ class JpegImages(Sequence):
 def read_images(path: str | os.PathLike[str], labels: FaceLabels) -> JpegImages:
     """Return the pictures of all rows of ``labels``, possibly a selection; ``path`` as in `load_labels`."""
     path = Path(path)
-    found = _read_folder(path, labels.names) if path.is_dir() else read_tar(beside(path, ".tar"), labels.names.tolist())
+    if path.is_dir():
+        found = {name: read_bytes(path / name) for name in labels.names}
+    else:
+        found = read_tar(beside(path, ".tar"), labels.names.tolist())
     return JpegImages(labels.names, labels.size, [found[name] for name in labels.names])
-
-
-def _read_folder(folder: Path, names: NDArray[np.str_]) -> dict[str, bytes]:
-    try:
-        return {name: (folder / name).read_bytes() for name in names}
-    except OSError as error:
-        raise FaceMeshError(
-            f"{error.filename}: cannot be read ({error.strerror}); the training data are incomplete"
-        ) from None

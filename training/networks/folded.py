@@ -11,7 +11,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line
+from runtime.storage.bounded_files import read_bounded
 from training.checkpoints import read_checkpoint
 from training.networks.edge import EdgeNet
 
@@ -52,11 +53,14 @@ def load_folded(network: EdgeNet, path: Path) -> None:
     Raises `FaceMeshError` for a file that is no such model.
     """
     graph = _read_graph(path)
-    values = {
-        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
-        for tensor in graph.initializer
-        if not tensor.name.startswith("confidence.")
-    }
+    try:
+        values = {
+            tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
+            for tensor in graph.initializer
+            if not tensor.name.startswith("confidence.")
+        }
+    except Exception as error:  # of a tensor whose type, shape and bytes do not fit; onnx raises a dozen types
+        raise _no_export(path, one_line(error, 200)) from None
     convolutions = [node.input for node in graph.node if node.op_type == "Conv" and len(node.input) == 3]
     biases = {weight: values.get(bias) for _, weight, bias in convolutions}
     network.adapt_to(values)
@@ -78,7 +82,7 @@ def load_folded(network: EdgeNet, path: Path) -> None:
 
 def _read_graph(path: Path) -> onnx.GraphProto:
     try:
-        return onnx.load(path).graph
+        return onnx.load_model_from_string(read_bounded(path)).graph
     except FileNotFoundError:
         raise FaceMeshError(f"{path}: no such file; give the .onnx of an edge network") from None
     except Exception as error:  # protobuf and onnx raise types without a common base

@@ -9,9 +9,11 @@ from types import ModuleType
 
 from runtime.cuda.driver import find_device
 from runtime.errors import FaceMeshError
+from runtime.errors import reason as cause
 from runtime.inference.trt.libraries import choose, installed
 from runtime.models.manifest import EngineManifest
 from runtime.models.spec import ModelSpec, with_face_model
+from runtime.storage.bounded_files import read_bounded
 
 NEEDS_TRUST = (
     "loading an engine runs code that is in it: "
@@ -39,11 +41,9 @@ def read_engine(path: Path, trust: bool = False, face_model: Path | None = None)
     else TensorRT-RTX. ``face_model`` as in `runtime.models.spec.with_face_model`. Raises `FaceMeshError`.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path)
     except OSError as error:
-        raise FaceMeshError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
-        ) from error
+        raise FaceMeshError(f"{path}: cannot be read ({cause(error)}); check the path and its permissions") from error
     try:
         manifest = EngineManifest.load_for(path, hashlib.sha256(data).hexdigest())
     except FaceMeshError as error:

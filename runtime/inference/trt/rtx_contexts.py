@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from runtime.errors import FaceMeshError
+from runtime.storage.bounded_files import read_bounded
 from runtime.storage.whole_files import whole_file
 
 
@@ -45,7 +46,7 @@ class RtxContexts:
     def _read(self) -> bytes:
         """Read the cache of an earlier run; the library judges if it fits device, driver and version."""
         try:
-            content = self._path.read_bytes()
+            content = read_bounded(self._path)
         except OSError:
             return b""
         return content if self._runtime_cache.deserialize(content) else b""

@@ -7,6 +7,7 @@ import warnings
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,7 @@ class TensorRTRunner:
         if sync not in SYNC or memory not in (None, *MEMORY):
             raise ValueError(f"sync must be one of {SYNC} and memory of {MEMORY}, are {sync!r} and {memory!r}")
         self.spec = engine.spec
+        self.lock = Lock()
         self.max_batch = engine.padded(max_batch, max_batch)
         self._engine = engine
         self._cuda = cuda

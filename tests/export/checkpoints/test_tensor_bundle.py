@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import math
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from export.checkpoints.crc32c import masked_crc32c
 from export.checkpoints.tensor_bundle import TensorBundle, bundle_prefix, read_index
 from runtime.errors import FaceMeshError
-from tests.export.checkpoints.bundle_writer import HEADER, entry, write_bundle, write_index, write_table
+from tests.export.checkpoints.bundle_writer import HEADER, block, entry, varint, write_bundle, write_index, write_table
+from tests.standins.bounded_run import bounded_run
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -206,6 +209,33 @@ def test_what_a_block_may_not_say(tmp_path, contents, reason):
     with pytest.raises(
         FaceMeshError, match=rf"bad\.index: cannot be read as the index of a TensorFlow checkpoint: {reason}; fetch"
     ):
+        read_index(tmp_path / "bad.index")
+
+
+def test_blocks_that_overlap_are_refused(tmp_path):
+    """An index that names one block a thousand times would be read a thousand times."""
+    contents = block([(b"", HEADER), *((b"%04d" % n, entry((1,), 0, 4, 0)) for n in range(50))])
+    data = contents + b"\0"
+    data += struct.pack("<I", masked_crc32c(data))
+    footer = b""
+    handle = varint(0) + varint(len(contents))
+    for part in (block([]), block([(b"%04d" % n, handle) for n in range(1000)])):
+        footer += varint(len(data)) + varint(len(part))
+        data += part + b"\0" + struct.pack("<I", masked_crc32c(part + b"\0"))
+    (tmp_path / "bad.index").write_bytes(data + footer.ljust(40, b"\0") + bytes.fromhex("57fb808b247547db"))
+    with pytest.raises(FaceMeshError, match="its blocks overlap"):
+        read_index(tmp_path / "bad.index")
+
+
+@pytest.mark.parametrize(("shared", "problem"), [(4000, "times the compressed size"), (5000, "bytes in one name")])
+def test_names_that_continue_each_other_are_bounded(tmp_path, shared, problem):
+    """A record of a few bytes whose name is thousands of bytes long, many times."""
+    record = entry((1,), 0, 4, 0)
+    body = varint(0) + varint(shared) + varint(len(record)) + b"x" * shared + record
+    body += (varint(shared) + varint(0) + varint(len(record)) + record) * 5000
+    header = varint(0) + varint(0) + varint(len(HEADER)) + HEADER
+    write_table(tmp_path / "bad.index", {b"x": header + body + bytes(4) + b"\1\0\0\0"})
+    with bounded_run(), pytest.raises(FaceMeshError, match=problem):
         read_index(tmp_path / "bad.index")
 
 

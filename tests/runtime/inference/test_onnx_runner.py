@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from runtime.geometry.crop import crop_into, crop_matrix
 from runtime.inference.open_runner import open_runner
 from runtime.models.shipped import SHIPPED
 from runtime.models.spec import ModelSpec
+from runtime.pipeline import FaceMeshPipeline
 from runtime.storage.whole_files import file_sha256
 
 # What every runner must do
@@ -259,3 +261,47 @@ def test_missing_library_names_the_extra(live_model, monkeypatch):
     monkeypatch.delitem(sys.modules, "runtime.inference.onnx_runner", raising=False)
     with pytest.raises(FaceMeshError, match=r"onnxruntime, which is not installed; pip install 'facemesh-edge\[cpu\]'"):
         open_runner(live_model)
+
+
+def write_with_baked_batch(live_model: Path, path: Path) -> Path:
+    """Write the live model with a reshape to one face behind its free batch."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(live_model)
+    (last,) = (node for node in model.graph.node if "position_map" in node.output)
+    last.output[0] = "free"
+    shape = onnx.numpy_helper.from_array(np.array([1, 3, 64, 64]), "one")
+    model.graph.initializer.append(shape)
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["free", "one"], ["position_map"]))
+    onnx.save(model, path)
+    spec = ModelSpec.load(ModelSpec.path_for(live_model))
+    dataclasses.replace(spec, onnx_sha256=file_sha256(path)).save(ModelSpec.path_for(path))
+    return path
+
+
+def test_a_batch_that_is_free_in_name_only_runs_one_by_one(live_model, tmp_path):
+    with open_runner(write_with_baked_batch(live_model, tmp_path / "baked.onnx"), max_batch=4) as runner:
+        assert (runner.max_batch, runner.infer(1).shape) == (1, (1, 3, 64, 64))
+        with pytest.raises(ValueError, match=r"n must be 1\.\.1"):
+            runner.infer(2)
+
+
+def test_a_model_that_fails_later_is_one_line(live_model):
+    with open_runner(live_model) as runner:
+        runner._bindings[2] = None
+        with pytest.raises(FaceMeshError, match=r"live\.onnx: the model does not run with 2 of its crops"):
+            runner.infer(2)
+
+
+def test_a_closed_runner_says_so(live_model):
+    runner = open_runner(live_model)
+    pipeline = FaceMeshPipeline(runner)
+    runner.close()
+    for call in (lambda: runner.infer(1), lambda: pipeline.from_boxes(np.zeros((9, 9, 3), np.uint8), [[1, 1, 8, 8]])):
+        with pytest.raises(FaceMeshError, match=r"live\.onnx: the runner is closed; open another"):
+            call()
+
+
+def test_a_fixed_batch_is_bounded(write_model, tmp_path):
+    path = write_model(tmp_path / "huge.onnx", batch=2**31)
+    with pytest.raises(FaceMeshError, match=r"huge\.onnx: 2,147,483,648 faces in one batch, the limit is 256"):
+        open_runner(path)

@@ -172,7 +172,7 @@ def test_jpeg_with_something_after_its_end(tmp_path):
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp", ".jp2", ".ppm"])
 def test_other_formats_cut_off(tmp_path, suffix):
     data = encoded(noise(), suffix)
-    with pytest.raises(FaceMeshError, match="damaged, or no photo in a known format"):
+    with pytest.raises(FaceMeshError, match="damaged"):
         read_photo(write(tmp_path / f"a{suffix}", data[: len(data) // 2]))
 
 
@@ -187,7 +187,7 @@ def test_other_formats_cut_off(tmp_path, suffix):
         ("a.jpg", b"\0\0\0\x18ftypmif1" * 9, r"a\.jpg: HEIC that OpenCV"),
         ("a.AVIF", b"\0\0\0\x1cftypavif" * 9, r"a\.AVIF: AVIF that OpenCV"),
         ("a.jxl", b"\xff\x0a" + bytes(99), r"a\.jxl: JPEG XL that OpenCV"),
-        ("a.gif", b"GIF89a", r"a\.gif: GIF that OpenCV"),
+        ("a.gif", b"GIF89a", r"a\.gif: damaged, or cut off"),
         ("a.DNG", encoded(noise(), ".tif"), r"a\.DNG: a camera's raw file, which is not read; develop it"),
         ("a.nef", b"", r"a\.nef: the file is empty"),
         ("a.mp4", b"", r"a\.mp4: the file is empty"),
