@@ -63,13 +63,20 @@ class FaceCrop:
         self._size *= factor
         self.reset()
 
-    def matrix(self, place: Place | None = None) -> NDArray[np.float64]:
-        """Return the crop matrix (2, 3), frame px -> crop px, round the last box, or round its middle at ``place``."""
+    def matrix(self) -> NDArray[np.float64]:
+        """Return the crop matrix (2, 3), frame px -> crop px, round the last box."""
         x, y, width, height, arc = self._numbers
-        if place is not None:
-            x, y = place.x, place.y
         roll_deg = math.degrees(math.remainder(arc / self._size, math.tau))
         self._is_turned = abs(roll_deg) > (STRAIGHT_BELOW_DEG if self._is_turned else TURN_BEYOND_DEG)
+        return self._matrix((x, y), width, height, roll_deg if self._is_turned else 0.0)
+
+    def matrix_at(self, place: Place, roll_deg: float) -> NDArray[np.float64]:
+        """Return the crop matrix for a face that is expected at a place, turned by ``roll_deg``."""
+        return self._matrix(place[:2], place.size, place.size, roll_deg)
+
+    def _matrix(
+        self, centre_xy: tuple[float, float], width: float, height: float, roll_deg: float
+    ) -> NDArray[np.float64]:
+        x, y = centre_xy
         box = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
-        matrix = self._family.crop_matrix(box)
-        return turned_crop(matrix, (x, y), roll_deg) if self._is_turned else matrix
+        return turned_crop(self._family.crop_matrix(box), centre_xy, roll_deg)

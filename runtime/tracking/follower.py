@@ -14,8 +14,8 @@ from runtime.inference.second_look import Look, SecondLook
 from runtime.tracking.clock import Clock
 from runtime.tracking.options import Tracking
 from runtime.tracking.scene import Scene
-from runtime.tracking.track import Track
-from runtime.tracking.tracker import SURE, Tracker
+from runtime.tracking.track import SURE, Track
+from runtime.tracking.tracker import Tracker
 from runtime.types import Detections, FaceMesh
 
 SAME_SHAPE = 0.02  # relative difference of two frames' aspect ratios

@@ -12,6 +12,7 @@ REMEMBERED_S = 1.0
 # Before a face in front hides another one, the landmarks of the hidden face slide over to it. So the last moments do
 # not count for the place where a face is expected.
 IGNORED_S = 0.2
+SPEED_LASTS_S = 0.7  # time constant with which a speed that is not seen any more fades
 LEAST_SPAN_S = 0.1  # of the moments that count; a shorter one tells no speed
 
 
@@ -41,6 +42,10 @@ class Motion:
         """Start without a past."""
         self._past: deque[tuple[float, Place]] = deque()
 
+    def __bool__(self) -> bool:
+        """Return True if there is a past."""
+        return bool(self._past)
+
     def add(self, time_s: float, place: Place) -> None:
         """Add the place at a time later than all before."""
         self._past.append((time_s, place))
@@ -48,7 +53,7 @@ class Motion:
             self._past.popleft()
 
     def expected(self, time_s: float) -> Place:
-        """Return the place at a time after the last one added: straight on, as before the last moments."""
+        """Return the place at a time: straight on as before the last moments, and slower and slower from then on."""
         last = self._past[-1][0]
         counted = [moment for moment in self._past if moment[0] <= last - IGNORED_S]
         if not counted or counted[-1][0] - counted[0][0] < LEAST_SPAN_S:
@@ -56,10 +61,11 @@ class Motion:
         n = len(counted)
         middle = sum(moment for moment, _ in counted) / n
         spread = sum((moment - middle) ** 2 for moment, _ in counted)
+        ahead = last - middle + SPEED_LASTS_S * (1 - math.exp((last - time_s) / SPEED_LASTS_S))
 
         def straight_on(axis: int) -> float:
             mean = sum(place[axis] for _, place in counted) / n
             speed = sum((moment - middle) * place[axis] for moment, place in counted) / spread
-            return mean + speed * (time_s - middle)
+            return mean + speed * ahead
 
         return Place(straight_on(0), straight_on(1), sum(place.size for _, place in counted) / n)

@@ -15,6 +15,7 @@ from runtime.tracking.motion import Motion, Place, place_of
 from runtime.tracking.one_euro import PointFilter
 from runtime.tracking.options import Smoothing
 
+SURE = 0.5  # confidence of a face that needs no check
 JUMP = 0.5  # sizes of the face from frame to frame; what moves further is not in motion but somewhere else
 
 
@@ -54,7 +55,8 @@ class Track:
         self.place = place_of(look.box_xyxy)
         self.doubt = Doubt()
         self.lost_s: float | None = None  # when it was lost
-        self._motion = Motion()
+        self._motion = Motion()  # of the looks that the network is sure of
+        self._sure_roll_deg = 0.0
         self._crop = FaceCrop(family, None if smoothing is None else smoothing.crop)
         self._smoothing = smoothing
         self._filters: list[PointFilter] = []
@@ -71,8 +73,12 @@ class Track:
         self._is_new = False
         self.look = look
         self.place = place
-        self._motion.add(time_s, place)
-        self._crop.follow(look.face.landmarks, picture_roll_deg(look.pose), step_s, place.size)
+        roll_deg = picture_roll_deg(look.pose)
+        confidence = look.face.confidence
+        if confidence is None or confidence >= SURE or not self._motion:
+            self._motion.add(time_s, place)
+            self._sure_roll_deg = roll_deg
+        self._crop.follow(look.face.landmarks, roll_deg, step_s, place.size)
 
     def lose(self, time_s: float) -> None:
         """Keep the number and the motion until the face is found again."""
@@ -89,7 +95,9 @@ class Track:
 
     def crop_matrix(self, time_s: float) -> NDArray[np.float64]:
         """Return the crop for the next frame, of a lost face at the place where it is expected."""
-        return self._crop.matrix(None if self.lost_s is None else self.expected(time_s))
+        if self.lost_s is None:
+            return self._crop.matrix()
+        return self._crop.matrix_at(self.expected(time_s), self._sure_roll_deg)
 
     def expected(self, time_s: float) -> Place:
         """Return the place at a time, by the motion before."""

@@ -13,15 +13,14 @@ from runtime.inference.second_look import Look
 from runtime.tracking.assignment import assign
 from runtime.tracking.motion import place_of
 from runtime.tracking.options import Tracking
-from runtime.tracking.track import Doubt, Track
+from runtime.tracking.track import SURE, Doubt, Track
 from runtime.types import Detections
 
-SURE = 0.5  # confidence of a face that needs no check
 LEAST = 0.1  # confidence below which there is no face, unless the detector finds it
 PATIENCE_S = 0.5  # that a face between the two is kept without being detected
 MEMORY_S = 2.0  # for lost people
-# The detector looks for lost people at once, then again after so long, and after twice as long. In between the network
-# looks at the place where they should be, in every frame.
+# The detector looks for lost people at once and then so often. In between the network looks at the place where they
+# should be, in every frame.
 SEARCH_S = 0.5
 # Two meshes that overlap so much show one face: the other one is hidden behind it.
 HIDDEN_IOU = 0.5
@@ -47,8 +46,7 @@ class Tracker:
         self._redetect_s = settings.redetect_s if has_confidence else min(settings.redetect_s, UNSURE_REDETECT_S)
         self._count = 0
         self._detected_s = -np.inf
-        self._search_s = SEARCH_S  # from one search for lost people to the next
-        self._search_due_s = 0.0
+        self._search_due_s = 0.0  # for lost people
 
     def crops(self, time_s: float) -> list[NDArray[np.float64]]:
         """Return the crops of a frame: of the tracks seen, then of the lost ones at the places expected."""
@@ -66,8 +64,7 @@ class Tracker:
             return True
         nearest_s = time_s + step_s / 2  # of the frames near the due time the nearest one
         if self.lost and nearest_s >= self._search_due_s:
-            self._search_s *= 2
-            self._search_due_s = time_s + self._search_s
+            self._search_due_s = time_s + SEARCH_S
             return True
         is_full = self._settings.max_faces is not None and len(self.seen) >= self._settings.max_faces
         return nearest_s - self._detected_s >= self._redetect_s and not (is_full and self._has_confidence)
@@ -216,7 +213,6 @@ class Tracker:
         self.seen.remove(track)
         track.lose(time_s)
         self.lost.append(track)
-        self._search_s = SEARCH_S
         self._search_due_s = time_s + SEARCH_S
 
     def _return(self, track: Track, look: Look, score: float | None, time_s: float, step_s: float) -> None:

@@ -89,8 +89,10 @@ def test_motion_goes_straight_on_and_does_not_heed_the_last_moments():
     for index in range(30):
         time_s = index / 25
         motion.add(time_s, Place(100 + 50 * min(time_s, 1.0), 200 - 20 * time_s, 80.0))
-    expected = motion.expected(1.5)
-    assert expected == pytest.approx((175, 170, 80), abs=0.5)
+    assert motion.expected(29 / 25) == pytest.approx((100 + 50 * 29 / 25, 200 - 20 * 29 / 25, 80), abs=0.5)
+    later, last = motion.expected(1.5), motion.expected(60.0)
+    assert 100 + 50 * 29 / 25 < later.x < 175
+    assert last.x == pytest.approx(100 + 50 * (29 / 25 + 0.7), abs=0.5)  # a speed does not last
 
 
 def test_motion_of_a_face_just_found_is_its_place():
