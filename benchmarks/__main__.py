@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.accuracy import accuracy, int8
+from benchmarks.films import jitter, tracking
 from benchmarks.gpu import gpu_report
 from benchmarks.latency import rewrites, run, soak
 from benchmarks.peers import peers
@@ -18,7 +19,8 @@ from runtime.console.exit_codes import run_subcommands
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code."""
-    commands = (run, compare, soak, accuracy, robustness, int8, peers, report, rewrites, roofline, gpu_report)
+    films = (tracking, jitter)
+    commands = (run, compare, soak, accuracy, robustness, *films, int8, peers, report, rewrites, roofline, gpu_report)
     return run_subcommands("benchmarks", "Measure accuracy and latency.", commands, argv)
 
 

@@ -40,6 +40,7 @@ HOMES = {
     "jtop": {"benchmarks.records.jetson"},
     "matplotlib": {
         *("benchmarks.latency.soak_chart", "benchmarks.report.charts", "benchmarks.robustness.chart"),
+        "benchmarks.films.jitter_chart",
         *("calibration.accuracy.loss_chart", "training.curve", "training.confidence.reliability_diagram"),
     },
     "mediapipe": {"benchmarks.peers.mediapipe_worker"},

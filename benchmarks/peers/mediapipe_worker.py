@@ -3,6 +3,9 @@
 Per picture: a line "height width", then height × width × 3 bytes RGB. The answer is a line with the milliseconds of one
 call of ``FaceMesh.process`` in tracking, "nan" if no face was found. Two calls go before it: the first finds the face,
 the second settles.
+
+With the argument "points" the pictures are the frames of films, and the answer is a line with x and y of the 468
+points, px, "nan" if no face was found. A line "0 0" without pixels begins another film and has no answer.
 """
 
 from __future__ import annotations
@@ -14,13 +17,39 @@ import mediapipe
 import numpy
 
 
-def main() -> None:
-    """Answer every picture with its time."""
-    mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1, refine_landmarks=False)
+def open_mesh() -> mediapipe.solutions.face_mesh.FaceMesh:
+    """Open it for one face in tracking."""
+    return mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1, refine_landmarks=False)
+
+
+def read_picture(header: bytes) -> numpy.ndarray:
+    """Return the picture (height, width, 3) RGB that follows a header."""
+    height, width = map(int, header.split())
+    return numpy.frombuffer(sys.stdin.buffer.read(height * width * 3), numpy.uint8).reshape(height, width, 3)
+
+
+def answer_points() -> None:
+    """Answer every frame with its points."""
+    mesh = open_mesh()
     print("ready", mediapipe.__version__, flush=True)
     for header in sys.stdin.buffer:
-        height, width = map(int, header.split())
-        image = numpy.frombuffer(sys.stdin.buffer.read(height * width * 3), numpy.uint8).reshape(height, width, 3)
+        image = read_picture(header)
+        if image.size == 0:
+            mesh.close()
+            mesh = open_mesh()
+            continue
+        faces = mesh.process(image).multi_face_landmarks or []
+        height, width = image.shape[:2]
+        points = [(point.x * width, point.y * height) for face in faces for point in face.landmark]
+        print(" ".join(f"{x:.4f} {y:.4f}" for x, y in points) or "nan", flush=True)
+
+
+def answer_times() -> None:
+    """Answer every picture with its time."""
+    mesh = open_mesh()
+    print("ready", mediapipe.__version__, flush=True)
+    for header in sys.stdin.buffer:
+        image = read_picture(header)
         for _ in range(2):
             mesh.process(image)
         start = time.perf_counter()
@@ -30,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer_points() if sys.argv[1:] == ["points"] else answer_times()

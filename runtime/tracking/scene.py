@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-GRID = (18, 32)  # rows and columns of the pixels that are compared
+GRID = (9, 16)  # rows and columns of the pixels that are compared
 LEAST_LIKENESS = 0.5  # correlation of two frames of one scene
 
 

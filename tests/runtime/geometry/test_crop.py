@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -112,10 +114,48 @@ def test_native_crop_agrees_with_opencv(frame, make_spec, layout, colour_order, 
 @pytest.mark.parametrize("colour_order", ["BGR", "RGB"])
 def test_rotated_crop_is_opencvs_in_the_specs_form(frame, make_spec, layout, colour_order):
     spec = make_spec(layout=layout, colour_order=colour_order).input
-    matrix = rotated(crop_matrix((500, 200, 700, 420), 1.6, spec.size), 20)
+    matrix = rotated(crop_matrix((500, 200, 560, 270), 1.6, spec.size), 20)
     out = np.empty((3, 128, 128) if layout == "NCHW" else (128, 128, 3), np.float32)
     crop_into(frame, matrix, spec, out)
     assert as_levels(out, spec) == pytest.approx(warp_crop(frame, matrix, 128), abs=1e-3)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("colour_order", ["BGR", "RGB"])
+@pytest.mark.parametrize("degrees", [13, 45, -100, 180])
+@pytest.mark.parametrize("box", [(500, 200, 700, 420), (400, 100, 900, 600), (-60, 500, 200, 760)])
+def test_rotated_crop_that_shrinks_is_the_rules_but_for_sharp_edges(
+    frame, make_spec, layout, colour_order, degrees, box
+):
+    """It takes other samples; where the picture has no finer structure than they, no level differs."""
+    spec = make_spec(layout=layout, colour_order=colour_order).input
+    matrix = rotated(crop_matrix(box, 1.6, spec.size), degrees)
+    out = np.empty((3, 128, 128) if layout == "NCHW" else (128, 128, 3), np.float32)
+    inside = warp_crop(np.full_like(frame, 255), matrix, 128).min(axis=2) == 255
+    for picture, mean, most in ((frame, 2.0, 120.0), (cv2.GaussianBlur(frame, (0, 0), 8), 0.4, 3.0)):
+        crop_into(picture, matrix, spec, out)
+        difference = np.abs(as_levels(out, spec) - warp_crop(picture, matrix, 128))
+        inner = cv2.erode(inside.astype(np.uint8), np.ones((5, 5))).astype(bool)
+        assert difference[inner].sum() <= mean * difference[inner].size
+        assert difference[inner].max(initial=0) < most
+    outside = cv2.dilate(warp_crop(np.full_like(frame, 255), matrix, 128).max(axis=2), np.ones((5, 5))) == 0
+    assert (np.abs(as_levels(out, spec))[outside] < 1e-3).all()
+
+
+def test_rotated_crops_in_threads_do_not_share_memory(frame, make_spec):
+    spec = make_spec().input
+    matrices = [rotated(crop_matrix((500 + 9 * n, 200, 700 + 9 * n, 420), 1.6, spec.size), 20 + n) for n in range(8)]
+
+    def cropped(matrix):
+        out = np.empty((3, 128, 128), np.float32)
+        for _ in range(10):
+            crop_into(frame, matrix, spec, out)
+        return out
+
+    expected = [cropped(matrix) for matrix in matrices]
+    with ThreadPoolExecutor(4) as pool:
+        for out, other in zip(pool.map(cropped, matrices), expected, strict=True):
+            np.testing.assert_array_equal(out, other)
 
 
 def test_value_range_meets_its_ends(make_spec):
