@@ -105,9 +105,9 @@ def crop_into(image: NDArray[np.uint8], matrix: NDArray[np.float64], spec: Input
     """Write the `warp_crop` of a BGR picture into ``out``, in the colour order and value range of ``spec``.
 
     ``out`` is float32, contiguous and writable, of ``spec.shape``: one image of a runner's input batch.
-    A matrix without rotation takes a native path that skips the rounding to uint8 in between. One that turns and shrinks
-    takes it, too, and turns its result: the same antialiasing for a fifth of the time. A landmark channel is left as it
-    is: `draw_landmarks` fills it.
+    A matrix without rotation takes a native path that skips the rounding to uint8 in between. One that turns and
+    shrinks takes it, too, and turns its result: the same antialiasing for a fifth of the time. A landmark channel is
+    left as it is: `draw_landmarks` fills it.
     """
     check_image(image)
     if out.shape != spec.shape or out.dtype != np.float32 or not (out.flags.c_contiguous and out.flags.writeable):
