@@ -32,6 +32,7 @@ class GuidedRunner:
         self._first = first
         self.spec = runner.spec
         self.max_batch = runner.max_batch
+        self.lock = runner.lock
 
     @property
     def input(self) -> NDArray[np.float32]:

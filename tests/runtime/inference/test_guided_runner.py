@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -112,6 +113,19 @@ def test_missing_and_superfluous_sources(models, picture):
         open_runner(models[1], landmarks_from=models[1])
     with pytest.raises(FaceMeshError, match="takes landmarks itself"):
         open_runner(models[0], landmarks_from=models[0])
+
+
+def test_threads_share_a_runner(models, picture):
+    """Calls of two pipelines take turns, and each has its own faces."""
+    with open_runner(models[0], landmarks_from=models[1]) as runner:
+        pipelines = [FaceMeshPipeline(runner) for _ in range(2)]
+        jobs = [(pipelines[0], picture), (pipelines[1], picture[::-1].copy())]
+        expected = [pipeline.from_boxes(image, BOXES)[0].landmarks for pipeline, image in jobs]
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda job: [job[0].from_boxes(job[1], BOXES)[0].landmarks for _ in range(10)], jobs))
+        for landmarks, wanted in zip(found, expected, strict=True):
+            for one in landmarks:
+                np.testing.assert_array_equal(one, wanted)
 
 
 def test_pipeline_with_a_second_look(models, picture):
