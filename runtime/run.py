@@ -107,6 +107,7 @@ def _open_runner(args: argparse.Namespace) -> Runner:
         trust_engine=args.trust_engine,
         face_model=args.face_model,
         landmarks_from=args.landmarks_from,
+        reuse_landmarks=args.reuse_landmarks,
     )
 
 
@@ -164,6 +165,11 @@ def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="MODEL",
         help="network that finds landmarks first, for a model that takes them beside the picture, such as 2dasl",
+    )
+    parser.add_argument(
+        "--reuse-landmarks",
+        action="store_true",
+        help="give such a model the landmarks of the last frame where a face is tracked; faster, but it may drift off",
     )
     parser.add_argument(
         "--source",

@@ -19,8 +19,12 @@ REFERENCE_BOX = np.array([0.0, 0.0, 93.0, 100.0])
 class GuidedRunner:
     """`runtime.inference.interface.Runner` of a network with a landmark channel; its mesher asks ``first`` for them."""
 
-    def __init__(self, runner: Runner, first: Runner) -> None:
-        """Take over both runners. Raises `FaceMeshError` if ``runner`` takes no landmarks, or ``first`` does."""
+    def __init__(self, runner: Runner, first: Runner, reuse_landmarks: bool = False) -> None:
+        """Take over both runners.
+
+        ``reuse_landmarks``: where the landmarks of a face's last frame are given, they spare the first network. Raises
+        `FaceMeshError` if ``runner`` takes no landmarks, or ``first`` does.
+        """
         if not runner.spec.input.landmark_channel:
             raise FaceMeshError(f"{runner.spec.name} takes no landmarks beside the picture; leave --landmarks-from out")
         if first.spec.input.landmark_channel:
@@ -30,6 +34,7 @@ class GuidedRunner:
             )
         self._runner = runner
         self._first = first
+        self._reuse_landmarks = reuse_landmarks
         self.spec = runner.spec
         self.max_batch = runner.max_batch
         self.lock = runner.lock
@@ -51,7 +56,8 @@ class GuidedRunner:
         """Return a mesher that finds the landmarks first, where they are not given."""
         first_family = open_family(self._first.spec)
         first = self._first.mesher(first_family, dense=False)
-        return GuidedMesher(self._runner.mesher(family, dense), first, crop_change(family, first_family))
+        mesher = self._runner.mesher(family, dense)
+        return GuidedMesher(mesher, first, crop_change(family, first_family), self._reuse_landmarks)
 
     def close(self) -> None:
         try:
@@ -72,11 +78,12 @@ class GuidedMesher:
     The first one's frame is waited for in `submit`, so it takes part in no overlap.
     """
 
-    def __init__(self, mesher: Mesher, first: Mesher, change: NDArray[np.float64]) -> None:
-        """Take two meshers and the `crop_change` between their networks."""
+    def __init__(self, mesher: Mesher, first: Mesher, change: NDArray[np.float64], reuse_landmarks: bool) -> None:
+        """Take two meshers and the `crop_change` between their networks; ``reuse_landmarks`` as in `GuidedRunner`."""
         self._mesher = mesher
         self._first = first
         self._change = change
+        self._reuse_landmarks = reuse_landmarks
         self.depth = mesher.depth
 
     def submit(
@@ -110,8 +117,8 @@ class GuidedMesher:
         landmarks: Landmarks,
         find: Callable[[list[NDArray[np.float64]]], list[MeshedFace]],
     ) -> list[NDArray[np.float32]]:
-        """Return the landmarks of every face, those that are not given from the first network."""
-        known = list(landmarks) or [None] * len(matrices)
+        """Return the landmarks of every face, from the first network unless those that are given count."""
+        known = (list(landmarks) if self._reuse_landmarks else []) or [None] * len(matrices)
         missing = [face for face, points in enumerate(known) if points is None]
         if missing:
             found = find([self._change @ np.vstack([matrices[face], (0, 0, 1)]) for face in missing])

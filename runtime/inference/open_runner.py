@@ -33,6 +33,7 @@ def open_runner(
     trust_engine: bool = False,
     face_model: str | os.PathLike[str] | None = None,
     landmarks_from: str | os.PathLike[str] | None = None,
+    reuse_landmarks: bool = False,
 ) -> Runner:
     """Open a model file; None is the shipped model, and ``precision`` ("fp32", "fp16" or "int8") chooses its form.
 
@@ -41,7 +42,8 @@ def open_runner(
     the number to the backend. ``sync`` ("spin" or "block"), ``memory`` ("copy", "mapped" or None) and ``trust_engine``
     are for engines (.engine, .plan, .trt), see `RunnerOptions` and `runtime.inference.trt.engine_file.read_engine`.
     ``face_model`` is for networks of coefficients; None is the one that the model's spec names. ``landmarks_from`` is
-    the model file of a first network, for a model that takes landmarks beside the picture, see `GuidedRunner`.
+    the model file of a first network, for a model that takes landmarks beside the picture; with ``reuse_landmarks``
+    faces that are tracked are given those of their last frame instead, see `GuidedRunner`.
     Raises `FaceMeshError` if the model, its spec or manifest is missing, if they do not belong together, if the
     library is not installed, and for a precision that is not shipped or comes with a model file.
     """
@@ -57,7 +59,7 @@ def open_runner(
     with ExitStack() as stack:
         stack.enter_context(runner)
         first = stack.enter_context(_open(Path(landmarks_from), replace(options, face_model=None)))
-        guided = GuidedRunner(runner, first)
+        guided = GuidedRunner(runner, first, reuse_landmarks)
         stack.pop_all()
         return guided
 

@@ -66,9 +66,15 @@ def test_the_first_network_finds_the_landmarks(models, picture):
 
 
 def test_known_landmarks_spare_the_first_network(models, picture):
-    """As a track knows them from its last frame; a face without is found by the first network."""
+    """As a track knows them from its last frame; a face without is found by the first network, or all on request."""
     expected = by_hand(models, picture)
     with open_runner(models[0], landmarks_from=models[1]) as runner:
+        family = open_family(runner.spec)
+        mesher = runner.mesher(family)
+        mesher.submit(picture, [family.crop_matrix(box) for box in BOXES], [np.full((68, 3), 7, np.float32)] * 3)
+        for face, (_, vertices, _) in zip(mesher.collect(), expected, strict=True):
+            np.testing.assert_allclose(face.vertices, vertices, atol=1e-3)
+    with open_runner(models[0], landmarks_from=models[1], reuse_landmarks=True) as runner:
         family = open_family(runner.spec)
         mesher = runner.mesher(family)
         matrices = [family.crop_matrix(box) for box in BOXES]
