@@ -48,7 +48,7 @@ HOMES = {
         *("export.engines.engine_source", "export.graphs.fp16", "export.graphs.model_file"),
         *("export.passes.fold_constants", "training.networks.folded"),
         *("export.graphs.rewrite", "export.graphs.summary", "export.graphs.to_onnx", "export.graphs.verify"),
-        "export.graphs.yunet",
+        *("export.graphs.yunet", "export.graphs.foreign"),
         *("calibration.precision.equalise", "calibration.precision.half", "calibration.precision.half_rounding"),
         *("calibration.precision.model_file", "calibration.precision.qdq", "calibration.ranges.sessions"),
         "calibration.precision.vector_products",

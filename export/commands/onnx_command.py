@@ -69,13 +69,15 @@ def run_command(args: argparse.Namespace) -> None:
     from export.graphs.verify import compare, require_sound, run_outputs, verification_images
 
     # The reference: the model as it came, and its outputs, with which everything is compared.
-    reference, spec, network = _open_weights(args)
+    came, reference, spec, network = _open_weights(args)
     spec = with_face_model(spec, args.weights, args.face_model)
     images = verification_images(spec.input, spec.crop_scale)
-    expected = run_outputs(reference, images, spec.outputs)
+    expected = run_outputs(came, images, spec.outputs)
     if network is not None:
         _print_export_difference(network, images, expected)
     require_sound(expected, spec, str(args.weights))
+    if network is None:
+        _check_foreign(came, reference, images, expected, args.weights)
 
     # Rewrites, then the precision.
     model = reference
@@ -109,11 +111,15 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise FaceMeshError(f"{args.output}: {problem}; choose another name with -o")
 
 
-def _open_weights(args: argparse.Namespace) -> tuple[onnx.ModelProto, ModelSpec, nn.Module | None]:
-    """Return the model as ONNX, its spec, and the network in PyTorch if the weights are a checkpoint."""
+def _open_weights(
+    args: argparse.Namespace,
+) -> tuple[onnx.ModelProto, onnx.ModelProto, ModelSpec, nn.Module | None]:
+    """Return the model as it came, the same under this house's rules, and its spec.
+
+    The last is the network in PyTorch, if the weights are a checkpoint.
+    """
     if args.weights.suffix.lower() == ".onnx":
-        model, spec = _onnx_of_file(args)
-        return model, spec, None
+        return *_onnx_of_file(args), None
     if args.arch is None:
         choices = ",".join(NETWORK_NAMES)
         raise FaceMeshError(f"{args.weights}: which network are these weights of? Add --arch {{{choices}}}")
@@ -122,13 +128,14 @@ def _open_weights(args: argparse.Namespace) -> tuple[onnx.ModelProto, ModelSpec,
 
     network = load_checkpoint(args.arch, args.weights)
     _read_whitening(args, network)
-    return to_onnx(network, args.arch), network_spec(network, args.arch), network
+    model = to_onnx(network, args.arch)
+    return model, model, network_spec(network, args.arch), network
 
 
-def _onnx_of_file(args: argparse.Namespace) -> tuple[onnx.ModelProto, ModelSpec]:
+def _onnx_of_file(args: argparse.Namespace) -> tuple[onnx.ModelProto, onnx.ModelProto, ModelSpec]:
     from export.graphs.model_file import derive_spec, load_onnx
+    from runtime.models.spec import ModelSpec, load_spec
 
-    model = load_onnx(args.weights)
     like = None
     if args.arch is not None:
         from export.graphs.to_onnx import network_spec
@@ -137,7 +144,31 @@ def _onnx_of_file(args: argparse.Namespace) -> tuple[onnx.ModelProto, ModelSpec]
         network = create_network(args.arch)
         _read_whitening(args, network)
         like = network_spec(network, args.arch)
-    return model, derive_spec(model, args.weights, like)
+    beside = load_spec(args.weights) if ModelSpec.path_for(args.weights).is_file() else None
+    came, model = load_onnx(args.weights, beside or like)
+    return came, model, derive_spec(model, args.weights, like)
+
+
+def _check_foreign(
+    came: onnx.ModelProto,
+    prepared: onnx.ModelProto,
+    images: NDArray[np.float32],
+    expected: Outputs,
+    path: Path,
+) -> None:
+    """Compare a model with itself as it came, and faces alone with faces in a batch; tell of a newer opset."""
+    from export.graphs.foreign import OPSET, opset_of
+    from export.graphs.verify import has_free_batch, require_independent, require_same, run_outputs
+
+    try:
+        change = f"bringing opset {opset_of(came)} to {opset_of(prepared)} changes the results"
+        require_same(expected, run_outputs(prepared, images, expected), f"{change}; export it with opset {OPSET}")
+        if has_free_batch(prepared):
+            require_independent(came, images, expected)
+    except FaceMeshError as error:
+        raise FaceMeshError(f"{path}: {error}") from None
+    if opset_of(prepared) > OPSET:
+        print(f"opset {opset_of(prepared)} is kept: some operators have no form in {OPSET}, which TensorRT 8.6 needs")
 
 
 def _read_whitening(args: argparse.Namespace, network: nn.Module) -> None:

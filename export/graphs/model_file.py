@@ -14,75 +14,25 @@ import onnx
 
 from calibration.precision.graph_view import Graph
 from calibration.precision.model_file import check_outputs, read_external_data, read_onnx, sound_model
-from runtime.errors import FaceMeshError, one_line
+from export.graphs.foreign import prepare, with_unique_names
+from runtime.errors import FaceMeshError
 from runtime.models.spec import CONFIDENCE_SHAPE, ModelSpec, load_spec
 
-OPSET = 17  # the newest that TensorRT 8.6 reads whole
-LEAST_OPSET = 13
-STANDARD = ("", "ai.onnx")  # the two names of the same domain
 
+def load_onnx(path: Path, like: ModelSpec | None = None) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Return the model in ``path`` as it came, with its external data, and the same as `foreign.prepare` brings it in.
 
-def load_onnx(path: Path) -> onnx.ModelProto:
-    """Return the model in ``path`` with its external data, as opset 13..17.
-
-    Raises `FaceMeshError` for a file that is missing or damaged, for data outside its folder, and for operators outside
-    the ONNX standard.
+    ``like`` is the spec that says what the graph leaves open. Raises `FaceMeshError` for a file that is missing or
+    damaged, for data outside its folder, and for what cannot be brought in.
     """
-    _, model = read_onnx(path)
+    _, came = read_onnx(path)
     with sound_model(path):
-        return _checked(model, path)
-
-
-def _checked(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    read_external_data(model, path)
-    if strangers := {node.op_type for node in model.graph.node if not _is_standard(node, model)}:
-        problem = f"operators outside the ONNX standard: {one_line(', '.join(sorted(strangers)), 200)}"
-        raise FaceMeshError(f"{path}: {problem}; export the model without them")
-    onnx.checker.check_model(model, full_check=True)
-    return at_opset(with_unique_names(model))
-
-
-def with_unique_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy with a name of its own for every node.
-
-    Passes derive names of new nodes from those of the old ones, and ONNX Runtime refuses a model with two nodes of the
-    same name.
-    """
-    named = onnx.ModelProto()
-    named.CopyFrom(model)
-    taken = {node.name for node in named.graph.node}
-    given = {""}
-    for index, node in enumerate(named.graph.node):
-        if node.name in given:
-            stem = node.name or f"{node.op_type}_{index}"
-            name = stem
-            count = 0
-            while name in taken:
-                count += 1
-                name = f"{stem}_{count}"
-            node.name = name
-            taken.add(name)
-        given.add(node.name)
-    return named
-
-
-def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
-    """Return ``model`` under a version of the operator set that every TensorRT since 8.6 reads.
-
-    The model is changed in place if possible: most operators mean the same in 17 and 18. PyTorch's exporter writes 18,
-    and the converter of the onnx package refuses to go back over Pad. Raises `FaceMeshError` if neither works.
-    """
-    entry = next(entry for entry in model.opset_import if entry.domain in STANDARD)
-    if LEAST_OPSET <= entry.version <= opset:
-        return model
-    if entry.version > opset and all(_means_the_same(node, entry.version, opset) for node in model.graph.node):
-        entry.version = opset
-        return model
-    try:
-        return onnx.version_converter.convert_version(model, opset)
-    except Exception as error:  # RuntimeError of C++, without a type of its own
-        problem = f"the model is of opset {entry.version} and cannot be brought to {opset} ({one_line(error, 200)})"
-        raise FaceMeshError(f"{problem}; export it with opset {opset}") from None
+        read_external_data(came, path)
+        named = with_unique_names(came)
+        try:
+            return named, prepare(came, like)
+        except FaceMeshError as error:
+            raise FaceMeshError(f"{path}: {error}") from None
 
 
 def derive_spec(model: onnx.ModelProto, path: Path, like: ModelSpec | None) -> ModelSpec:
@@ -162,37 +112,40 @@ def _spec_of_graph(model: onnx.ModelProto, path: Path, like: ModelSpec) -> Model
         wanted = like.output.fitted(output.name, _dims(output)[1:], layout)
     except ValueError as error:
         raise FaceMeshError(f"{path}: {output.name} has the shape {_shape_text(output)}; {error}") from None
-    return dataclasses.replace(like, input=given, output=wanted, confidence=others[0].name if others else None)
+    spec = dataclasses.replace(like, input=given, output=wanted, confidence=others[0].name if others else None)
+    if other := _other_sizes(spec, like):
+        remedy = f"give another --arch, or describe the network in {ModelSpec.path_for(path).name}"
+        raise FaceMeshError(f"{path}: no network of --arch {like.name} ({other}); {remedy}")
+    return spec
 
 
 def _refuse_contradiction(spec: ModelSpec, like: ModelSpec, path: Path) -> None:
     """Raise `FaceMeshError` if the spec beside ``path`` has other figures than the network ``like``."""
-    figures = {"input size": (spec.input.size, like.input.size)}
+    figures = {**_figures(spec, like), "crop scale": (spec.crop_scale, like.crop_scale)}
+    if other := _differences(figures):
+        problem = f"the spec beside it is not that of --arch {like.name} ({other})"
+        raise FaceMeshError(f"{path}: {problem}; leave --arch out, or give the right one")
+
+
+def _other_sizes(spec: ModelSpec, like: ModelSpec) -> str:
+    """Return in words where the sizes of a graph are not those of the network ``like``; empty: nowhere."""
+    sizes = {name: pair for name, pair in _figures(spec, like).items() if all(isinstance(one, int) for one in pair)}
+    return _differences(sizes)
+
+
+def _figures(spec: ModelSpec, like: ModelSpec) -> dict[str, tuple[float, float]]:
+    """Return the figures of input and output in both specs."""
+    figures: dict[str, tuple[float, float]] = {"input size": (spec.input.size, like.input.size)}
     for field in dataclasses.fields(like.output):
         held, wanted = (getattr(one.output, field.name, math.nan) for one in (spec, like))
         if isinstance(wanted, (int, float)):
             figures[f"output {field.name}"] = (held, wanted)
-    figures["crop scale"] = (spec.crop_scale, like.crop_scale)
+    return figures
+
+
+def _differences(figures: dict[str, tuple[float, float]]) -> str:
     other = {name: pair for name, pair in figures.items() if not math.isclose(*pair)}
-    if other:
-        faults = ", ".join(f"{name} {held:g} instead of {wanted:g}" for name, (held, wanted) in other.items())
-        problem = f"the spec beside it is not that of --arch {like.name} ({faults})"
-        raise FaceMeshError(f"{path}: {problem}; leave --arch out, or give the right one")
-
-
-def _is_standard(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
-    opset = next((entry.version for entry in model.opset_import if entry.domain in STANDARD), 0)
-    return node.domain in STANDARD and onnx.defs.has(node.op_type, max_inclusive_version=opset)
-
-
-def _means_the_same(node: onnx.NodeProto, newer: int, older: int) -> bool:
-    """Return True if the operator did not change between two versions, or only by features that the node lacks."""
-    if node.op_type == "Pad" and newer <= 18 and len(node.input) < 4:
-        return True  # 18 added the input that names axes
-    if not onnx.defs.has(node.op_type, max_inclusive_version=older):
-        return False
-    schemas = [onnx.defs.get_schema(node.op_type, version) for version in (newer, older)]
-    return schemas[0].since_version == schemas[1].since_version
+    return ", ".join(f"{name} {held:g} instead of {wanted:g}" for name, (held, wanted) in other.items())
 
 
 def _layout_and_side(value: onnx.ValueInfoProto, planes: int, path: Path) -> tuple[str, int]:

@@ -14,7 +14,7 @@ import onnxsim
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from export.graphs.model_file import with_unique_names
+from export.graphs.foreign import with_unique_names
 from export.graphs.verify import Outputs, largest_difference, run_outputs
 from export.passes import (
     absorb_crop,

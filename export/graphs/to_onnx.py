@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export.graphs.model_file import at_opset
+from export.graphs.foreign import at_opset
 from runtime.families.coefficients import CoefficientOutput
 from runtime.families.position_map import PositionMapOutput
 from runtime.models.spec import ModelSpec

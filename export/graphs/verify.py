@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -27,6 +27,7 @@ VIEWS = (
 )  # side of the box relative to the tight one, shift right and down in px
 NOISE_CELL_PX = 16
 Outputs = Mapping[str, NDArray[np.float32]]  # name of an output -> (N, …)
+SAME = 1e-4  # of the range of an output: another order of sums, not another result
 LEAST_SPREAD_PX = 0.1  # between the outputs of a live network; every check passes on a dead one
 
 
@@ -98,14 +99,10 @@ def run_outputs(
 
     A model of a fixed batch size gets the images in portions. Raises `FaceMeshError` when it does not load or run.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong arrives as an exception
-    if not optimised:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = _session(model, optimised)
         (tensor,) = session.get_inputs()
-        portion = tensor.shape[0] if isinstance(tensor.shape[0], int) else len(images)
+        portion = tensor.shape[0] if isinstance(tensor.shape[0], int) and tensor.shape[0] > 0 else len(images)
         filled = np.resize(images, (-(-len(images) // portion) * portion, *images.shape[1:]))
         names = list(outputs)
         portions = [
@@ -113,11 +110,55 @@ def run_outputs(
             for start in range(0, len(filled), portion)
         ]
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-        raise FaceMeshError(
-            f"the model does not run in ONNX Runtime ({one_line(error)}); export it in another way"
-        ) from error
+        raise _does_not_run(error) from error
     arrays = (np.concatenate(parts)[: len(images)] for parts in zip(*portions, strict=True))
     return dict(zip(names, arrays, strict=True))
+
+
+def run_feeds(model: onnx.ModelProto, feeds: Outputs, names: Sequence[str]) -> list[NDArray]:
+    """Run ``model`` once, as it is; return the outputs ``names``. Raises `FaceMeshError` like `run_outputs`."""
+    try:
+        return _session(model, optimised=True).run(list(names), dict(feeds))
+    except Exception as error:
+        raise _does_not_run(error) from error
+
+
+def has_free_batch(model: onnx.ModelProto) -> bool:
+    """Return True if the picture's batch has no number."""
+    return not model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+
+
+def _session(model: onnx.ModelProto, optimised: bool) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong arrives as an exception
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _does_not_run(error: Exception) -> FaceMeshError:
+    return FaceMeshError(f"the model does not run in ONNX Runtime ({one_line(error)}); export it in another way")
+
+
+def require_same(expected: Outputs, found: Outputs, what: str) -> None:
+    """Raise `FaceMeshError`, which says ``what``, unless ``found`` equal ``expected`` to 1e-4 of their range."""
+    for name, values in expected.items():
+        spread = max(float(np.ptp(values)), 1e-6)
+        difference = float(np.abs(found[name] - values).max())
+        if not difference <= SAME * spread:
+            raise FaceMeshError(f"{what} ({name} differs by {difference:.2g}, its range is {spread:.2g})")
+
+
+def require_independent(model: onnx.ModelProto, images: NDArray[np.float32], expected: Outputs) -> None:
+    """Raise `FaceMeshError` if results for a picture depend on how many others are run with it, and on which."""
+    try:
+        alone = [run_outputs(model, images[number : number + 1], expected) for number in range(len(images))]
+    except FaceMeshError:
+        raise FaceMeshError(
+            f"its batch is free, yet it runs {len(images)} faces and not one; export it with a free batch"
+        ) from None
+    joined = {name: np.concatenate([one[name] for one in alone]) for name in expected}
+    require_same(expected, joined, "results depend on the other faces of a batch; export it after model.eval()")
 
 
 def largest_difference(expected: Outputs, found: Outputs) -> float:

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 import export.graphs.rewrite
-from export.graphs.model_file import with_unique_names
+from export.graphs.foreign import with_unique_names
 from export.graphs.rewrite import ROUNDING_FACTOR, TOLERANCE, rewrite
 from export.graphs.verify import run_model, run_outputs
 from export.passes import fold_batch_norm, subpixel_transposed
