@@ -62,6 +62,7 @@ def _onnx_lines(path: Path) -> list[str]:
     """The graph, and the spec if one belongs to it."""
     from calibration.precision.model_file import sound_model
     from export.engines.engine_source import precision_of, read_whole_onnx, weight_types
+    from export.graphs.foreign import opset_of
     from export.graphs.summary import summarise, weighted_layers
 
     data, model = read_whole_onnx(path)
@@ -78,6 +79,7 @@ def _onnx_lines(path: Path) -> list[str]:
         f"{path}: {len(data):,} bytes, {precision} model",
         f"  network     {summary.nodes} nodes, {summary.parameters:,} parameters, {gflop} GFLOP for one face",
         f"  layers      {operators}",
+        f"  format      IR {model.ir_version}, opset {opset_of(model)}",
         f"  weights     {types}",
         *spec,
         f"  SHA-256     {hashlib.sha256(data).hexdigest()}",

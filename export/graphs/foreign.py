@@ -28,6 +28,7 @@ LEAST_OPSET = 13
 NEWEST_OPSET = 21  # of IR 10, the newest that ONNX Runtime 1.18 reads
 STANDARD = ("", "ai.onnx")  # the two names of the same domain
 BATCH = "batch"
+RENAMED_VALUES = {"GridSample": 20}  # opset since which the values of its attributes have other names
 
 
 def prepare(came: onnx.ModelProto, like: ModelSpec | None) -> onnx.ModelProto:
@@ -219,6 +220,8 @@ def _means_the_same(node: onnx.NodeProto, newer: int, older: int) -> bool:
     new, old = (onnx.defs.get_schema(node.op_type, version) for version in (newer, older))
     if new.since_version == old.since_version:
         return True
+    if old.since_version < RENAMED_VALUES.get(node.op_type, 0):
+        return False
     given = {attribute.name for attribute in node.attribute}
     left_out = old.attributes.keys() - given
     return (

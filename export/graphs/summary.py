@@ -46,7 +46,7 @@ def summarise(model: onnx.ModelProto) -> ModelSummary:
     return ModelSummary(
         nodes=len(graph.node),
         parameters=parameters,
-        gflop=None if None in multiply_adds else 2 * sum(multiply_adds) / 1e9,
+        gflop=None if None in multiply_adds else 2 * sum(multiply_adds) / 1e9 / _batch(graph),
         megabytes=model.ByteSize() / 1e6,
         operators=dict(sorted(Counter(node.op_type for node in graph.node).items())),
     )
@@ -105,7 +105,7 @@ def tensor_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
     del single.graph.value_info[:]
     for value in single.graph.input:
         dims = value.type.tensor_type.shape.dim
-        if dims and not dims[0].HasField("dim_value"):
+        if dims and dims[0].dim_value <= 0:
             dims[0].dim_value = 1
     for value in single.graph.output:
         value.type.tensor_type.ClearField("shape")
@@ -116,6 +116,14 @@ def tensor_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
         if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
             shapes[value.name] = [dim.dim_value for dim in dims]
     return shapes
+
+
+def _batch(graph: onnx.GraphProto) -> int:
+    """Return how many faces a run takes: the fixed batch, 1 if it is free."""
+    constants = {tensor.name for tensor in graph.initializer}
+    pictures = [value for value in graph.input if value.name not in constants]
+    dims = pictures[0].type.tensor_type.shape.dim if pictures else []
+    return max(1, dims[0].dim_value) if dims else 1
 
 
 def _multiply_adds(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None:

@@ -184,7 +184,7 @@ def test_spec_of_a_model_without_one(tmp_path):
     channels_last = derive_spec(toy_channels_last(), path, like)
     assert (channels_last.input.layout, channels_last.input.size) == ("NHWC", 16)
     larger = dataclasses.replace(like, input=InputSpec("other", 256, "NCHW", "BGR", (-1.0, 1.0)))
-    with pytest.raises(FaceMeshError, match="no network of --arch toy .input size 16 instead of 256."):
+    with pytest.raises(FaceMeshError, match=r"no network of --arch toy .input size 16 instead of 256."):
         derive_spec(toy(), path, larger)
 
 
