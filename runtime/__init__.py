@@ -5,8 +5,12 @@ The names below are the public API. Each is loaded at its first use, so ``import
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
+
+# ONNX Runtime from 1.32 on keeps a database of events under the user's cache folder and sends it to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "Camera": "runtime.geometry.camera",

@@ -23,9 +23,11 @@ BUILD_TIMEOUT_S = 900
 class RevisionError(FaceMeshError):
     """A revision is missing, or it cannot be built or run."""
 
-    def __init__(self, name: str, problem: str) -> None:
+    def __init__(self, name: str, problem: str, is_absent: bool = True) -> None:
+        """Take the revision's name; ``is_absent`` False: it should be there, and no gate may pass without it."""
         super().__init__(f"{name} {problem}")
         self.name = name
+        self.is_absent = is_absent
 
 
 def export_revision(repository: Path, revision: str, folder: Path) -> None:
@@ -33,12 +35,23 @@ def export_revision(repository: Path, revision: str, folder: Path) -> None:
     try:
         git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     except FaceMeshError:
-        raise RevisionError(revision, "is no revision here: a shallow checkout, or no git repository at all") from None
+        problem = "is no revision here: misspelled, not fetched, a shallow checkout, or no git repository at all"
+        raise RevisionError(revision, problem, is_absent=_has_no_history(repository, revision)) from None
     archive = folder.with_suffix(".tar")
     git(repository, "archive", "--format=tar", f"--output={archive}", revision)
     with tarfile.open(archive) as files:
         files.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     archive.unlink()
+
+
+def _has_no_history(repository: Path, revision: str) -> bool:
+    """Return True if there can be no such revision: before the first commit, beyond a shallow one, outside of git."""
+    if not revision.strip("0") or revision.startswith("HEAD"):
+        return True
+    try:
+        return git(repository, "rev-parse", "--is-shallow-repository") == "true"
+    except FaceMeshError:
+        return True
 
 
 def export_working_tree(repository: Path, folder: Path) -> None:

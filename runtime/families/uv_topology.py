@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError, reason
-from runtime.models.shipped import ASSETS
+from runtime.models.shipped import ASSETS, is_asset
 from runtime.storage.bounded_files import read_bounded
 from runtime.storage.npz_files import read_npy, read_npz
 from runtime.types import LANDMARK_COUNT
@@ -100,12 +100,12 @@ class UVTopology:
 def load_topology(path: str | os.PathLike[str] | None = None) -> UVTopology:
     """The topology in ``path``: an ``.npz`` whose keys are the fields, or a PRNet ``uv-data`` folder.
 
-    ``None`` or the bare name of a shipped asset loads that asset. The result is kept for the next call.
+    ``None`` or the bare name of a shipped asset loads that asset, whatever the current folder holds. The result is kept
+    for the next call.
     Raises `FaceMeshError` where a file is missing, damaged or inconsistent.
     """
     name = "uv_topology.npz" if path is None else os.fspath(path)
-    is_asset = os.path.basename(name) == name and not os.path.exists(name) and (ASSETS / name).is_file()
-    return _load(ASSETS / name if path is None or is_asset else Path(name).absolute())
+    return _load(ASSETS / name if is_asset(name) else Path(name).absolute())
 
 
 @lru_cache(maxsize=8)

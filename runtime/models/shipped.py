@@ -19,6 +19,11 @@ YUNET = ASSETS / "face_detection_yunet_2023mar.onnx"  # of OpenCV's model zoo
 YUNET_ONNX = ASSETS / "yunet.onnx"  # the same network, rewritten by `python -m export detector`
 
 
+def is_asset(name: str) -> bool:
+    """Return True for the bare name of a shipped file: it stands for that file, in whichever folder."""
+    return Path(name).name == name and (ASSETS / name).is_file()
+
+
 def shipped_model(precision: str | None = None) -> Path:
     """Return the shipped model in ``precision``; None: in the one that runs fastest on the cores of this machine.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from runtime.errors import FaceMeshError
 from runtime.families.table import FAMILIES
+from runtime.models.shipped import is_asset
 from runtime.storage.json_documents import load_document, save_document
 from runtime.storage.whole_files import file_sha256
 from runtime.tensors import InputSpec, OutputSpec
@@ -29,7 +30,7 @@ class ModelSpec:
     input: InputSpec
     output: OutputSpec  # of the type that the family says
     crop_scale: float  # side of the square crop = crop_scale * size of the box, as the family measures it
-    topology: str  # asset name "uv_topology.npz", or the path of an npz file, PRNet uv-data folder or face model
+    topology: str  # asset name "uv_topology.npz", or an npz file, PRNet uv-data folder or face model, from here
     precision: str  # "fp32", "fp16" or "int8"
     onnx_sha256: str  # hex digest of the ONNX file that this spec belongs to
     # Name of a second output, (N, 1) float32: the probability that the landmarks are right. None: the model has none.
@@ -109,17 +110,17 @@ def load_spec(path: Path, face_model: Path | None = None) -> ModelSpec:
 
 
 def with_face_model(spec: ModelSpec, path: Path, face_model: Path | None = None) -> ModelSpec:
-    """Return the spec of the model file ``path`` with the place of its face model, if its family has one.
+    """Return the spec of the model file ``path`` with the place of its topology; families may call it a face model.
 
-    That is ``face_model``, or the place that the spec names, or else a file of that name beside the model. Raises
-    `FaceMeshError` for a face model that the family has no use for.
+    That is ``face_model``, or the place that the spec names, seen from its own folder, or else a file of that name
+    beside the model. Raises `FaceMeshError` for a face model that the family has no use for.
     """
-    if not FAMILIES[spec.family].has_face_model:
-        if face_model is not None:
-            problem = f"a model of the family {spec.family} has no face model"
-            raise FaceMeshError(f"{path}: {problem}; leave {face_model} out")
-        return spec
-    beside = path.parent / Path(spec.topology).name
-    if face_model is None and not Path(spec.topology).is_file() and beside.is_file():
-        face_model = beside
-    return spec if face_model is None else dataclasses.replace(spec, topology=os.fspath(face_model))
+    if not FAMILIES[spec.family].has_face_model and face_model is not None:
+        problem = f"a model of the family {spec.family} has no face model"
+        raise FaceMeshError(f"{path}: {problem}; leave {face_model} out")
+    if face_model is None:
+        if is_asset(spec.topology):
+            return spec
+        named, beside = path.parent / spec.topology, path.parent / Path(spec.topology).name
+        face_model = beside if beside.exists() and not named.exists() else named
+    return dataclasses.replace(spec, topology=os.fspath(face_model))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 from runtime.types import Frame
+
+MOST_BYTES = 160  # of a picture's part in names; file systems take 255 bytes, endings need the rest
 
 
 class OutputNames:
@@ -44,9 +48,17 @@ class OutputNames:
         """
         if source not in self._base_of:
             path = Path(source.replace(":", "_"))  # camera:0
-            candidates = [path.stem, path.name.replace(".", "_")]
+            candidates = [_short(path.stem), _short(path.name.replace(".", "_"))]
             candidates += [f"{candidates[1]}_{number}" for number in range(2, 3 + len(self._taken))]
             base = next(name for name in candidates if name.casefold() not in self._taken)
             self._taken.add(base.casefold())
             self._base_of[source] = base
         return self._base_of[source]
+
+
+def _short(stem: str) -> str:
+    """Return ``stem``, cut and marked by its hash if it leaves no room for the ending of a file's name."""
+    name = os.fsencode(stem)
+    if len(name) <= MOST_BYTES:
+        return stem
+    return name[:MOST_BYTES].decode("utf-8", "ignore") + "-" + hashlib.sha256(name).hexdigest()[:8]

@@ -218,6 +218,20 @@ def test_a_gate_without_a_usable_revision_is_skipped_and_anything_else_fails(her
     assert error.count("\n") == 1
 
 
+def test_a_gate_fails_for_a_revision_that_should_be_there(here, capsys):
+    assert main(["compare", "--against", "mian", "--gate"]) == 1
+    assert capsys.readouterr().err.startswith("error: mian is no revision here: misspelled, not fetched")
+
+
+def test_a_gate_is_skipped_before_the_first_push_and_beyond_a_shallow_one(here, capsys, tmp_path, monkeypatch):
+    assert main(["compare", "--against", "0" * 40, "--gate"]) == 0
+    git(here, "commit", "--quiet", "--allow-empty", "-m", "second")
+    git(tmp_path, "clone", "--quiet", "--depth", "1", here.as_uri(), "shallow")
+    monkeypatch.setattr(compare, "REPOSITORY", tmp_path / "shallow")
+    assert main(["compare", "--against", "mian", "--gate"]) == 0
+    assert capsys.readouterr().out.count("gate skipped: ") == 2
+
+
 def test_a_gate_fails_where_the_working_tree_does_not_run(here, capsys):
     (here / "runtime" / "crop.py").write_text("syntax error")
     assert main(["compare", "--against", "HEAD", "--gate"]) == 1

@@ -155,3 +155,10 @@ def test_folder_without_prnet_files_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FaceMeshError, match=r"not a PRNet uv-data folder, lacks face_ind\.txt"):
         load_topology(tmp_path / "empty")
+
+
+def test_the_current_folder_cannot_replace_the_shipped_topology(tmp_path, topology, monkeypatch):
+    write_npz(tmp_path / "uv_topology.npz", topology, canonical_vertices=topology.canonical_vertices * 2)
+    monkeypatch.chdir(tmp_path)
+    assert load_topology() is load_topology("uv_topology.npz") is topology
+    assert not same(load_topology("./uv_topology.npz"), topology)

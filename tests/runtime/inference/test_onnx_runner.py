@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -305,3 +307,13 @@ def test_a_fixed_batch_is_bounded(write_model, tmp_path):
     path = write_model(tmp_path / "huge.onnx", batch=2**31)
     with pytest.raises(FaceMeshError, match=r"huge\.onnx: 2,147,483,648 faces in one batch, the limit is 256"):
         open_runner(path)
+
+
+def test_nothing_is_written_under_the_home_folder(live_model, tmp_path, repository):
+    """ONNX Runtime 1.32 would put a number of the device and a database of events there."""
+    program = f"from runtime import open_runner; open_runner({str(live_model)!r}).infer(1)"
+    unset = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    variables = {name: text for name, text in os.environ.items() if name not in unset}
+    environment = {**variables, "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=repository, check=True)
+    assert list(tmp_path.iterdir()) == []

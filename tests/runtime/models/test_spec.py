@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import FaceMeshError
-from runtime.models.spec import ModelSpec
+from runtime.models.spec import ModelSpec, with_face_model
 from runtime.storage.whole_files import file_sha256
 
 
@@ -122,3 +122,21 @@ def test_whole_numbers_may_be_written_as_floats_and_back(tmp_path, document):
 def test_file_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"face" * 1000)
     assert file_sha256(tmp_path / "a") == hashlib.sha256(b"face" * 1000).hexdigest()
+
+
+@pytest.mark.parametrize("topology", ["own.npz", "data/own.npz", "/gone/own.npz"])
+def test_a_relative_topology_lies_in_the_folder_of_its_spec(tmp_path, make_spec, monkeypatch, topology):
+    """A file of that name in the current folder is none of its business; a file beside the model is the last resort."""
+    (tmp_path / "here" / "data").mkdir(parents=True)
+    (tmp_path / "models" / "data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in ("here", "here/data", "models", "models/data"):
+        (tmp_path / folder / "own.npz").touch()
+    spec = dataclasses.replace(make_spec(), topology=topology)
+    placed = with_face_model(spec, tmp_path / "models" / "a.onnx").topology
+    assert Path(placed) == tmp_path / "models" / ("own.npz" if topology.startswith("/gone") else topology)
+
+
+def test_the_shipped_topology_stays_a_bare_name(make_spec, tmp_path):
+    (tmp_path / "uv_topology.npz").touch()
+    assert with_face_model(make_spec(), tmp_path / "a.onnx") == make_spec()

@@ -442,3 +442,15 @@ def test_a_run_that_did_nothing_keeps_the_results_of_an_earlier_one(tmp_path, to
         pass
     assert os.listdir(tmp_path) == ["results.jsonl"]
     assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_long_names_leave_room_for_their_endings(tmp_path):
+    """A file system takes 255 bytes; two long names that begin alike stay two names."""
+    names = OutputNames(tmp_path, numbered=True)
+    sources = ["x" * 240 + ".jpg", "x" * 240 + "y.jpg", "ü" * 120 + ".jpg", "x" * 150 + ".jpg"]
+    image = np.zeros((2, 2, 3), np.uint8)
+    paths = [names.face(Frame(image, 12, 0.0, source), 3, "_visibility.npy") for source in sources]
+    for path in paths:
+        path.with_name(path.name + ".1234567.part").touch()
+    assert len(set(paths)) == 4
+    assert paths[3].name.startswith("x" * 150 + "_000012")
