@@ -53,7 +53,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo.stamp: $(BUILD_INPUTS) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,video]'
 	touch $@
 
 $(VENV)/test.stamp: $(BUILD_INPUTS) | $(BIN)/python

@@ -18,8 +18,7 @@ from runtime.models.spec import load_spec
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Calibrate, quantise, judge and write; return the exit code."""
-    args = _parser().parse_args(argv)
-    return exit_code_of(lambda: run_command(args))
+    return exit_code_of(lambda: run_command(_parser().parse_args(argv)))
 
 
 def run_command(args: argparse.Namespace) -> None:

@@ -143,12 +143,15 @@ class FaceMeshPipeline:
         frames: Iterable[Frame],
         boxes_of: Callable[[Frame], ArrayLike] | None = None,
         on_error: ErrorHandler | None = None,
+        *,
+        ahead: bool = True,
     ) -> Iterator[tuple[Frame, list[FaceMesh]]]:
         """Yield every frame with its faces, in order; while the GPU works on one, the next is read and detected.
 
-        So a frame comes out when the next one has gone in (on the CPU at once). For the least delay of a live picture
-        call the pipeline itself. ``boxes_of`` gives known boxes (N, 4) of a frame instead of detection. A frame that
-        fails raises; with ``on_error`` it is handed the error and the next frame follows. Fatal errors always raise.
+        So a frame comes out when the next one has gone in (on the CPU at once). With ``ahead`` False it comes out when
+        it is done, as a live picture should. ``boxes_of`` gives known boxes (N, 4) of a frame instead of detection. A
+        frame that fails raises; with ``on_error`` it is handed the error and the next frame follows. Fatal errors
+        always raise.
         """
         self._refuse_two_at_once()
         if boxes_of is None:
@@ -156,6 +159,7 @@ class FaceMeshPipeline:
         self.forget_tracks()
         self._is_tracking = self._follower is not None
         waiting: deque[Frame] = deque()
+        depth = self._mesher.depth if ahead else 1
         try:
             for frame in frames:
                 if self._follower is not None and waiting:  # its faces tell where to look in this frame
@@ -167,7 +171,7 @@ class FaceMeshPipeline:
                         image = _picture(frame)
                         self._submit(image, _given(image, boxes_of(frame)))
                     waiting.append(frame)
-                while len(waiting) >= self._mesher.depth:
+                while len(waiting) >= depth:
                     yield from self._finished(waiting.popleft(), on_error)
             while waiting:
                 yield from self._finished(waiting.popleft(), on_error)

@@ -1,4 +1,4 @@
-"""``python -m runtime.run``: face meshes of a photo, a folder of photos, a video or a camera."""
+"""``python -m runtime.run``: face meshes of a photo, a folder of photos, a film, a camera or a stream."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.console.arguments import not_empty, positive_int, probability, whole_number
 from runtime.console.exit_codes import exit_code_of
+from runtime.console.stop_signals import StopSignals
 from runtime.console.tally import Tally
 from runtime.console.terminal import print_line, quiet_libraries
 from runtime.detection.interface import Detector, WholePicture
@@ -25,8 +26,10 @@ from runtime.outputs.face_files import TEXTURE_SIZE
 from runtime.outputs.sinks import FORMATS, SPARSE_FORMATS, open_sinks
 from runtime.pipeline import FaceMeshPipeline
 from runtime.rendering.texture import LARGEST_SIDE, LEAST_SIDE
+from runtime.sources.arguments import add_source_arguments, read_options, source_problem
 from runtime.sources.boxes_csv import read_boxes
-from runtime.sources.frame_source import CAMERA_PREFIX, VIDEO_SUFFIXES, FrameSource
+from runtime.sources.frame_source import FrameSource
+from runtime.sources.video import ReadOptions
 from runtime.tracking.arguments import add_tracking_arguments, tracking_of, tracking_problem
 from runtime.types import Frame
 
@@ -35,27 +38,33 @@ EPILOG = """\
 A box is the tight box of the 68 landmarks, in pixels of the picture the way a person sees it (EXIF rotation applied).
 Output: results.jsonl (of this run alone) with one line per picture, NAME_overlay.jpg or one NAME_overlay.mp4,
 NAME_face0.obj and so on.
+Ctrl-C and SIGTERM end the run after the frame at hand; every file is whole then. A second one ends it at once.
 Exit code: 0 all done, 1 something failed (each failure is named, the rest is done), 2 wrong usage, 130 stopped by
-Ctrl-C."""
+Ctrl-C, 143 by SIGTERM, 141 the reader of the output went away."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line ``arguments``; returns the exit code."""
+    return exit_code_of(lambda: _run_command(arguments))
+
+
+def _run_command(arguments: list[str] | None) -> int:
     parser = _parser()
     args = parser.parse_args(arguments)
     if problem := _usage_problem(args):
         parser.error(problem)
     with quiet_libraries():
-        return exit_code_of(lambda: _run(args))
+        return _run(args)
 
 
 def _run(args: argparse.Namespace) -> int:
     tally = Tally()
     if args.threads:
         cv2.setNumThreads(args.threads)
-    with FrameSource(args.source, on_error=tally.failed) as source, _open_runner(args) as runner:
-        _tell_of_other_files(source)
-        tracking = tracking_of(args, is_film=not source.photos)
+    options = read_options(args)
+    with FrameSource(args.source, tally.failed, options, print_line) as source, _open_runner(args) as runner:
+        _tell_of_source(source, args)
+        tracking = tracking_of(args, is_film=source.video is not None)
         detector: Detector = (
             WholePicture(runner.spec.crop_scale)
             if args.detector == "none"
@@ -67,33 +76,28 @@ def _run(args: argparse.Namespace) -> int:
         )
         boxes_of = None if args.boxes is None else _given_boxes(args, source)
         detects = args.boxes is None and args.detector == "yunet"
+        ahead = not source.is_live
         tally.note = (
             f" in {runner.spec.precision}"
             + ", detection included" * detects
             + ", tracked" * bool(tracking)
-            + ", GPU work overlapped" * pipeline.overlaps
+            + ", GPU work overlapped" * (pipeline.overlaps and ahead)
         )
         source.frame_buffer = pipeline.frame_buffer  # the sinks are done with a frame before the next one is asked for
-        try:
-            with open_sinks(
-                args.output,
-                args.save,
-                pipeline.family.topology,
-                None if source.photos else source.fps,
-                texture_size=args.texture_size,
-            ) as sinks:
-                found = pipeline.stream(tally.outside(_with_bar(source)), boxes_of, tally.failed)
-                for frame, faces in tally.inside(found):
-                    sinks.write(frame, faces)
-                    tally.written(faces, pipeline.left_out)
-            if not source.photos and (done := tally.pictures + tally.failures) < (source.frame_count or 0):
-                print(
-                    f"note: {source.uri}: only {done} of the {source.frame_count} frames "
-                    "that the file promises could be read",
-                    file=sys.stderr,
-                )
-        finally:
-            tally.print_summary(args.output)
+        with StopSignals(source.stop) as signals:
+            try:
+                with open_sinks(
+                    args.output, args.save, pipeline.family.topology, source.video, texture_size=args.texture_size
+                ) as sinks:
+                    frames = tally.outside(_with_bar(source))
+                    for frame, faces in tally.inside(pipeline.stream(frames, boxes_of, tally.failed, ahead=ahead)):
+                        sinks.write(frame, faces)
+                        tally.written(faces, pipeline.left_out)
+                signals.raise_received()
+                _tell_of_missing_frames(source, options, tally)
+            finally:
+                tally.dropped = source.dropped
+                tally.print_summary(args.output)
     return 1 if tally.failures else 0
 
 
@@ -116,22 +120,33 @@ def _given_boxes(args: argparse.Namespace, source: FrameSource) -> Callable[[Fra
     return lambda frame: boxes[frame.source][: args.max_faces]
 
 
-def _tell_of_other_files(source: FrameSource) -> None:
-    """Name the files of a folder that are no photos, so that none is left out in silence."""
+def _tell_of_source(source: FrameSource, args: argparse.Namespace) -> None:
+    """Name the files of a folder that are no photos, and an option without effect: nothing is left out in silence."""
     if names := [path.name for path in source.other_files]:
         more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
         print_line(f"note: {source.uri}: no photos, left out: {', '.join(names[:MOST_NAMES])}{more}")
+    if args.live and not source.is_live:
+        print_line(f"note: {source.uri}: no camera or stream; --live drops nothing here")
+
+
+def _tell_of_missing_frames(source: FrameSource, options: ReadOptions, tally: Tally) -> None:
+    """Tell of a film that is shorter than its header says; damaged places have their own line."""
+    done = tally.pictures + tally.failures
+    if source.video and options.is_whole and not source.damaged and done < (source.frame_count or 0):
+        print_line(
+            f"note: {source.uri}: only {done} of the {source.frame_count} frames that the file promises could be read"
+        )
 
 
 def _with_bar(source: FrameSource) -> Iterable[Frame]:
     """Add a progress bar to ``source`` if there is something to wait for and tqdm is installed."""
-    if source.frame_count is None or len(source.photos) == 1:
+    if len(source.photos) == 1:
         return source
     try:
         from runtime.console.progress import progress_bar
     except ModuleNotFoundError:
         return source
-    return progress_bar(source, source.frame_count, unit="picture")
+    return progress_bar(source, source.expected_frames, unit="picture" if source.photos else "frame")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_file_arguments(parser)
+    add_source_arguments(parser)
     _add_face_arguments(parser)
     add_tracking_arguments(parser)
     _add_device_arguments(parser)
@@ -170,13 +186,6 @@ def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
         "--reuse-landmarks",
         action="store_true",
         help="give such a model the landmarks of the last frame where a face is tracked; faster, but it may drift off",
-    )
-    parser.add_argument(
-        "--source",
-        required=True,
-        type=not_empty,
-        metavar="PHOTO|FOLDER|VIDEO|camera:0",
-        help="a folder's photos in the order of their names; each one that cannot be read is named",
     )
     parser.add_argument(
         "--output",
@@ -265,16 +274,20 @@ def _add_device_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _usage_problem(args: argparse.Namespace) -> str | None:
-    source, is_camera = Path(args.source), args.source.startswith(CAMERA_PREFIX)
-    if is_camera and not args.source.removeprefix(CAMERA_PREFIX).isdecimal():
-        return f"--source {args.source}: a camera is named by its number, such as camera:0"
     if args.engine is not None and args.precision is not None:
         return f"--precision {args.precision} chooses a form of the shipped model; leave out --engine or --precision"
-    if args.boxes is not None and (is_camera or source.suffix.lower() in VIDEO_SUFFIXES):
-        return "--boxes goes with a photo or a folder; faces of a video or camera have to be detected"
-    if source.is_dir() and os.path.realpath(source) == os.path.realpath(args.output):
+    return source_problem(args) or _folder_problem(args) or tracking_problem(args)
+
+
+def _folder_problem(args: argparse.Namespace) -> str | None:
+    if not Path(args.source).is_dir():
+        return None
+    source, output = os.path.realpath(args.source), os.path.realpath(args.output)
+    if source == output:
         return f"--output {args.output} is the source folder: its pictures could be overwritten, choose another"
-    return tracking_problem(args)
+    if args.recursive and output.startswith(source + os.sep):
+        return f"--output {args.output} lies in the source folder: --recursive would read overlays, choose another"
+    return None
 
 
 def _formats(text: str) -> list[str]:

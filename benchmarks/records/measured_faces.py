@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
-from runtime.sources.frame_source import CAMERA_PREFIX, FrameSource
+from runtime.sources.address import parse_address
+from runtime.sources.frame_source import FrameSource
 from runtime.storage.whole_files import file_sha256
 
 MOST_PICTURES = 64
@@ -31,7 +32,7 @@ def load_measured_faces(source: Path) -> list[Face]:
 
     Raises `FaceMeshError` if there is no face, or if the source is a camera.
     """
-    if str(source).startswith(CAMERA_PREFIX):
+    if parse_address(str(source)).is_device:
         raise FaceMeshError(f"{source}: a camera never shows the same twice; record a film and measure on that")
     detect = YuNetDetector(max_faces=1)
     faces: list[Face] = []

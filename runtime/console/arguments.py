@@ -32,6 +32,14 @@ def positive_number(text: str) -> float:
     return number
 
 
+def time_of_film(text: str) -> float:
+    """Convert seconds, or hours, minutes and seconds with colons, to seconds: ``90.5``, ``1:30.5``, ``1:02:03``."""
+    parts = text.split(":")
+    if len(parts) > 3 or not all(part.replace(".", "", 1).isdecimal() and part.isascii() for part in parts):
+        raise argparse.ArgumentTypeError(f"must be seconds or h:mm:ss, is {text!r}")
+    return sum(float(part) * 60**place for place, part in enumerate(reversed(parts)))
+
+
 def share(text: str) -> float:
     """Convert ``10%`` or ``0.1`` to 0.1; 0 and shares above 100% are allowed."""
     number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)

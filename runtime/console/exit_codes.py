@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 
+from runtime.console.stop_signals import Terminated, TerminationHandler
 from runtime.errors import FaceMeshError
 
 # Optional library -> the extra of this distribution that installs it.
 EXTRA_OF = {
     "onnxruntime": "cpu",
     "tqdm": "cpu",
+    "av": "video",
     "onnx": "export",
     "onnx_ir": "export",
     "onnxscript": "export",
@@ -42,18 +46,24 @@ def run_subcommands(package: str, description: str, modules: Sequence[ModuleType
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in modules:
         module.add_parser(subparsers)
-    args = parser.parse_args(argv)
-    return exit_code_of(lambda: args.func(args))
+
+    def parse_and_run() -> int | None:
+        args = parser.parse_args(argv)
+        return args.func(args)
+
+    return exit_code_of(parse_and_run)
 
 
 def exit_code_of(command: Callable[[], int | None]) -> int:
     """Call ``command`` and return its exit code (None is 0).
 
-    `FaceMeshError` and a missing optional library become ``error: ...`` and 1, Ctrl-C becomes one line and 130.
-    Anything else is a bug and keeps its traceback.
+    `FaceMeshError` and a missing optional library become ``error: ...`` and 1, Ctrl-C and SIGTERM become one line and
+    130 or 143, a reader of the output that went away (``| head``) becomes 141. Anything else is a bug and keeps its
+    traceback.
     """
     try:
-        return command() or 0
+        with TerminationHandler(), _flushed_output():
+            return command() or 0
     except FaceMeshError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -64,6 +74,25 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         remedy = f"pip install 'facemesh-edge[{EXTRA_OF[library]}]'"
         print(f"error: this needs {library}, which is not installed: {remedy}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except BrokenPipeError:
+        _forget_output()
+        return 141
+    except KeyboardInterrupt as interruption:
         print("stopped; what was finished is kept", file=sys.stderr)
-        return 130
+        return 143 if isinstance(interruption, Terminated) else 130
+
+
+@contextlib.contextmanager
+def _flushed_output() -> Iterator[None]:
+    """Write what is buffered before Python's own end does, which would answer a broken pipe with a traceback."""
+    try:
+        yield
+    finally:
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()
+
+
+def _forget_output() -> None:
+    """Let Python write what is left in its buffer to nowhere."""
+    with contextlib.suppress(OSError, ValueError, AttributeError), open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())

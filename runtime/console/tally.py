@@ -23,6 +23,7 @@ class Tally:
         self.faces = 0
         self.left_out = 0  # faces below the least confidence
         self.failures = 0
+        self.dropped = 0  # pictures of a camera that newer ones replaced
         self.note = ""  # printed after the time per face
         self._seconds = 0.0  # spent on finding faces or waiting for them
 
@@ -62,6 +63,8 @@ class Tally:
         parts = [count_noun(self.pictures, "picture"), count_noun(self.faces, "face")]
         if self.left_out:
             parts.append(f"{self.left_out} more below --min-confidence")
+        if self.dropped:
+            parts.append(f"{self.dropped} dropped")
         if computed := self.faces + self.left_out:
             parts.append(f"{1000 * self._seconds / computed:.1f} ms per face{self.note}")
         if self.failures:

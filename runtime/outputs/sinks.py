@@ -14,6 +14,8 @@ from runtime.outputs.names import OutputNames
 from runtime.outputs.overlay_files import OverlayPhotoSink, OverlayVideoSink
 from runtime.outputs.results_jsonl import JsonSink
 from runtime.rendering.overlay import OverlayPainter
+from runtime.sources.video import VideoFacts
+from runtime.storage.folder_lock import FolderLock
 from runtime.types import FaceMesh, Frame, MeshTopology
 
 FORMATS = ("overlay", "json", *MESH_FORMATS, *MAP_FORMATS, *FACE_FORMATS)
@@ -33,9 +35,10 @@ class Sink(Protocol):
 class Sinks:
     """Several sinks as one; a context manager. Finished files are kept and closed at the end, even after an error."""
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        """Take the sinks in the order of writing."""
+    def __init__(self, sinks: Sequence[Sink], lock: FolderLock | None = None) -> None:
+        """Take the sinks in the order of writing, and the lock of their folder, released at the end."""
         self._sinks = sinks
+        self._lock = lock
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
         """Write the output of one frame to every sink."""
@@ -52,6 +55,8 @@ class Sinks:
                 sink.close()
             except FaceMeshError as error:
                 failures.append(error)
+        if self._lock is not None:
+            self._lock.release()
         if failures and kind is None:
             raise failures[0]
 
@@ -60,17 +65,28 @@ def open_sinks(
     folder: Path,
     formats: Sequence[str],
     topology: MeshTopology,
-    video_fps: float | None,
+    video: VideoFacts | None,
     *,
     texture_size: int = TEXTURE_SIZE,
 ) -> Sinks:
     """Make ``folder`` and return sinks there for ``formats``, some of `FORMATS`.
 
-    ``video_fps`` is None for photos and 0 for a video of unknown frame rate, ``texture_size`` the side of textures in
-    px. Raises `FaceMeshError` if the folder cannot be written.
+    ``video`` is None for photos, ``texture_size`` the side of textures in px. Raises `FaceMeshError` if the folder
+    cannot be written, or if another run is writing into it.
     """
     _make_folder(folder)
-    names = OutputNames(folder, numbered=video_fps is not None)
+    lock = FolderLock(folder)
+    try:
+        return Sinks(_sinks(folder, formats, topology, video, texture_size), lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _sinks(
+    folder: Path, formats: Sequence[str], topology: MeshTopology, video: VideoFacts | None, texture_size: int
+) -> list[Sink]:
+    names = OutputNames(folder, numbered=video is not None)
     meshes = [name for name in formats if name in MESH_FORMATS]
     sinks: list[Sink] = []
     if meshes:
@@ -81,13 +97,13 @@ def open_sinks(
         sinks.append(FaceFileSink(names, of_faces, topology, texture_size))
     if "overlay" in formats:
         painter = OverlayPainter(topology)
-        if video_fps is None:
+        if video is None:
             sinks.append(OverlayPhotoSink(names, painter))
         else:
-            sinks.append(OverlayVideoSink(names, painter, video_fps))
+            sinks.append(OverlayVideoSink(names, painter, video.fps))
     if "json" in formats:  # last: a line says that the picture's files are there
         sinks.append(JsonSink(folder / "results.jsonl", names, meshes[0] if meshes else None))
-    return Sinks(sinks)
+    return sinks
 
 
 class MeshSink:

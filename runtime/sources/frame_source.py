@@ -1,101 +1,141 @@
-"""Frames of one photo, a folder of photos, a video file or a camera."""
+"""Frames of a photo, a folder of photos, a film, a camera or a stream: the choice by address."""
 
 from __future__ import annotations
 
-import time
+import dataclasses
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
-from runtime.sources.photos import list_other_files, list_photos, read_bytes, read_photo
+from runtime.sources.address import Address, parse_address
+from runtime.sources.cameras import Camera
+from runtime.sources.film import open_film, open_remote_film, open_stream
+from runtime.sources.live import LiveReader
+from runtime.sources.photos import list_other_files, list_photos, read_photo
+from runtime.sources.video import Device, Film, ReadOptions, VideoFacts
 from runtime.types import Frame
-
-# A list, because the video library opens nearly anything: it plays a text file as an animation of its letters.
-VIDEO_SUFFIXES = {
-    ".3gp",
-    ".avi",
-    ".flv",
-    ".m2ts",
-    ".m4v",
-    ".mkv",
-    ".mov",
-    ".mp4",
-    ".mpeg",
-    ".mpg",
-    ".mts",
-    ".ogv",
-    ".ts",
-    ".webm",
-    ".wmv",
-}
-CAMERA_PREFIX = "camera:"
 
 
 class FrameSource:
     """The frames of ``uri``, in order; a context manager and an iterable.
 
-    ``uri`` is a photo, a folder (its photos, by name, subfolders left out), a video file or ``camera:0``.
+    ``uri`` is a photo, a folder (its photos, by name), a film, ``camera:0``, ``/dev/video0``, ``csi:0``, a URL of RTSP
+    or HTTP, or ``gst:`` and GStreamer's pipeline. A device or a film is read once.
     """
 
-    def __init__(self, uri: str | Path, on_error: Callable[[FaceMeshError], None] | None = None) -> None:
+    def __init__(
+        self,
+        uri: str | Path,
+        on_error: Callable[[FaceMeshError], None] | None = None,
+        options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+        on_note: Callable[[str], None] = warnings.warn,
+    ) -> None:
         """Open the source; raises `FaceMeshError` if that fails.
 
         Iterating raises `FaceMeshError` for a photo that cannot be read. With ``on_error`` the error is handed to that
-        function and the next photo follows.
+        function and the next photo follows; so is, at its end, the number of damaged places of a film. ``on_note`` gets
+        one line when a camera is lost or back, from another thread.
         """
-        self.uri = str(uri)
-        self.photos: list[Path] = []  # empty for a video or a camera
+        self.address = parse_address(str(uri))
+        self.uri = self.address.shown
+        self.photos: list[Path] = []  # empty for films, cameras and streams
         self.other_files: list[Path] = []  # of a folder: no photos by their suffix, left out
-        self.frame_count: int | None = None  # as a video's header has it, which may be wrong; None for a camera
-        self.fps = 0.0  # of a video or a camera, 0 if unknown
-        # Returns the memory for the next frame of a video or camera (height, width, 3), or None for new memory.
+        self.frame_count: int | None = None  # as a film's header has it, which may be wrong; None for a camera
+        self.video: VideoFacts | None = None  # None for photos
+        # Returns the memory for the next frame of a film (height, width, 3), or None for new memory.
         # `FaceMeshPipeline.frame_buffer` is such a function.
         self.frame_buffer: Callable[[int, int], NDArray[np.uint8] | None] = lambda height, width: None
+        self._options = options
         self._on_error = on_error
-        self._capture: cv2.VideoCapture | None = None
-        if self.uri.startswith(CAMERA_PREFIX):
-            self._open_camera()
-        elif Path(uri).suffix.lower() in VIDEO_SUFFIXES and Path(uri).is_file():
-            self._open_video()
+        self._film: Film | None = None
+        self._reader: LiveReader | None = None
+        self._stopped = False
+        if self.address.kind == "photos":
+            self._list_photos(Path(self.address.value))
         else:
-            self.photos = list_photos(Path(uri))
-            self.other_files = list_other_files(Path(uri))
-            self.frame_count = len(self.photos)
+            self._open_video(on_note)
+
+    @property
+    def fps(self) -> float:
+        """Rate of a film or camera, as its header has it; 0 if unknown."""
+        return 0.0 if self.video is None else self.video.fps
+
+    @property
+    def is_live(self) -> bool:
+        """True for a camera or stream: its frames are wanted as soon as they are done."""
+        return self._reader is not None
+
+    @property
+    def dropped(self) -> int:
+        """Pictures of a camera that newer ones have replaced."""
+        return 0 if self._reader is None else self._reader.dropped
+
+    @property
+    def damaged(self) -> int:
+        """Places of a film that could not be decoded so far."""
+        return 0 if self._film is None else self._film.damaged
+
+    @property
+    def expected_frames(self) -> int | None:
+        """Number of frames to come, as far as header and options tell; None if they do not."""
+        if self._film is None:
+            return self.frame_count
+        options, fps = self._options, self.fps
+        total = self.frame_count or int((self._film.duration_s or 0) * fps)
+        if not total or not fps:
+            return total or None
+        first, last = options.start_s * fps, min(total, options.stop_s * fps)
+        return max(0, -int(-(last - first) // options.every))
 
     def __enter__(self) -> FrameSource:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._capture is not None:
-            self._capture.release()
+        for opened in (self._film, self._reader):
+            if opened is not None:
+                opened.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        return self._read_photos() if self._capture is None else self._read_video(self._capture)
+        if self._film is not None:
+            return self._read_film(self._film)
+        return self._read_photos() if self._reader is None else self._read_live(self._reader)
 
-    def _open_camera(self) -> None:
-        number = self.uri.removeprefix(CAMERA_PREFIX)
-        if not number.isdecimal():
-            raise FaceMeshError(f"{self.uri}: a camera is named by its number; write camera:0 for the first one")
-        self._capture = cv2.VideoCapture(int(number))
-        if not self._capture.isOpened():
-            remedy = "plug one in, close other programs that use it, or try another number"
-            raise FaceMeshError(f"{self.uri}: no camera answers there; {remedy}")
-        self.fps = _positive(self._capture.get(cv2.CAP_PROP_FPS))
+    def stop(self) -> None:
+        """End the iteration before its next frame; may be called by a signal handler and by another thread."""
+        self._stopped = True
 
-    def _open_video(self) -> None:
-        read_bytes(Path(self.uri), most_bytes=1)
-        self._capture = cv2.VideoCapture(self.uri)
-        if not self._capture.isOpened():
-            raise FaceMeshError(f"{self.uri}: cannot be opened as a video; it may be damaged, or convert it to MP4")
-        self.fps = _positive(self._capture.get(cv2.CAP_PROP_FPS))
-        self.frame_count = int(_positive(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))) or None
+    def _list_photos(self, path: Path) -> None:
+        self.photos = list_photos(path, self._options.recursive)
+        self.other_files = list_other_files(path, self._options.recursive)
+        self.frame_count = len(self.photos)
+
+    def _open_video(self, on_note: Callable[[str], None]) -> None:
+        address, options = self.address, self._options
+        if address.kind == "film":
+            self._film = open_film(Path(address.value))
+        elif address.kind == "stream" and address.value.lower().startswith("http"):
+            self._film = open_remote_film(address.value, address.shown)
+        if self._film is not None:
+            self.frame_count = self._film.frame_count
+            self.video = dataclasses.replace(self._film.facts, start_s=options.start_s, stop_s=options.stop_s)
+            return
+        self._reader = LiveReader(
+            lambda: _open_device(address, options.live),
+            self.uri,
+            newest_only=options.live,
+            patience_s=options.patience_s,
+            on_note=on_note,
+        )
+        self.video = VideoFacts(self._reader.fps)
 
     def _read_photos(self) -> Iterator[Frame]:
         for path in self.photos:
+            if self._stopped:
+                return
             try:
                 image = read_photo(path)
             except FaceMeshError as error:
@@ -105,26 +145,38 @@ class FrameSource:
             else:
                 yield Frame(image, 0, 0.0, str(path))
 
-    def _read_video(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
-        is_camera = self.uri.startswith(CAMERA_PREFIX)
-        start, index = time.monotonic(), 0
-        read, image = capture.read()
-        while read:
-            if is_camera:
-                timestamp_s = time.monotonic() - start
-            else:
-                timestamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 or (index / self.fps if self.fps else 0.0)
-            yield Frame(image, index, timestamp_s, self.uri)
-            index += 1
-            read, image = capture.read(self.frame_buffer(*image.shape[:2]))
-        if is_camera:
-            remedy = "check its cable and start again"
-            raise FaceMeshError(f"{self.uri}: the camera stopped delivering pictures after {index}; {remedy}")
-        if index == 0:
-            remedy = "it may be damaged, or convert it to MP4"
-            raise FaceMeshError(f"{self.uri}: not one frame of the video could be decoded; {remedy}")
+    def _read_film(self, film: Film) -> Iterator[Frame]:
+        options, first = self._options, None
+        for frame in film.frames(options.start_s):
+            if self._stopped or frame.time_s >= options.stop_s:
+                break
+            first = frame.index if first is None else first
+            if (frame.index - first) % options.every == 0:
+                yield Frame(frame.image(self.frame_buffer), frame.index, frame.time_s, self.uri)
+        if film.damaged:
+            self._tell_of_damage(film.damaged)
+        if first is None and not self._stopped:
+            raise FaceMeshError(f"{self.uri}: no frame from {options.start_s:g} s on; give an earlier --start")
+
+    def _read_live(self, reader: LiveReader) -> Iterator[Frame]:
+        for index, (image, time_s) in enumerate(reader.pictures(lambda: self._stopped)):
+            if time_s >= self._options.stop_s:
+                return
+            if index % self._options.every == 0:
+                yield Frame(image, index, time_s, self.uri)
+
+    def _tell_of_damage(self, places: int) -> None:
+        """Report once, after the last frame: what lies between damaged places is sound."""
+        error = FaceMeshError(
+            f"{self.uri}: {places} damaged place{'s' * (places > 1)} left out; copy or download the film again"
+        )
+        if self._on_error is None:
+            warnings.warn(str(error), stacklevel=2)
+        else:
+            self._on_error(error)
 
 
-def _positive(value: float) -> float:
-    """Return a video property, or 0 for the zero, negative or NaN that stands for an unknown one."""
-    return value if 0 < value < 1e9 else 0.0
+def _open_device(address: Address, newest_only: bool) -> Device:
+    if address.kind == "stream":
+        return open_stream(address.value, address.shown)
+    return Camera(address, newest_only)

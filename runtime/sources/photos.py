@@ -36,26 +36,29 @@ UNREAD_FORMATS = (
 FULL_SCALES = (2**8 - 1, 2**10 - 1, 2**12 - 1, 2**14 - 1, 2**16 - 1)
 
 
-def list_photos(path: Path) -> list[Path]:
+def list_photos(path: Path, recursive: bool = False) -> list[Path]:
     """Return the photos of the folder ``path`` sorted by name, or ``path`` itself for a file.
 
-    A photo of a folder is known by its suffix, whether it can be read or not. Raises `FaceMeshError` for a missing path
-    and for a folder without photos.
+    A photo of a folder is known by its suffix, whether it can be read or not. ``recursive`` adds those of its
+    subfolders, each folder's after its own; links to folders are not followed. Raises `FaceMeshError` for a missing
+    path and for a folder without photos.
     """
     if path.is_dir():
-        photos = [item for item in _visible(path) if _is_photo(item)]
+        photos = [item for item in _visible(path, recursive) if _is_photo(item)]
         if not photos:
-            remedy = "give a folder with JPEG or PNG files"
-            raise FaceMeshError(f"{path}: no photos in this folder (subfolders are not searched); {remedy}")
+            where = "this folder and those in it" if recursive else "this folder (--recursive searches subfolders, too)"
+            raise FaceMeshError(f"{path}: no photos in {where}; give a folder with JPEG or PNG files")
         return photos
     if not path.exists():
         raise FaceMeshError(f"{path}: no such file or folder; check the path given to --source")
     return [path]
 
 
-def list_other_files(path: Path) -> list[Path]:
+def list_other_files(path: Path, recursive: bool = False) -> list[Path]:
     """Return the files of the folder ``path`` that `list_photos` leaves out, sorted by name; none for a file."""
-    return [item for item in _visible(path) if not _is_photo(item) and item.is_file()] if path.is_dir() else []
+    if not path.is_dir():
+        return []
+    return [item for item in _visible(path, recursive) if not _is_photo(item) and item.is_file()]
 
 
 def read_photo(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -103,10 +106,17 @@ def read_bytes(path: Path, most_bytes: int = -1) -> bytes:
     return data
 
 
-def _visible(folder: Path) -> list[Path]:
-    """Return what a folder holds; names with a leading dot are droppings of file managers, such as ._photo.jpg."""
+def _visible(folder: Path, recursive: bool) -> list[Path]:
+    """Return what a folder holds, folders in it last; names with a leading dot are those of file managers' droppings,
+    such as ._photo.jpg.
+    """
     try:
-        return sorted(item for item in folder.iterdir() if not item.name.startswith("."))
+        found = sorted(item for item in folder.iterdir() if not item.name.startswith("."))
+        if not recursive:
+            return found
+        folders = [item for item in found if item.is_dir() and not item.is_symlink()]
+        own = [item for item in found if not item.is_dir() or item.is_symlink()]
+        return own + [item for inner in folders for item in _visible(inner, recursive)]
     except OSError as error:
         reason = error.strerror or error
         raise FaceMeshError(f"{folder}: the folder cannot be listed ({reason}); check its permissions") from error

@@ -21,6 +21,7 @@ from runtime.models.shipped import SHIPPED
 from runtime.models.spec import ModelSpec
 from runtime.run import main
 from runtime.sources.photos import read_photo
+from runtime.storage.folder_lock import FolderLock
 from runtime.storage.whole_files import file_sha256
 
 
@@ -445,6 +446,15 @@ def test_full_disk_in_the_middle_keeps_what_was_finished(run, results, tmp_path,
         ["--source", "photo.jpg", "--output", ""],
         [],
         ["--source", "camera:front"],
+        ["--source", "ftp://host/film.mp4"],
+        ["--source", "webcam:0"],
+        ["--source", "x.jpg", "--every", "2"],
+        ["--source", "x.mp4", "--every", "0"],
+        ["--source", "x.mp4", "--start", "soon"],
+        ["--source", "x.mp4", "--start", "1:2:3:4"],
+        ["--source", "x.mp4", "--start", "2", "--stop", "1"],
+        ["--source", "camera:0", "--start", "1"],
+        ["--source", "camera:0", "--patience", "0"],
         ["--source", "x.jpg", "--save", "overlay,mp3"],
         ["--source", "x.jpg", "--save", ""],
         ["--source", "x.jpg", "--max-faces", "0"],
@@ -463,6 +473,13 @@ def test_wrong_usage(run, tmp_path, arguments):
     assert not (tmp_path / "out").exists()
 
 
+def test_recursive_into_its_own_output_is_wrong_usage(run, tmp_path, portrait):
+    folder = make_folder(tmp_path / "photos", portrait, 1)
+    code, _, err = run("--source", folder, "--recursive", "--output", folder / "out", output=False)
+    assert code == 2
+    assert "--recursive would read overlays" in err
+
+
 def test_output_into_the_source_folder_is_wrong_usage(run, tmp_path, portrait):
     folder = make_folder(tmp_path / "photos", portrait, 1)
     code, _, err = run("--source", folder, "--output", folder / ".." / "photos", output=False)
@@ -477,7 +494,8 @@ def test_help_states_the_meaning_of_none(run):
     assert "already the square cut round one face" in " ".join(out.split())
 
 
-def test_ctrl_c_keeps_what_is_finished(live_model, tmp_path, portrait, interruptible):
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_keeps_what_is_finished(live_model, tmp_path, portrait, interruptible, number, expected):
     video = make_video(tmp_path / "clip.mp4", read_photo(portrait), 400)
     out = tmp_path / "out"
     command = [
@@ -498,18 +516,104 @@ def test_ctrl_c_keeps_what_is_finished(live_model, tmp_path, portrait, interrupt
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == expected
     assert stderr == "stopped; what was finished is kept\n"
     written = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert 3 <= len(written) < 400
-    assert (
-        len(written) - 1 <= int(stdout.split()[0]) <= len(written)
-    )  # the signal may come between the line and its count
+    assert int(stdout.split()[0]) == len(written)
     assert {path.name for path in out.iterdir()} == {"results.jsonl", "clip_overlay.mp4"}
     overlay = cv2.VideoCapture(str(out / "clip_overlay.mp4"))
-    assert len(written) <= overlay.get(cv2.CAP_PROP_FRAME_COUNT) <= len(written) + 1
+    assert overlay.get(cv2.CAP_PROP_FRAME_COUNT) == len(written)
+
+
+def test_part_of_a_film(run, results, tmp_path, portrait):
+    video = make_video(tmp_path / "clip.mp4", cv2.resize(read_photo(portrait), (128, 128)), 20)
+    code, out, err = run("--source", video, "--start", "0:00.5", "--stop", "1.5", "--every", "4", "--save", "json")
+    assert (code, err) == (0, "")
+    assert out.startswith("3 pictures")
+    assert [(line["frame"], line["timestamp_s"]) for line in results()] == [(5, 0.5), (9, 0.9), (13, 1.3)]
+
+
+def test_every_frame_of_a_file_is_read_with_live_too(run, results, tmp_path, portrait):
+    video = make_video(tmp_path / "clip.mp4", cv2.resize(read_photo(portrait), (128, 128)), 20)
+    code, out, err = run("--source", video, "--live", "--save", "json")
+    assert code == 0
+    assert len(results()) == 20
+    assert "dropped" not in out
+    assert err.strip().endswith("clip.mp4: no camera or stream; --live drops nothing here")
+
+
+def test_subfolders_of_a_folder(run, results, tmp_path, portrait):
+    folder = make_folder(tmp_path / "photos", portrait, 1)
+    make_folder(folder / "deeper", portrait, 2)
+    assert run("--source", folder, "--recursive", "--save", "json,overlay")[0] == 0
+    assert len(results()) == 3
+    assert outputs(tmp_path) == {
+        *("results.jsonl", "000_overlay.jpg", "001_overlay.jpg", "000_png_overlay.jpg"),
+    }
+
+
+def test_damaged_film_counts_as_a_failure(run, results, shared_data):
+    code, out, err = run("--source", shared_data / "cases" / "hole_in_the_middle.mp4", "--save", "json")
+    assert code == 1
+    assert len(results()) == 43
+    assert "43 pictures" in out
+    assert "hole_in_the_middle.mp4: 12 damaged places left out; copy or download the film again" in error_line(err)
+
+
+def test_second_run_into_the_same_folder(run, tmp_path, portrait):
+    (tmp_path / "out").mkdir()
+    lock = FolderLock(tmp_path / "out")
+    code, out, err = run("--source", portrait)
+    assert (code, out) == (1, "")
+    assert f"another run (process {os.getpid()}) is writing into this folder" in error_line(err)
+    lock.release()
+    assert run("--source", portrait, "--save", "json")[0] == 0
+    assert outputs(tmp_path) == {"results.jsonl"}
+
+
+def test_camera_frame_comes_out_before_the_next_one_is_there(run, results, tmp_path, portrait, monkeypatch):
+    """Also on a GPU, where files are read one frame ahead."""
+    image = cv2.resize(read_photo(portrait), (128, 128))
+    seen = []
+
+    class Camera:
+        fps, ends = 30.0, False
+
+        def __init__(self, address, newest_only):
+            self.count = 0
+
+        def read(self):
+            self.count += 1
+            if self.count > 1:
+                lines = tmp_path / "out" / "results.jsonl.part"
+                deadline = time.monotonic() + 60
+                while not (lines.exists() and lines.read_bytes().count(b"\n") >= self.count - 1):
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                seen.append(self.count - 1)
+            if self.count == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.5)
+            return image.copy()
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("runtime.sources.frame_source.Camera", Camera)
+    code, _, err = run("--source", "camera:0", "--save", "json")
+    assert (code, err) == (143, "stopped; what was finished is kept\n")
+    assert seen == [1, 2, 3]
+    assert [line["frame"] for line in results()] == [0, 1, 2]
+
+
+def test_help_into_head(tmp_path):
+    command = f"{sys.executable} -m runtime.run --help | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] in ("0", "141")
+    assert done.stderr == ""
 
 
 def test_without_tqdm_there_is_no_bar_and_no_complaint(run, tmp_path, portrait, monkeypatch):

@@ -38,8 +38,8 @@ def face(topology):
     return dataclasses.replace(face, landmarks=face.vertices[topology.landmark_vertices], pose=POSE)
 
 
-def save(folder, formats, topology, image, faces, source="a.jpg", fps=None, **options):
-    with open_sinks(folder, formats, topology, fps, **options) as sinks:
+def save(folder, formats, topology, image, faces, source="a.jpg", video=None, **options):
+    with open_sinks(folder, formats, topology, video, **options) as sinks:
         sinks.write(Frame(image, 12, 0.5, source), faces)
     return sorted(os.listdir(folder))
 

@@ -21,6 +21,7 @@ from runtime.pipeline import FaceMeshPipeline
 from runtime.rendering import overlay
 from runtime.rendering.colours import vertex_colours
 from runtime.rendering.overlay import OverlayPainter
+from runtime.sources.video import VideoFacts
 from runtime.storage.whole_files import whole_file
 from runtime.types import FaceMesh, Frame, Pose
 
@@ -59,9 +60,9 @@ def turned(face: FaceMesh, yaw_deg: float, topology) -> FaceMesh:
     return FaceMesh(vertices, landmarks, box, 1.0, Pose(yaw_deg, 0, 0))
 
 
-def write_all(folder, formats, topology, *items, fps=None, then=None):
+def write_all(folder, formats, topology, *items, video=None, then=None):
     """Write (frame, faces) pairs, then raise ``then``."""
-    with open_sinks(folder, formats, topology, fps) as sinks:
+    with open_sinks(folder, formats, topology, video) as sinks:
         for item in items:
             sinks.write(*item)
         if then is not None:
@@ -320,10 +321,11 @@ def test_confidence_in_the_files(tmp_path, topology, face, image):
 
 
 def test_overlay_of_a_video_is_one_video(tmp_path, topology, face, image):
-    with open_sinks(tmp_path, ["overlay", "json", "ply"], topology, 10.0) as sinks:
+    with open_sinks(tmp_path, ["overlay", "json", "ply"], topology, VideoFacts(10.0)) as sinks:
         for index in range(5):
             sinks.write(frame_of(image, "clip.mp4", index), [face] if index == 3 else [])
         assert {path.name for path in tmp_path.iterdir()} == {
+            ".facemesh.lock",
             "clip_overlay.part.mp4",
             "results.jsonl.part",
             "clip_000003_face0.ply",
@@ -349,7 +351,7 @@ def test_what_was_written_survives_an_error(tmp_path, topology, face, image):
             ["json", "overlay"],
             topology,
             (frame_of(image, "clip.mp4"), [face]),
-            fps=10.0,
+            video=VideoFacts(10.0),
             then=ZeroDivisionError(),
         )
     assert {path.name for path in tmp_path.iterdir()} == {"clip_overlay.mp4", "results.jsonl"}
@@ -402,13 +404,14 @@ def test_full_disk_leaves_no_half_file(tmp_path, topology, face, image, name):
 def test_video_that_cannot_be_written(tmp_path, topology, face, image):
     (tmp_path / "clip_overlay.part.mp4").mkdir()
     with pytest.raises(FaceMeshError, match="cannot write this video"):
-        write_all(tmp_path, ["overlay"], topology, (frame_of(image, "clip.mp4"), [face]), fps=10.0)
+        write_all(tmp_path, ["overlay"], topology, (frame_of(image, "clip.mp4"), [face]), video=VideoFacts(10.0))
 
 
 def test_video_that_lost_frames_is_not_kept(tmp_path, topology, image):
     lost = frame_of(image[:100], "clip.mp4", 1)  # OpenCV drops a frame of another size without a word
+    items = (frame_of(image, "clip.mp4"), []), (lost, [])
     with pytest.raises(FaceMeshError, match=r"clip_overlay\.mp4: the video could not be written"):
-        write_all(tmp_path, ["overlay"], topology, (frame_of(image, "clip.mp4"), []), (lost, []), fps=10.0)
+        write_all(tmp_path, ["overlay"], topology, *items, video=VideoFacts(10.0))
     assert list(tmp_path.iterdir()) == []
 
 

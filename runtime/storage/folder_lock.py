@@ -1,0 +1,55 @@
+"""One run at a time in an output folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from runtime.errors import FaceMeshError
+
+LOCK_NAME = ".facemesh.lock"
+
+
+class FolderLock:
+    """The right to write into a folder.
+
+    The system takes it from a process that ends, however it ends, so a file that was left behind locks nobody out.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the right; raises `FaceMeshError` with the number of the process that has it."""
+        self._path = folder / LOCK_NAME
+        self._file: int | None = None
+        while self._file is None:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = os.read(file, 32).decode("ascii", "replace").strip()
+                os.close(file)
+                remedy = "wait for its end, or choose another --output"
+                fault = f"another run (process {owner or 'unknown'}) is writing into this folder"
+                raise FaceMeshError(f"{folder}: {fault}; {remedy}") from None
+            except OSError:  # a file system without locks
+                os.close(file)
+                return
+            if self._is_current(file):
+                self._file = file
+            else:  # the run before has removed it meanwhile
+                os.close(file)
+        os.ftruncate(self._file, 0)
+        os.write(self._file, f"{os.getpid()}\n".encode("ascii"))
+
+    def release(self) -> None:
+        """Give the right back."""
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = None
+
+    def _is_current(self, file: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file), os.stat(self._path))
+        except FileNotFoundError:
+            return False

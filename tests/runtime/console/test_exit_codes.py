@@ -1,0 +1,79 @@
+"""Ends of a command: signals, a reader that goes away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from runtime.console.exit_codes import exit_code_of
+from runtime.console.stop_signals import StopSignals, Terminated
+
+TALK = """
+import sys
+from runtime.console.exit_codes import exit_code_of
+def talk():
+    for number in range(100000):
+        print(number)
+sys.exit(exit_code_of(talk))
+"""
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_have_their_codes(number, code, capsys, interruptible):
+    assert exit_code_of(lambda: send(number)) == code
+    assert capsys.readouterr().err == "stopped; what was finished is kept\n"
+
+
+def test_sigterm_goes_through_with_and_finally(interruptible):
+    done = []
+
+    def work():
+        try:
+            send(signal.SIGTERM)
+        finally:
+            done.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert exit_code_of(work) == 143
+    assert done == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ignored_signals_stay_ignored(capsys):
+    """As nohup and shells without job control want it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert exit_code_of(lambda: send(signal.SIGTERM)) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_asks_and_second_one_raises(number, interruptible):
+    asked = []
+    with StopSignals(lambda: asked.append(True)) as signals:
+        signals.raise_received()
+        send(number)
+        assert asked == [True]
+        with pytest.raises(KeyboardInterrupt):
+            send(number)
+        with pytest.raises(KeyboardInterrupt) as raised:
+            signals.raise_received()
+    assert isinstance(raised.value, Terminated) == (number == signal.SIGTERM)
+
+
+def test_reader_that_goes_away():
+    process = subprocess.Popen([sys.executable, "-c", TALK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "0\n"
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr.read() == ""
+    process.stderr.close()

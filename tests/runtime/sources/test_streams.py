@@ -1,0 +1,128 @@
+"""Streams of the network: a camera that sends JPEGs over HTTP, films on a web server."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import threading
+import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from runtime.errors import FaceMeshError
+from runtime.sources import live
+from runtime.sources.frame_source import FrameSource
+from runtime.sources.video import ReadOptions
+
+pytest.importorskip("av", reason="needs PyAV: pip install 'facemesh-edge[video]'")
+
+from tests.standins.films import number_of, numbered, write_film
+from tests.standins.mjpeg_server import serving
+
+
+def picture(number):
+    return numbered(number % 256)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(live, "FIRST_PAUSE_S", 0.05)
+
+
+def test_camera_over_http():
+    with serving(picture, 0.02) as server, FrameSource(server.url) as source:
+        assert source.is_live
+        frames = [frame for _, frame in zip(range(12), source, strict=False)]
+    numbers = [number_of(frame.image) for frame in frames]
+    assert numbers == [*range(numbers[0], numbers[0] + 12)]
+    assert [frame.index for frame in frames] == [*range(12)]
+
+
+def test_camera_that_lies_about_its_rate():
+    """JPEGs over HTTP carry no times: FFmpeg makes them up at 25 a second."""
+    with serving(picture, 0.15) as server, FrameSource(server.url) as source:
+        times = [frame.timestamp_s for _, frame in zip(range(9), source, strict=False)]
+    assert 0.1 < np.median(np.diff(times)[3:]) < 1
+
+
+def test_live_takes_the_newest():
+    options = ReadOptions(live=True)
+    with serving(picture, 0.01) as server, FrameSource(server.url, options=options) as source:
+        numbers = []
+        for frame in source:
+            numbers.append(number_of(frame.image))
+            time.sleep(0.1)
+            if len(numbers) == 6:
+                break
+        assert source.dropped > 6
+    assert np.diff(numbers).max() > 3
+
+
+def test_camera_that_goes_and_comes_back():
+    notes = []
+    with serving(picture, 0.02) as server, FrameSource(server.url, on_note=notes.append) as source:
+        frames = iter(source)
+        before = next(frames)
+        server.stop()
+        threading.Timer(0.3, server.start).start()
+        while len(notes) < 2:
+            after = next(frames)
+        after = next(frames)
+    assert after.timestamp_s > before.timestamp_s
+    assert "lost after" in notes[0]
+    assert "back after" in notes[1]
+
+
+def test_size_that_changes_in_the_stream():
+    def changing(number):
+        return numbered(number % 256, *((160, 96) if number < 10 else (224, 128)))
+
+    with serving(changing, 0.01) as server, FrameSource(server.url) as source:
+        sizes = [frame.image.shape[:2] for _, frame in zip(range(25), source, strict=False)]
+    assert {*sizes} == {(96, 160), (128, 224)}
+    assert sizes == sorted(sizes)
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A web server with the files of a folder."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    handler.log_message = lambda *_: None
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_film_on_a_web_server_is_a_film(tmp_path, site):
+    write_film(tmp_path / "a.mp4", map(numbered, range(20)))
+    with FrameSource(f"{site}/a.mp4", options=ReadOptions(live=True)) as source:
+        assert not source.is_live
+        assert [number_of(frame.image) for frame in source] == [*range(20)]
+
+
+def test_nothing_there(site):
+    with pytest.raises(FaceMeshError, match=r"/missing\.mp4: cannot be opened as a video|nothing could be read there"):
+        FrameSource(f"{site}/missing.mp4")
+
+
+def test_nobody_listens():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for scheme in ("http", "rtsp"):
+        with pytest.raises(FaceMeshError, match=rf"^{scheme}://127\.0\.0\.1:{port}/x: .*refused") as raised:
+            FrameSource(f"{scheme}://me:secret@127.0.0.1:{port}/x")
+        assert "secret" not in str(raised.value)
+
+
+def test_streams_need_pyav(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.delitem(sys.modules, "runtime.sources.pyav_film")
+    for scheme in ("http", "rtsp"):
+        with pytest.raises(FaceMeshError, match=r"streams need PyAV.*facemesh-edge\[video\]"):
+            FrameSource(f"{scheme}://127.0.0.1/x")
