@@ -25,6 +25,7 @@ LAYERS = (
     ("runtime.tracking",),
     ("runtime.pipeline",),
     ("runtime.run",),
+    ("runtime.__main__",),
 )
 LARGEST_FOLDER = 14
 SOURCES = {".py", ".cpp", ".h", ".cu"}

@@ -109,6 +109,8 @@ def _check_arguments(args: argparse.Namespace) -> None:
     if args.output.suffix.lower() != ".onnx" or not args.output.parent.is_dir():
         problem = "the model must become an .onnx file in a folder that exists"
         raise FaceMeshError(f"{args.output}: {problem}; choose another name with -o")
+    if args.output.resolve() == args.weights.resolve():
+        raise FaceMeshError(f"{args.output}: the model would replace what it is made from; choose another name with -o")
 
 
 def _open_weights(

@@ -208,6 +208,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(edge_checkpoint, tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_does_not_replace_what_it_is_made_from(edge_onnx, tmp_path, capsys):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(edge_onnx.read_bytes())
+    assert run_cli("--weights", path, "--arch", "edge", "-o", tmp_path / "." / "model.onnx") == 1
+    assert "would replace what it is made from" in capsys.readouterr().err
+    assert path.read_bytes() == edge_onnx.read_bytes()
+
+
 def test_unknown_node_to_keep_is_one_line_and_leaves_nothing(edge_onnx, tmp_path, capsys):
     arguments = ["--precision", "fp16", "--keep", "no_such_node", "-o", tmp_path / "model.onnx"]
     assert run_cli("--weights", edge_onnx, *arguments) == 1

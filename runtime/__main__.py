@@ -1,0 +1,42 @@
+"""``facemesh COMMAND …`` and ``python -m runtime COMMAND …``: all commands of the project behind one name.
+
+The installed ``facemesh`` works in any folder; ``python -m runtime.run`` would take a folder called runtime before it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import runtime
+
+COMMANDS = {
+    "run": ("runtime.run", "face meshes of photos, folders, films and cameras"),
+    "export": ("export.__main__", "a checkpoint or a foreign model as ONNX, an engine; inspect"),
+    "calibrate": ("calibration.__main__", "an ONNX model in INT8"),
+    "train": ("training.__main__", "networks, labels, assets"),
+    "bench": ("benchmarks.__main__", "latency, accuracy, robustness, peers, devices"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command with the rest of ``argv``; return its exit code, 2 for an unknown one."""
+    command, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
+    if command in ("--version", "-V"):
+        print(f"facemesh-edge {runtime.__version__}")
+        return 0
+    if command in COMMANDS:
+        return import_module(COMMANDS[command][0]).main(rest[:-1])
+    asked = command in ("-h", "--help")
+    print(_help() if asked else f"error: no command {command!r}\n{_help()}", file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
+
+
+def _help() -> str:
+    lines = (f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items())
+    return "\n".join(["usage: facemesh COMMAND …, facemesh COMMAND --help, facemesh --version", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
