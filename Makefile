@@ -13,7 +13,7 @@ TORCH ?= torch==2.13.0
 BASE ?= HEAD~1
 MAX_REGRESSION ?= 10%
 
-.PHONY: demo test test-slow test-all gate int8 lint clean
+.PHONY: demo test test-slow test-all fuzz sanitize gate int8 lint clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m runtime.run --source runtime/assets/astronaut.jpg --output out/demo --save overlay,json,obj,ply
@@ -41,6 +41,23 @@ int8: $(VENV)/test.stamp
 	$(BIN)/python -m training shrink --weights $(WEIGHTS) --data $(DATA) --latent 24 -o build/edge-int8.pt
 	$(BIN)/python -m export onnx --arch edge --weights build/edge-int8.pt --precision int8 --target cpu --crops $(DATA) \
 		--max-nme-increase 0.01 -o runtime/assets/edge-int8.onnx
+
+# Damaged files for every reader, each for SECONDS, with another seed at every run.
+SECONDS ?= 20
+fuzz: $(VENV)/test.stamp
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+# The compiled module under AddressSanitizer and UndefinedBehaviourSanitizer, with its tests; without CUDA. Python itself
+# keeps memory until the end, so leaks are not looked for.
+SANITIZERS := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-lto
+LIBRARIES = $(foreach name,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
+sanitize: $(VENV)/test.stamp
+	$(BIN)/python -m pip install --quiet cmake nanobind
+	$(BIN)/cmake -S . -B build/sanitize -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="$(SANITIZERS)" -DFACEMESH_CUDA=OFF \
+		-DPython_EXECUTABLE="$(abspath $(BIN))/python" -Dnanobind_DIR="$$($(BIN)/python -m nanobind --cmake_dir)"
+	$(BIN)/cmake --build build/sanitize --parallel 2 --target _native
+	LD_PRELOAD="$(LIBRARIES)" ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m tests.programs.sanitized_tests \
+		build/sanitize/_native*.so tests/runtime/native tests/runtime/geometry --ignore tests/runtime/native/test_cuda_module.py
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from runtime.storage.whole_files import file_sha256
 from runtime.tensors import InputSpec, OutputSpec
 
 CONFIDENCE_SHAPE = (1,)  # of one face
-LEAST_CROP_SCALE, MOST_CROP_SCALE = 0.1, 100.0  # networks of today have 1.4 to 2
+LEAST_CROP_SCALE, MOST_CROP_SCALE = 0.1, 10.0  # networks of today have 1.4 to 2
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
 #include <nanobind/ndarray.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <initializer_list>
 #include <new>
@@ -19,6 +20,14 @@ using Floats = nanobind::ndarray<nanobind::numpy, float>;
 
 inline void require(bool condition, const std::string &message) {
     if (!condition) throw std::invalid_argument(message);
+}
+
+// NumPy lets an array begin anywhere; vector instructions and the language do not.
+template <typename... Arrays> void require_aligned(const Arrays &...arrays) {
+    const auto is_aligned = [](const auto &array) {
+        return reinterpret_cast<uintptr_t>(array.data()) % alignof(decltype(*array.data())) == 0;
+    };
+    require((is_aligned(arrays) && ...), "an array is not aligned to its numbers: copy it");
 }
 
 // A new array that NumPy owns. A picture lies in few large pages: a page costs more at its first use than the drawing

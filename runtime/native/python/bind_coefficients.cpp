@@ -23,6 +23,7 @@ facemesh::CoefficientDecoder *make_decoder(In<float, nb::shape<-1, 3>> mean, In<
                                            int pose_count, Vector number_mean, Vector number_std,
                                            In<double, nb::shape<3, 4>> fixed_pose, std::pair<double, double> origin,
                                            In<double, nb::shape<4>> sphere, int vector_bytes) {
+    require_aligned(mean, basis, number_mean, number_std, fixed_pose, sphere);
     const size_t count = mean.shape(0), numbers = number_mean.shape(0);
     require(count > 0 && basis.shape(0) == 3 * count, "coefficients: basis must have three rows per vertex of mean");
     require(bits == 32 || bits == 16 || bits == 8, "coefficients: bits must be 32, 16 or 8");
@@ -43,6 +44,7 @@ facemesh::CoefficientDecoder *make_decoder(In<float, nb::shape<-1, 3>> mean, In<
 
 std::vector<Floats> decode(const facemesh::CoefficientDecoder &decoder, In<float, nb::ndim<2>> outputs,
                            In<double, nb::shape<-1, 2, 3>> matrices) {
+    require_aligned(outputs, matrices);
     const size_t faces = outputs.shape(0);
     require(outputs.shape(1) == decoder.number_count(), "decode: an output has another count than the model spec says");
     require(matrices.shape(0) == faces, "decode: there must be one crop matrix per output");

@@ -15,6 +15,7 @@ using Points = nb::ndarray<float, nb::shape<-1, 3>, nb::c_contig, nb::device::cp
 
 void one_euro(Points points, Points filtered, Points speeds, double dt, double cutoff, double gain,
               double speed_cutoff) {
+    require_aligned(points, filtered, speeds);
     const size_t count = points.shape(0);
     require(filtered.shape(0) == count && speeds.shape(0) == count, "one_euro: the three arrays must be as long");
     require(std::isfinite(dt) && dt > 0, "one_euro: dt must be above 0");

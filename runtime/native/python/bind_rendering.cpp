@@ -34,6 +34,7 @@ void require_corners(const Triangles &triangles, const Vertices &vertices, const
 
 std::pair<Floats, Floats> rasterise(Vertices vertices, Triangles triangles, In<float, nb::ndim<2>> values,
                                     std::pair<int, int> size_wh) {
+    require_aligned(vertices, triangles, values);
     const auto [width, height] = size_wh;
     require(width > 0 && height > 0, "rasterise: width and height must be positive");
     require(values.shape(0) == vertices.shape(0), "rasterise: values must have one row per vertex");
@@ -52,6 +53,7 @@ std::pair<Floats, Floats> rasterise(Vertices vertices, Triangles triangles, In<f
 }
 
 nb::ndarray<nb::numpy, bool> visible_vertices(Vertices vertices, Triangles triangles, float margin) {
+    require_aligned(vertices, triangles);
     require(margin >= 0, "visible_vertices: margin must be a number from 0");
     require_corners(triangles, vertices, "visible_vertices");
     const size_t count = vertices.shape(0);

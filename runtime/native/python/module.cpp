@@ -26,6 +26,7 @@ using Output = nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
 facemesh::Decoder *make_decoder(In<int32_t, nb::ndim<1>> face_indices, In<int32_t, nb::ndim<1>> landmark_vertices,
                                 int resolution, int map_size, bool channels_last, double scale) {
+    require_aligned(face_indices, landmark_vertices);
     require(resolution > 0 && map_size > 0, "decoder: resolution and map_size must be positive");
     int64_t previous = -1;
     for (size_t i = 0; i < face_indices.shape(0); ++i) {
@@ -44,6 +45,7 @@ facemesh::Decoder *make_decoder(In<int32_t, nb::ndim<1>> face_indices, In<int32_
 }
 
 std::pair<Floats, Floats> decode(const facemesh::Decoder &decoder, In<float, nb::ndim<3>> map, Matrix matrix) {
+    require_aligned(map, matrix);
     const size_t side = decoder.map_size(), channel_axis = decoder.channels_last() ? 2 : 0;
     for (size_t axis = 0; axis < 3; ++axis)
         require(map.shape(axis) == (axis == channel_axis ? 3 : side),
@@ -59,6 +61,7 @@ std::pair<Floats, Floats> decode(const facemesh::Decoder &decoder, In<float, nb:
 }
 
 facemesh::InputFormat make_format(const Output &out, bool channels_last, bool swap_colours, double low, double high) {
+    require_aligned(out);
     const size_t side = out.shape(1);
     const size_t channels = channels_last ? out.shape(2) : out.shape(0);
     const size_t other_side = channels_last ? out.shape(0) : out.shape(2);
@@ -72,18 +75,21 @@ void finish_crop(In<uint8_t, nb::shape<-1, -1, 3>> crop, Output out, bool channe
     const auto format = make_format(out, channels_last, swap_colours, low, high);
     require(crop.shape(0) == size_t(format.size) && crop.shape(1) == size_t(format.size),
             "finish_crop: crop and out must have the same side");
+    nb::gil_scoped_release release;
     facemesh::finish_crop(crop.data(), format, out.data());
 }
 
 void crop_axis_aligned(Image image, Matrix matrix, int samples, Output out, bool channels_last, bool swap_colours,
                        double low, double high) {
     const auto format = make_format(out, channels_last, swap_colours, low, high);
+    require_aligned(matrix);
     const double *m = matrix.data();
     require(image.shape(0) > 0 && image.shape(1) > 0, "crop_axis_aligned: the image is empty");
     require(image.stride(1) == 3 && image.stride(2) == 1,
             "crop_axis_aligned: the pixels of an image row must be contiguous");
-    require(m[0] > 0 && m[0] == m[4] && m[1] == 0 && m[3] == 0,
-            "crop_axis_aligned: the matrix must be a positive scale and a shift");
+    // A window of the frame is as wide as 1 / scale: memory must stay within bounds.
+    require(m[0] >= 1e-7 && m[0] == m[4] && m[1] == 0 && m[3] == 0,
+            "crop_axis_aligned: the matrix must be a scale from 1e-7 on and a shift");
     require(std::isfinite(m[0]) && std::isfinite(m[2]) && std::isfinite(m[5]),
             "crop_axis_aligned: the matrix must be finite");
     require(samples >= 1 && samples <= 64, "crop_axis_aligned: samples must be 1..64");
@@ -94,6 +100,7 @@ void crop_axis_aligned(Image image, Matrix matrix, int samples, Output out, bool
 
 void draw_landmarks(In<float, nb::shape<-1, 3>> landmarks, Matrix matrix,
                     nb::ndarray<float, nb::ndim<2>, nb::device::cpu> plane) {
+    require_aligned(landmarks, matrix, plane);
     require(landmarks.shape(0) == facemesh::LANDMARK_COUNT, "draw_landmarks: landmarks must be (68, 3)");
     require(plane.shape(0) > 1 && plane.shape(0) == plane.shape(1), "draw_landmarks: the plane must be square");
     facemesh::draw_landmarks(landmarks.data(), matrix.data(), int(plane.shape(0)), plane.data(), plane.stride(0),
