@@ -77,10 +77,8 @@ def run_command(args: argparse.Namespace) -> None:
     result = measure_jitter(faces, args.faces, args.seed, args.model, weights, args.mediapipe_python)
     print(format_rows(result["methods"]))
     for row in result["equal_lag"]:
-        ours, theirs = two_digits(row["our_jitter"]), two_digits(row["jitter"])
-        print(
-            f"at the lag of {row['method']}, {two_digits(row['turn_lag'])} frames: jitter {ours} %, theirs {theirs} %"
-        )
+        lag, ours, theirs = map(two_digits, (row["lag"], row["our_jitter"], row["jitter"]))
+        print(f"at the lag of {row['method']}, {lag} frames: our jitter {ours} %, theirs {theirs} %")
     print("\n".join(result["absent"]))
     if args.output:
         draw_jitter(result, Path(f"{args.output}.png"))

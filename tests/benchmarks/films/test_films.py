@@ -287,3 +287,13 @@ def test_jitter_command(stem, tmp_path, capsys, monkeypatch):
     assert rows["tracked, smoothed"]["lag"] < 1.0
     assert "3DDFA_V2: not measured, give --mb05" in capsys.readouterr().out
     assert (tmp_path / "record.png").is_file()
+
+
+def test_the_command_prints_equal_lags(stem, tmp_path, capsys, monkeypatch):
+    row = {"method": "3DDFA_V2", **dict.fromkeys(FIGURES, 0.25)}
+    equal = [{"method": "3DDFA_V2", "lag": 1.0, "jitter": 0.2, "our_jitter": 0.03}]
+    result = {"methods": [row], "curves": [], "equal_lag": equal, "blink": {}, "absent": ["MediaPipe: not measured"]}
+    monkeypatch.setattr("benchmarks.films.jitter.measure_jitter", lambda *_: result)
+    assert main(["jitter", "--data", str(stem)]) == 0
+    out = capsys.readouterr().out
+    assert "at the lag of 3DDFA_V2, 1.00 frames: our jitter 0.03 %, theirs 0.20 %\nMediaPipe: not measured" in out
