@@ -39,7 +39,7 @@ from runtime.models.shipped import shipped_model
 from runtime.pipeline import FaceMeshPipeline
 from runtime.sources.frame_source import FrameSource
 from runtime.tracking.options import Tracking
-from runtime.types import FaceMesh, MeshTopology
+from runtime.types import FaceMesh, Frame, MeshTopology
 
 SECONDS = 5.0
 LEAST_IOU = 0.4
@@ -111,14 +111,20 @@ def measure_film(runner: Runner, topology: MeshTopology | None, film: Iterable[M
     errors: list[tuple[float, float]] = []
     numbers: dict[int, int | None] = {}
     tracks: set[int | None] = set()
+    faces: list[FaceMesh] = []
     for frame, truth in film:
-        start = time.thread_time()
-        faces = timed(frame)
-        figures["ms"] += time.thread_time() - start
-        crops = [tracked.family.crop_matrix(face.box_xyxy) for face in faces]
-        start = time.thread_time()
-        mesher.again(frame.image, crops)
-        figures["ms_faces"] += time.thread_time() - start
+
+        def track(frame: Frame = frame) -> None:
+            faces[:] = timed(frame)
+
+        def mesh(frame: Frame = frame) -> None:
+            mesher.again(frame.image, [tracked.family.crop_matrix(face.box_xyxy) for face in faces])
+
+        # The second one of the two finds the picture in the cache, so they take turns.
+        for step in (track, mesh) if frame.index % 2 == 0 else (mesh, track):
+            start = time.thread_time()
+            step()
+            figures["ms" if step is track else "ms_faces"] += time.thread_time() - start
 
         figures["frames"] += 1
         ways = tracked(frame), detected(frame)
