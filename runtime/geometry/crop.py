@@ -140,19 +140,24 @@ def _turn_into(
     image: NDArray[np.uint8], matrix: NDArray[np.float64], scale: float, spec: InputSpec, out: NDArray[np.float32]
 ) -> None:
     """Write the crop by a matrix that turns and has ``scale`` < 1: an upright crop around it first, then turned."""
-    linear, middle = matrix[:, :2], (spec.size - 1) / 2
-    centre = np.linalg.solve(linear, middle - matrix[:, 2])
-    side = math.ceil(FINER * spec.size * float(np.abs(linear[0]).sum()) / scale) + 4
-    finer = FINER * scale
-    shift = (side - 1) / 2 - finer * centre
-    upright = np.array([[finer, 0, shift[0]], [0, finer, shift[1]]])
+    (a, b, x), (c, d, y) = matrix.tolist()
+    u, v = (spec.size - 1) / 2 - x, (spec.size - 1) / 2 - y  # the middle of the crop
+    side = math.ceil(FINER * spec.size * (abs(a) + abs(b)) / scale) + 4
+    finer, area = FINER * scale, a * d - b * c
+    shift_x = (side - 1) / 2 - finer * (d * u - b * v) / area
+    shift_y = (side - 1) / 2 - finer * (a * v - c * u) / area
+    upright = np.array([[finer, 0, shift_x], [0, finer, shift_y]])
     low, high = spec.value_range
     is_planar = spec.layout == "NCHW"
     pixels = _scratch_floats(3 * side * side).reshape((3, side, side) if is_planar else (side, side, 3))
     form = (not is_planar, spec.colour_order == "RGB", low, high)
     native.crop_axis_aligned(image, upright, _subsamples(finer), pixels, *form)
-    turn = linear / finer
-    turn = np.column_stack([turn, matrix[:, 2] - turn @ shift])
+    turn = np.array(
+        [
+            [a / finer, b / finer, x - (a * shift_x + b * shift_y) / finer],
+            [c / finer, d / finer, y - (c * shift_x + d * shift_y) / finer],
+        ]
+    )
     for source, target in zip(pixels, out, strict=True) if is_planar else ((pixels, out),):
         cv2.warpAffine(source, turn, (spec.size,) * 2, dst=target, flags=cv2.INTER_LINEAR, borderValue=(low, low, low))
 

@@ -23,22 +23,22 @@ class NumberFilter:
         """Start without a past: the first values pass as they are."""
         self._settings = settings
         self.values: list[float] = []  # filtered ones
-        self._speeds: list[float] = []
+        self.speeds: list[float] = []  # per second
 
     def __call__(self, values: Sequence[float], dt: float, size: float) -> list[float]:
         """Return the filtered ``values``, ``dt`` seconds after the last ones; ``size`` is the unit of speed."""
         if not self.values:
             self.values = list(values)
-            self._speeds = [0.0] * len(values)
+            self.speeds = [0.0] * len(values)
             return self.values
         settings = self._settings
         keep = smoothing_factor(settings.speed_cutoff_hz, dt)
         filtered = []
         for number, (value, before) in enumerate(zip(values, self.values, strict=True)):
             change = value - before
-            speed = self._speeds[number]
+            speed = self.speeds[number]
             speed += keep * (change / dt - speed)
-            self._speeds[number] = speed
+            self.speeds[number] = speed
             cutoff = settings.cutoff_hz + settings.beta * abs(speed) / size
             filtered.append(before + smoothing_factor(cutoff, dt) * change)
         self.values = filtered
