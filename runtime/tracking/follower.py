@@ -73,7 +73,9 @@ class FaceFollower:
         count = len(tracker.seen)
         looks = self._second_look(self._image, meshed[:count], self._crops[:count])
         back = [self._sure_look(face, crop) for face, crop in zip(meshed[count:], self._crops[count:], strict=True)]
-        wants_detection = tracker.see(looks, back, self._size_wh, clock.time_s, clock.step_s, clock.has_jumped)
+        wants_detection = tracker.see(
+            looks, back, self._image, clock.time_s, clock.step_s, clock.has_jumped, self._scene.is_cut
+        )
         if self._found is None and wants_detection:
             self._found = self._detect()
         if self._found is not None:
@@ -111,7 +113,7 @@ class FaceFollower:
             if found.rolls_deg is not None:
                 kept = [number for number, look in enumerate(looks) if is_sure_when_turned(look.face.confidence)]
                 looks, scores = [looks[number] for number in kept], [scores[number] for number in kept]
-        self._tracker.admit(looks, scores, clock.time_s, clock.step_s, self._scene.is_cut)
+        self._tracker.admit(looks, scores, self._image, clock.time_s, clock.step_s, self._scene.is_cut)
 
     def _face(self, track: Track) -> FaceMesh:
         look = track.look

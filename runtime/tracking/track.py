@@ -55,6 +55,8 @@ class Track:
         self.place = place_of(look.box_xyxy)
         self.doubt = Doubt()
         self.lost_s: float | None = None  # when it was lost
+        self.appearance: NDArray[np.float32] | None = None
+        self.appearance_s = -math.inf  # of its last look
         self._motion = Motion()  # of the looks that the network is sure of
         self._sure_roll_deg = 0.0
         self._crop = FaceCrop(family, None if smoothing is None else smoothing.crop)

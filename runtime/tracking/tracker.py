@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from runtime.families.family import Family
 from runtime.geometry.boxes import SAME_FACE_IOU, box_iou
 from runtime.inference.second_look import Look
-from runtime.tracking.assignment import assign
+from runtime.tracking.appearance import blend, difference
 from runtime.tracking.motion import place_of
 from runtime.tracking.options import Tracking
+from runtime.tracking.reunion import look_appearance, recognised, reunited
 from runtime.tracking.track import SURE, Doubt, Track
 from runtime.types import Detections
 
@@ -26,9 +27,9 @@ SEARCH_S = 0.5
 HIDDEN_IOU = 0.5
 # A face that comes back must stand beside the others.
 APART_IOU = 0.3
-# Distance, in sizes of the face, at which a face can be that of a lost track; it grows with the time since.
-REACH = 0.8
-REACH_PER_S = 0.8
+APPEARANCE_S = 0.5  # between two looks at the appearance of a face
+OTHER_LOOKS = 0.4  # difference beyond which a face at the same place after a cut is another person's
+CUT_MEMORY_S = 30.0  # for people from before a cut
 MISSES = 2  # detections without it that lose a face whose network tells no confidence
 UNSURE_REDETECT_S = 1.0  # time between them at most
 
@@ -40,6 +41,7 @@ class Tracker:
         """Start without people; ``has_confidence``: the network tells when a crop holds no face."""
         self.seen: list[Track] = []  # by number
         self.lost: list[Track] = []
+        self._absent: list[Track] = []  # lost at a cut; only another cut brings them back
         self._family = family
         self._settings = settings
         self._has_confidence = has_confidence
@@ -73,10 +75,11 @@ class Tracker:
         self,
         looks: Sequence[Look],
         found: Sequence[Look | None],
-        size_wh: tuple[int, int],
+        image: NDArray[np.uint8],
         time_s: float,
         step_s: float,
         has_jumped: bool,
+        is_cut: bool,
     ) -> bool:
         """Take the looks of the tracks seen, and of the lost ones (None: nothing sure there).
 
@@ -85,7 +88,8 @@ class Tracker:
         wants_check = False
         lost_before, back = list(self.lost), [look for look in found if look is not None]
         for track, look in zip(list(self.seen), looks, strict=True):
-            if not _is_inside(look, size_wh):
+            is_other = is_cut and difference(track.appearance, look_appearance(look, image)) > OTHER_LOOKS
+            if is_other or not _is_inside(look, image.shape[1::-1]):
                 self._lose(track, time_s)
                 wants_check = True
                 continue
@@ -96,11 +100,13 @@ class Tracker:
                     track.doubt = Doubt()
             else:
                 wants_check |= track.doubt.wants_check(confidence)
-        self._part(time_s)
-        for track, look in self._reunited(lost_before, back, time_s):
+        self._part(image, time_s)
+        for track, look in [] if is_cut else reunited(lost_before, back, image, time_s):
             if not self._is_hidden(look):
                 self._return(track, look, None, time_s, step_s)
         self.lost = [track for track in self.lost if time_s - track.lost_s <= MEMORY_S]
+        self._absent = [track for track in self._absent if time_s - track.lost_s <= CUT_MEMORY_S]
+        self._note_appearances(image, time_s)
         return wants_check or not self.seen
 
     def match(self, found: Detections, time_s: float) -> list[int]:
@@ -132,10 +138,18 @@ class Tracker:
         nearest = [max(column, default=0.0) for column in zip(*overlaps, strict=True)] or [0.0] * len(found)
         return sorted([*again, *(column for column in free_columns if nearest[column] < HIDDEN_IOU)])
 
-    def admit(self, looks: Sequence[Look], scores: Sequence[float], time_s: float, step_s: float, is_cut: bool) -> None:
+    def admit(
+        self,
+        looks: Sequence[Look],
+        scores: Sequence[float],
+        image: NDArray[np.uint8],
+        time_s: float,
+        step_s: float,
+        is_cut: bool,
+    ) -> None:
         """Take the looks at the detections that `match` returned: better looks, people who are back, newcomers.
 
-        ``is_cut``: the picture is another one, so that nobody lost is waited for.
+        ``is_cut``: the picture is another one, so that nobody lost is waited for, and appearance alone tells who it is.
         """
         candidates = []
         for look, score in zip(looks, scores, strict=True):
@@ -146,9 +160,14 @@ class Tracker:
                 candidates.append((look, score))
             elif len(same) == 1 and _confidence(same[0].look) < min(SURE, _confidence(look)):
                 same[0].see(look, time_s, step_s)
-        pairs = {id(look): track for track, look in self._reunited(self.lost, [look for look, _ in candidates], time_s)}
+        others = [look for look, _ in candidates]
         if is_cut:
-            self.lost = list(pairs.values())
+            self._absent = [track for track in (*self._absent, *self.lost) if track.appearance is not None]
+            self.lost = []
+            found = recognised(self._absent, others, image)
+        else:
+            found = reunited(self.lost, others, image, time_s)
+        pairs = {id(look): track for track, look in found}
         for look, score in candidates:
             if track := pairs.get(id(look)):
                 if not self._is_hidden(look):
@@ -159,33 +178,37 @@ class Tracker:
                 track.see(look, time_s, step_s)
                 track.doubt.confirmed(_confidence(look))
                 self.seen.append(track)
+        self._note_appearances(image, time_s)
 
     def rescale(self, factor: float | None) -> None:
         """Follow a change of the frame's size by ``factor``; None: the shape is another one, so all start anew."""
         if factor is None:
-            self.seen, self.lost = [], []
+            self.seen, self.lost, self._absent = [], [], []
         for track in (*self.seen, *self.lost):
             track.rescale(factor)
 
-    def _part(self, time_s: float) -> None:
+    def _part(self, image: NDArray[np.uint8], time_s: float) -> None:
         """Lose one of two tracks that show the same face: the one that should be somewhere else."""
         for number, first in reversed(list(enumerate(self.seen))):
             for second in self.seen[:number]:
                 if _iou(first.look, second.look) <= HIDDEN_IOU:
                     continue
-                strays = [track.place.distance(track.expected(time_s)) for track in (first, second)]
+                shown = look_appearance(first.look, image)
+                strays = [
+                    track.place.distance(track.expected(time_s)) + difference(track.appearance, shown)
+                    for track in (first, second)
+                ]
                 self._lose(first if strays[0] >= strays[1] else second, time_s)
                 break
 
-    def _reunited(self, tracks: Sequence[Track], looks: Sequence[Look], time_s: float) -> list[tuple[Track, Look]]:
-        """Return which lost track each look shows, those within reach."""
-        costs = [[self._cost(track, look, time_s) for look in looks] for track in tracks]
-        return [(tracks[row], looks[column]) for row, column in assign(costs, 1.0)]
-
-    def _cost(self, track: Track, look: Look, time_s: float) -> float:
-        """Return the distance of a look from the place where a lost track is expected, 1 is out of reach."""
-        reach = REACH + REACH_PER_S * (time_s - track.lost_s)
-        return place_of(look.box_xyxy).distance(track.expected(time_s)) / reach
+    def _note_appearances(self, image: NDArray[np.uint8], time_s: float) -> None:
+        """Look at the appearance of sure faces, now and then, where nobody else's is in the way."""
+        for track in self.seen:
+            if time_s - track.appearance_s < APPEARANCE_S or _confidence(track.look) < SURE:
+                continue
+            if all(other is track or _iou(track.look, other.look) == 0 for other in self.seen):
+                track.appearance = blend(track.appearance, look_appearance(track.look, image))
+                track.appearance_s = time_s
 
     def _is_hidden(self, look: Look) -> bool:
         return any(_iou(track.look, look) > APART_IOU for track in self.seen)
@@ -216,7 +239,9 @@ class Tracker:
         self._search_due_s = time_s + SEARCH_S
 
     def _return(self, track: Track, look: Look, score: float | None, time_s: float, step_s: float) -> None:
-        self.lost.remove(track)
+        for forgotten in (self.lost, self._absent):
+            if track in forgotten:
+                forgotten.remove(track)
         track.find(look, score)
         track.see(look, time_s, step_s)
         self.seen.append(track)

@@ -170,6 +170,8 @@ def test_equal_lag_takes_the_calmest_setting_that_is_as_quick():
     assert equal_lag(table, curves) == [{"method": "3DDFA_V2", "lag": 1.0, "jitter": 0.2, "our_jitter": 0.03}]
     table[1]["lag"] = 0.0
     assert np.isnan(equal_lag(table, curves)[0]["our_jitter"])
+    table[0]["method"] = "tracked, crop smoothed"  # with the filter of the points off
+    assert equal_lag(table, curves)[0]["our_jitter"] == 0.2
 
 
 def test_chart_and_table(tmp_path):
