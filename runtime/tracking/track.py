@@ -15,30 +15,43 @@ from runtime.tracking.motion import Motion, Place, place_of
 from runtime.tracking.one_euro import PointFilter
 from runtime.tracking.options import Smoothing
 
+RELIEF_S = 1.0
 SURE = 0.5  # confidence of a face that needs no check
 JUMP = 0.5  # sizes of the face from frame to frame; what moves further is not in motion but somewhere else
 
 
 class Doubt:
-    """Distances between the detector's checks of a face with a low confidence: they double while it is confirmed."""
+    """Distances between the detector's checks of a face with a low confidence: they double from check to check."""
 
     def __init__(self) -> None:
         """Start with a check at once."""
         self.since_s: float | None = None  # of a low confidence that the detector does not confirm
         self.misses = 0  # detections in turn without it
+        self._last_s = 0.0  # of a low confidence
         self._gap = 0  # frames
         self._waited = 0
         self._level = 1.0
 
-    def wants_check(self, confidence: float) -> bool:
+    def relieved(self, time_s: float) -> None:
+        """Note a frame with a high confidence; after a second of them all is forgotten."""
+        self.since_s = None
+        if self._gap and time_s - self._last_s > RELIEF_S:
+            self._gap, self._level = 0, 1.0
+
+    def wants_check(self, confidence: float, time_s: float) -> bool:
         """Count a frame with a low confidence; return True if the detector is to look. A further drop is urgent."""
+        self._last_s = time_s
         self._waited += 1
         return self._waited > self._gap or confidence < self._level / 2
 
     def confirmed(self, confidence: float) -> None:
-        """Wait longer before the next check."""
+        """Note that the detector sees the face."""
         self.since_s = None
         self.misses = 0
+        self.checked(confidence)
+
+    def checked(self, confidence: float) -> None:
+        """Wait longer before the next check."""
         self._gap = max(1, 2 * self._gap)
         self._waited = 0
         self._level = confidence

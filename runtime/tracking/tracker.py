@@ -14,7 +14,7 @@ from runtime.tracking.appearance import blend, difference
 from runtime.tracking.motion import place_of
 from runtime.tracking.options import Tracking
 from runtime.tracking.reunion import look_appearance, recognised, reunited
-from runtime.tracking.track import SURE, Doubt, Track
+from runtime.tracking.track import SURE, Track
 from runtime.types import Detections
 
 LEAST = 0.1  # confidence below which there is no face, unless the detector finds it
@@ -97,9 +97,9 @@ class Tracker:
             confidence = look.face.confidence
             if confidence is None or confidence >= SURE:
                 if self._has_confidence:
-                    track.doubt = Doubt()
+                    track.doubt.relieved(time_s)
             else:
-                wants_check |= track.doubt.wants_check(confidence)
+                wants_check |= track.doubt.wants_check(confidence, time_s)
         self._part(image, time_s)
         for track, look in [] if is_cut else reunited(lost_before, back, image, time_s):
             if not self._is_hidden(look):
@@ -227,6 +227,7 @@ class Tracker:
             doubt.misses += 1
             is_lost = doubt.misses >= MISSES
         else:
+            doubt.checked(confidence)
             doubt.since_s = time_s if doubt.since_s is None else doubt.since_s
             is_lost = confidence < LEAST or time_s - doubt.since_s > PATIENCE_S
         if is_lost:
