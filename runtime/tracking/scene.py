@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 GRID = (9, 16)  # rows and columns of the pixels that are compared
 LEAST_LIKENESS = 0.5  # correlation of two frames of one scene
+# Something that passes before a plain background changes the likeness, but few pixels; a cut changes many.
+CHANGE = 10.0  # grey levels
+LEAST_CHANGED = 0.3  # share of the pixels in a cut
 
 
 class Scene:
@@ -22,10 +25,12 @@ class Scene:
         height, width = image.shape[:2]
         rows, columns = max(1, height // GRID[0]), max(1, width // GRID[1])
         grid = image[rows // 2 :: rows, columns // 2 :: columns, 1][: GRID[0], : GRID[1]].astype(np.float32).ravel()
-        grid -= grid.mean()
         before, self._before = self._before, grid
+        self.is_cut = False
         if before is None or len(before) != len(grid):
-            self.is_cut = False
             return
+        if np.count_nonzero(np.abs(grid - before) > CHANGE) < LEAST_CHANGED * len(grid):
+            return
+        grid, before = grid - grid.mean(), before - before.mean()
         norms = float(np.sqrt((grid @ grid) * (before @ before)))
         self.is_cut = norms > 0 and float(grid @ before) < LEAST_LIKENESS * norms

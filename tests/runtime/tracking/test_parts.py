@@ -119,6 +119,17 @@ def test_scene_sees_cuts_and_no_motion(portrait):
     assert not scene.is_cut
 
 
+def test_a_board_before_a_plain_wall_is_no_cut():
+    wall = np.full((720, 1280, 3), 96, np.uint8)
+    wall[200:500, 300:500] = 200
+    board = wall.copy()
+    board[150:550, 250:550] = (60, 30, 130)
+    scene = Scene()
+    for picture in (wall, board, wall):
+        scene.look(picture)
+        assert not scene.is_cut
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3), (5, 2000, 3), (2000, 5, 3)])
 def test_scene_of_pictures_of_any_shape(shape):
     scene = Scene()
