@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tarfile
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -313,3 +314,14 @@ def test_close_up_adds_to_the_first_pass(portrait_image):
     boxes = YuNetDetector()(canvas).boxes_xyxy
     assert len(boxes) == 2
     assert sorted((boxes[:, 0] > 1300).tolist()) == [False, True]
+
+
+@pytest.mark.parametrize(("size_wh", "padded"), [((3, 5), (64, 64)), ((100, 20), (100, 64)), ((70, 80), (70, 80))])
+def test_opencv_never_gets_a_picture_below_64_px(size_wh, padded):
+    """OpenCV 4.10 reads memory that it did not write where the network's last layer is a single column or row."""
+    network, sizes = OpenCvYuNet(0.6), []
+    network._network = SimpleNamespace(
+        setInputSize=sizes.append, detect=lambda image: (sizes.append(image.shape[1::-1]), None)
+    )
+    assert network(np.zeros((*size_wh[::-1], 3), np.uint8)).shape == (0, 15)
+    assert sizes == [padded, padded]

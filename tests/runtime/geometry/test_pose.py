@@ -112,3 +112,16 @@ def test_roll_in_the_picture_is_what_turning_the_picture_adds(yaw, pitch, roll):
     turned = rotation_to_pose(rotation(0, 0, roll) @ rotation(yaw, pitch, 0))
     assert (picture_roll_deg(turned) - before - roll + 180) % 360 - 180 == pytest.approx(0, abs=1e-6)
     assert picture_roll_deg(Pose(0, 0, roll)) == pytest.approx(roll)
+
+
+def test_a_mirrored_face_has_the_nearest_rotation_and_no_reflection(topology, canonical):
+    """A mesh with its depth reversed fits a mirror image best; a head cannot become one."""
+    for flip in ((1, 1, -1), (-1, 1, 1)):
+        landmarks = (canonical * flip @ rotation(20, 5, 10).T).astype(np.float32)
+        weights = np.repeat([0.3, 1.0, 0.1], [17, 31, 20])
+        centred = canonical - np.average(canonical, axis=0, weights=weights)
+        left, _, right = np.linalg.svd(landmarks.T.astype(np.float64) @ (centred * weights[:, None]))
+        assert np.linalg.det(left @ right) < 0
+        left[:, 2] = -left[:, 2]
+        found = PoseEstimator(topology)(landmarks)
+        np.testing.assert_allclose(pose_to_rotation(found), left @ right, atol=1e-4)
