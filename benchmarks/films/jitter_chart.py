@@ -26,9 +26,16 @@ def draw_jitter(result: dict[str, Any], picture: Path) -> None:
     names = [row["method"] for row in result["methods"]]
     colours = dict(zip(names, pyplot.get_cmap("tab10").colors, strict=False))
     _draw_curves(left, result["curves"])
-    for row, marker in zip(result["methods"], MARKERS, strict=False):
+    # Every other name stands below its mark: some marks lie side by side.
+    for number, (row, marker) in enumerate(zip(result["methods"], MARKERS, strict=False)):
         left.plot(row["lag"], row["jitter"], marker, color=colours[row["method"]], markersize=8)
-        left.annotate(row["method"], (row["lag"], row["jitter"]), (6, 3), textcoords="offset points", size=8)
+        left.annotate(
+            row["method"],
+            (row["lag"], row["jitter"]),
+            (6, -11 if number % 2 else 4),
+            textcoords="offset points",
+            size=8,
+        )
     left.set(xlabel="lag in motion, mean of turn and slide [frames]", ylabel="jitter of a still face [% of the face]")
     left.set_yscale("log")
     left.set_xlim(right=max(1.5, 0.35 + max(row["lag"] for row in result["methods"])))
