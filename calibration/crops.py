@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +24,7 @@ from runtime.sources.photos import decode_photo, list_photos, read_bytes, read_p
 from runtime.storage.picture_tar import beside, read_rows, read_tar
 
 YAW_EDGES_DEG = (15, 30, 45, 60, 75)
+MOST_NAMES = 20  # of pictures in one line
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +113,8 @@ class Crops(Sequence):
 def load_faces(path: Path, boxes: Path | None = None) -> Faces:
     """Load faces from a folder of pictures or from a set, named by the stem of ``.npz`` and ``.tar`` or by either.
 
-    Boxes of a folder come from the CSV file ``boxes`` or else from the detector. Raises `FaceMeshError` naming the file
-    at fault, also for a picture without a face.
+    Boxes of a folder come from the CSV file ``boxes`` or else from the detector; pictures without a face are then left
+    out, with a warning. Raises `FaceMeshError` naming the file at fault.
     """
     if not path.is_dir():
         if boxes is not None:
@@ -167,18 +170,37 @@ def _load_archive(path: Path) -> Faces:
     )
 
 
+def set_apart(faces: Faces, share: float, seed: int = 0) -> Faces:
+    """Return ``faces`` with the given share of their pictures kept for judging, drawn by ``seed``."""
+    pictures = np.unique(faces.names)
+    count = round(share * len(pictures))
+    judging = np.random.default_rng(seed).permutation(pictures)[:count]
+    return dataclasses.replace(faces, is_val=np.isin(faces.names, judging))
+
+
 def _detect(photos: list[Path]) -> dict[str, NDArray[np.float32]]:
-    """Picture -> boxes (N, 4) px of the faces that the detector finds."""
+    """Picture -> boxes (N, 4) px of the faces that the detector finds; pictures without any are named and left out."""
     from runtime.console.progress import progress_bar
     from runtime.detection.yunet import YuNetDetector
 
     detector = YuNetDetector()
-    found = {
-        str(photo): detector(read_photo(photo)).boxes_xyxy for photo in progress_bar(photos, len(photos), "picture")
-    }
-    if empty := [name for name, rows in found.items() if not len(rows)]:
-        raise FaceMeshError(
-            f"no face found in {len(empty)} of {len(photos)} pictures, first {empty[0]}; "
-            "remove them, or give --boxes FILE"
-        )
+    found: dict[str, NDArray[np.float32]] = {}
+    empty, faults = [], []
+    for photo in progress_bar(photos, len(photos), "picture"):
+        try:
+            boxes = detector(read_photo(photo)).boxes_xyxy
+        except FaceMeshError as error:
+            faults.append(str(error))
+            continue
+        if len(boxes):
+            found[str(photo)] = boxes
+        else:
+            empty.append(photo.name)
+    for fault in faults:
+        print(f"warning: left out: {fault}", file=sys.stderr)
+    if empty:
+        names = ", ".join(empty[:MOST_NAMES]) + (" …" if len(empty) > MOST_NAMES else "")
+        print(f"warning: no face found in {len(empty)} of {len(photos)} pictures: {names}", file=sys.stderr)
+    if not found:
+        raise FaceMeshError(f"{photos[0].parent}: no face found in any picture; give others, or --boxes FILE")
     return found

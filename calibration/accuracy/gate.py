@@ -1,4 +1,4 @@
-"""The accuracy gate: INT8 for as many layers as the landmarks allow."""
+"""The accuracy gate: INT8 for as many layers as the landmarks allow. Without labels they are those of FP32."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from calibration.accuracy.judge import LandmarkJudge
+from calibration.accuracy.judge import LandmarkJudge, shift_px
 from calibration.accuracy.sensitivity import LayerLoss
 from calibration.precision.graph_view import Graph
 from calibration.ranges.table import CalibrationTable
@@ -23,14 +23,11 @@ class GateResult:
     """One quantised model with its error and its float layers."""
 
     model: onnx.ModelProto
-    fp32_nme: float  # %
-    int8_nme: float
+    loss: float  # what the gate limits, see `LandmarkJudge.loss`
+    shift_px: float  # mean distance of the landmarks from those of FP32, px of the crop
+    fp32_nme: float | None  # %; None without labels
+    int8_nme: float | None
     float_layers: tuple[LayerLoss, ...]  # returned to float, the most sensitive first
-
-    @property
-    def increase(self) -> float:
-        """Relative increase of the NME by INT8; may be negative by luck."""
-        return self.int8_nme / self.fp32_nme - 1
 
 
 def pass_gate(
@@ -41,7 +38,7 @@ def pass_gate(
     limit: float,
     find_losses: Callable[[], Sequence[LayerLoss]],
 ) -> GateResult:
-    """Quantise ``layers``; while the NME grows by more than the share ``limit``, return the most sensitive to float.
+    """Quantise ``layers``; while the judge's loss is larger than ``limit``, return the most sensitive to float.
 
     The number of float layers is doubled until the limit is met and then reduced by bisection. ``find_losses`` gives
     their order, the most sensitive first, and is called only if it is needed. Raises `FaceMeshError` with the best
@@ -49,16 +46,20 @@ def pass_gate(
     """
     from calibration.precision.qdq import to_int8
 
-    fp32 = judge.nme(judge.landmarks(graph.model))
+    reference = judge.landmarks(graph.model)
+    fp32_nme = judge.nme(reference) if judge.labelled else None
 
     def attempt(kept: Sequence[LayerLoss]) -> GateResult:
         floats = {loss.layer for loss in kept}
         candidate = to_int8(graph, [layer for layer in layers if layer not in floats], table)
-        return GateResult(candidate, fp32, judge.nme(judge.landmarks(candidate)), tuple(kept))
+        landmarks = judge.landmarks(candidate)
+        int8_nme = judge.nme(landmarks) if judge.labelled else None
+        loss, shift = judge.loss(landmarks, reference), shift_px(landmarks, reference)
+        return GateResult(candidate, loss, shift, fp32_nme, int8_nme, tuple(kept))
 
     # All layers in INT8, if that is good enough.
     result = attempt(())
-    if result.increase <= limit:
+    if result.loss <= limit:
         return result
 
     # More and more layers in float.
@@ -68,14 +69,18 @@ def pass_gate(
     best = result
     for count in [*(2**i for i in range(most.bit_length()) if 2**i < most), most]:
         result = attempt(losses[:count])
-        if result.increase <= limit:
+        if result.loss <= limit:
             return _fewest(attempt, losses, failed, result, limit)
         failed = count
-        best = min(best, result, key=lambda tried: tried.increase)
+        best = min(best, result, key=lambda tried: tried.loss)
+    if judge.labelled:
+        problem = f"raises the NME from {fp32_nme:.3f} % to {best.int8_nme:.3f} %, by {100 * best.loss:.2f} %"
+        allowed = f"{100 * limit:g} %"
+    else:
+        problem, allowed = f"moves the landmarks by {best.loss:.3f} px of the crop", f"{limit:.3g} px"
     raise FaceMeshError(
-        f"INT8 raises the NME from {fp32:.3f} % to {best.int8_nme:.3f} %, by {100 * best.increase:.2f} % where "
-        f"{100 * limit:g} % are allowed, even with {len(best.float_layers)} of {len(layers)} layers in float; "
-        f"no model is written. Try another --method or more --samples"
+        f"INT8 {problem} where {allowed} are allowed, even with {len(best.float_layers)} of {len(layers)} layers "
+        f"in float; no model is written. Try another --method or more --samples"
     )
 
 
@@ -90,7 +95,7 @@ def _fewest(
     while len(passed.float_layers) - failed > 1:
         middle = (failed + len(passed.float_layers)) // 2
         result = attempt(losses[:middle])
-        if result.increase <= limit:
+        if result.loss <= limit:
             passed = result
         else:
             failed = middle

@@ -1,4 +1,4 @@
-"""Measure a model's landmarks on labelled crops, in pixels of the crop and as NME."""
+"""Measure a model's landmarks on crops: as NME where these have labels, else by what differs from FP32, in px."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 
 class LandmarkJudge:
-    """N labelled faces and the network's spec, to judge models by."""
+    """N faces and the network's spec, to judge models by; ``labelled`` says whether the 68 points are known."""
 
     def __init__(self, crops: Crops, threads: int | None = None) -> None:
-        """Take the faces to judge by. Raises `FaceMeshError` without labels, and without faces."""
-        if crops.faces.landmarks_xy is None or not len(crops):
-            problem = f"{crops.faces.origin}: no labelled faces to judge INT8 by"
-            raise FaceMeshError(f"{problem}; name a set with 68 landmarks with --labels STEM")
+        """Take the faces to judge by. Raises `FaceMeshError` without faces."""
+        if not len(crops):
+            problem = f"{crops.faces.origin}: no faces to judge INT8 by"
+            raise FaceMeshError(f"{problem}; give more pictures, or a set with 68 landmarks with --labels STEM")
+        self.labelled = crops.faces.landmarks_xy is not None
         self._crops = crops
         self._threads = threads
         self._decode = crops.family.decoder(dense=False)
@@ -36,6 +37,24 @@ class LandmarkJudge:
         outputs = self._run(model, self._crops.spec.output.name)
         meshes = (self._decode(np.ascontiguousarray(output), np.eye(2, 3)) for output in outputs)
         return np.stack([landmarks[:, :2] for _, landmarks in meshes])
+
+    def loss(self, landmarks: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+        """Return what ``landmarks`` (N, 68, 2) px of the crop lose against those of the FP32 model, the ``reference``.
+
+        The relative increase of the NME, which may be negative by luck; without labels `shift_px`.
+        """
+        if self.labelled:
+            return self.nme(landmarks) / self.nme(reference) - 1
+        return shift_px(landmarks, reference)
+
+    def vertex_shift_px(self, model: onnx.ModelProto, reference: onnx.ModelProto) -> float:
+        """Return the mean distance between the vertices of two models, px of the crop in x and y."""
+        decode = self._crops.family.decoder(dense=True)
+        shifts = []
+        for pair in zip(*(self._run(one, self._crops.spec.output.name) for one in (model, reference)), strict=True):
+            ours, theirs = (decode(np.ascontiguousarray(output), np.eye(2, 3))[0][:, :2].copy() for output in pair)
+            shifts.append(np.linalg.norm(ours - theirs, axis=1).mean())
+        return float(np.mean(shifts))
 
     def confidences(self, model: onnx.ModelProto) -> NDArray[np.float32] | None:
         """Return the confidences (N,) of the same device, None for a model that does not tell."""
@@ -52,7 +71,7 @@ class LandmarkJudge:
             yield session(self._crops[row][0])[0][0]
 
     def nme(self, landmarks: NDArray[np.float32]) -> float:
-        """Return the NME of ``landmarks`` (N, 68, 2) px of the crop in %, mean over faces.
+        """Return the NME of ``landmarks`` (N, 68, 2) px of the crop in %, mean over faces; they must be labelled.
 
         The NME of a face is the mean distance to the 68 labels, divided by sqrt(width x height) of the labels' box.
         """

@@ -20,7 +20,7 @@ class LayerLoss:
 
     layer: str
     shift_px: float  # mean distance of the 68 landmarks from those of the FP32 model, px of the crop
-    nme_increase: float  # relative to FP32; may be negative by luck
+    nme_increase: float | None  # relative to FP32, negative by luck; None without labels
 
 
 def layer_losses(graph: Graph, layers: Sequence[str], table: CalibrationTable, judge: LandmarkJudge) -> list[LayerLoss]:
@@ -29,18 +29,22 @@ def layer_losses(graph: Graph, layers: Sequence[str], table: CalibrationTable, j
     from runtime.console.progress import progress_bar
 
     reference = judge.landmarks(graph.model)
-    nme = judge.nme(reference)
     losses = []
     for layer in progress_bar(layers, len(layers), "layer"):
         landmarks = judge.landmarks(insert_qdq(graph, [layer], table))
-        losses.append(LayerLoss(layer, shift_px(landmarks, reference), judge.nme(landmarks) / nme - 1))
+        increase = judge.loss(landmarks, reference) if judge.labelled else None
+        losses.append(LayerLoss(layer, shift_px(landmarks, reference), increase))
     return sorted(losses, key=lambda loss: -loss.shift_px)
 
 
 def loss_table(losses: Sequence[LayerLoss]) -> str:
     """Return a table as text, one line per layer."""
     width = max(len("layer"), *(len(loss.layer) for loss in losses))
-    lines = [f"{loss.layer:{width}}  {loss.shift_px:8.4f}  {100 * loss.nme_increase:+6.2f}" for loss in losses]
+    lines = [
+        f"{loss.layer:{width}}  {loss.shift_px:8.4f}  "
+        + ("     –" if loss.nme_increase is None else f"{100 * loss.nme_increase:+6.2f}")
+        for loss in losses
+    ]
     return "\n".join([f"{'layer':{width}}  shift px   NME %", *lines])
 
 

@@ -262,13 +262,9 @@ def test_models_that_are_refused(run, write_network, write_faces, tmp_path, make
 
 def test_nothing_to_judge_by(run, write_network, write_faces, tmp_path):
     model = write_network()
-    for arrays, message in (
-        ({"is_val": None}, "set apart for validation"),
-        ({"pts68": None}, "no labelled faces to judge INT8 by"),
-    ):
-        code, _, err = run(model, "--crops", write_faces(**arrays), "-o", tmp_path / "int8.onnx")
-        assert code == 1
-        assert message in err
+    code, _, err = run(model, "--crops", write_faces(is_val=None), "-o", tmp_path / "int8.onnx")
+    assert code == 1
+    assert "set apart for validation" in err
     code, out, _ = run(
         model,
         "--crops",
@@ -282,6 +278,21 @@ def test_nothing_to_judge_by(run, write_network, write_faces, tmp_path):
     )
     assert code == 0
     assert "NME on 6 faces" in out
+
+
+def test_without_labels_the_landmarks_of_fp32_judge(run, write_network, write_faces, tmp_path):
+    options = (write_network(), "--crops", write_faces(pts68=None), "-o", tmp_path / "int8.onnx")
+    code, out, _ = run(*options, "--max-shift", 50)
+    assert code == 0
+    moved = float(re.search(r"landmarks move by ([\d.]+) px", out).group(1))
+    assert 0 < moved < 50
+    assert "compared with FP32" in out
+    assert "NME" not in out
+    (tmp_path / "int8.onnx").unlink()
+    code, _, err = run(*options, "--max-shift", moved / 1000)
+    assert code == 1
+    assert re.search(r"moves the landmarks by [\d.]+ px of the crop where .* px are allowed", err)
+    assert not (tmp_path / "int8.onnx").exists()
 
 
 def test_outputs_that_cannot_be(run, write_network, write_faces, tmp_path):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration.crops import Faces, load_faces, read_crops, sample
+from calibration.crops import Faces, load_faces, read_crops, sample, set_apart
 from runtime.errors import FaceMeshError
 from runtime.geometry.crop import crop_into, crop_matrix
 from tests.calibration.small import SPEC
@@ -90,10 +90,26 @@ def portrait_folder(repository, tmp_path):
     return folder
 
 
-def test_pictures_without_a_face(portrait_folder):
+def test_pictures_without_a_face_are_left_out_and_named(portrait_folder, capsys):
     cv2.imwrite(str(portrait_folder / "b.png"), np.zeros((64, 64, 3), np.uint8))
-    with pytest.raises(FaceMeshError, match=r"no face found in 1 of 2 pictures, first .*b\.png"):
+    (portrait_folder / "c.jpg").write_bytes(b"no picture")
+    assert len(load_faces(portrait_folder)) == 1
+    error = capsys.readouterr().err
+    assert "no face found in 1 of 3 pictures: b.png" in error
+    assert "c.jpg" in error
+    for path in portrait_folder.iterdir():
+        if path.name[0] not in "bc":
+            path.unlink()
+    with pytest.raises(FaceMeshError, match="no face found in any picture"):
         load_faces(portrait_folder)
+
+
+def test_pictures_set_apart_keep_all_of_their_faces(tmp_path):
+    names = np.array(["a", "a", "b", "c", "c", "d"])
+    boxes, unknown = np.tile([0, 0, 9, 9], (6, 1)).astype(np.float32), np.full(6, np.nan, np.float32)
+    apart = set_apart(Faces(tmp_path, names, boxes, unknown, np.zeros(6, bool), None), 0.5)
+    assert len({*names[apart.is_val]}) == len({*names[~apart.is_val]}) == 2
+    assert not {*names[apart.is_val]} & {*names[~apart.is_val]}
 
 
 @pytest.mark.parametrize(
