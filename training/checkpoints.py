@@ -17,9 +17,9 @@ from runtime.storage.bounded_files import open_bounded
 from runtime.storage.npz_files import open_zip
 
 
-def write_checkpoint(network: nn.Module, file: BinaryIO) -> None:
-    """Write the weights of a trained network, for `python -m export onnx`."""
-    torch.save({"network": network.state_dict()}, file)
+def write_checkpoint(network: nn.Module, file: BinaryIO, **more: Any) -> None:
+    """Write the weights of a trained network, for `python -m export onnx`, and what else the checkpoint had."""
+    torch.save({"network": network.state_dict(), **more}, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -32,10 +32,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def read_pickle(path: Path) -> object:
+def read_pickle(path: Path, mapped: bool = False) -> object:
     """Return the object that ``torch.save`` wrote, on the CPU: tensors and plain containers alone.
 
-    Raises `FaceMeshError` for missing and damaged files and for pickles that would run code.
+    With ``mapped`` tensors take no memory until they are used. Raises `FaceMeshError` for missing and damaged files and
+    for pickles that would run code.
     """
     try:
         with open_bounded(path) as file:
@@ -43,7 +44,8 @@ def read_pickle(path: Path) -> object:
             damaged = _damaged_part(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols; what they warn of is refused below
-            content = None if damaged or not mark else torch.load(path, map_location="cpu", weights_only=True)
+            keywords = {"map_location": "cpu", "weights_only": True, "mmap": mapped and zipfile.is_zipfile(path)}
+            content = None if damaged or not mark else torch.load(path, **keywords)
     except FileNotFoundError:
         raise FaceMeshError(
             f"{path}: no such file; give a PyTorch state dict, or a TensorFlow checkpoint by its .index or prefix"

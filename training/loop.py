@@ -115,7 +115,7 @@ class Trainer:
             append_row(self.folder / "log.csv", row)
             if scores["balanced"] < self.best:
                 self.best = scores["balanced"]
-                self.save("best.pt")
+                self.save("best.pt", whole=False)
             self.save("last.pt")
             draw_curve(self.folder / "log.csv", self.folder / "curve.png")
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
@@ -208,18 +208,22 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.bfloat16)
 
-    def save(self, name: str) -> None:
-        """Write a checkpoint whole or not at all; ``network`` in it are the averaged weights."""
-        state = {
-            "network": self.averaged.module.state_dict(),
-            "training": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "loss": {name: value.detach() for name, value in self.objective.named_parameters()},
-            "steps": int(self.averaged.n_averaged),
-            **{field: getattr(self, field) for field in ("epoch", "batch", "total_loss", "best")},
-            "schedule": dataclasses.asdict(self.schedule),
-            **self.objective.record(),
-        }
+    def save(self, name: str, whole: bool = True) -> None:
+        """Write a checkpoint whole or not at all; ``network`` in it are the averaged weights.
+
+        A run goes on from a ``whole`` one, four times as large.
+        """
+        state = {"network": self.averaged.module.state_dict(), "epoch": self.epoch, "best": self.best}
+        state |= self.objective.record()
+        if whole:
+            state |= {
+                "training": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "loss": {name: value.detach() for name, value in self.objective.named_parameters()},
+                "steps": int(self.averaged.n_averaged),
+                **{field: getattr(self, field) for field in ("batch", "total_loss")},
+                "schedule": dataclasses.asdict(self.schedule),
+            }
         with whole_file(self.folder / name) as file:
             torch.save(state, file)
 

@@ -65,7 +65,7 @@ def start_at_export(network: nn.Module, start: Path, crops: FaceCrops) -> None:
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a checkpoint of `python -m training fit`, of a coefficient network's authors, or of 3DDFA_V2.
+    """Load a checkpoint of `python -m training fit`, of a coefficient network's authors, of VGG-16, or of 3DDFA_V2.
 
     The last one's small network is a start for networks with ``load_mb05``.
 
@@ -78,6 +78,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
             adapt(network, weights)
             if not (isinstance(network, TwoDASL) and network.widen(weights)):
                 network.load_state_dict(weights)
+        elif hasattr(network, "load_trunk"):
+            network.load_trunk(state.get("state_dict", state))
         elif "state_dict" in state and hasattr(network, "load_mb05"):
             network.load_mb05(state["state_dict"])
         elif isinstance(network, CoefficientNetwork) and (published := published_state(network, state)):

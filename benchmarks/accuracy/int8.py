@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.latency.arguments import FACE_MODEL_HELP
 from benchmarks.records.provenance import check_writable, provenance, text_table, write_json
 from calibration.accuracy.judge import LandmarkJudge, shift_px
 from calibration.crops import load_faces, read_crops
@@ -34,6 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--crops", type=Path, required=True, metavar="STEM", help="set to calibrate on: its training rows")
     add("--labels", type=Path, metavar="STEM", help="set to judge by (default: the validation rows of --crops)")
     add("--samples", type=positive_int, default=500, metavar="N", help="crops to calibrate on (default: 500)")
+    add("--face-model", type=Path, metavar="FILE.npz", help=FACE_MODEL_HELP)
     add("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
     parser.set_defaults(func=run_command)
 
@@ -41,7 +43,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run_command(args: argparse.Namespace) -> None:
     """Measure, print and write."""
     check_writable(args.json)
-    rows = [row for model in args.models for row in model_rows(model, args.crops, args.labels, args.samples)]
+    rows = []
+    for model in args.models:
+        rows += model_rows(model, args.crops, args.labels, args.samples, args.face_model)
     lines = [("model", "target", "method", "FP32 NME %", "INT8 NME %", "change %", "shift px", "file")]
     for row in rows:
         change = 100 * (row["int8_nme"] / row["fp32_nme"] - 1)
@@ -53,13 +57,15 @@ def run_command(args: argparse.Namespace) -> None:
         write_json(args.json, {**provenance(), "table": rows})
 
 
-def model_rows(path: Path, crops: Path, labels: Path | None, samples: int) -> list[dict[str, Any]]:
+def model_rows(
+    path: Path, crops: Path, labels: Path | None, samples: int, face_model: Path | None = None
+) -> list[dict[str, Any]]:
     """Measure one model: a row per target and method."""
     from calibration.precision.model_file import check_outputs, load_plain
     from calibration.precision.qdq import to_int8
 
     # The model in FP32, and the crops for measuring.
-    spec = load_spec(path)
+    spec = load_spec(path, face_model)
     graph = load_plain(path)
     check_outputs(graph, spec, path)
     faces = load_faces(crops)

@@ -5,6 +5,7 @@ Each part opens its resources, yields measured rows or returns facts, and closes
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -18,9 +19,11 @@ from benchmarks.gpu.kernels import BATCHES
 from benchmarks.gpu.scene import PartSkipped, TimedDevice, frame_720p
 from runtime.cuda.driver import find_device
 from runtime.cuda.open_cuda import open_cuda
+from runtime.families.table import FAMILIES, open_family
 from runtime.families.uv_topology import load_topology
 from runtime.inference.trt.libraries import choose, installed
 from runtime.models.manifest import LIBRARIES
+from runtime.models.spec import with_face_model
 
 
 def describe_device() -> Facts:
@@ -46,13 +49,20 @@ def describe_device() -> Facts:
     return facts
 
 
-def build(model: str, library: str, output: str) -> Facts:
-    """Build an engine, for one to 16 faces if the model leaves the batch free; return its facts."""
+def build(model: str, library: str, output: str, face_model: str | None = None) -> Facts:
+    """Build an engine, for one to 16 faces if the model leaves the batch free; return its facts.
+
+    ``face_model`` is for a network of coefficients: the engine's manifest names it.
+    """
     from export.engines.build_engine import build_engine
     from export.engines.build_steps import EngineOptions
     from export.engines.engine_source import open_source
 
     source = open_source(Path(model))
+    if FAMILIES[source.spec.family].has_face_model:
+        spec = with_face_model(source.spec, Path(model), face_model and Path(face_model))
+        source = dataclasses.replace(source, spec=spec)
+        open_family(spec).topology  # noqa: B018  a face model that is missing or does not fit is told here, once
     batch = (1, 1, BATCHES[-1]) if source.batch is None else None
     started = time.monotonic()
     manifest = build_engine(source, EngineOptions(library=library, batch=batch), Path(output))

@@ -36,7 +36,7 @@ from runtime.cuda.interface import Cuda
 from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
 from runtime.families.family import Family, Mesh
-from runtime.families.table import open_family
+from runtime.families.table import FAMILIES, open_family
 from runtime.inference.cpu_mesher import CpuMesher
 from runtime.inference.interface import MeshedFace, Mesher
 from runtime.inference.open_runner import open_runner
@@ -84,7 +84,7 @@ def frames(engine: str | None, setting: str, length: SeriesLength) -> Iterator[R
     if not chosen.transfers:
         wrap = WithoutTransfers
     with _opened_runner(engine, chosen, wrap) as (runner, cuda, family):
-        frame = _Frame(runner.mesher(family, chosen.dense), runner.spec, chosen)
+        frame = _Frame(runner.mesher(family, chosen.dense), family, chosen)
         for _ in range(2):  # either slot of a mesher has its frame, and no graph yet
             frame.run()
         if isinstance(cuda, WithoutTransfers):
@@ -100,7 +100,7 @@ def throughput(engine: str | None, length: SeriesLength) -> Iterator[Row]:
             if depth > mesher.depth:
                 warnings.warn("without CUDA kernels there is one frame at a time", RuntimeWarning, stacklevel=2)
                 break
-            frame = _Frame(mesher, runner.spec, Setting())
+            frame = _Frame(mesher, family, Setting())
             times = take_series(_between_results(frame, depth), length)
             rate = 1000 / max(float(times.mean()), 1e-6)
             yield record_row(name, times, frames_per_s=round(rate, 1))
@@ -110,7 +110,7 @@ def host_work(engine: str | None, length: SeriesLength) -> Iterator[Row]:
     """Measure the host's time per frame without its waits for the GPU, with the frame copied and in place."""
     for name, setting in (("host's work", Setting()), ("host's work, frame in place", Setting(in_place=True))):
         with _opened_runner(engine, setting, WaitClock) as (runner, cuda, family):
-            frame = _Frame(runner.mesher(family), runner.spec, setting)
+            frame = _Frame(runner.mesher(family), family, setting)
 
             def sample(frame: _Frame = frame, cuda: WaitClock = cuda) -> float:
                 cuda.waited_ns = 0
@@ -126,7 +126,7 @@ def stages(engine: str | None, length: SeriesLength) -> Iterator[Row]:
     samples: dict[str, list[float]] = {}
     setting = Setting(memory="copy", graph=False)
     with _opened_runner(engine, setting, StageClock) as (runner, cuda, family):
-        frame = _Frame(runner.mesher(family), runner.spec, setting)
+        frame = _Frame(runner.mesher(family), family, setting)
 
         def sample() -> float:
             cuda.begin()
@@ -150,7 +150,7 @@ def check(engine: str | None, model: str | None) -> Facts:
     """
     with _opened_runner(engine, Setting()) as (runner, _, family):
         spec = runner.spec
-        frame = _Frame(runner.mesher(family), spec, Setting(faces=2))
+        frame = _Frame(runner.mesher(family), family, Setting(faces=2))
         found = [frame.run() for _ in range(4)][-1]  # by a graph, if one can be made
     expected = _on_cpu(frame, spec, family, model)
     differences = []
@@ -173,7 +173,8 @@ def _on_cpu(frame: _Frame, spec: ModelSpec, family: Family, model: str | None) -
         return [decode(face_map(spec), matrix) for matrix in frame.matrices]
     if find_spec("onnxruntime") is None:
         raise PartSkipped("ONNX Runtime is not installed, so there is nothing to hold the points against")
-    with open_runner(model) as runner:
+    face_model = spec.topology if FAMILIES[spec.family].has_face_model else None
+    with open_runner(model, face_model=face_model) as runner:
         mesher = CpuMesher(runner, family)
         mesher.submit(frame.image, frame.matrices)
         return [(face.vertices, face.landmarks) for face in mesher.collect()]
@@ -182,10 +183,10 @@ def _on_cpu(frame: _Frame, spec: ModelSpec, family: Family, model: str | None) -
 class _Frame:
     """The picture with its faces, run through a mesher again and again."""
 
-    def __init__(self, mesher: Mesher, spec: ModelSpec, setting: Setting) -> None:
+    def __init__(self, mesher: Mesher, family: Family, setting: Setting) -> None:
         self.mesher = mesher
         self.image = frame_720p()
-        self.matrices = face_matrices(setting.faces, spec)
+        self.matrices = face_matrices(setting.faces, family)
         self._filled: set[int] = set()  # addresses of the mesher's memory that hold the picture
         self._in_place = setting.in_place
 

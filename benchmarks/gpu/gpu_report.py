@@ -57,6 +57,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="besides the shipped ones, for instance one in INT8",
     )
     parser.add_argument(
+        "--face-model",
+        type=Path,
+        metavar="FILE.npz",
+        help="of networks of coefficients among --models (default: the one that their .json names, or beside them)",
+    )
+    parser.add_argument(
         "--frames", type=positive_int, metavar="N", help=f"per figure ({FRAMES}; with --quick {QUICK_FRAMES})"
     )
     parser.add_argument(
@@ -71,6 +77,8 @@ def _run(args: argparse.Namespace) -> int:
     for model in args.models:
         if not model.is_file():
             raise FaceMeshError(f"{model}: no model file there; check --models, or leave it out for the shipped models")
+    if args.face_model is not None and not args.face_model.is_file():
+        raise FaceMeshError(f"{args.face_model}: no face model there; 'python -m export face-model' makes one")
     query_device()  # raises an error with the reason if there is none
     _make_folder(args.output)
     report = _Report(args, render)
@@ -79,6 +87,8 @@ def _run(args: argparse.Namespace) -> int:
             # Results name files without these folders.
             hidden = [Path(folder), REPOSITORY, *(model.resolve().parent for model in args.models)]
             hidden += [model.parent for model in args.models]
+            if args.face_model is not None:
+                hidden += [args.face_model.resolve().parent, args.face_model.parent]
             for result in _results(args, Path(folder)):
                 report.add(_without_folders(result, hidden))
         report.document["complete"] = True
@@ -165,7 +175,7 @@ def _results(args: argparse.Namespace, folder: Path) -> Iterator[Result]:
         yield new_result("Engines", "build", "left out", reason)
     for model in _models(args):
         for library in builders:
-            yield from _engine_results(model, library, folder, length, limit_s, build_s)
+            yield from _engine_results(model, args.face_model, library, folder, length, limit_s, build_s)
 
 
 def _is_lean(module: str) -> bool:
@@ -174,12 +184,20 @@ def _is_lean(module: str) -> bool:
 
 
 def _engine_results(
-    model: Path, library: str, folder: Path, length: dict[str, Any], limit_s: float, build_s: float
+    model: Path,
+    face_model: Path | None,
+    library: str,
+    folder: Path,
+    length: dict[str, Any],
+    limit_s: float,
+    build_s: float,
 ) -> Iterator[Result]:
     """Yield the results of one model with one library."""
     engine = folder / f"{model.stem}.{library}.engine"
     name = f"{model.stem} with {library}"
-    task = Task("Engines", name, "build", {"model": str(model), "library": library, "output": str(engine)}, build_s)
+    arguments = {"model": str(model), "library": library, "output": str(engine)}
+    arguments["face_model"] = None if face_model is None else str(face_model.resolve())
+    task = Task("Engines", name, "build", arguments, build_s)
     print(f"building {name}, which may take minutes", flush=True)
     for result in run_apart([task]):
         yield result

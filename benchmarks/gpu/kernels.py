@@ -98,13 +98,13 @@ class _SharedBuffers:
         self._device = device
         self._spec = load_spec(SHIPPED_MODEL)
         most = BATCHES[-1]
+        family = open_family(self._spec)
         # Inputs, filled once; True is half precision.
         maps = np.stack([face_map(self._spec)] * most)
         self._frame = device.uploaded(frame_720p())
-        self._matrices = device.uploaded(np.array(face_matrices(most, self._spec)))
+        self._matrices = device.uploaded(np.array(face_matrices(most, family)))
         self._maps = {False: device.uploaded(maps), True: device.uploaded(maps.astype(np.float16))}
         # Decoders by half precision and by dense vertices.
-        family = open_family(self._spec)
         self._decoders: dict[tuple[bool, bool], GpuDecoder] = {}
         for half, dense in product((False, True), repeat=2):
             self._decoders[half, dense] = family.gpu_decoder(device.cuda, half, dense)

@@ -14,7 +14,7 @@ from runtime.cuda.errors import CudaError
 from runtime.cuda.interface import Cuda, Event, Graph, Stream
 from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
-from runtime.geometry.crop import crop_matrix
+from runtime.families.family import Family
 from runtime.models.shipped import SHIPPED_PICTURE
 from runtime.models.spec import ModelSpec
 
@@ -33,14 +33,14 @@ def frame_720p() -> NDArray[np.uint8]:
     return np.ascontiguousarray(square[100 : 100 + HEIGHT])
 
 
-def face_matrices(count: int, spec: ModelSpec) -> list[NDArray[np.float64]]:
+def face_matrices(count: int, family: Family) -> list[NDArray[np.float64]]:
     """Return crop matrices (2, 3) float64 of faces of 150 to 250 px all over that frame."""
     rng = np.random.default_rng(0)
     sides = rng.uniform(150, 250, count)
     places = rng.uniform((0, 0), (WIDTH - 250, HEIGHT - 250), (count, 2))
     matrices = []
     for side, (x, y) in zip(sides, places, strict=True):
-        matrices.append(crop_matrix((x, y, x + side, y + side), spec.crop_scale, spec.input.size))
+        matrices.append(family.crop_matrix(np.array((x, y, x + side, y + side))))
     return matrices
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from runtime.console.arguments import positive_int
 from runtime.models.shipped import SHIPPED_PICTURE
 
+FACE_MODEL_HELP = "of a network of coefficients (default: the one that its .json names, or beside the model)"
+
 
 def add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the engine, the picture and the number of threads, for every command that measures latencies."""
+    """Add the engine, its face model, the picture and the threads, for every command that measures latencies."""
     add = parser.add_argument
     add("--engine", type=Path, metavar="MODEL", help=".onnx or an engine; default: the shipped model")
+    add("--face-model", type=Path, metavar="FILE.npz", help=FACE_MODEL_HELP)
     source_help = "photo, folder or film; default: the shipped picture"
     add("--source", type=Path, default=SHIPPED_PICTURE, metavar="FILE", help=source_help)
     threads_help = "of network and OpenCV (default: what they choose themselves)"

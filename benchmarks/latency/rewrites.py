@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
 from runtime.console.arguments import positive_int
 from runtime.errors import FaceMeshError
-from training.networks import POSITION_MAP_NETWORKS
+from runtime.models.spec import with_face_model
+from training.networks import NETWORK_NAMES
 
 if TYPE_CHECKING:
     import onnx
@@ -38,8 +39,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description=__doc__.splitlines()[0],
     )
     add = parser.add_argument
-    add("--arch", choices=POSITION_MAP_NETWORKS, default="prnet")
+    add("--arch", choices=NETWORK_NAMES, default="prnet")
     add("--weights", type=Path, help="a checkpoint; without one PRNet gets random weights, which take as long")
+    whitening_help = "mean and std of a coefficient network's numbers (default: 3DDFA's file beside the weights)"
+    add("--whitening", type=Path, metavar="FILE", help=whitening_help)
+    face_model_help = "of a network of coefficients (default: face_model.npz here or beside the weights)"
+    add("--face-model", type=Path, metavar="FILE.npz", help=face_model_help)
     add("--int8", action="store_true", help="the INT8 form for CPUs too")
     add("--threads", type=positive_int, default=2)
     add("--runs", type=positive_int, default=60, help="of each model")
@@ -50,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run_command(args: argparse.Namespace) -> None:
     """Export, rewrite, measure, print and write."""
     check_writable(args.json)
-    models, difference, image = _make_models(args.arch, args.weights, args.int8)
+    models, difference, image = _make_models(args)
     taken = time_by_turns(list(models.values()), image, args.threads, args.runs)
     times = dict(zip(models, taken, strict=True))
     sizes = {name: model.ByteSize() for name, model in models.items()}
@@ -70,7 +75,7 @@ def run_command(args: argparse.Namespace) -> None:
 
 
 def _make_models(
-    arch: str, weights: Path | None, with_int8: bool
+    args: argparse.Namespace,
 ) -> tuple[dict[str, onnx.ModelProto], Difference, NDArray[np.float32]]:
     """Return the models by name, the difference of the rewritten to the plain one, and a picture (1, …) for both."""
     from export.graphs.rewrite import rewrite
@@ -78,21 +83,23 @@ def _make_models(
     from export.graphs.verify import compare, require_live, run_model, run_outputs, verification_images
 
     # Export, and rewrite.
-    network = _network(arch, weights)
-    spec = network_spec(network, arch)
-    plain = to_onnx(network, arch)
+    network = _network(args)
+    spec = network_spec(network, args.arch)
+    if args.weights is not None:
+        spec = with_face_model(spec, args.weights, args.face_model)
+    plain = to_onnx(network, args.arch)
     images = verification_images(spec.input, spec.crop_scale)
     outputs = run_outputs(plain, images, spec.outputs)
     expected = outputs[spec.output.name]
-    require_live(expected, spec, arch)
+    require_live(expected, spec, args.arch)
     rewritten, _ = rewrite(plain, images, outputs)
 
     # Check that the others work.
     difference = compare(expected, run_model(rewritten, images, spec.output.name), spec)
     models = {"plain": plain, "rewritten": rewritten}
-    if with_int8:
+    if args.int8:
         models["int8"] = int8_form(rewritten, images)
-        require_live(run_model(models["int8"], images, spec.output.name), spec, f"{arch} in INT8")
+        require_live(run_model(models["int8"], images, spec.output.name), spec, f"{args.arch} in INT8")
     return models, difference, images[:1]
 
 
@@ -145,13 +152,18 @@ def format_times(times: Mapping[str, NDArray[np.float64]], sizes: Mapping[str, i
     return "\n".join(lines)
 
 
-def _network(arch: str, weights: Path | None) -> nn.Module:
-    if weights is not None:
+def _network(args: argparse.Namespace) -> nn.Module:
+    if args.weights is not None:
         from export.checkpoints.checkpoint import load_checkpoint
+        from export.checkpoints.whitening import read_whitening
+        from training.networks.coefficients import CoefficientNetwork
 
-        return load_checkpoint(arch, weights)
-    if arch != "prnet":
-        raise FaceMeshError(f"--arch {arch} needs --weights; only PRNet is measured with random ones")
+        network = load_checkpoint(args.arch, args.weights)
+        if isinstance(network, CoefficientNetwork):
+            network.whitening = read_whitening(args.weights, args.whitening, network.count)
+        return network
+    if args.arch != "prnet":
+        raise FaceMeshError(f"--arch {args.arch} needs --weights; only PRNet is measured with random ones")
     from benchmarks.latency.live_network import live_prnet
 
     return live_prnet()

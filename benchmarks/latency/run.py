@@ -43,6 +43,7 @@ from benchmarks.records.provenance import check_writable, plain, write_json
 from runtime.console.arguments import positive_int, positive_number
 from runtime.console.terminal import quiet_libraries
 from runtime.errors import FaceMeshError
+from runtime.families.table import FAMILIES
 from runtime.inference.interface import Runner
 from runtime.inference.open_runner import open_runner
 
@@ -94,7 +95,7 @@ def measure_latency(args: argparse.Namespace) -> LatencyMeasurement:
     watch = Watch()
     faces = load_measured_faces(args.source)
     model = None if args.engine is None else str(args.engine.resolve())
-    keywords = {"model": model, "max_batch": 1, "threads": args.threads}
+    keywords = {"model": model, "max_batch": 1, "threads": args.threads, "face_model": args.face_model}
     if args.threads:
         cv2.setNumThreads(args.threads)
 
@@ -108,6 +109,8 @@ def measure_latency(args: argparse.Namespace) -> LatencyMeasurement:
         allocations = measure_allocations(whole, faces)
         memory_mb = peak_memory_mb()
         engine = describe_engine(args.engine, runner)
+        if FAMILIES[runner.spec.family].has_face_model:
+            keywords["face_model"] = str(Path(runner.spec.topology).resolve())  # other processes have another folder
 
     # In fresh processes.
     starts = _measure_cold_starts(faces[0], keywords)

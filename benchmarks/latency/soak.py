@@ -117,7 +117,8 @@ def _soak_engine(args: argparse.Namespace, faces: list[Face]) -> tuple[list[Line
     """Return the lines, and the description of the engine."""
     if args.threads:
         cv2.setNumThreads(args.threads)
-    with quiet_libraries(), open_runner(args.engine, max_batch=1, threads=args.threads) as runner:
+    keywords = {"max_batch": 1, "threads": args.threads, "face_model": args.face_model}
+    with quiet_libraries(), open_runner(args.engine, **keywords) as runner:
         pipeline = FaceMeshPipeline(runner, YuNetDetector(max_faces=1))
         lines = list(soak(pipeline, faces, 60 * args.minutes, args.fps))
         return lines, describe_engine(args.engine, runner)

@@ -16,6 +16,7 @@ from benchmarks.records.machine import doubts
 from benchmarks.records.provenance import provenance, text_table
 from benchmarks.records.record import Record, read_document
 from runtime.errors import FaceMeshError
+from runtime.families.table import FAMILIES
 from runtime.inference.interface import Runner
 from runtime.models.shipped import shipped_model
 from runtime.storage.whole_files import file_sha256
@@ -78,14 +79,17 @@ def without_samples(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_engine(path: Path | None, runner: Runner) -> dict[str, Any]:
-    """Identify the measured file and the ONNX file behind it."""
+    """Identify the measured file, the ONNX file behind it, and the face model if the network needs one."""
     file = path or shipped_model()
+    has_face_model = FAMILIES[runner.spec.family].has_face_model
+    face_model = {"face_model_sha256": file_sha256(runner.spec.topology)} if has_face_model else {}
     return {
         "file": file.name,
         "sha256": file_sha256(file),
         "model": runner.spec.name,
         "precision": runner.spec.precision,
         "model_sha256": runner.spec.onnx_sha256,
+        **face_model,
     }
 
 
@@ -139,6 +143,7 @@ def comparison_facts(record: Record) -> dict[str, Any]:
         "the power mode": before.get("power_mode"),
         "the governor": before.get("governor"),
         "the engine": engine["sha256"],
+        "the face model": engine.get("face_model_sha256"),
         "the picture": source.get("sha256"),
         "the number of pictures": source.get("pictures"),
         "--threads": settings.get("threads"),

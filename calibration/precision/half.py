@@ -119,7 +119,7 @@ def move_last_bias_out(graph: Graph) -> Graph:
 
 def unfit(name: str, array: NDArray) -> str | None:
     """Return why half precision cannot hold a constant of floating point numbers; None if it can."""
-    largest = float(np.abs(array).max()) if array.size else 0.0
+    largest = float(max(-array.min(), array.max(), 0)) if array.size else 0.0  # np.abs would be a copy
     if largest > LARGEST:
         return f"{name} reaches {largest:.3g}, half precision ends at {LARGEST:g}"
     if 0 < largest < SMALLEST_NORMAL:

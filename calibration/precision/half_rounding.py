@@ -27,8 +27,15 @@ def with_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
             rounded = numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
 
-    # Each float16 output goes through two casts.
+    # Inputs in float16 are weights, see `export.graphs.heavy_weights`.
     nodes = []
+    for value in graph.input:
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            nodes.append(helper.make_node("Cast", [value.name], [f"{value.name}_exact"], to=TensorProto.FLOAT))
+            for node in graph.node:
+                node.input[:] = [f"{name}_exact" if name == value.name else name for name in node.input]
+
+    # Each float16 output goes through two casts.
     for node in graph.node:
         typed = [(index, name) for index, name in enumerate(node.output) if name in half]
         nodes.append(node)

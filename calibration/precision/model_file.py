@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -143,10 +143,18 @@ def check_outputs(graph: Graph, spec: ModelSpec, path: Path) -> None:
 
 def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> ModelSpec:
     """Write ``path`` and its spec beside it, both or neither; return the spec with the SHA-256 of the file."""
-    content = model.SerializeToString(deterministic=True)
-    spec = dataclasses.replace(spec, onnx_sha256=hashlib.sha256(content).hexdigest())
+    return write_content([model.SerializeToString(deterministic=True)], spec, path)
+
+
+def write_content(content: Iterable[bytes | memoryview], spec: ModelSpec, path: Path) -> ModelSpec:
+    """Write ``path`` from the pieces of its content, and its spec, as `write_model` does."""
+    digest = hashlib.sha256()
     with whole_file(ModelSpec.path_for(path)) as spec_file, whole_file(path) as model_file:
+        for piece in content:
+            digest.update(piece)
+            model_file.write(piece)
+        model_file.flush()  # a full disk shows before the spec gets its name
+        spec = dataclasses.replace(spec, onnx_sha256=digest.hexdigest())
         spec_file.write(document_bytes(spec))
-        spec_file.flush()  # a full disk shows before the model gets its name
-        model_file.write(content)
+        spec_file.flush()
     return spec

@@ -22,6 +22,7 @@ from training.networks import NETWORK_NAMES, create_network
 
 CONTAINERS = ("network", "state_dict", "res_state_dict", "model")  # keys of the state dict; the first is ours
 LOSSLESS = (torch.float32, torch.float16, torch.bfloat16)  # types whose every value float32 has too
+COUNTER = "num_batches_tracked"  # ends the names of buffers that training alone reads
 SHOWN = 10  # names in an error, of each kind
 # What training leaves beside the variables of a network: Adam's slots and decays, the number of steps.
 TRAINING_STATE = re.compile(r"(.*/)?(Adam(_\d+)?|beta[12]_power(_\d+)?|global_step)")
@@ -36,14 +37,20 @@ def load_checkpoint(arch: str, path: Path) -> nn.Module:
     """
     if arch not in NETWORK_NAMES:
         raise FaceMeshError(f"no network is called {arch!r}; there are {', '.join(NETWORK_NAMES)}")
-    network = create_network(arch)
+    with torch.device("meta"):  # without memory: the weights themselves take their place
+        network = create_network(arch)
     prefix = bundle_prefix(path)
     state = _pytorch_state(network, arch, path) if prefix is None else _tensorflow_state(network, arch, prefix)
-    if broken := [name for name, value in state.items() if not value.isfinite().all()]:
+    if broken := [name for name, value in state.items() if value.numel() and not _is_finite(value)]:
         raise FaceMeshError(
             f"{path}: NaN or infinity in {_listed(broken)}; the training diverged, give an earlier checkpoint"
         )
-    network.load_state_dict(state)
+    counters = {
+        name: torch.zeros((), dtype=value.dtype)
+        for name, value in network.state_dict().items()
+        if name.endswith(COUNTER)
+    }
+    network.load_state_dict({name: value.float() for name, value in state.items()} | counters, assign=True)
     return network.eval()
 
 
@@ -54,27 +61,28 @@ def _tensorflow_state(network: nn.Module, arch: str, prefix: Path) -> dict[str, 
             f"{path}: TensorFlow checkpoints are read for --arch prnet, not for {arch!r}; give a PyTorch state dict"
         )
     bundle = TensorBundle(prefix)
-    places, state = network.tensorflow_names(), network.state_dict()
-    wanted = {name: tuple(state[key].shape[axis] for axis in np.argsort(axes)) for key, (name, axes) in places.items()}
+    places, own = network.tensorflow_names(), network.state_dict()
+    wanted = {name: tuple(own[key].shape[axis] for axis in np.argsort(axes)) for key, (name, axes) in places.items()}
     found = {name: entry.shape for name, entry in bundle.entries.items() if not TRAINING_STATE.fullmatch(name)}
     _compare(path, arch, wanted, found)
     types = {name: bundle.entries[name].type_name for name in wanted}
     _refuse_types(path, {name: kind for name, kind in types.items() if kind not in ("float32", "float16")})
-    for key, (name, axes) in places.items():
-        state[key] = torch.from_numpy(np.ascontiguousarray(bundle[name].transpose(axes)))
-    return state
+    return {
+        key: torch.from_numpy(np.ascontiguousarray(bundle[name].transpose(axes)))
+        for key, (name, axes) in places.items()
+    }
 
 
 def _pytorch_state(network: nn.Module, arch: str, path: Path) -> dict[str, Tensor]:
     unused = getattr(network, "training_only", ())
     given = {n: value for n, value in _state_dict(path, read_pickle(path)).items() if not n.startswith(unused)}
+    if hasattr(network, "own_names"):
+        given = network.own_names(given)
     if hasattr(network, "adapt_to"):
-        network.adapt_to(given)
-    counters = {
-        name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")
-    }  # training alone reads them
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items() if name not in counters}
-    found = {name: value for name, value in given.items() if name not in counters}
+        with torch.device("meta"):
+            network.adapt_to(given)
+    wanted = {n: tuple(value.shape) for n, value in network.state_dict().items() if not n.endswith(COUNTER)}
+    found = {name: value for name, value in given.items() if not name.endswith(COUNTER)}
     _compare(path, arch, wanted, {name: tuple(value.shape) for name, value in found.items()})
     odd = {name: value for name, value in found.items() if not _is_plain(value)}
     _refuse_types(
@@ -84,7 +92,7 @@ def _pytorch_state(network: nn.Module, arch: str, path: Path) -> dict[str, Tenso
             for name, value in odd.items()
         },
     )
-    return found | counters
+    return found
 
 
 def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
@@ -106,6 +114,11 @@ def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
             "save one of the networks alone"
         )
     return state
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Look for NaN and infinity without a copy of the values."""
+    return all(bound.isfinite() for bound in value.aminmax())
 
 
 def _is_plain(value: Tensor) -> bool:

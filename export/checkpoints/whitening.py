@@ -41,7 +41,7 @@ def _trained_here(weights: Path, count: int) -> Whitening | None:
     from training.checkpoints import read_pickle
     from training.coefficients.start import recorded_whitening
 
-    state = read_pickle(weights)
+    state = read_pickle(weights, mapped=True)
     is_ours = isinstance(state, Mapping) and "whitening" in state
     return recorded_whitening(weights, state, count) if is_ours else None
 

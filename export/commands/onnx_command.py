@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import hashlib
 import sys
 from pathlib import Path
@@ -62,36 +63,41 @@ def run_command(args: argparse.Namespace) -> None:
     import numpy as np
 
     from calibration.precision.half_rounding import with_rounding
-    from calibration.precision.model_file import write_model
+    from calibration.precision.model_file import write_content
+    from export.graphs.heavy_weights import pieces, take_out
     from export.graphs.model_file import precision_of
     from export.graphs.rewrite import rewrite
     from export.graphs.summary import summarise, table
     from export.graphs.verify import compare, require_sound, run_outputs, verification_images
 
     # The reference: the model as it came, and its outputs, with which everything is compared.
-    came, reference, spec, network = _open_weights(args)
+    came, reference, heavy, spec, network = _open_weights(args)
     spec = with_face_model(spec, args.weights, args.face_model)
     images = verification_images(spec.input, spec.crop_scale)
-    expected = run_outputs(came, images, spec.outputs)
+    expected = run_outputs(came, images, spec.outputs, heavy=heavy)
     if network is not None:
         _print_export_difference(network, images, expected)
     require_sound(expected, spec, str(args.weights))
     if network is None:
         _check_foreign(came, reference, images, expected, args.weights)
+        heavy = take_out(reference)
+    del came, network  # their weights are most of the memory
+    gc.collect()
 
     # Rewrites, then the precision.
     model = reference
     if not args.no_rewrite:
-        model, steps = rewrite(reference, images, expected)
+        model, steps = rewrite(reference, images, expected, heavy=heavy)
         _print_steps(steps)
-    model = _in_precision(args, model, spec)
+    before = summarise(reference, heavy)
+    model, heavy = _in_precision(args, model, heavy, spec)
 
     # The result. Writing is the last step that can fail, so that an error leaves no files.
-    outputs = run_outputs(with_rounding(model), images, spec.outputs)
+    outputs = run_outputs(with_rounding(model), images, spec.outputs, heavy=heavy)
     require_sound(outputs, spec, f"{args.weights} in {args.precision}")
-    figures = table({"before": summarise(reference), "after": summarise(model)})
+    figures = table({"before": before, "after": summarise(model, heavy)})
     difference = compare(expected[spec.output.name], outputs[spec.output.name], spec)
-    write_model(model, dataclasses.replace(spec, precision=precision_of(model)), args.output)
+    write_content(pieces(model, heavy), dataclasses.replace(spec, precision=precision_of(model)), args.output)
     print(figures)
     print(f"{args.output}: differs from the model before by {difference}")
     if spec.confidence is not None:
@@ -115,23 +121,24 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 def _open_weights(
     args: argparse.Namespace,
-) -> tuple[onnx.ModelProto, onnx.ModelProto, ModelSpec, nn.Module | None]:
-    """Return the model as it came, the same under this house's rules, and its spec.
+) -> tuple[onnx.ModelProto, onnx.ModelProto, dict[str, NDArray], ModelSpec, nn.Module | None]:
+    """Return the model as it came, the same under this house's rules, its heavy weights beside it, and its spec.
 
     The last is the network in PyTorch, if the weights are a checkpoint.
     """
     if args.weights.suffix.lower() == ".onnx":
-        return *_onnx_of_file(args), None
+        came, model, spec = _onnx_of_file(args)
+        return came, model, {}, spec, None
     if args.arch is None:
         choices = ",".join(NETWORK_NAMES)
         raise FaceMeshError(f"{args.weights}: which network are these weights of? Add --arch {{{choices}}}")
     from export.checkpoints.checkpoint import load_checkpoint
-    from export.graphs.to_onnx import network_spec, to_onnx
+    from export.graphs.to_onnx import network_spec, to_light_onnx
 
     network = load_checkpoint(args.arch, args.weights)
     _read_whitening(args, network)
-    model = to_onnx(network, args.arch)
-    return model, model, network_spec(network, args.arch), network
+    model, heavy = to_light_onnx(network, args.arch)
+    return model, model, heavy, network_spec(network, args.arch), network
 
 
 def _onnx_of_file(args: argparse.Namespace) -> tuple[onnx.ModelProto, onnx.ModelProto, ModelSpec]:
@@ -184,17 +191,24 @@ def _read_whitening(args: argparse.Namespace, network: nn.Module) -> None:
         raise FaceMeshError(f"--whitening {args.whitening}: --arch {args.arch} puts out a position map; leave it out")
 
 
-def _in_precision(args: argparse.Namespace, model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
-    """Return ``model`` in the precision that the command asks for."""
+def _in_precision(
+    args: argparse.Namespace, model: onnx.ModelProto, heavy: dict[str, NDArray], spec: ModelSpec
+) -> tuple[onnx.ModelProto, dict[str, NDArray]]:
+    """Return the model and its heavy weights in the precision that the command asks for."""
+    from export.graphs.heavy_weights import halved, put_back, readers_unfit_for_half
+
     if args.precision == "fp16":
         from export.graphs.fp16 import to_fp16
 
-        model, warnings = to_fp16(model, args.keep)
+        unfit = readers_unfit_for_half(model, heavy)
+        model, warnings = to_fp16(model, {*args.keep, *unfit})
+        warnings += [f"{node} stays in FP32: {reason}" for node, reason in unfit.items()]
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
+        model = halved(model, heavy)
     elif args.precision == "int8":
-        model = _quantise(args, model, spec)
-    return model
+        model, heavy = _quantise(args, put_back(model, heavy), spec), {}
+    return model, heavy
 
 
 def _quantise(args: argparse.Namespace, model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:

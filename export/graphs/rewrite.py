@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from export.graphs.foreign import with_unique_names
+from export.graphs.heavy_weights import Weights
 from export.graphs.verify import Outputs, largest_difference, run_outputs
 from export.passes import (
     absorb_crop,
@@ -63,21 +64,23 @@ def rewrite(
     images: NDArray[np.float32],
     expected: Outputs,
     passes: Sequence[ModuleType] = PASSES,
+    heavy: Weights | None = None,
 ) -> tuple[onnx.ModelProto, list[Step]]:
     """Run the passes and then onnxsim; return the new model and the steps that changed something.
 
     After each step the outputs for ``images`` (N, …) are compared with ``expected``, those of ``model`` itself. Steps
-    that differ too much are dropped and returned too. Raises `FaceMeshError` if ``model`` does not run.
+    that differ too much are dropped and returned too. ``heavy`` are weights that the model takes as inputs. Raises
+    `FaceMeshError` if ``model`` does not run.
     """
     current = with_unique_names(model)
 
     # tolerance = 4 x the difference between ONNX Runtime with and without its own optimisations, at least 1e-5
-    rounding = largest_difference(expected, run_outputs(current, images, expected, optimised=False))
+    rounding = largest_difference(expected, run_outputs(current, images, expected, optimised=False, heavy=heavy))
     largest = max(float(np.abs(values).max()) for values in expected.values())
     tolerance = max(TOLERANCE * max(1.0, largest), ROUNDING_FACTOR * rounding)
 
     def distance(changed: onnx.ModelProto) -> float:
-        return largest_difference(expected, run_outputs(changed, images, expected))
+        return largest_difference(expected, run_outputs(changed, images, expected, heavy=heavy))
 
     steps: list[Step] = []
     changes: list[tuple[str, Change]] = [(_pass_name(module), partial(_apply, module)) for module in passes]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
+from numpy.typing import NDArray
 
 from calibration.precision.graph_view import LAYERS
 
@@ -37,17 +39,18 @@ class ModelSummary:
     operators: dict[str, int]  # how often each occurs, by name
 
 
-def summarise(model: onnx.ModelProto) -> ModelSummary:
-    """Count nodes, numbers and arithmetic of ``model``."""
+def summarise(model: onnx.ModelProto, heavy: Mapping[str, NDArray] | None = None) -> ModelSummary:
+    """Count nodes, numbers and arithmetic of ``model``; ``heavy`` are weights that it takes as inputs."""
+    weights = (heavy or {}).values()
     graph = model.graph
     shapes = tensor_shapes(model)
     multiply_adds = [_multiply_adds(node, shapes) for node in graph.node if node.op_type in LAYERS]
     parameters = sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type in PARAMETER_TYPES)
     return ModelSummary(
         nodes=len(graph.node),
-        parameters=parameters,
+        parameters=parameters + sum(array.size for array in weights),
         gflop=None if None in multiply_adds else 2 * sum(multiply_adds) / 1e9 / _batch(graph),
-        megabytes=model.ByteSize() / 1e6,
+        megabytes=(model.ByteSize() + sum(array.nbytes for array in weights)) / 1e6,
         operators=dict(sorted(Counter(node.op_type for node in graph.node).items())),
     )
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.graphs.foreign import at_opset
+from export.graphs.heavy_weights import put_back, take_out_of_program
 from runtime.families.coefficients import CoefficientOutput
 from runtime.families.position_map import PositionMapOutput
 from runtime.models.spec import ModelSpec
@@ -33,6 +34,12 @@ def to_onnx(network: nn.Module, name: str) -> onnx.ModelProto:
     A network with a confidence head has a second output, ``confidence`` (N, 1) float32 in 0..1.
     The same weights give the same bytes: nothing of the exporting machine is left in the model.
     """
+    model, heavy = to_light_onnx(network, name)
+    return put_back(model, heavy)
+
+
+def to_light_onnx(network: nn.Module, name: str) -> tuple[onnx.ModelProto, dict[str, NDArray[np.float32]]]:
+    """Export as `to_onnx` does; return the model and its heavy weights, see `export.graphs.heavy_weights`."""
     network = network.eval().to(memory_format=torch.contiguous_format)
     output_names = [_output_name(network), *([CONFIDENCE_NAME] if _has_confidence(network) else [])]
     example = torch.zeros(2, 4 if _has_landmark_channel(network) else 3, network.input_size, network.input_size)
@@ -48,10 +55,11 @@ def to_onnx(network: nn.Module, name: str) -> onnx.ModelProto:
             external_data=False,
             verbose=False,
         )
+    heavy = take_out_of_program(program.model)
     model = program.model_proto
     model.graph.name = name
     _forget_origin(model)
-    return at_opset(model)
+    return at_opset(model), heavy
 
 
 def network_spec(network: nn.Module, name: str) -> ModelSpec:

@@ -93,20 +93,28 @@ def run_model(
 
 
 def run_outputs(
-    model: onnx.ModelProto, images: NDArray[np.float32], outputs: Iterable[str], *, optimised: bool = True
+    model: onnx.ModelProto,
+    images: NDArray[np.float32],
+    outputs: Iterable[str],
+    *,
+    optimised: bool = True,
+    heavy: Mapping[str, NDArray] | None = None,
 ) -> Outputs:
     """Run ``model`` on ``images`` (N, …) in ONNX Runtime with or without its own optimisations; return the ``outputs``.
 
-    A model of a fixed batch size gets the images in portions. Raises `FaceMeshError` when it does not load or run.
+    A model of a fixed batch size gets the images in portions; ``heavy`` are the weights that it takes as inputs, see
+    `export.graphs.heavy_weights`. Raises `FaceMeshError` when it does not load or run.
     """
     try:
         session = _session(model, optimised)
-        (tensor,) = session.get_inputs()
-        portion = tensor.shape[0] if isinstance(tensor.shape[0], int) and tensor.shape[0] > 0 else len(images)
+        weights = dict(heavy or {})
+        (tensor,) = (entry for entry in session.get_inputs() if entry.name not in weights)
+        is_fixed = isinstance(tensor.shape[0], int) and tensor.shape[0] > 0
+        portion = tensor.shape[0] if is_fixed else 1 if heavy else len(images)
         filled = np.resize(images, (-(-len(images) // portion) * portion, *images.shape[1:]))
         names = list(outputs)
         portions = [
-            session.run(names, {tensor.name: filled[start : start + portion]})
+            session.run(names, {tensor.name: filled[start : start + portion], **weights})
             for start in range(0, len(filled), portion)
         ]
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own

@@ -141,9 +141,14 @@ class Decoder(Decode):
         (V, 3) vertices and (68, 3) landmarks, float32, frame px. Raises `ValueError` for other shapes or dtypes and for
         a singular matrix.
         """
-        self._check(output.dtype, output.shape, output.flags.c_contiguous)
-        check_matrix(matrix)
-        return self._mesh(self._native(output[None], matrix[None])[0])
+        # As in `runtime.geometry.crop.crop_into`: the native function checks by itself, here are the words.
+        try:
+            (points,) = self._native(output[None], matrix[None])
+        except (TypeError, ValueError):
+            self._check(output.dtype, output.shape, output.flags.c_contiguous)
+            check_matrix(matrix)
+            raise
+        return self._mesh(points)
 
     def batch(self, outputs: NDArray[np.float32], matrices: Sequence[NDArray[np.float64]]) -> list[Mesh]:
         """Decode several faces, (N, P) and N matrices; two of them at a time share a read of the basis."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from benchmarks.latency.live_network import live_prnet as make_live_prnet
 from training.networks import create_network
+from training.networks.e2far import E2far
 
 
 @lru_cache(maxsize=1)
@@ -71,3 +72,20 @@ def live_coefficients(name: str = "mb05") -> nn.Module:
 def live_mb05() -> nn.Module:
     """3DDFA_V2's small network, see `live_coefficients`."""
     return live_coefficients("mb05")
+
+
+def live_e2far(width: int = 1) -> nn.Module:
+    """UH-E2FAR with random weights and outputs about 0 of unit size that depend on the input."""
+    torch.manual_seed(0)
+    network = E2far(width)
+    with torch.no_grad():
+        network.conv1_1.bias.uniform_(0, 0.5)
+        cells = torch.rand(6, 3, 12, 12)
+        outputs = network(nn.functional.interpolate(255 * cells - 127.5, size=network.input_size))
+        counts = (network.pose_count, network.shape_count, network.expression_count)
+        layers = (network.pose, network.identity[-1], network.expression[-1])
+        for layer, part in zip(layers, outputs.split(counts, 1), strict=True):
+            layer.bias.sub_(part.mean(0))
+            layer.weight.div_(part.std())
+            layer.bias.div_(part.std())
+    return network.eval()

@@ -88,6 +88,7 @@ def test_learns_and_writes_its_files(toy, tmp_path):
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     best = torch.load(tmp_path / "best.pt", weights_only=True)
     assert best["best"] == pytest.approx(min(float(row["balanced"]) for row in rows), abs=1e-3)
+    assert (tmp_path / "best.pt").stat().st_size < 0.4 * (tmp_path / "last.pt").stat().st_size
     assert not list(tmp_path.glob("*.part*"))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from runtime.errors import FaceMeshError
 from training.coefficients.face_numbers import DEPTH_SHIFT, FaceNumbers
 
+EXPRESSION_WEIGHT = 5.0
 CONTOUR_AND_BROWS = 27  # landmarks before it are no central ones
 # The points that 2DASL draws, as a pair of landmarks each, the mean of which is taken.
 DRAWN_POINTS = np.array(
@@ -24,6 +25,7 @@ DRAWN_POINTS = np.array(
 LOSSES = {
     "coefficients": "squares of the numbers, weighted by the vertices that they move (WPDC)",
     "vertices": "distance of vertices (VDC)",
+    "offsets": "squares of the vertices' offsets by shape, and five times those by expression (UH-E2FAR)",
     "landmarks": "distance of the 68 landmarks in the picture",
     "consistency2d": "distance of landmarks to the points in the network's landmark channel",
     "consistency3d": "distance of the 68 landmarks in space",
@@ -91,6 +93,30 @@ class CoefficientLoss(nn.Module):
         if self.pose_count:
             moved[:, DEPTH_SHIFT] = 0
         return moved / moved.amax(1, keepdim=True).clamp_min(1e-12)
+
+
+class OffsetLoss(nn.Module):
+    """Mean square of what vertices are off by shape and by expression, each by itself, before any pose.
+
+    UH-E2FAR's loss (Dou et al., CVPR 2017): an error of the expression counts `EXPRESSION_WEIGHT` times. Lengths are in
+    units of the mean face's landmark box, sqrt(width × height).
+    """
+
+    def __init__(self, numbers: FaceNumbers, shape_count: int) -> None:
+        super().__init__()
+        self.pose_count = numbers.pose_count
+        columns = numbers.vertex_basis[:, :, 1:] * numbers.number_std[self.pose_count :]
+        low, high = numbers.landmark_basis[:, :2, 0].aminmax(dim=0)
+        columns = columns / (high - low).prod().sqrt() / len(columns) ** 0.5
+        gram = torch.einsum("vdc,vde->ce", columns, columns)
+        gram[:shape_count, shape_count:] = gram[shape_count:, :shape_count] = 0
+        gram[shape_count:, shape_count:] *= EXPRESSION_WEIGHT
+        self.register_buffer("gram", gram, persistent=False)
+
+    def forward(self, rows: Tensor, true_rows: Tensor) -> Tensor:
+        """Compare whitened rows (B, P)."""
+        wrong = (rows - true_rows)[:, self.pose_count :]
+        return (wrong @ self.gram * wrong).sum(1)
 
 
 def point_distance(

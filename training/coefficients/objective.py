@@ -21,6 +21,7 @@ from training.coefficients.critic import SelfCritic
 from training.coefficients.face_numbers import FaceNumbers
 from training.coefficients.losses import (
     CoefficientLoss,
+    OffsetLoss,
     central_weights,
     check_losses,
     drawn_points,
@@ -78,6 +79,7 @@ class CoefficientObjective(LabelledFaces):
         self._whitening = network.whitening
         self.numbers = FaceNumbers(model, network)
         self.coefficient_loss = CoefficientLoss(self.numbers)
+        self.offset_loss = OffsetLoss(self.numbers, network.shape_count)
         self.register_buffer("central", central_weights(plan.central_weight), persistent=False)
         self.critic = SelfCritic(self._size, 3, network.count) if "critic" in plan.names else None
 
@@ -101,6 +103,8 @@ class CoefficientObjective(LabelledFaces):
         terms: dict[str, Tensor] = {}
         if "coefficients" in weights:
             terms["coefficients"] = labelled * self.coefficient_loss(rows, true_rows, poses)
+        if "offsets" in weights:
+            terms["offsets"] = labelled * self.offset_loss(rows, true_rows)
         if "vertices" in weights:
             terms["vertices"] = labelled * point_distance(vertices, true_vertices, box_size_px)
         if "landmarks" in weights:

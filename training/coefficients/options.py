@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from training.networks.coefficients import CoefficientNetwork
 
 LOSSES_HELP = (
-    "weights of coefficients, vertices, landmarks, consistency2d, consistency3d, cycle and critic, "
+    "weights of coefficients, vertices, offsets, landmarks, consistency2d, consistency3d, cycle and critic, "
     "see docs/training.md; a loss that is not named is off (default: coefficients=1)"
 )
 
@@ -42,6 +42,9 @@ def add_coefficient_options(parser: argparse.ArgumentParser) -> None:
         help="mean error of the landmarks in the channel, of the face's size (default: 0.035)",
     )
     group.add_argument(
+        "--freeze-trunk", action="store_true", default=None, help="of e2far: leave VGG-16's convolutions as they are"
+    )
+    group.add_argument(
         "--whitening",
         type=Path,
         metavar="FILE.npz",
@@ -51,7 +54,7 @@ def add_coefficient_options(parser: argparse.ArgumentParser) -> None:
 
 def refuse_coefficient_options(args: argparse.Namespace) -> None:
     """Raise `FaceMeshError` if a network of position maps is given options of this group."""
-    names = ("losses", "second_stage", "second_losses", "central_weight", "landmark_noise", "whitening")
+    names = ("losses", "second_stage", "second_losses", "central_weight", "landmark_noise", "freeze_trunk", "whitening")
     if used := [name for name in names if getattr(args, name) is not None]:
         option = f"--{used[0].replace('_', '-')}"
         raise FaceMeshError(f"{option}: --network {args.network} puts out a position map; leave it out")
@@ -94,6 +97,10 @@ def coefficient_objective(
     from training.start import start_network
 
     plan = loss_plan(args)
+    if args.freeze_trunk:
+        if not hasattr(network, "trunk_frozen"):
+            raise FaceMeshError(f"--freeze-trunk: --network {args.network} has no trunk of its own; leave it out")
+        network.trunk_frozen = True
     set_whitening(network, args.start_at, args.whitening, args.run, model, crops)
     objective = CoefficientObjective(network, model, labels, plan, args.label_weights, args.hand_weight)
     start_network(network, args.start_at, args.run, crops)

@@ -38,16 +38,24 @@ def set_whitening(
         network.whitening = checked_whitening(given, arrays, network.count)
     elif start is not None and start.suffix != ".onnx":
         state = read_checkpoint(start)
+        if hasattr(network, "load_trunk") and "network" not in state:
+            network.whitening = crops_whitening(network, model, crops)
+            return
         if "whitening" not in state:
             raise FaceMeshError(
                 f"{start}: does not say mean and std of its numbers; give its param_mean_std file by --whitening"
             )
         network.whitening = recorded_whitening(start, state, network.count)
     else:
-        numbers = FaceNumbers(model, network)
-        batches = (crops[index] for index in range(max(1, MEASURED_FACES // crops.batch_size)))
-        coefficients = torch.from_numpy(crops.labels.coefficients.astype(np.float32))
-        network.whitening = measure_whitening(numbers, coefficients, batches)
+        network.whitening = crops_whitening(network, model, crops)
+
+
+def crops_whitening(network: CoefficientNetwork, model: FaceModel, crops: FaceCrops) -> Whitening:
+    """Return the statistics of the numbers in `MEASURED_FACES` training crops."""
+    numbers = FaceNumbers(model, network)
+    batches = (crops[index] for index in range(max(1, MEASURED_FACES // crops.batch_size)))
+    coefficients = torch.from_numpy(crops.labels.coefficients.astype(np.float32))
+    return measure_whitening(numbers, coefficients, batches)
 
 
 def recorded_whitening(path: Path, state: Mapping[str, Any], count: int) -> Whitening:

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 POSITION_MAP_NETWORKS = ("edge", "prnet")
-NETWORK_NAMES = (*POSITION_MAP_NETWORKS, "mb05", "2dasl", "2dasl-quarter", "edge-coefficients")
+NETWORK_NAMES = (*POSITION_MAP_NETWORKS, "mb05", "2dasl", "2dasl-quarter", "edge-coefficients", "e2far")
 
 
 def create_network(name: str) -> nn.Module:
     """Return a freshly initialised network by its name, one of NETWORK_NAMES."""
+    from training.networks.e2far import E2far
     from training.networks.edge import EdgeNet
     from training.networks.edge_coefficients import EdgeCoefficients
     from training.networks.mb05 import Mb05
@@ -25,4 +26,4 @@ def create_network(name: str) -> nn.Module:
     from training.networks.two_dasl import QuarterTwoDASL, TwoDASL
 
     kinds = {"edge": EdgeNet, "prnet": PRNet, "mb05": Mb05, "2dasl": TwoDASL, "2dasl-quarter": QuarterTwoDASL}
-    return (kinds | {"edge-coefficients": EdgeCoefficients})[name]()
+    return (kinds | {"edge-coefficients": EdgeCoefficients, "e2far": E2far})[name]()

@@ -50,7 +50,8 @@ std::vector<Floats> decode(const facemesh::CoefficientDecoder &decoder, In<float
     require(matrices.shape(0) == faces, "decode: there must be one crop matrix per output");
     for (size_t face = 0; face < faces; ++face) {
         const double *m = matrices.data() + 6 * face;
-        require(std::isnormal(m[0] * m[4] - m[1] * m[3]), "decode: the crop matrix is singular or not finite");
+        const bool is_sound = std::isnormal(m[0] * m[4] - m[1] * m[3]) && std::isfinite(m[2] + m[5]);
+        require(is_sound, "decode: the crop matrix is singular or not finite");
     }
     std::vector<Floats> result;
     std::vector<float *> vertices(faces);

@@ -79,7 +79,8 @@ void finish_crop(In<uint8_t, nb::shape<-1, -1, 3>> crop, Output out, bool channe
     facemesh::finish_crop(crop.data(), format, out.data());
 }
 
-void crop_axis_aligned(Image image, Matrix matrix, int samples, Output out, bool channels_last, bool swap_colours,
+// False for a matrix that is more than a positive scale and a shift.
+bool crop_axis_aligned(Image image, Matrix matrix, int most_samples, Output out, bool channels_last, bool swap_colours,
                        double low, double high) {
     const auto format = make_format(out, channels_last, swap_colours, low, high);
     require_aligned(matrix);
@@ -87,15 +88,16 @@ void crop_axis_aligned(Image image, Matrix matrix, int samples, Output out, bool
     require(image.shape(0) > 0 && image.shape(1) > 0, "crop_axis_aligned: the image is empty");
     require(image.stride(1) == 3 && image.stride(2) == 1,
             "crop_axis_aligned: the pixels of an image row must be contiguous");
+    require(most_samples >= 1 && most_samples <= 64, "crop_axis_aligned: most_samples must be 1..64");
+    if (!(m[0] > 0 && m[0] == m[4] && m[1] == 0 && m[3] == 0)) return false;
     // A window of the frame is as wide as 1 / scale: memory must stay within bounds.
-    require(m[0] >= 1e-7 && m[0] == m[4] && m[1] == 0 && m[3] == 0,
-            "crop_axis_aligned: the matrix must be a scale from 1e-7 on and a shift");
-    require(std::isfinite(m[0]) && std::isfinite(m[2]) && std::isfinite(m[5]),
-            "crop_axis_aligned: the matrix must be finite");
-    require(samples >= 1 && samples <= 64, "crop_axis_aligned: samples must be 1..64");
+    require(m[0] >= 1e-7 && std::isfinite(m[0]) && std::isfinite(m[2]) && std::isfinite(m[5]),
+            "crop_axis_aligned: the matrix must be finite, a scale from 1e-7 on and a shift");
+    const int samples = int(std::clamp(std::nearbyint(1 / m[0]), 1.0, double(most_samples)));
     nb::gil_scoped_release release;
     facemesh::crop_axis_aligned(image.data(), int(image.shape(0)), int(image.shape(1)), image.stride(0), m[0], m[2],
                                 m[5], samples, format, out.data());
+    return true;
 }
 
 void draw_landmarks(In<float, nb::shape<-1, 3>> landmarks, Matrix matrix,
@@ -120,9 +122,10 @@ NB_MODULE(_native, module) {
         .def("__call__", &decode, "position_map"_a.noconvert(), "matrix"_a.noconvert());
     module.def("finish_crop", &finish_crop, "crop"_a.noconvert(), "out"_a.noconvert(), "channels_last"_a,
                "swap_colours"_a, "low"_a, "high"_a, "(S, S, 3) uint8 crop -> float32 network input, written into out.");
-    module.def("crop_axis_aligned", &crop_axis_aligned, "image"_a.noconvert(), "matrix"_a.noconvert(), "samples"_a,
+    module.def("crop_axis_aligned", &crop_axis_aligned, "image"_a.noconvert(), "matrix"_a.noconvert(), "most_samples"_a,
                "out"_a.noconvert(), "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a,
-               "Crop, antialias and normalise a (H, W, 3) uint8 frame into out; the matrix is a scale and a shift.\n\n"
+               "Crop, antialias and normalise a (H, W, 3) uint8 frame into out; False for a matrix that is more\n"
+               "than a positive scale and a shift.\n\n"
                "See runtime.geometry.crop.");
     module.def("draw_landmarks", &draw_landmarks, "landmarks"_a.noconvert(), "matrix"_a.noconvert(),
                "plane"_a.noconvert(),

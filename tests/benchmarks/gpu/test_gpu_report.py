@@ -209,6 +209,28 @@ def test_everything(machine, tensorrt, tmp_path, capsys):
     assert str(tmp_path) not in html + json.dumps(document)
 
 
+def test_network_of_coefficients(machine, tensorrt, few, tmp_path):
+    from tests.standins.coefficient_network import save_face_model, wide_face_model, write_toy_model
+
+    model, elsewhere = write_toy_model(tmp_path), tmp_path / "elsewhere.npz"
+    (tmp_path / "face_model.npz").rename(elsewhere)
+    code, document, _ = report(tmp_path, "--models", str(model), "--face-model", str(elsewhere))
+    assert (code, outcomes(document, "failed")) == (0, {})
+    group = "Frames: toy with tensorrt 10.3.0"
+    assert {*SETTINGS[:2], "crop", "network", "decode", "two frames in flight"} < rows(document, group).keys()
+    (check,) = (part["facts"] for part in document["parts"] if (part["group"], part["name"]) == (group, "check"))
+    assert check["largest_difference_px"] < 0.5
+    # Without it, or with another one, one part says so, and the rest is measured.
+    code, document, _ = report(tmp_path, "--models", str(model))
+    ((where, reason),) = outcomes(document, "failed").items()
+    assert (code, where) == (1, ("Engines", "toy with tensorrt"))
+    assert "face_model.npz: no such file" in reason
+    other = save_face_model(tmp_path / "other.npz", model=wide_face_model())
+    code, document, _ = report(tmp_path, "--models", str(model), "--face-model", str(other))
+    ((_, reason),) = outcomes(document, "failed").items()
+    assert "its 40 + 10 coefficients of shape and expression are not the network's 2 + 1" in reason
+
+
 def test_without_tensorrt_the_rest_is_measured(machine, tmp_path, capsys):
     code, document, html = report(tmp_path)
     left_out = outcomes(document, "left out")
@@ -331,6 +353,8 @@ def test_folders_and_models_that_are_not_there(machine, tmp_path, capsys):
     assert "create it" in error_of(capsys, "-o", str(tmp_path / "no" / "out"))
     (tmp_path / "file").write_text("")
     assert "cannot be written" in error_of(capsys, "-o", str(tmp_path / "file"))
+    absent = str(tmp_path / "no.npz")
+    assert "no face model there" in error_of(capsys, "-o", str(tmp_path / "out"), "--face-model", absent)
     assert "no model file there" in error_of(capsys, "-o", str(tmp_path / "out"), "--models", str(tmp_path / "no.onnx"))
 
 

@@ -27,6 +27,7 @@ from benchmarks.latency.stage_clock import (
 from benchmarks.records.latency_record import spread_doubts
 from benchmarks.records.measured_faces import Face
 from runtime.errors import FaceMeshError
+from runtime.storage.whole_files import file_sha256
 
 FACES = [Face(np.full((2, 2, 3), shade, np.uint8), np.array([0, 0, 1, 1], np.float32)) for shade in (1, 2)]
 
@@ -67,6 +68,27 @@ def test_command(quick, tmp_path, capsys):
     assert "frame+detection" in text
     for secret in (str(tmp_path), str(Path.home()) + "/"):
         assert secret not in last
+
+
+def test_network_of_coefficients(quick, tmp_path, capsys, monkeypatch):
+    """The face model is named by the command, or relative to a folder that the fresh processes do not run in."""
+    pytest.importorskip("onnx")
+    from tests.standins.coefficient_network import write_toy_model
+
+    model, elsewhere = write_toy_model(tmp_path), tmp_path / "elsewhere" / "model.npz"
+    arguments = ["run", "--frames", "2", "--stages", "decode,frame", "--engine", str(model)]
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 0
+    elsewhere.parent.mkdir()
+    (tmp_path / "face_model.npz").rename(elsewhere)
+    assert main(arguments) == 1
+    assert "face_model.npz: no such file" in capsys.readouterr().err
+    assert main([*arguments, "--face-model", "elsewhere/model.npz"]) == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(document["stages"]) == ["decode", "frame"]
+    assert document["engine"]["face_model_sha256"] == file_sha256(elsewhere)
+    assert main(["run", "--face-model", str(elsewhere)]) == 1
+    assert "a model of the family position_map has no face model" in capsys.readouterr().err
 
 
 def test_terminals_are_spared_the_samples(quick, capsys, monkeypatch):

@@ -125,7 +125,7 @@ def test_step_says_what_it_was_allowed(model, monkeypatch):
     _, steps = rewritten(model)
     assert steps[0].allowed == pytest.approx(TOLERANCE * max(1, largest))
 
-    def run_rounding(*arguments, optimised=True):
+    def run_rounding(*arguments, optimised=True, heavy=None):
         shift = np.float32(0 if optimised else 0.01)
         return {name: values + shift for name, values in run_outputs(*arguments).items()}
 

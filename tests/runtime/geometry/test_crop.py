@@ -245,14 +245,13 @@ def test_crop_into_refuses_what_does_not_fit(make_spec, image, out, matrix, mess
 
 def test_native_functions_check_for_themselves():
     image, out = np.zeros((9, 9, 3), np.uint8), np.zeros((3, 8, 8), np.float32)
-    for matrix in (
-        np.zeros((2, 3)),
-        -np.eye(2, 3),
-        np.array([[1, 0.1, 0], [0, 1, 0]]),
-        np.array([[1, 0, np.nan], [0, 1, 0]]),
-    ):
-        with pytest.raises(ValueError, match="crop_axis_aligned"):
+    for matrix in (np.zeros((2, 3)), -np.eye(2, 3), np.array([[1, 0.1, 0], [0, 1, 0]])):
+        assert not _native.crop_axis_aligned(image, matrix, 1, out, False, False, 0.0, 1.0)
+    for matrix in (np.array([[1, 0, np.nan], [0, 1, 0]]), 1e-200 * np.eye(2, 3), np.inf * np.ones((2, 3))):
+        matrix[0, 1] = matrix[1, 0] = 0
+        with pytest.raises(ValueError, match="crop_axis_aligned: the matrix must be finite"):
             _native.crop_axis_aligned(image, matrix, 1, out, False, False, 0.0, 1.0)
+    assert not out.any()
     with pytest.raises(ValueError, match="samples"):
         _native.crop_axis_aligned(image, np.eye(2, 3), 0, out, False, False, 0.0, 1.0)
     with pytest.raises(ValueError, match="out must be"):

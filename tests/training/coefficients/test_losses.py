@@ -15,6 +15,7 @@ from training.coefficients.face_numbers import FaceNumbers
 from training.coefficients.losses import (
     LOSSES,
     CoefficientLoss,
+    OffsetLoss,
     central_weights,
     check_losses,
     drawn_points,
@@ -195,3 +196,21 @@ def test_losses_of_a_landmark_channel_need_one():
     check_losses(dict.fromkeys(LOSSES, 1.0), has_channel=True)
     with pytest.raises(FaceMeshError, match="cycle: the network takes no landmarks"):
         check_losses({"cycle": 1.0}, has_channel=False)
+
+
+@pytest.mark.parametrize("kind", [Tiny, TinyWithoutPose])
+def test_offsets_are_squares_by_shape_and_five_times_by_expression(kind):
+    network = kind()
+    whitened(network, toy_crops(network))
+    numbers = FaceNumbers(toy_face_model(), network)
+    rows, true_rows = torch.randn(2, 3, network.count, generator=torch.Generator().manual_seed(0))
+    model = toy_face_model()
+    low, high = (reduce(model.mean[model.keypoints68, :2], axis=0) for reduce in (np.min, np.max))
+    basis = model.basis.reshape(len(model.mean), 3, -1)[::24] / np.sqrt((high - low).prod())
+    wrong = ((rows - true_rows) * torch.from_numpy(network.whitening.std))[:, network.pose_count :].numpy()
+    by_shape, by_expression = (
+        np.square(np.einsum("vdc,bc->bvd", basis[:, :, part], wrong[:, part])).sum(2).mean(1)
+        for part in (slice(0, 2), slice(2, 3))
+    )
+    found = OffsetLoss(numbers, network.shape_count)(rows, true_rows)
+    np.testing.assert_allclose(found, by_shape + 5 * by_expression, rtol=1e-4)
