@@ -83,7 +83,7 @@ def _check_png_chunks(data: bytes) -> None:
         if position > len(data):
             held = max(0, len(data) - (position - length - 4))
             fault = f"a part of the PNG file claims {length:,} bytes and {held:,} follow"
-            raise ValueError(f"{fault}: it is cut off or damaged; copy or download it again")
+            raise ValueError(f"damaged or cut off, {fault}; copy or download it again")
         if kind == b"IEND":
             return
 

@@ -127,7 +127,7 @@ def test_damaged_photograph_leaves_nothing(photographs, tmp_path, capsys, worker
     (tmp_path / "turned.npz").write_bytes(b"earlier")
     assert turn_faces(photographs, tmp_path / "turned", "--workers", workers) == 1
     error = capsys.readouterr().err
-    assert "8.jpg: cannot be decoded" in error
+    assert "8.jpg: damaged" in error
     assert error.count("\n") == 1
     assert files_of(tmp_path / "turned") == ["turned.npz"]
     assert (tmp_path / "turned.npz").read_bytes() == b"earlier"
