@@ -121,10 +121,16 @@ class GuidedMesher:
         known = (list(landmarks) if self._reuse_landmarks else []) or [None] * len(matrices)
         missing = [face for face, points in enumerate(known) if points is None]
         if missing:
-            found = find([self._change @ np.vstack([matrices[face], (0, 0, 1)]) for face in missing])
+            found = find([self._first_matrix(matrices[face]) for face in missing])
             for face, result in zip(missing, found, strict=True):
                 known[face] = result.landmarks
         return known
+
+    def _first_matrix(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the first network's crop matrix; factor by factor, so that a crop without rotation stays one."""
+        first = self._change[0, 0] * matrix
+        first[:, 2] += self._change[:, 2]
+        return first
 
 
 def crop_change(family: Family, first: Family) -> NDArray[np.float64]:
@@ -134,7 +140,8 @@ def crop_change(family: Family, first: Family) -> NDArray[np.float64]:
     in scale.
     """
     matrix, first_matrix = family.crop_matrix(REFERENCE_BOX), first.crop_matrix(REFERENCE_BOX)
-    return first_matrix @ np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))
+    scale = first_matrix[0, 0] / matrix[0, 0]
+    return np.column_stack([scale * np.eye(2), first_matrix[:, 2] - scale * matrix[:, 2]])
 
 
 def check_landmark_source(runner: Runner) -> None:

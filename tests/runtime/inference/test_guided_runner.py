@@ -101,6 +101,10 @@ def test_crops_of_the_first_network_show_the_same_face(models, write_model, tmp_
         box = np.array([30.0, 40.0, 30 + 46.5, 40 + 50])
         found = mesher._change @ np.vstack([family.crop_matrix(box), (0, 0, 1)])
         np.testing.assert_allclose(found, first.crop_matrix(box), atol=1e-9)
+        for x in np.linspace(0, 40, 50):  # whatever the rounding, a crop without rotation stays one
+            matrix = mesher._first_matrix(family.crop_matrix(box + x))
+            assert matrix[0, 1] == matrix[1, 0] == 0
+            assert matrix[0, 0] == matrix[1, 1]
         mesher.submit(picture, [family.crop_matrix(box)])
         assert mesher.collect()[0].landmarks.shape == (68, 3)
 
