@@ -13,6 +13,7 @@ import runtime
 
 COMMANDS = {
     "run": ("runtime.run", "face meshes of photos, folders, films and cameras"),
+    "swap": ("runtime.swap", "the face of one photo on the head of another"),
     "export": ("export.__main__", "a checkpoint or a foreign model as ONNX, an engine; inspect"),
     "calibrate": ("calibration.__main__", "an ONNX model in INT8"),
     "train": ("training.__main__", "networks, labels, assets"),

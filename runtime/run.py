@@ -32,6 +32,8 @@ from runtime.sources.frame_source import FrameSource
 from runtime.sources.video import ReadOptions
 from runtime.tracking.arguments import add_tracking_arguments, tracking_of, tracking_problem
 from runtime.types import Frame
+from runtime.viewer.live import add_live_arguments, open_live_sinks
+from runtime.viewer.stage_clock import StageClock
 
 MOST_NAMES = 20  # of other files in one line
 EPILOG = """\
@@ -70,9 +72,14 @@ def _run(args: argparse.Namespace) -> int:
             if args.detector == "none"
             else YuNetDetector(max_faces=None if tracking else args.max_faces, side=args.detection_size)
         )
-        dense = not SPARSE_FORMATS.issuperset(args.save)
+        dense = args.serve is not None or not SPARSE_FORMATS.issuperset(args.save)
+        clock = StageClock()
         pipeline = FaceMeshPipeline(
-            runner, detector, dense=dense, min_confidence=args.min_confidence, tracking=tracking
+            runner,
+            clock.timed_calls("detect", detector),
+            dense=dense,
+            min_confidence=args.min_confidence,
+            tracking=tracking,
         )
         boxes_of = None if args.boxes is None else _given_boxes(args, source)
         detects = args.boxes is None and args.detector == "yunet"
@@ -87,11 +94,18 @@ def _run(args: argparse.Namespace) -> int:
         with StopSignals(source.stop) as signals:
             try:
                 with open_sinks(
-                    args.output, args.save, pipeline.family.topology, source.video, texture_size=args.texture_size
+                    args.output,
+                    args.save,
+                    pipeline.family.topology,
+                    source.video,
+                    texture_size=args.texture_size,
+                    live=lambda: open_live_sinks(args, pipeline.family.topology, clock),
                 ) as sinks:
-                    frames = tally.outside(_with_bar(source))
-                    for frame, faces in tally.inside(pipeline.stream(frames, boxes_of, tally.failed, ahead=ahead)):
-                        sinks.write(frame, faces)
+                    frames = tally.outside(clock.timed("read", _with_bar(source)))
+                    found = pipeline.stream(frames, boxes_of, tally.failed, ahead=ahead)
+                    for frame, faces in tally.inside(clock.timed("mesh", found)):
+                        with clock.stage("write"):
+                            sinks.write(frame, faces)
                         tally.written(faces, pipeline.left_out)
                 signals.raise_received()
                 _tell_of_missing_frames(source, options, tally)
@@ -160,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     add_source_arguments(parser)
     _add_face_arguments(parser)
     add_tracking_arguments(parser)
+    add_live_arguments(parser)
     _add_device_arguments(parser)
     return parser
 
@@ -276,6 +291,8 @@ def _add_device_arguments(parser: argparse.ArgumentParser) -> None:
 def _usage_problem(args: argparse.Namespace) -> str | None:
     if args.engine is not None and args.precision is not None:
         return f"--precision {args.precision} chooses a form of the shipped model; leave out --engine or --precision"
+    if args.serve_token is not None and args.serve is None:
+        return "--serve-token goes with --serve"
     return source_problem(args) or _folder_problem(args) or tracking_problem(args)
 
 

@@ -19,12 +19,12 @@ LAYERS = (
     ("runtime.cores", "runtime.errors", "runtime.models.shipped", "runtime.tensors", "runtime.types"),
     ("runtime.compiled", "runtime.console", "runtime.storage"),
     ("runtime.cuda", "runtime.geometry"),
-    ("runtime.families", "runtime.rendering", "runtime.sources"),
-    ("runtime.models", "runtime.outputs"),
+    ("runtime.expressions", "runtime.families", "runtime.rendering", "runtime.sources"),
+    ("runtime.models", "runtime.outputs", "runtime.viewer"),
     ("runtime.detection", "runtime.inference"),
     ("runtime.tracking",),
     ("runtime.pipeline",),
-    ("runtime.run",),
+    ("runtime.run", "runtime.swap"),
     ("runtime.__main__",),
 )
 LARGEST_FOLDER = 14

@@ -59,6 +59,7 @@ HOMES = {
     "onnxruntime": {"export.graphs.verify", "runtime.inference.onnx_runner"},
     "onnxsim": {"export.graphs.rewrite"},
     "pycuda": {"runtime.cuda.pycuda_binding"},
+    "pygltflib": {"runtime.outputs.glb"},
     "pynvml": {"benchmarks.records.nvml"},
     "pytest": {"benchmarks.suites.conftest"},
     "scipy": {"benchmarks.latency.sen_slope"},

@@ -67,3 +67,17 @@ def not_empty(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("is empty; an unset variable?")
     return text
+
+
+def address(default_host: str, least_port: int = 1) -> Callable[[str], tuple[str, int]]:
+    """Return the type of ``PORT`` and ``HOST:PORT``; an IPv6 host stands in brackets."""
+
+    def convert(text: str) -> tuple[str, int]:
+        host, _, port = text.rpartition(":")
+        if not (port.isascii() and port.isdecimal() and least_port <= int(port) <= 65535):
+            raise argparse.ArgumentTypeError(f"{text!r} does not end in a port from {least_port} to 65535")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT; an IPv6 host stands in brackets")
+        return host.strip("[]") or default_host, int(port)
+
+    return convert

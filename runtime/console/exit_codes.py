@@ -24,6 +24,7 @@ EXTRA_OF = {
     "torch": "train",
     "jinja2": "bench",
     "matplotlib": "bench",
+    "pygltflib": "glb",
     "pynvml": "bench",
     "pytest": "bench",
     "scipy": "bench",

@@ -85,3 +85,21 @@ def pose_to_rotation(pose: Pose) -> NDArray[np.float64]:
     pitch = np.array([[1, 0, 0], [0, cos_p, -sin_p], [0, sin_p, cos_p]])
     roll = np.array([[cos_r, -sin_r, 0], [sin_r, cos_r, 0], [0, 0, 1]])
     return yaw @ pitch @ roll
+
+
+def rotation_to_quaternion(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the unit quaternion (4,) x, y, z, w of a (3, 3) proper rotation, w >= 0.
+
+    It is the dominant eigenvector of a symmetric matrix (Bar-Itzhack 2000), so no angle is singular.
+    """
+    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
+    matrix = np.array(
+        [
+            [a - e - i, b + d, c + g, h - f],
+            [b + d, e - a - i, f + h, c - g],
+            [c + g, f + h, i - a - e, d - b],
+            [h - f, c - g, d - b, a + e + i],
+        ]
+    )
+    quaternion = np.linalg.eigh(matrix)[1][:, -1]
+    return quaternion if quaternion[3] >= 0 else -quaternion

@@ -15,6 +15,7 @@ SHIPPED = {  # precision -> the same network in it
 }
 SHIPPED_MODEL = SHIPPED["fp32"]
 SHIPPED_PICTURE = ASSETS / "astronaut.jpg"
+EYE_OPENING = ASSETS / "eye_opening.npz"  # a small network, see runtime/expressions/eye_opening.py
 YUNET = ASSETS / "face_detection_yunet_2023mar.onnx"  # of OpenCV's model zoo
 YUNET_ONNX = ASSETS / "yunet.onnx"  # the same network, rewritten by `python -m export detector`
 

@@ -41,6 +41,10 @@ class OutputNames:
         number = f"_{frame.index:06d}" if self._numbered else ""
         return self._folder / f"{self._base(frame.source)}{number}{ending}"
 
+    def film(self, frame: Frame, ending: str) -> Path:
+        """Return ``nameENDING``, one for all frames of a source."""
+        return self._folder / f"{self._base(frame.source)}{ending}"
+
     def _base(self, source: str) -> str:
         """Return the stem of ``source``.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from runtime.errors import FaceMeshError
 from runtime.outputs.face_files import FACE_FORMATS, TEXTURE_SIZE, FaceFileSink
+from runtime.outputs.line_files import LINE_FORMATS, LineSink
 from runtime.outputs.map_files import MAP_FORMATS, MapSink
 from runtime.outputs.mesh_files import MESH_FORMATS, MeshWriter
 from runtime.outputs.names import OutputNames
@@ -18,8 +19,8 @@ from runtime.sources.video import VideoFacts
 from runtime.storage.folder_lock import FolderLock
 from runtime.types import FaceMesh, Frame, MeshTopology
 
-FORMATS = ("overlay", "json", *MESH_FORMATS, *MAP_FORMATS, *FACE_FORMATS)
-SPARSE_FORMATS = frozenset({"json"})  # of the landmarks alone, without the mesh
+FORMATS = ("overlay", "json", *MESH_FORMATS, *MAP_FORMATS, *FACE_FORMATS, "glb", *LINE_FORMATS)
+SPARSE_FORMATS = frozenset({"json", "expression"})  # of the landmarks alone, without the mesh
 
 
 class Sink(Protocol):
@@ -68,17 +69,22 @@ def open_sinks(
     video: VideoFacts | None,
     *,
     texture_size: int = TEXTURE_SIZE,
+    live: Callable[[], list[Sink]] = list,
 ) -> Sinks:
     """Make ``folder`` and return sinks there for ``formats``, some of `FORMATS`.
 
-    ``video`` is None for photos, ``texture_size`` the side of textures in px. Raises `FaceMeshError` if the folder
-    cannot be written, or if another run is writing into it.
+    ``video`` is None for photos, ``texture_size`` the side of textures in px. ``live`` opens sinks that are no files.
+    Raises `FaceMeshError` if the folder cannot be written, or if another run is writing into it.
     """
     _make_folder(folder)
     lock = FolderLock(folder)
+    opened: list[Sink] = []
     try:
-        return Sinks(_sinks(folder, formats, topology, video, texture_size), lock)
+        opened = live()  # first, so that nothing is begun if an address cannot be used
+        return Sinks([*opened, *_sinks(folder, formats, topology, video, texture_size)], lock)
     except BaseException:
+        for sink in opened:
+            sink.close()
         lock.release()
         raise
 
@@ -95,6 +101,11 @@ def _sinks(
         sinks.append(MapSink(names, maps, topology))
     if of_faces := [name for name in formats if name in FACE_FORMATS]:
         sinks.append(FaceFileSink(names, of_faces, topology, texture_size))
+    if "glb" in formats:
+        from runtime.outputs.glb import GlbSink
+
+        sinks.append(GlbSink(names, topology, texture_size, is_film=video is not None))
+    sinks += [LineSink(folder, name, topology) for name in formats if name in LINE_FORMATS]
     if "overlay" in formats:
         painter = OverlayPainter(topology)
         if video is None:

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from runtime.compiled import native
 from runtime.errors import FaceMeshError
+from runtime.rendering.colours import vertex_normals
 from runtime.rendering.maps import covered_region, visible_vertices
 from runtime.types import FaceMesh, MeshTopology
 
 LEAST_SIDE, LARGEST_SIDE = 16, 8192  # px of a texture
+GRAZING = 0.4  # cosine to the camera below which a surface is seen too much from aside to be trusted
 
 
 class TextureMapper:
@@ -59,13 +61,15 @@ class TextureMapper:
         return np.where(covered, drawn[..., 0], 0)
 
     def completed(self, image: NDArray[np.uint8], face: FaceMesh) -> NDArray[np.uint8]:
-        """Return the texture with hidden parts taken from the other half of the face, where that is seen."""
+        """Return the texture with what is hidden or seen from aside taken from the other half of the face."""
         texture = self.texture(image, face).astype(np.float32)
-        seen = self.visible(face, image.shape[1::-1])
-        soft = cv2.GaussianBlur(cv2.erode(seen, None, iterations=self.size // 128 + 1), (0, 0), self.size / 64)
-        weight = (soft * (1 - soft[:, ::-1]))[..., None]  # 1: seen here, hidden on the other side
-        mirrored, taken = texture[:, ::-1], weight[:, ::-1]
-        return np.rint(texture * (1 - taken) + mirrored * taken).astype(np.uint8)
+        seen = visible_vertices(face, self._topology, image.shape[1::-1])
+        towards = vertex_normals(face.vertices, self._topology)[:, 2]
+        drawn, covered = self._draw((seen * np.clip(towards / GRAZING, 0, 1))[:, None])
+        trust = cv2.erode(np.where(covered, drawn[..., 0], 0), None, iterations=self.size // 128 + 1)
+        trust = cv2.GaussianBlur(trust, (0, 0), self.size / 64)
+        mirrored = (trust[:, ::-1] * (1 - trust))[..., None]
+        return np.rint(texture + mirrored * (texture[:, ::-1] - texture)).astype(np.uint8)
 
     def _draw(self, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         values = np.ascontiguousarray(values, np.float32)

@@ -7,6 +7,7 @@ import argparse
 import pytest
 
 from runtime.console.arguments import (
+    address,
     not_empty,
     positive_int,
     positive_number,
@@ -55,3 +56,27 @@ def test_refusals(convert, texts):
     for text in texts:
         with pytest.raises((argparse.ArgumentTypeError, ValueError)):
             convert(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8088", ("127.0.0.1", 8088)),
+        (":8088", ("127.0.0.1", 8088)),
+        ("0.0.0.0:1", ("0.0.0.0", 1)),
+        ("host:65535", ("host", 65535)),
+        ("[::1]:80", ("::1", 80)),
+    ],
+)
+def test_addresses(text, expected):
+    assert address("127.0.0.1")(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", "0", "65536", "-1", "host:8o", "::1:80", "1.5", "١"])
+def test_addresses_that_are_none(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        address("127.0.0.1")(text)
+
+
+def test_port_zero_where_it_is_allowed():
+    assert address("127.0.0.1", least_port=0)("0") == ("127.0.0.1", 0)

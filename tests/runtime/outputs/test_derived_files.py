@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 
 import cv2
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from runtime.errors import FaceMeshError
+from runtime.expressions.expression import read_expression
+from runtime.geometry.camera import fit_camera
 from runtime.geometry.pose import pose_to_rotation
-from runtime.outputs.sinks import open_sinks
+from runtime.outputs.sinks import SPARSE_FORMATS, open_sinks
 from runtime.rendering.maps import MapPainter, visible_vertices
 from runtime.rendering.texture import TextureMapper
 from runtime.types import Frame, Pose
@@ -160,3 +163,44 @@ def test_full_disk_leaves_no_half_file(tmp_path, topology, image, face, name):
         save(tmp_path, [kind], topology, image, [face])
     assert not (tmp_path / name).exists()
     assert not (tmp_path / f"{name}.part").is_symlink()
+
+
+def test_lines_of_cameras_and_expressions(tmp_path, topology, image, face):
+    tracked = dataclasses.replace(face, track_id=4)
+    with open_sinks(tmp_path, ["camera", "expression"], topology, 25.0) as sinks:
+        sinks.write(Frame(image, 0, 0.0, "clip.mp4"), [tracked, face])
+        sinks.write(Frame(image, 1, 0.04, "clip.mp4"), [])
+    assert sorted(os.listdir(tmp_path)) == ["cameras.jsonl", "expressions.jsonl"]
+    cameras, none = map(json.loads, (tmp_path / "cameras.jsonl").read_text().splitlines())
+    assert (none["frame"], none["timestamp_s"], none["faces"]) == (1, 0.04, [])
+    assert [item["track_id"] for item in cameras["faces"]] == [4, None]
+    camera = fit_camera(face, topology)
+    np.testing.assert_allclose(cameras["faces"][0]["matrix"], camera.matrix, atol=1e-6)
+    assert cameras["faces"][0]["pose"]["yaw_deg"] == pytest.approx(25, abs=0.01)
+    assert cameras["faces"][0]["residual_px"] < 0.01
+    expressions = json.loads((tmp_path / "expressions.jsonl").read_text().splitlines()[0])
+    expected = read_expression(face, image)
+    (found, _) = expressions["faces"]
+    assert found["mouth_opening"] == pytest.approx(expected.mouth_opening, abs=1e-4)
+    assert found["blendshapes"] == {name: round(value, 4) for name, value in expected.blendshapes.items()}
+    assert (found["blink_left"], found["eye_opening_left"]) == (
+        expected.blink_left,
+        round(expected.eye_opening_left, 4),
+    )
+
+
+def test_expressions_need_no_mesh(tmp_path, topology, image, face):
+    sparse = dataclasses.replace(face, vertices=np.zeros((0, 3), np.float32))
+    assert "expression" in SPARSE_FORMATS
+    with open_sinks(tmp_path, ["expression"], topology, None) as sinks:
+        sinks.write(Frame(image, 0, 0.0, "a.jpg"), [sparse])
+    assert len((tmp_path / "expressions.jsonl").read_text().splitlines()) == 1
+
+
+def test_live_sinks_that_cannot_open_leave_nothing(tmp_path, topology):
+    def fails():
+        raise FaceMeshError("no port")
+
+    with pytest.raises(FaceMeshError, match="no port"):
+        open_sinks(tmp_path, ["json", "camera"], topology, None, live=fails)
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
