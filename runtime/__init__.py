@@ -19,6 +19,7 @@ _HOMES = {
     "FaceMesh": "runtime.types",
     "FaceMeshError": "runtime.errors",
     "FaceMeshPipeline": "runtime.pipeline",
+    "FaceSwapper": "runtime.rendering.face_swap",
     "Frame": "runtime.types",
     "FrameSource": "runtime.sources.frame_source",
     "MapPainter": "runtime.rendering.maps",
@@ -37,6 +38,7 @@ _HOMES = {
     "fit_camera": "runtime.geometry.camera",
     "load_topology": "runtime.families.uv_topology",
     "open_runner": "runtime.inference.open_runner",
+    "read_expression": "runtime.expressions.expression",
     "visible_vertices": "runtime.rendering.maps",
 }
 __all__ = sorted(_HOMES)

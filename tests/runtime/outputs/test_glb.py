@@ -183,7 +183,8 @@ def test_full_disk_leaves_no_half_file(tmp_path, topology, image):
 
 def test_other_topologies(tmp_path, topology, image):
     """Nothing is known of position maps: any triangles with texture coordinates will do."""
-    small = PlainTopology(topology.triangles[:500], topology.canonical_vertices, topology.uv, topology.landmark_vertices)
+    vertices, corners = topology.canonical_vertices, topology.triangles[:500]
+    small = PlainTopology(corners, vertices, topology.uv, topology.landmark_vertices)
     with open_sinks(tmp_path, ["glb"], small, None, texture_size=64) as sinks:
         sinks.write(Frame(image, 0, 0.0, "a.jpg"), [face_at(small, POSES[1])])
     document = load(tmp_path / "a_face0.glb")
