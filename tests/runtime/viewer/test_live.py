@@ -18,7 +18,8 @@ def test_a_viewer_and_packets_beside_the_files(portrait, tmp_path, capfd):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
         receiver.settimeout(20)
-        options = ["--serve", "0", "--osc", f"127.0.0.1:{receiver.getsockname()[1]}", "--save", "json,camera,expression"]
+        address = f"127.0.0.1:{receiver.getsockname()[1]}"
+        options = ["--serve", "0", "--osc", address, "--save", "json,camera,expression"]
         assert main(["--source", str(portrait), "--output", str(out), *options]) == 0
         assert receiver.recv(65536).startswith(b"#bundle")
     assert sorted(os.listdir(out)) == ["cameras.jsonl", "expressions.jsonl", "results.jsonl"]
