@@ -17,6 +17,7 @@ from runtime.geometry.pose import pose_to_rotation
 from runtime.outputs.sinks import SPARSE_FORMATS, open_sinks
 from runtime.rendering.maps import MapPainter, visible_vertices
 from runtime.rendering.texture import TextureMapper
+from runtime.sources.video import VideoFacts
 from runtime.types import Frame, Pose
 from tests.runtime.outputs.test_sinks import read_ply, share_facing_the_viewer
 from tests.standins.meshes import face_of
@@ -69,7 +70,7 @@ def test_names(tmp_path, topology, image, face):
     maps = ["a_depth.png", "a_normals.png", "a_pncc.png"]
     endings = ["frontal.ply", "texture.png", "textured.mtl", "textured.obj", "textured.png", "visibility.npy"]
     assert photo == sorted(maps + [f"a_face{number}_{ending}" for number in (0, 1) for ending in endings])
-    film = save(tmp_path / "film", DERIVED, topology, image, [face], "clip.mp4", 25.0)
+    film = save(tmp_path / "film", DERIVED, topology, image, [face], "clip.mp4", VideoFacts(25.0))
     assert film[0] == "clip_000012_depth.png"
     assert "clip_000012_face0_textured.obj" in film
 
@@ -167,7 +168,7 @@ def test_full_disk_leaves_no_half_file(tmp_path, topology, image, face, name):
 
 def test_lines_of_cameras_and_expressions(tmp_path, topology, image, face):
     tracked = dataclasses.replace(face, track_id=4)
-    with open_sinks(tmp_path, ["camera", "expression"], topology, 25.0) as sinks:
+    with open_sinks(tmp_path, ["camera", "expression"], topology, VideoFacts(25.0)) as sinks:
         sinks.write(Frame(image, 0, 0.0, "clip.mp4"), [tracked, face])
         sinks.write(Frame(image, 1, 0.04, "clip.mp4"), [])
     assert sorted(os.listdir(tmp_path)) == ["cameras.jsonl", "expressions.jsonl"]
