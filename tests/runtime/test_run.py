@@ -192,7 +192,7 @@ def test_one_bad_file_among_a_hundred(run, results, tmp_path, portrait):
     (folder / "041.png").write_bytes((folder / "041.png").read_bytes()[:1000])
     code, out, err = run("--source", folder, "--save", "json")
     assert code == 1
-    assert "041.png: a part of the PNG file claims" in error_line(err)
+    assert "041.png: damaged or cut off, a part of the PNG file claims" in error_line(err)
     assert out.startswith("99 pictures, 99 faces, ")
     assert "1 failure;" in out
     assert [line["source"] for line in results()] == [
