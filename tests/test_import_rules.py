@@ -33,7 +33,7 @@ PASSES = {
 }
 # Library -> its home modules. PyTorch has several: modules whose business it is.
 HOMES = {
-    "av": {"runtime.sources.pyav_film"},
+    "av": {"runtime.outputs.h264_film", "runtime.sources.pyav_film"},
     "cuda": {"runtime.cuda.cuda_python_binding"},
     # Protobuf, for the error of a damaged ONNX file.
     "google": {"calibration.precision.model_file"},

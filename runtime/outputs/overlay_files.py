@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.outputs.names import OutputNames
 from runtime.rendering.overlay import OverlayPainter
-from runtime.storage.whole_files import rename_whole, whole_file
+from runtime.sources.video import VideoFacts
+from runtime.storage.whole_files import whole_file
 from runtime.types import FaceMesh, Frame
 
 JPEG_QUALITY = 93
-DEFAULT_FPS = 25.0  # of an overlay video whose source does not know its own
+
+
+class FilmWriter(Protocol):
+    """A film that grows by frames."""
+
+    def write(self, image: NDArray[np.uint8], time_s: float) -> None:
+        """Append a picture (H, W, 3) uint8 BGR at its time in the source."""
+
+    def close(self) -> None:
+        """Finish the file, or take it away and raise `FaceMeshError`."""
 
 
 class OverlayPhotoSink:
@@ -42,47 +56,34 @@ class OverlayPhotoSink:
 class OverlayVideoSink:
     """One MP4 video of all frames. It has a temporary name until it is closed."""
 
-    def __init__(self, names: OutputNames, painter: OverlayPainter, fps: float) -> None:
-        """Take the names of the files, the painter and the frame rate; 0 stands for an unknown one."""
+    def __init__(self, names: OutputNames, painter: OverlayPainter, video: VideoFacts) -> None:
+        """Take the names of the files, the painter and what is known of the source."""
         self._names = names
         self._painter = painter
-        self._fps = fps or DEFAULT_FPS
-        self._video: cv2.VideoWriter | None = None
-        self._path = self._temporary = Path()
-        self._frames = 0
+        self._video = video
+        self._film: FilmWriter | None = None
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
         """Append the overlay of one frame; the first one opens the video, which may raise `FaceMeshError`."""
-        if self._video is None:
-            self._open(frame)
-        self._video.write(self._painter.draw(frame.image, faces))
-        self._frames += 1
+        if self._film is None:
+            self._film = _open_film(self._names.overlay(frame, ".mp4"), frame.image, self._video)
+        self._film.write(self._painter.draw(frame.image, faces), frame.timestamp_s)
 
     def close(self) -> None:
-        """Finish the video under its own name; raises `FaceMeshError` if frames are missing in it."""
-        if self._video is None:
-            return
-        self._video.release()
-        if _video_length(self._temporary) != self._frames:  # the writer itself is silent about a full disk
-            self._temporary.unlink(missing_ok=True)
-            remedy = "free some space or choose another --output folder"
-            raise FaceMeshError(f"{self._path}: the video could not be written; {remedy}")
-        rename_whole(self._temporary, self._path)
-
-    def _open(self, frame: Frame) -> None:
-        self._path = self._names.overlay(frame, ".mp4")
-        self._temporary = self._path.with_suffix(".part.mp4")  # the container is chosen by the suffix
-        height, width = frame.image.shape[:2]
-        video = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, (width, height))
-        if not video.isOpened():
-            fault = f"OpenCV cannot write this video of {width} x {height}"
-            raise FaceMeshError(f"{self._path}: {fault}; leave overlay out of --save")
-        self._video = video
+        """Finish the video under its own name; raises `FaceMeshError` if it cannot be written."""
+        if self._film is not None:
+            self._film.close()
 
 
-def _video_length(path: Path) -> int:
-    """Return the number of frames of a video file, -1 for one that cannot be opened."""
-    video = cv2.VideoCapture(str(path))
-    length = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else -1
-    video.release()
-    return length
+def _open_film(path: Path, image: NDArray[np.uint8], video: VideoFacts) -> FilmWriter:
+    try:
+        from runtime.outputs.h264_film import H264Film
+    except ModuleNotFoundError as error:
+        if error.name != "av":
+            raise
+        from runtime.outputs.opencv_film import OpenCvFilm
+
+        remark = "the overlay gets a constant rate and no sound"
+        warnings.warn(f"PyAV is not installed: {remark}; pip install 'facemesh-edge[video]'", stacklevel=2)
+        return OpenCvFilm(path, image, video)
+    return H264Film(path, image, video)

@@ -17,7 +17,7 @@ from runtime.types import FaceMesh, Frame
 
 
 class LinesFile:
-    """A file of JSON lines, each written at once. It is called ``NAME.part`` until it is closed."""
+    """A file of lines, each written at once. It is called ``NAME.part`` until it is closed."""
 
     def __init__(self, path: Path) -> None:
         """Open the file; raises `FaceMeshError` if it cannot be written."""
@@ -30,8 +30,11 @@ class LinesFile:
             raise write_error(path, error) from error
 
     def append(self, document: dict[str, Any]) -> None:
-        """Append one line, whole or not at all; raises `FaceMeshError` if it cannot be written."""
-        line = (json.dumps(document, allow_nan=False) + "\n").encode("ascii")
+        """Append a document as one line of JSON; errors are those of `append_lines`."""
+        self.append_lines((json.dumps(document, allow_nan=False) + "\n").encode("ascii"))
+
+    def append_lines(self, line: bytes) -> None:
+        """Append whole lines, all or none; raises `FaceMeshError` if they cannot be written."""
         try:
             written = 0
             while written < len(line):

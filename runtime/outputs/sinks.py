@@ -14,13 +14,14 @@ from runtime.outputs.mesh_files import MESH_FORMATS, MeshWriter
 from runtime.outputs.names import OutputNames
 from runtime.outputs.overlay_files import OverlayPhotoSink, OverlayVideoSink
 from runtime.outputs.results_jsonl import JsonSink
+from runtime.outputs.run_files import RUN_FORMATS, CsvSink, FacesNpzSink
 from runtime.rendering.overlay import OverlayPainter
 from runtime.sources.video import VideoFacts
 from runtime.storage.folder_lock import FolderLock
 from runtime.types import FaceMesh, Frame, MeshTopology
 
-FORMATS = ("overlay", "json", *MESH_FORMATS, *MAP_FORMATS, *FACE_FORMATS, "glb", *LINE_FORMATS)
-SPARSE_FORMATS = frozenset({"json", "expression"})  # of the landmarks alone, without the mesh
+FORMATS = ("overlay", "json", *MESH_FORMATS, *MAP_FORMATS, *FACE_FORMATS, "glb", *LINE_FORMATS, *RUN_FORMATS)
+SPARSE_FORMATS = frozenset({"json", "csv", "expression"})  # of the landmarks alone, without the mesh
 
 
 class Sink(Protocol):
@@ -111,7 +112,11 @@ def _sinks(
         if video is None:
             sinks.append(OverlayPhotoSink(names, painter))
         else:
-            sinks.append(OverlayVideoSink(names, painter, video.fps))
+            sinks.append(OverlayVideoSink(names, painter, video))
+    if "faces" in formats:
+        sinks.append(FacesNpzSink(folder / "faces.npz", topology))
+    if "csv" in formats:
+        sinks.append(CsvSink(folder / "landmarks.csv"))
     if "json" in formats:  # last: a line says that the picture's files are there
         sinks.append(JsonSink(folder / "results.jsonl", names, meshes[0] if meshes else None))
     return sinks

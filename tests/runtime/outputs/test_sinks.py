@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import math
 import os
+import resource
+import signal
+import sys
 import time
 
 import cv2
@@ -401,18 +405,87 @@ def test_full_disk_leaves_no_half_file(tmp_path, topology, face, image, name):
     assert (tmp_path / "results.jsonl").read_bytes() == b""  # no line for a picture whose files are not there
 
 
-def test_video_that_cannot_be_written(tmp_path, topology, face, image):
+@pytest.fixture(params=["PyAV", "OpenCV"])
+def film_library(request, monkeypatch):
+    """Films are written by PyAV, and by OpenCV where that is missing."""
+    if request.param == "OpenCV":
+        monkeypatch.setitem(sys.modules, "av", None)
+        monkeypatch.delitem(sys.modules, "runtime.outputs.h264_film", raising=False)
+    return request.param
+
+
+@pytest.mark.filterwarnings("ignore:PyAV is not installed")
+def test_video_that_cannot_be_written(tmp_path, topology, face, image, film_library):
     (tmp_path / "clip_overlay.part.mp4").mkdir()
-    with pytest.raises(FaceMeshError, match="cannot write this video"):
+    with pytest.raises(FaceMeshError, match=r"clip_overlay\.mp4: .*cannot (be written|write this video)"):
         write_all(tmp_path, ["overlay"], topology, (frame_of(image, "clip.mp4"), [face]), video=VideoFacts(10.0))
 
 
-def test_video_that_lost_frames_is_not_kept(tmp_path, topology, image):
-    lost = frame_of(image[:100], "clip.mp4", 1)  # OpenCV drops a frame of another size without a word
-    items = (frame_of(image, "clip.mp4"), []), (lost, [])
-    with pytest.raises(FaceMeshError, match=r"clip_overlay\.mp4: the video could not be written"):
-        write_all(tmp_path, ["overlay"], topology, *items, video=VideoFacts(10.0))
+@pytest.mark.filterwarnings("ignore:PyAV is not installed")
+def test_frames_of_other_sizes_fit_into_the_video(tmp_path, topology, image, film_library):
+    sizes = (240, 320), (100, 320), (480, 640), (241, 320)
+    items = [(frame_of(cv2.resize(image, size[::-1]), "clip.mp4", index), []) for index, size in enumerate(sizes)]
+    write_all(tmp_path, ["overlay"], topology, *items, video=VideoFacts(10.0))
+    video = cv2.VideoCapture(str(tmp_path / "clip_overlay.mp4"))
+    shapes = [video.read()[1].shape for _ in sizes]
+    assert shapes == [(240, 320, 3)] * 4
+    assert not video.read()[0]
+
+
+@pytest.mark.filterwarnings("ignore:PyAV is not installed")
+def test_full_disk_under_a_video_leaves_nothing(tmp_path, topology, film_library):
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    items = [(frame_of(np.roll(noise, index), "clip.mp4", index), []) for index in range(60)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(FaceMeshError, match=r"clip_overlay\.mp4: .*(cannot|could not) be written"):
+            write_all(tmp_path, ["overlay"], topology, *items, video=VideoFacts(10.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_csv_and_faces_of_a_run(tmp_path, topology, face, image):
+    tracked = dataclasses.replace(face, track_id=7, confidence=0.5)
+    items = [(frame_of(image, "clip.mp4", 0), [face, tracked]), (frame_of(image, "clip.mp4", 1), [])]
+    items.append((frame_of(image, 'other "film", of mine.mp4', 2), [tracked]))
+    write_all(tmp_path, ["csv", "faces"], topology, *items, video=VideoFacts(10.0))
+    assert {path.name for path in tmp_path.iterdir()} == {"landmarks.csv", "faces.npz"}
+    with open(tmp_path / "landmarks.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["frame"], row["timestamp_s"], row["face"], row["track_id"]) for row in rows] == [
+        *(("0", "0.000000", "0", ""), ("0", "0.000000", "1", "7"), ("2", "0.200000", "0", "7")),
+    ]
+    assert rows[2]["source"] == 'other "film", of mine.mp4'
+    points = np.array([[float(rows[1][f"{axis}_{point}"]) for axis in "xyz"] for point in range(68)])
+    np.testing.assert_allclose(points, face.landmarks, atol=1e-3)
+    with np.load(tmp_path / "faces.npz") as arrays:
+        assert arrays["sources"][arrays["source"]].tolist() == ["clip.mp4"] * 2 + ['other "film", of mine.mp4']
+        np.testing.assert_array_equal(arrays["frame"], [0, 0, 2])
+        np.testing.assert_array_equal(arrays["track_id"], [-1, 7, 7])
+        np.testing.assert_array_equal(arrays["vertices"], [face.vertices] * 3)
+        np.testing.assert_array_equal(arrays["triangles"], topology.triangles)
+        assert np.isnan(arrays["confidence"][0])
+
+
+def test_run_without_faces_has_a_header_and_no_archive(tmp_path, topology, image):
+    write_all(tmp_path, ["csv", "faces"], topology, (frame_of(image), []))
+    assert os.listdir(tmp_path) == ["landmarks.csv"]
+    assert (tmp_path / "landmarks.csv").read_text().startswith("source,frame,timestamp_s,face,track_id,")
+
+
+def test_full_disk_under_the_rows_of_a_run(tmp_path, topology, face, image):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (800_000, limits[1]))
+    try:
+        with pytest.raises(FaceMeshError, match="cannot be written"):
+            write_all(tmp_path, ["faces"], topology, *[(frame_of(image), [face])] * 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "faces.npz.part").exists()
 
 
 @pytest.mark.parametrize("name", ["file", "file/deeper", "/proc/none"])
