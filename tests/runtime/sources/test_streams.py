@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import socket
+import subprocess
 import threading
 import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,3 +128,55 @@ def test_streams_need_pyav(monkeypatch):
     for scheme in ("http", "rtsp"):
         with pytest.raises(FaceMeshError, match=r"streams need PyAV.*facemesh-edge\[video\]"):
             FrameSource(f"{scheme}://127.0.0.1/x")
+
+
+DEBIAN_PYTHON = "/usr/bin/python3"
+NEEDS = (
+    "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer;"
+    "Gst.init(None);"
+    "assert all(map(Gst.ElementFactory.find, ['videotestsrc', 'jpegenc', 'rtpjpegpay']))"
+)
+
+
+@pytest.fixture
+def rtsp_server(repository):
+    """``rtsp_server()`` starts GStreamer's server, always on one port, and returns the process; attribute ``url``."""
+    check = [DEBIAN_PYTHON, "-c", NEEDS]
+    if not Path(DEBIAN_PYTHON).exists() or subprocess.run(check, capture_output=True).returncode:
+        packages = "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good python3-gi"
+        pytest.skip(f"needs GStreamer's RTSP server: apt-get install {packages}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+
+    def start():
+        command = [DEBIAN_PYTHON, str(repository / "tests" / "programs" / "rtsp_server.py"), str(port)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout.readline() == "ready\n"
+        return started[-1]
+
+    start.url = f"rtsp://127.0.0.1:{port}/test"
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_rtsp_server_that_is_killed_and_started_again(rtsp_server):
+    notes = []
+    process = rtsp_server()
+    with FrameSource(rtsp_server.url, on_note=notes.append) as source:
+        frames = iter(source)
+        before = [next(frames) for _ in range(5)]
+        process.kill()
+        process.wait()
+        threading.Timer(0.5, rtsp_server).start()
+        while len(notes) < 2:
+            next(frames)
+        after = [next(frames) for _ in range(5)]
+    assert {frame.image.shape for frame in before + after} == {(240, 320, 3)}
+    assert after[0].timestamp_s > before[-1].timestamp_s
+    assert "lost after" in notes[0]
+    assert "back after" in notes[1]
