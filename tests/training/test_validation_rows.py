@@ -84,7 +84,8 @@ def test_fit_box_map(constant):
     source = np.where(np.arange(60) % 2, "aflw", "helen")
     results = []
     for poison in (0, np.nan):
-        given = Matches(rows.copy(), boxes.copy(), source, generator.uniform(-90, 90, 60).astype(np.float32), is_val)
+        yaw_deg, sizes = generator.uniform(-90, 90, 60).astype(np.float32), np.full((60, 2), 400)
+        given = Matches(rows.copy(), sizes, boxes.copy(), source, yaw_deg, is_val, np.arange(60) % 3 == 0)
         given.rows[is_val] += poison
         given.boxes_xyxy[is_val] += poison
         results.append(fit(given, constant).tobytes())

@@ -355,8 +355,11 @@ def test_a_missing_record_or_folder_is_refused(tmp_path, write, capsys):
 
 
 def test_committed_records_make_a_report(repository):
-    """Whatever a command wrote into the repository can be shown."""
-    records = read_records(sorted((repository / "benchmarks" / "results").glob("*.json")))
+    """What a command wrote into the repository can be shown, but for films and ablations, which have pages of docs."""
+    paths = sorted((repository / "benchmarks" / "results").glob("*.json"))
+    without_section = {"jitter", "tracking", "2dasl_ablation"}
+    assert without_section <= {path.stem for path in paths}
+    records = read_records([path for path in paths if path.stem not in without_section])
     assert {record.kind for record in records} >= {"accuracy", "int8", "peers", "rewrites"}
     Page(render(records))
 
