@@ -29,7 +29,7 @@ def check_claims(data: bytes) -> None:
         raise ValueError("the JPEG file is cut off before its end; copy or download it again")
     try:
         width, height = picture_size(data)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         raise ValueError("damaged, or cut off within its header; copy or download it again") from None
     pixels = width * height
     excess = PIXELS.excess(pixels)

@@ -56,12 +56,17 @@ def test_onnx_runtime_computes_the_int8_model_in_int8(tmp_path):
 def test_accuracy_on_labelled_faces(shared_data):
     """The limit is 0.1 above the shipped model; an output scale of 138 instead of 140.8 exceeds it.
 
-    INT8 may lose one part in a hundred; with a rounded latent vector it lost 1.4.
+    INT8 may lose one part in a hundred of the faces that FP32 has right, since a face behind hands decides by chance;
+    with a rounded latent vector it lost 1.4.
     """
     faces = load_faces(shared_data / "aflw2000_dev", limit=200)
-    found = {}
+    found, means = {}, {}
+    is_right = None
     for precision in ("fp32", "int8"):
         _, errors = network_errors(faces, SHIPPED[precision], ("ground-truth",))
-        found[precision] = summarise(errors["ground-truth"][POINTS_2D], faces.bins)
+        nme = errors["ground-truth"][POINTS_2D]
+        is_right = nme < 15 if is_right is None else is_right
+        found[precision], means[precision] = summarise(nme, faces.bins), nme[is_right].mean()
     assert found["fp32"].balanced < 3.65
-    assert found["int8"].mean < 1.01 * found["fp32"].mean
+    assert is_right.sum() >= 198
+    assert means["int8"] < 1.01 * means["fp32"]
