@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line
 from runtime.families.face_model import FaceModel
 from runtime.geometry.crop import longer_side_crop_matrix
 from runtime.storage.whole_files import whole_file
@@ -125,7 +125,7 @@ def reduce_checkpoint(
         raise FaceMeshError(f"{weights}: its layers have rank {rank} or less already; give a smaller --rank")
     # Write
     with whole_file(output) as file:
-        write_checkpoint(network, file, **{key: state[key] for key in ("whitening",) if key in state})
+        write_checkpoint(network, file, **({"whitening": state["whitening"]} if "whitening" in state else {}))
     return Reduction(lost, (before, sum(parameter.numel() for parameter in network.parameters())), shift_px)
 
 
@@ -138,7 +138,7 @@ def load_e2far(path: Path, state: dict[str, object]) -> E2far:
             network.adapt_to(weights)
         network.load_state_dict(weights, assign=True)
     except (AttributeError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise FaceMeshError(f"{path}: not a network e2far ({reason}); give best.pt of its run") from None
     return network.eval()
 

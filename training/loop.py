@@ -17,7 +17,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from runtime.console.progress import progress_bar
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line
 from runtime.geometry.nme import point_nme
 from runtime.storage.whole_files import whole_file
 from training.averaging import averaged_model
@@ -243,7 +243,7 @@ class Trainer:
             for field in ("epoch", "batch", "total_loss", "best"):
                 setattr(self, field, state[field])
         except (KeyError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, 200)
             raise FaceMeshError(
                 f"{path}: belongs to another run ({reason}); give the options of that run or another --run folder"
             ) from None

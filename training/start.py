@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line
 from training.checkpoints import read_checkpoint
 from training.coefficients.start import published_state
 from training.data.dataset import FaceCrops
@@ -87,7 +87,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
         else:
             raise FaceMeshError(f"{path}: has neither the weights of a run nor those of this network's authors")
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise FaceMeshError(f"{path}: weights of another network ({reason}); choose --network to fit") from None
 
 

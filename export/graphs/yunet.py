@@ -30,6 +30,10 @@ def rewrite_yunet(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         heads = {stride: [_head(maker, f"{name}_{stride}") for name in HEADS] for stride in STRIDES}
         features = {stride: {narrow.input[0] for narrow, _ in pairs} for stride, pairs in heads.items()}
+        if any(len(names) > 1 for names in features.values()):
+            raise ValueError("the heads of a level read other features")
+        if any(len(convolution.input) != 3 for pairs in heads.values() for pair in pairs for convolution in pair):
+            raise ValueError("a convolution of its heads has no bias")
         (picture,) = graph.input
     except (KeyError, IndexError, ValueError) as error:
         raise FaceMeshError(f"this is no YuNet of 2023 ({error}); take face_detection_yunet_2023mar.onnx") from None

@@ -9,7 +9,7 @@
 Sizes, input and crop are those of the authors' public code (ShownX/mxnet-E2FAR), the heads' ends those of this
 project's face model. Paper and code leave the pose to the program around the network; the pose here is a head of its
 own. A ReLU follows every hidden layer, as in VGG-16; the public code has none in the heads, which makes a matrix of
-12,800 × 40 of each. 135.5 M weights, 113 M of them fully connected, 10 GMAC.
+12,800 × 40 of each. 135.4 M weights, 113 M of them fully connected, 10 GMAC.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def load_edge(path: Path) -> EdgeNet:
         network.adapt_to(state)
         network.load_state_dict(state)
     except (AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise FaceMeshError(f"{path}: not an edge network ({reason}); give best.pt of its run") from None
     network.confidence = None
     return network.eval()
@@ -77,7 +77,7 @@ def load_folded(network: EdgeNet, path: Path) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise _no_export(path, " ".join(str(error).split())[:200]) from None
+        raise _no_export(path, one_line(error, 200)) from None
 
 
 def _read_graph(path: Path) -> onnx.GraphProto:

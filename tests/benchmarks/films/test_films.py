@@ -223,6 +223,20 @@ def test_mediapipes_points_of_two_films(tmp_path, monkeypatch):
     films.close()
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_mediapipe_that_dies(tmp_path, monkeypatch, frames):
+    """In the last frame; its points are not those of the frame before."""
+    step = "self.frames += 1"
+    dying = FAKE_MEDIAPIPE.replace(step, f"{step}\n        self.frames < {frames} or os._exit(3)")
+    (tmp_path / "mediapipe.py").write_text("import os\n" + dying)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    films = followers.MediaPipeFilms(sys.executable)
+    shown = np.full((20, 30, 3), 9, np.uint8)
+    with pytest.raises(FaceMeshError, match="ended with code 3"):
+        films.points(Scene("x", [shown] * frames, np.zeros((frames, 1)), np.zeros(4), 10.0))
+    films.close()
+
+
 @pytest.mark.parametrize("python", ["no/such/python", "false"])
 def test_interpreter_without_mediapipe(python):
     with pytest.raises(FaceMeshError, match=r"mediapipe==0\.10\.21"):

@@ -14,6 +14,7 @@ from export.face_models.convert import mirror_vertices, outward
 from export.face_models.pickled_arrays import read_pickle
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import load_face_model
+from tests.standins.bounded_run import bounded_run
 from tests.training.toy import toy_face_model
 
 MODEL = toy_face_model()
@@ -275,6 +276,20 @@ def test_pickles_run_no_code(tmp_path, capsys, content, problem):
     assert problem in captured.err
     assert captured.err.count("\n") == 1
     assert "run" not in captured.out
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x05\x96\x00\x00\x00\x80\x00\x00\x00\x00.",  # a bytearray of 2 GB
+        b"\x80\x02cnumpy\nndarray\n)\x81(K\x01K\x02\x85cnumpy\ndtype\nX\x02\x00\x00\x00f4\x85R\x89J\x00\x94\x35\x77tb.",
+    ],
+    ids=["bytearray", "number of bytes"],
+)
+def test_pickles_claim_no_memory(content):
+    with bounded_run(), pytest.raises(FaceMeshError, match="cannot be read as a pickle of arrays") as caught:
+        read_pickle("x.pkl", content)
+    assert "MemoryError" not in str(caught.value)
 
 
 def test_pickles_of_old_numpy_are_read():

@@ -150,6 +150,11 @@ def test_nobody_listens(topology, image):
     sink = VmcSink(*address)
     for index in range(5):
         sink.write(Frame(image, index, index / 10, "camera:0"), [face_at(topology)])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as late:
+        late.bind(address)
+        late.settimeout(10)
+        sink.write(Frame(image, 5, 0.5, "camera:0"), [])
+        assert read_bundle(late.recv(65536)) == [("/VMC/Ext/OK", 0), ("/VMC/Ext/T", 0.5)]
     sink.close()
 
 

@@ -165,7 +165,9 @@ def test_films_are_upright(tmp_path, without, rotation, request):
     if without:
         request.getfixturevalue("without_pyav")
     shown = np.rot90(numbered(3), rotation // 90).astype(int)
-    for frame in read(path):
+    frames = read(path)
+    assert len(frames) == 3
+    for frame in frames:
         assert np.abs(frame.image - shown).mean() < 6
 
 

@@ -89,8 +89,10 @@ def test_other_numbers_of_points_start_anew():
 
 def test_no_points():
     point_filter = PointFilter(SETTINGS)
-    for _ in range(3):
-        point_filter(np.empty((0, 3), np.float32), 0.1, 1.0)
+    for count in (0, 0, 4, 0):
+        points = np.ones((count, 3), np.float32)
+        point_filter(points, 0.1, 1.0)
+        np.testing.assert_array_equal(points, np.ones((count, 3)))
 
 
 @pytest.mark.parametrize(

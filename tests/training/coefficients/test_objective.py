@@ -21,7 +21,7 @@ from training.data.landmark_noise import draw_noise
 from training.loop import Trainer
 from training.schedule import Schedule
 
-SUPERVISED = ("coefficients", "vertices", "landmarks", "consistency3d")
+SUPERVISED = ("coefficients", "vertices", "landmarks", "consistency3d", "offsets")
 
 
 def objective_for(
