@@ -18,7 +18,6 @@ from runtime.sources.video import VideoFacts
 from runtime.storage.whole_files import rename_whole, write_error
 
 CLOCK = Fraction(1, 90_000)  # s: the times of any source in steps of 11 µs
-DEFAULT_FPS = 25.0
 # Without B-frames: their reordering moves all times by two frames in players that know no edit lists.
 ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0"}
 BT709 = 1
@@ -36,7 +35,7 @@ class H264Film:
         self._path = path
         self._temporary = path.with_suffix(".part.mp4")
         self._facts = facts
-        self._step = round(1 / (facts.fps or DEFAULT_FPS) / CLOCK)
+        self._step = round(1 / facts.rate_hz / CLOCK)
         self._last = -1
         self._shown_wh = image.shape[1::-1]
         try:
@@ -105,7 +104,7 @@ class H264Film:
         stream.sample_aspect_ratio = aspect
         context = stream.codec_context
         context.time_base = CLOCK
-        context.framerate = Fraction(self._facts.fps or DEFAULT_FPS).limit_denominator(1001)
+        context.framerate = Fraction(self._facts.rate_hz).limit_denominator(1001)
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = 1
         if aspect == 1:

@@ -12,8 +12,6 @@ from runtime.errors import FaceMeshError
 from runtime.sources.video import VideoFacts
 from runtime.storage.whole_files import rename_whole
 
-DEFAULT_FPS = 25.0  # of a film whose source does not know its own
-
 
 class OpenCvFilm:
     """A film that grows by frames under a temporary name. ``close`` makes it whole, ``discard`` takes it away."""
@@ -24,8 +22,8 @@ class OpenCvFilm:
         self._temporary = path.with_suffix(".part.mp4")
         self._size_wh = width, height = image.shape[1::-1]
         self._frames = 0
-        fps = facts.fps or DEFAULT_FPS
-        self._video = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+        fourcc = cv2.VideoWriter.fourcc(*"mp4v")
+        self._video = cv2.VideoWriter(str(self._temporary), fourcc, facts.rate_hz, (width, height))
         if not self._video.isOpened():
             fault = f"OpenCV cannot write this video of {width} x {height}"
             raise FaceMeshError(f"{path}: {fault}; leave overlay out of --save")

@@ -22,7 +22,6 @@ from runtime.sources.video import (
     steady_times,
 )
 
-DEFAULT_FPS = 25.0
 MOST_FAILURES = 100  # of reading one after the other: nothing more will come
 # Of mallopt(3): every allocated byte gets the complement of a value. musl has no such call.
 M_PERTURB = -6
@@ -59,7 +58,7 @@ class OpenCvFilm:
         Raises `FaceMeshError` if there is not one frame in the film, or if OpenCV did not fill one.
         """
         index, failures, last_s, shift_s = 0, 0, None, 0.0
-        step_s = 1 / (self.facts.fps or DEFAULT_FPS)
+        step_s = 1 / self.facts.rate_hz
         repeats = _Repeats()
         while failures < MOST_FAILURES:
             if not self._capture.grab():

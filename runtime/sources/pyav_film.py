@@ -31,7 +31,6 @@ MOST_THREADS = 4
 MOST_FAILURES = 1000  # one after the other: nothing more will come
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 5.0
-DEFAULT_FPS = 25.0
 # Of streams: TCP loses nothing, and pictures come out at once. Sources that know no such option leave it alone.
 STREAM_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
 
@@ -68,7 +67,7 @@ class PyAvFilm:
         being decoded. Raises `FaceMeshError` if there is not one frame in the film.
         """
         passed = self._seek(start_s) if start_s > 0 else None
-        step_s = 1 / (self.facts.fps or DEFAULT_FPS)
+        step_s = 1 / self.facts.rate_hz
         last_s, shift_s, index = None, 0.0, None
         for frame in self._decoded(seen := _SeenTimes()):
             if index is None:  # frames that refer to some before the key frame are never decoded

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from runtime.errors import FaceMeshError
 
 LARGEST_PIXEL_ASPECT = 4  # a header that says more, or less than its inverse, is wrong
+DEFAULT_RATE_HZ = 25.0
 FrameBuffer = Callable[[int, int], NDArray[np.uint8] | None]
 
 
@@ -44,6 +45,11 @@ class VideoFacts:
     start_s: float = 0.0
     stop_s: float = math.inf
     origin_s: float = 0.0  # time in the film's own clock that its frames count from
+
+    @property
+    def rate_hz(self) -> float:
+        """Frames per second, the usual ones where ``fps`` is unknown."""
+        return self.fps or DEFAULT_RATE_HZ
 
 
 class FilmFrame(Protocol):

@@ -12,7 +12,7 @@ import pytest
 
 from runtime.errors import FaceMeshError
 from runtime.sources.frame_source import FrameSource
-from runtime.sources.video import ReadOptions, sound_pixel_aspect, square_size, steady_times
+from runtime.sources.video import ReadOptions, VideoFacts, sound_pixel_aspect, square_size, steady_times
 
 pytest.importorskip("av", reason="needs PyAV: pip install 'facemesh-edge[video]'")
 
@@ -321,6 +321,10 @@ def test_nonsense_of_a_header_is_no_aspect(stored, aspect):
 def test_square_pixels_lose_nothing():
     assert square_size(960, 720, Fraction(4, 3)) == (1280, 720)
     assert square_size(720, 576, Fraction(15, 16)) == (720, 614)
+
+
+def test_rate_of_a_film_that_does_not_tell_its_own():
+    assert (VideoFacts(fps=59.94).rate_hz, VideoFacts().rate_hz) == (59.94, 25.0)
 
 
 def test_times_always_grow():
