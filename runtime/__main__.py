@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import runtime
+from runtime.console.exit_codes import exit_code_of
 
 COMMANDS = {
     "run": ("runtime.run", "face meshes of photos, folders, films and cameras"),
@@ -23,15 +24,22 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command with the rest of ``argv``; return its exit code, 2 for an unknown one."""
-    command, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
-    if command in ("--version", "-V"):
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in COMMANDS:
+        return import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
+    return exit_code_of(lambda: _without_command(arguments))
+
+
+def _without_command(arguments: list[str]) -> int:
+    asked = arguments[:1]
+    if asked in (["--version"], ["-V"]):
         print(f"facemesh-edge {runtime.__version__}")
-        return 0
-    if command in COMMANDS:
-        return import_module(COMMANDS[command][0]).main(rest[:-1])
-    asked = command in ("-h", "--help")
-    print(_help() if asked else f"error: no command {command!r}\n{_help()}", file=sys.stdout if asked else sys.stderr)
-    return 0 if asked else 2
+    elif asked in (["--help"], ["-h"]):
+        print(_help())
+    else:
+        print(f"error: no command {' '.join(asked) or 'given'}\n{_help()}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _help() -> str:

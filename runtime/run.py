@@ -40,9 +40,9 @@ EPILOG = """\
 A box is the tight box of the 68 landmarks, in pixels of the picture the way a person sees it (EXIF rotation applied).
 Output: results.jsonl (of this run alone) with one line per picture, NAME_overlay.jpg or one NAME_overlay.mp4,
 NAME_face0.obj and so on.
-Ctrl-C and SIGTERM end the run after the frame at hand; every file is whole then. A second one ends it at once.
+Ctrl-C, SIGTERM and SIGHUP end the run after the frame at hand; every file is whole then. A second one ends it at once.
 Exit code: 0 all done, 1 something failed (each failure is named, the rest is done), 2 wrong usage, 130 stopped by
-Ctrl-C, 143 by SIGTERM, 141 the reader of the output went away."""
+Ctrl-C, 143 by SIGTERM, 129 by SIGHUP, 141 the reader of the output went away."""
 
 
 def main(arguments: list[str] | None = None) -> int:

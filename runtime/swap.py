@@ -23,6 +23,8 @@ from runtime.rendering.maps import face_size
 from runtime.sources.photos import read_photo
 from runtime.types import FaceMesh
 
+# Beyond it half of a face is hidden, and the border of the mesh takes in what lies behind.
+MOST_YAW_DEG = 45.0
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -54,11 +56,15 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _largest(pipeline: FaceMeshPipeline, image: NDArray[np.uint8], path: Path) -> FaceMesh:
-    """Return the largest face of a picture; raises `FaceMeshError` if there is none."""
+    """Return the largest face of a picture; raises `FaceMeshError` if there is none, and for a half-hidden one."""
     faces = pipeline(image)
     if not faces:
         raise FaceMeshError(f"{path}: no face was found; give a photo with a face")
-    return max(faces, key=face_size)
+    face = max(faces, key=face_size)
+    if abs(face.pose.yaw_deg) > MOST_YAW_DEG:
+        problem = f"the face is turned by {abs(face.pose.yaw_deg):.0f}°, half of it is hidden"
+        raise FaceMeshError(f"{path}: {problem}; give a photo turned by {MOST_YAW_DEG:g}° at most")
+    return face
 
 
 def _parser() -> argparse.ArgumentParser:

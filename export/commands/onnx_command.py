@@ -1,6 +1,6 @@
 """``python -m export onnx``: from a checkpoint, or a model that is ONNX already, to a model of the runtime.
 
-    load_checkpoint ─ to_onnx ─ rewrite ─ (to_fp16 | quantise) ─ compare ─ write_model
+    load_checkpoint ─ to_light_onnx ─ rewrite ─ (to_fp16 | quantise) ─ compare ─ write_content
 
 A precision is a property of the graph: engines that are built from it take over its types.
 """

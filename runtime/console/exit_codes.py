@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -12,6 +14,7 @@ from types import ModuleType
 from runtime.console.stop_signals import Terminated, TerminationHandler
 from runtime.errors import FaceMeshError
 
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 # Optional library -> the extra of this distribution that installs it.
 EXTRA_OF = {
     "onnxruntime": "cpu",
@@ -58,9 +61,9 @@ def run_subcommands(package: str, description: str, modules: Sequence[ModuleType
 def exit_code_of(command: Callable[[], int | None]) -> int:
     """Call ``command`` and return its exit code (None is 0).
 
-    `FaceMeshError` and a missing optional library become ``error: ...`` and 1, Ctrl-C and SIGTERM become one line and
-    130 or 143, a reader of the output that went away (``| head``) becomes 141. Anything else is a bug and keeps its
-    traceback.
+    `FaceMeshError` and a missing optional library become ``error: ...`` and 1, Ctrl-C, SIGTERM and SIGHUP become one
+    line and 130, 143 or 129, a reader of the output that went away (``| head``) becomes 141, a full disk behind it one
+    line and 1. Anything else is a bug and keeps its traceback.
     """
     try:
         with TerminationHandler(), _flushed_output():
@@ -78,9 +81,15 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         _forget_output()
         return 141
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _forget_output()
+        print(f"error: nothing more can be written ({error.strerror}); make room", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as interruption:
         print("stopped; what was finished is kept", file=sys.stderr)
-        return 143 if isinstance(interruption, Terminated) else 130
+        return 128 + (interruption.number if isinstance(interruption, Terminated) else signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -94,6 +103,11 @@ def _flushed_output() -> Iterator[None]:
 
 
 def _forget_output() -> None:
-    """Let Python write what is left in its buffer to nowhere."""
-    with contextlib.suppress(OSError, ValueError, AttributeError), open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), sys.stdout.fileno())
+    """Let Python write what is left in the buffers of broken outputs to nowhere."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            try:
+                stream.flush()
+            except OSError:
+                with open(os.devnull, "wb") as nothing:
+                    os.dup2(nothing.fileno(), stream.fileno())

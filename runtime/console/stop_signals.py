@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first ends a run after its frame, with whole files; a second one ends it at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first ends a run after its frame, with whole files; a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from typing import Any
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, handled as Ctrl-C is: files are finished or taken away."""
+    """SIGTERM or SIGHUP, handled as Ctrl-C is: files are finished or taken away."""
+
+    def __init__(self, number: int) -> None:
+        """Keep the ``number`` of the signal."""
+        super().__init__()
+        self.number = number
 
 
 def interruption(number: int) -> KeyboardInterrupt:
-    """Return the exception for a signal: `KeyboardInterrupt` for SIGINT, `Terminated` for SIGTERM."""
-    return KeyboardInterrupt() if number == signal.SIGINT else Terminated()
+    """Return the exception for a signal: `KeyboardInterrupt` for SIGINT, `Terminated` for the others."""
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
 
 
 class _Handlers(AbstractContextManager):
@@ -42,19 +47,19 @@ class _Handlers(AbstractContextManager):
 
 
 class TerminationHandler(_Handlers):
-    """SIGTERM raises `Terminated`, so that ``with`` and ``finally`` are gone through."""
+    """SIGTERM and SIGHUP raise `Terminated`, so that ``with`` and ``finally`` are gone through."""
 
     def __init__(self) -> None:
-        """Take SIGTERM alone: Python handles SIGINT itself."""
-        super().__init__(signal.SIGTERM)
+        """Leave SIGINT alone: Python handles it itself."""
+        super().__init__(signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals(_Handlers):
-    """The first SIGINT or SIGTERM calls ``stop``, a second one raises."""
+    """The first SIGINT, SIGTERM or SIGHUP calls ``stop``, a second one raises."""
 
     def __init__(self, stop: Callable[[], None]) -> None:
         """``stop`` asks the work to end soon; it must not wait for anything."""
-        super().__init__(signal.SIGINT, signal.SIGTERM)
+        super().__init__(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         self._stop = stop
         self._received: int | None = None
 

@@ -1,7 +1,7 @@
 """``python -m tests.programs.sanitized_tests MODULE.so ARGUMENTS``: pytest over another build of runtime._native.
 
-``make sanitize`` runs the tests of the native functions and their fuzz targets so, over a build with AddressSanitizer
-and UndefinedBehaviourSanitizer. Either ends the process at the first fault.
+``make sanitize`` runs the tests of the native functions so, over a build with AddressSanitizer and
+UndefinedBehaviourSanitizer. Either ends the process at the first fault.
 """
 
 from __future__ import annotations

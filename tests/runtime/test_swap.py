@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import cv2
 import numpy as np
@@ -74,3 +75,12 @@ def test_an_output_that_cannot_be_written(portrait, reference, tmp_path, capsys)
     assert main(["--source", str(portrait), "--reference", str(reference), "--output", str(out)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "choose another --output" in line
+
+
+def test_a_face_that_is_half_hidden(portrait, shared_data, tmp_path, capsys):
+    profile = shared_data / "photos" / "profile.jpg"
+    for source, reference in ((portrait, profile), (profile, portrait)):
+        arguments = ["--source", str(source), "--reference", str(reference), "--output", str(tmp_path / "x.jpg")]
+        assert main(arguments) == 1
+        assert re.search(r"profile\.jpg: the face is turned by \d\d°, half of it is hidden", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ import pytest
 
 from runtime.console.exit_codes import exit_code_of
 from runtime.console.stop_signals import StopSignals, Terminated
+from runtime.models.shipped import SHIPPED_MODEL
 
 TALK = """
 import sys
@@ -26,7 +27,7 @@ def send(number):
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_have_their_codes(number, code, capsys, interruptible):
     assert exit_code_of(lambda: send(number)) == code
     assert capsys.readouterr().err == "stopped; what was finished is kept\n"
@@ -56,7 +57,7 @@ def test_ignored_signals_stay_ignored(capsys):
         signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_first_signal_asks_and_second_one_raises(number, interruptible):
     asked = []
     with StopSignals(lambda: asked.append(True)) as signals:
@@ -67,7 +68,7 @@ def test_first_signal_asks_and_second_one_raises(number, interruptible):
             send(number)
         with pytest.raises(KeyboardInterrupt) as raised:
             signals.raise_received()
-    assert isinstance(raised.value, Terminated) == (number == signal.SIGTERM)
+    assert isinstance(raised.value, Terminated) == (number != signal.SIGINT)
 
 
 def test_reader_that_goes_away():
@@ -77,3 +78,20 @@ def test_reader_that_goes_away():
     assert process.wait(timeout=60) == 141
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+def test_reader_of_errors_that_goes_away():
+    script = "import sys\nfrom runtime.console.exit_codes import exit_code_of\n"
+    script += "sys.exit(exit_code_of(lambda: [print('x' * 999, file=sys.stderr, flush=True) for _ in range(10**6)]))"
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    process.stderr.readline()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
+
+
+@pytest.mark.parametrize("command", [["runtime", "--help"], ["export", "inspect", SHIPPED_MODEL]])
+def test_full_disk_behind_the_output(command):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", *command], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: nothing more can be written (No space left on device); make room\n"
