@@ -48,6 +48,11 @@ class Pose:
     pitch_deg: float
     roll_deg: float
 
+    @property
+    def angles_deg(self) -> tuple[float, float, float]:
+        """Yaw, pitch and roll."""
+        return self.yaw_deg, self.pitch_deg, self.roll_deg
+
 
 @dataclass(frozen=True, eq=False)
 class FaceMesh:

@@ -105,7 +105,7 @@ def _read_on_cpu(graph: Graph, reads: QuantisedReads, layers: set[str], chosen: 
 
 
 def _read_by_head(graph: Graph, reads: QuantisedReads) -> None:
-    """Let the confidence head read what the network reads: quantised tensors where there are any.
+    """Let the confidence head read what the network reads: quantised tensors if there are any.
 
     A layer whose output is wanted in INT8 and in float has to write both.
     """

@@ -65,7 +65,7 @@ def picture_roll_deg(pose: Pose) -> float:
     which is not so for ``pose.roll_deg``: turning a picture of a profile moves the nose up or down, so it adds to the
     pitch.
     """
-    yaw, pitch, roll = math.radians(pose.yaw_deg), math.radians(pose.pitch_deg), math.radians(pose.roll_deg)
+    yaw, pitch, roll = map(math.radians, pose.angles_deg)
     left = math.cos(yaw) * math.sin(roll) - math.sin(yaw) * math.sin(pitch) * math.cos(roll)
     return math.degrees(math.atan2(left, math.cos(pitch) * math.cos(roll)))
 
@@ -78,7 +78,7 @@ def _determinant(matrix: NDArray[np.float64]) -> float:
 
 def pose_to_rotation(pose: Pose) -> NDArray[np.float64]:
     """Return the (3, 3) rotation, canonical face -> image, of ``pose``: the inverse of `rotation_to_pose`."""
-    angles = np.radians([pose.yaw_deg, pose.pitch_deg, pose.roll_deg])
+    angles = np.radians(pose.angles_deg)
     sin_y, sin_p, sin_r = np.sin(angles)
     cos_y, cos_p, cos_r = np.cos(angles)
     yaw = np.array([[cos_y, 0, sin_y], [0, 1, 0], [-sin_y, 0, cos_y]])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.geometry.camera import fit_camera
 from runtime.outputs.map_files import write_picture
@@ -35,7 +37,6 @@ class FaceFileSink:
         self._formats = formats
         self._topology = topology
         self._mapper = TextureMapper(topology, texture_size)
-        self._textured = TexturedWriter(topology, self._mapper)
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
         """Write the files of one picture's faces; raises `FaceMeshError` if one cannot be written."""
@@ -52,11 +53,16 @@ class FaceFileSink:
     def close(self) -> None:
         """Do nothing: every file is complete once written."""
 
+    @cached_property
+    def _textured(self) -> TexturedWriter:
+        return TexturedWriter(self._topology)
+
     def _write_texture(self, frame: Frame, index: int, face: FaceMesh) -> None:
         write_picture(self._names.face(frame, index, "_texture.png"), self._mapper.texture(frame.image, face))
 
     def _write_textured(self, frame: Frame, index: int, face: FaceMesh) -> None:
-        self._textured.write(self._names.face(frame, index, "_textured.obj"), face, frame)
+        texture = self._mapper.texture(frame.image, face)
+        self._textured.write(self._names.face(frame, index, "_textured.obj"), face, texture)
 
     def _write_visibility(self, frame: Frame, index: int, face: FaceMesh) -> None:
         visible = visible_vertices(face, self._topology, frame.image.shape[1::-1])
@@ -73,17 +79,16 @@ class FaceFileSink:
 class TexturedWriter:
     """Writer of OBJ files with texture: ``NAME.obj``, ``NAME.mtl`` and ``NAME.png``; the OBJ comes last."""
 
-    def __init__(self, topology: MeshTopology, mapper: TextureMapper) -> None:
+    def __init__(self, topology: MeshTopology) -> None:
         """Format the parts that all faces share: texture coordinates and triangles."""
-        self._mapper = mapper
         corners = np.repeat(topology.triangles[:, ::-1] + 1, 2, axis=1)
         self._shared = format_rows("vt %.6f %.6f\n", topology.uv) + b"usemtl face\n"
         self._shared += format_rows("f %d/%d %d/%d %d/%d\n", corners)
 
-    def write(self, path: Path, face: FaceMesh, frame: Frame) -> None:
-        """Write ``face`` to ``path`` and the two files beside it, with the picture's colours as texture."""
+    def write(self, path: Path, face: FaceMesh, texture: NDArray[np.uint8]) -> None:
+        """Write ``face`` to ``path`` and the two files beside it; ``texture`` (size, size, 3) uint8 is BGR."""
         material, picture = path.with_suffix(".mtl"), path.with_suffix(".png")
-        write_picture(picture, self._mapper.texture(frame.image, face))
+        write_picture(picture, texture)
         with whole_file(material) as file:
             lines = "newmtl face", "Ka 1 1 1", "Kd 1 1 1", "Ks 0 0 0", "illum 1", f"map_Kd {picture.name}", ""
             file.write("\n".join(lines).encode("utf-8"))

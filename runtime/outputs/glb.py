@@ -60,7 +60,7 @@ class GlbSink:
         self._centre = topology.canonical_vertices.astype(np.float64).mean(axis=0)
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
-        """Write the faces of a photo, or remember those of a frame; raises `FaceMeshError`."""
+        """Write the faces of a photo, or remember the faces of a frame; raises `FaceMeshError`."""
         self._frame = frame
         for index, face in enumerate(faces):
             camera = fit_camera(face, self._topology)
@@ -76,7 +76,7 @@ class GlbSink:
     def close(self) -> None:
         """Write one file for every person of a film; raises `FaceMeshError`."""
         for number, head in self._heads.items():
-            self._save(self._names.film(self._frame, f"_person{number}.glb"), head)
+            self._save(self._names.source(self._frame, f"_person{number}.glb"), head)
         self._heads.clear()
 
     def _add(self, head: _Head, frame: Frame, face: FaceMesh, camera: Camera) -> None:

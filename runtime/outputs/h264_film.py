@@ -37,6 +37,7 @@ class H264Film:
         self._facts = facts
         self._step = round(1 / facts.rate_hz / CLOCK)
         self._last = -1
+        self._sound: _Sound | None = None
         self._shown_wh = image.shape[1::-1]
         try:
             self._container = av.open(str(self._temporary), "w", format="mp4")
@@ -75,8 +76,7 @@ class H264Film:
         try:
             self._container.mux(self._stream.encode())
             self._sound.write_until(float((self._last + self._step) * CLOCK) + SOUND_AFTER_S)
-            self._sound.close()
-            self._container.close()
+            self._release()
             rename_whole(self._temporary, self._path)
         except BaseException as error:
             self.discard()
@@ -87,9 +87,14 @@ class H264Film:
     def discard(self) -> None:
         """Close and take the file away."""
         with contextlib.suppress(FFmpegError):
-            self._container.close()
+            self._release()
         with contextlib.suppress(OSError):
             self._temporary.unlink()
+
+    def _release(self) -> None:
+        if self._sound is not None:
+            self._sound.close()
+        self._container.close()
 
     def _video_stream(self) -> av.VideoStream:
         width, height = self._shown_wh

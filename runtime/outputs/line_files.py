@@ -1,4 +1,4 @@
-"""``cameras.jsonl`` and ``expressions.jsonl``: one JSON line per picture with what follows from its faces."""
+"""``cameras.jsonl`` and ``expressions.jsonl``: one JSON line per picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.expressions.expression import read_expression
 from runtime.geometry.camera import fit_camera
-from runtime.outputs.results_jsonl import LinesFile, picture_document
+from runtime.outputs.results_jsonl import LinesFile, picture_document, pose_document
 from runtime.types import FaceMesh, Frame, MeshTopology
 
 LINE_FORMATS = ("camera", "expression")
@@ -37,16 +37,11 @@ class LineSink:
 
     def _camera(self, face: FaceMesh, image: NDArray[np.uint8]) -> dict[str, Any]:
         camera = fit_camera(face, self._topology)
-        pose = camera.pose
         return {
             "matrix": np.round(camera.matrix, 9).tolist(),
             "scale": round(camera.scale, 9),
             "residual_px": round(camera.residual_px, 3),
-            "pose": {
-                "yaw_deg": round(pose.yaw_deg, 3),
-                "pitch_deg": round(pose.pitch_deg, 3),
-                "roll_deg": round(pose.roll_deg, 3),
-            },
+            "pose": pose_document(camera.pose),
         }
 
     def _expression(self, face: FaceMesh, image: NDArray[np.uint8]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ DEPTH_STEPS = 16  # of a depth file to a pixel
 
 
 class MapSink:
-    """Sink for maps: one PNG for every picture and kind, ``name_depth.png`` and so on; black where no face is."""
+    """Sink for maps: one PNG for every picture and kind, ``name_depth.png`` and so on; black outside faces."""
 
     def __init__(self, names: OutputNames, formats: Sequence[str], topology: MeshTopology) -> None:
         """Take the names of the files, some of `MAP_FORMATS` and the topology of the faces."""

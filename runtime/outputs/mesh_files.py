@@ -47,7 +47,6 @@ class MeshWriter:
         write_ply(path, face.vertices, vertex_colours(image, face.vertices), self._triangles, unit)
 
     def _write_npz(self, path: Path, face: FaceMesh, image: NDArray[np.uint8]) -> None:
-        pose = np.array([face.pose.yaw_deg, face.pose.pitch_deg, face.pose.roll_deg], np.float32)
         colours = np.rint(vertex_colours(image, face.vertices)).astype(np.uint8)
         with whole_file(path) as file:
             np.savez(
@@ -57,7 +56,7 @@ class MeshWriter:
                 box_xyxy=face.box_xyxy,
                 score=np.float32(face.score),
                 confidence=np.float32(np.nan if face.confidence is None else face.confidence),
-                pose_yaw_pitch_roll_deg=pose,
+                pose_yaw_pitch_roll_deg=np.float32(face.pose.angles_deg),
                 triangles=self._triangles,
                 colours_rgb=colours,
             )

@@ -22,15 +22,8 @@ class OutputNames:
         self._folder = folder
         self._numbered = numbered
         self._base_of: dict[str, str] = {}
+        self._copies: dict[str, int] = {}  # name with suffix -> the last number that was tried behind it
         self._taken: set[str] = set()
-
-    def overlay(self, frame: Frame, suffix: str) -> Path:
-        """Return ``name_overlay.jpg`` or, one for the whole video, ``name_overlay.mp4``."""
-        return self._folder / f"{self._base(frame.source)}_overlay{suffix}"
-
-    def mesh(self, frame: Frame, face_index: int, mesh_format: str) -> Path:
-        """Return ``name_face0.obj`` or, for frame 12 of a video, ``name_000012_face0.obj``."""
-        return self.face(frame, face_index, f".{mesh_format}")
 
     def face(self, frame: Frame, face_index: int, ending: str) -> Path:
         """Return ``name_face0ENDING`` or, for frame 12 of a video, ``name_000012_face0ENDING``."""
@@ -41,7 +34,7 @@ class OutputNames:
         number = f"_{frame.index:06d}" if self._numbered else ""
         return self._folder / f"{self._base(frame.source)}{number}{ending}"
 
-    def film(self, frame: Frame, ending: str) -> Path:
+    def source(self, frame: Frame, ending: str) -> Path:
         """Return ``nameENDING``, one for all frames of a source."""
         return self._folder / f"{self._base(frame.source)}{ending}"
 
@@ -52,12 +45,20 @@ class OutputNames:
         """
         if source not in self._base_of:
             path = Path(source.replace(":", "_"))  # camera:0
-            candidates = [_short(path.stem), _short(path.name.replace(".", "_"))]
-            candidates += [f"{candidates[1]}_{number}" for number in range(2, 3 + len(self._taken))]
-            base = next(name for name in candidates if name.casefold() not in self._taken)
-            self._taken.add(base.casefold())
+            base = _short(path.stem)
+            if not self._take(base):
+                base = whole = _short(path.name.replace(".", "_"))
+                while not self._take(base):
+                    self._copies[whole] = self._copies.get(whole, 1) + 1
+                    base = f"{whole}_{self._copies[whole]}"
             self._base_of[source] = base
         return self._base_of[source]
+
+    def _take(self, name: str) -> bool:
+        """Take a name; False if another picture has it."""
+        is_free = name.casefold() not in self._taken
+        self._taken.add(name.casefold())
+        return is_free
 
 
 def _short(stem: str) -> str:

@@ -1,4 +1,4 @@
-"""A film as MPEG-4 in MP4 through OpenCV, where PyAV is not installed: a constant rate, no sound."""
+"""A film as MPEG-4 in MP4 through OpenCV, for installations without PyAV: a constant rate, no sound."""
 
 from __future__ import annotations
 

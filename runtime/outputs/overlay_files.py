@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import FaceMeshError
+from runtime.outputs.map_files import write_picture
 from runtime.outputs.names import OutputNames
 from runtime.rendering.overlay import OverlayPainter
 from runtime.sources.video import VideoFacts
-from runtime.storage.whole_files import whole_file
 from runtime.types import FaceMesh, Frame
 
 JPEG_QUALITY = 93
@@ -41,13 +39,8 @@ class OverlayPhotoSink:
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
         """Write the overlay of one photo; raises `FaceMeshError` if it cannot be encoded or written."""
-        path = self._names.overlay(frame, ".jpg")
         overlay = self._painter.draw(frame.image, faces)
-        encoded, data = cv2.imencode(".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        if not encoded:
-            raise FaceMeshError(f"{path}: the picture cannot be encoded as JPEG; leave overlay out of --save")
-        with whole_file(path) as file:
-            file.write(data.tobytes())
+        write_picture(self._names.source(frame, "_overlay.jpg"), overlay, JPEG_QUALITY)
 
     def close(self) -> None:
         """Do nothing: every photo is complete once written."""
@@ -57,16 +50,16 @@ class OverlayVideoSink:
     """One MP4 video of all frames. It has a temporary name until it is closed."""
 
     def __init__(self, names: OutputNames, painter: OverlayPainter, video: VideoFacts) -> None:
-        """Take the names of the files, the painter and what is known of the source."""
+        """Take the names of the files, the painter and the facts of the source."""
         self._names = names
         self._painter = painter
         self._video = video
         self._film: FilmWriter | None = None
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
-        """Append the overlay of one frame; the first one opens the video, which may raise `FaceMeshError`."""
+        """Append the overlay of one frame; the first one opens the video. Raises `FaceMeshError`."""
         if self._film is None:
-            self._film = _open_film(self._names.overlay(frame, ".mp4"), frame.image, self._video)
+            self._film = _open_film(self._names.source(frame, "_overlay.mp4"), frame.image, self._video)
         self._film.write(self._painter.draw(frame.image, faces), frame.timestamp_s)
 
     def close(self) -> None:

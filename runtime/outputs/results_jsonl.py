@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,24 +14,26 @@ from numpy.typing import NDArray
 
 from runtime.outputs.names import OutputNames
 from runtime.storage.whole_files import rename_whole, write_error
-from runtime.types import FaceMesh, Frame
+from runtime.types import FaceMesh, Frame, Pose
 
 
 class LinesFile:
     """A file of lines, each written at once. It is called ``NAME.part`` until it is closed."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file; raises `FaceMeshError` if it cannot be written."""
+    def __init__(self, path: Path, head: bytes = b"") -> None:
+        """Open the file and write its ``head``; raises `FaceMeshError` if it cannot be written."""
         self._path = path
+        self._head = head
         self._temporary = path.with_name(path.name + ".part")
         self._length = 0  # bytes of whole lines
         try:
             self._file = open(self._temporary, "wb", buffering=0)  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise write_error(path, error) from error
+        self.append_lines(head)
 
     def append(self, document: dict[str, Any]) -> None:
-        """Append a document as one line of JSON; errors are those of `append_lines`."""
+        """Append a document as one line of JSON; raises as `append_lines`."""
         self.append_lines((json.dumps(document, allow_nan=False) + "\n").encode("ascii"))
 
     def append_lines(self, line: bytes) -> None:
@@ -46,9 +49,9 @@ class LinesFile:
         self._length += len(line)
 
     def close(self) -> None:
-        """Close the file and give it its own name; an empty one never replaces the results of an earlier run."""
+        """Close the file and give it its own name; one without lines never replaces that of an earlier run."""
         self._file.close()
-        if self._length == 0 and self._path.exists():
+        if self._length <= len(self._head) and self._path.exists():
             self._temporary.unlink(missing_ok=True)
         else:
             rename_whole(self._temporary, self._path)
@@ -87,12 +90,8 @@ class JsonSink:
             "score": round(face.score, 4),
             "confidence": None if face.confidence is None else round(face.confidence, 4),
             "landmarks": rounded(face.landmarks),
-            "pose": {
-                "yaw_deg": round(face.pose.yaw_deg, 3),
-                "pitch_deg": round(face.pose.pitch_deg, 3),
-                "roll_deg": round(face.pose.roll_deg, 3),
-            },
-            "mesh": None if self._mesh_format is None else self._names.mesh(frame, index, self._mesh_format).name,
+            "pose": pose_document(face.pose),
+            "mesh": None if self._mesh_format is None else self._names.face(frame, index, f".{self._mesh_format}").name,
         }
 
 
@@ -105,6 +104,11 @@ def picture_document(frame: Frame) -> dict[str, Any]:
         "timestamp_s": round(frame.timestamp_s, 6),
         "size_wh": [width, height],
     }
+
+
+def pose_document(pose: Pose, digits: int = 3) -> dict[str, float]:
+    """Return the angles of a head, rounded to ``digits`` decimals of a degree."""
+    return {name: round(value, digits) for name, value in dataclasses.asdict(pose).items()}
 
 
 def rounded(values: NDArray[np.float32]) -> list[Any]:

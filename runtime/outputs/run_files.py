@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.outputs.results_jsonl import LinesFile
 from runtime.storage.growing_arrays import GrowingArrays
@@ -27,15 +26,14 @@ class CsvSink:
 
     def __init__(self, path: Path) -> None:
         """Open the file; raises `FaceMeshError` if it cannot be written."""
-        self._file = LinesFile(path)
-        self._file.append_lines(_csv_lines([CSV_COLUMNS]))
+        self._file = LinesFile(path, head=_csv_lines([CSV_COLUMNS]))
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
         """Append the lines of one frame, all or none; raises `FaceMeshError` if they cannot be written."""
         self._file.append_lines(_csv_lines([_csv_row(frame, index, face) for index, face in enumerate(faces)]))
 
     def close(self) -> None:
-        """Close the file and give it its own name."""
+        """Close the file, see `runtime.outputs.results_jsonl.LinesFile.close`."""
         self._file.close()
 
 
@@ -53,7 +51,6 @@ class FacesNpzSink:
         """Append the faces of one frame; raises `FaceMeshError` if they cannot be written."""
         for face in faces:
             source = self._sources.setdefault(frame.source, len(self._sources))
-            pose = face.pose
             self._rows.append(
                 source=np.int64(source),
                 frame=np.int64(frame.index),
@@ -62,7 +59,7 @@ class FacesNpzSink:
                 score=np.float32(face.score),
                 confidence=np.float32(np.nan if face.confidence is None else face.confidence),
                 box_xyxy=face.box_xyxy.astype(np.float32),
-                pose_yaw_pitch_roll_deg=np.float32([pose.yaw_deg, pose.pitch_deg, pose.roll_deg]),
+                pose_yaw_pitch_roll_deg=np.float32(face.pose.angles_deg),
                 landmarks=face.landmarks,
                 vertices=face.vertices,
             )
@@ -86,10 +83,6 @@ def _csv_lines(rows: Sequence[Sequence[object]]) -> bytes:
 def _csv_row(frame: Frame, index: int, face: FaceMesh) -> list[object]:
     track_id = "" if face.track_id is None else face.track_id
     confidence = "" if face.confidence is None else f"{face.confidence:.4f}"
-    pose = (face.pose.yaw_deg, face.pose.pitch_deg, face.pose.roll_deg)
     head = [frame.source, frame.index, f"{frame.timestamp_s:.6f}", index, track_id, f"{face.score:.4f}", confidence]
-    return head + _decimals(np.array(pose)) + _decimals(face.box_xyxy) + _decimals(face.landmarks.ravel())
-
-
-def _decimals(values: NDArray) -> list[str]:
-    return [f"{value:.3f}" for value in values.tolist()]
+    numbers = np.concatenate([face.pose.angles_deg, face.box_xyxy, face.landmarks.ravel()])
+    return head + [f"{number:.3f}" for number in numbers.tolist()]

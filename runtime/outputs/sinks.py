@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -70,7 +70,7 @@ def open_sinks(
     video: VideoFacts | None,
     *,
     texture_size: int = TEXTURE_SIZE,
-    live: Callable[[], list[Sink]] = list,
+    live: Callable[[], Iterable[Sink]] = tuple,
 ) -> Sinks:
     """Make ``folder`` and return sinks there for ``formats``, some of `FORMATS`.
 
@@ -81,8 +81,11 @@ def open_sinks(
     lock = FolderLock(folder)
     opened: list[Sink] = []
     try:
-        opened = live()  # first, so that nothing is begun if an address cannot be used
-        return Sinks([*opened, *_sinks(folder, formats, topology, video, texture_size)], lock)
+        for sink in live():  # first, so that nothing is begun if an address cannot be used
+            opened.append(sink)
+        for sink in _sinks(folder, formats, topology, video, texture_size):
+            opened.append(sink)
+        return Sinks(opened, lock)
     except BaseException:
         for sink in opened:
             sink.close()
@@ -92,34 +95,35 @@ def open_sinks(
 
 def _sinks(
     folder: Path, formats: Sequence[str], topology: MeshTopology, video: VideoFacts | None, texture_size: int
-) -> list[Sink]:
+) -> Iterator[Sink]:
+    """Open the sinks one by one, so that a failure lets the earlier ones be closed."""
     names = OutputNames(folder, numbered=video is not None)
     meshes = [name for name in formats if name in MESH_FORMATS]
-    sinks: list[Sink] = []
     if meshes:
-        sinks.append(MeshSink(names, meshes, topology))
+        yield MeshSink(names, meshes, topology)
     if maps := [name for name in formats if name in MAP_FORMATS]:
-        sinks.append(MapSink(names, maps, topology))
+        yield MapSink(names, maps, topology)
     if of_faces := [name for name in formats if name in FACE_FORMATS]:
-        sinks.append(FaceFileSink(names, of_faces, topology, texture_size))
+        yield FaceFileSink(names, of_faces, topology, texture_size)
     if "glb" in formats:
         from runtime.outputs.glb import GlbSink
 
-        sinks.append(GlbSink(names, topology, texture_size, is_film=video is not None))
-    sinks += [LineSink(folder, name, topology) for name in formats if name in LINE_FORMATS]
+        yield GlbSink(names, topology, texture_size, is_film=video is not None)
+    for name in formats:
+        if name in LINE_FORMATS:
+            yield LineSink(folder, name, topology)
     if "overlay" in formats:
         painter = OverlayPainter(topology)
         if video is None:
-            sinks.append(OverlayPhotoSink(names, painter))
+            yield OverlayPhotoSink(names, painter)
         else:
-            sinks.append(OverlayVideoSink(names, painter, video))
+            yield OverlayVideoSink(names, painter, video)
     if "faces" in formats:
-        sinks.append(FacesNpzSink(folder / "faces.npz", topology))
+        yield FacesNpzSink(folder / "faces.npz", topology)
     if "csv" in formats:
-        sinks.append(CsvSink(folder / "landmarks.csv"))
+        yield CsvSink(folder / "landmarks.csv")
     if "json" in formats:  # last: a line says that the picture's files are there
-        sinks.append(JsonSink(folder / "results.jsonl", names, meshes[0] if meshes else None))
-    return sinks
+        yield JsonSink(folder / "results.jsonl", names, meshes[0] if meshes else None)
 
 
 class MeshSink:
@@ -135,7 +139,7 @@ class MeshSink:
         """Write the meshes of one frame."""
         for index, face in enumerate(faces):
             for mesh_format in self._formats:
-                self._writer.write(self._names.mesh(frame, index, mesh_format), face, frame.image)
+                self._writer.write(self._names.face(frame, index, f".{mesh_format}"), face, frame.image)
 
     def close(self) -> None:
         """Do nothing: every mesh is complete once written."""

@@ -22,7 +22,7 @@ class MapPainter:
     """
 
     def __init__(self, topology: MeshTopology) -> None:
-        """Compute the coordinate codes of PNCC, which all faces share."""
+        """Compute the coordinate codes of PNCC, the same for all faces."""
         self._topology = topology
         self._codes = coordinate_codes(topology)
 

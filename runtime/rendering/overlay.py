@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from runtime.compiled import native
 from runtime.geometry.pose import pose_to_rotation
 from runtime.rendering.colours import vertex_normals
+from runtime.rendering.maps import face_size, faces_by_size
 from runtime.types import FaceMesh, MeshTopology
 
 # The lines that connect the 68 points of iBUG 300-W: first, last, closed.
@@ -69,11 +70,11 @@ class OverlayPainter:
     def draw(self, image: NDArray[np.uint8], faces: Sequence[FaceMesh]) -> NDArray[np.uint8]:
         """Return a copy of the picture (H, W, 3) uint8 BGR with ``faces`` drawn over it, small ones first."""
         canvas = image.copy()
-        for face in sorted(faces, key=_size):
+        for face in faces_by_size(faces):
             corner, below = _region(canvas, face)
             if below.size == 0:
                 continue
-            factor = _enlargement(_size(face))
+            factor = _enlargement(face_size(face))
             # Repeating pixels and taking their mean again does not change pixels without drawing.
             fine = below.repeat(factor, axis=0).repeat(factor, axis=1)
             self._draw_face(fine, _moved(face, corner, factor), factor)
@@ -82,7 +83,7 @@ class OverlayPainter:
 
     def _draw_face(self, canvas: NDArray[np.uint8], face: FaceMesh, factor: int) -> None:
         depth = self._draw_mesh(canvas, face)
-        _draw_landmarks(canvas, face, _in_front(face.landmarks, depth, DEPTH_TOLERANCE * _size(face)))
+        _draw_landmarks(canvas, face, _in_front(face.landmarks, depth, DEPTH_TOLERANCE * face_size(face)))
         if _is_unsure(face):
             _draw_unsure_box(canvas, face, factor)
         else:
@@ -94,7 +95,7 @@ class OverlayPainter:
     def _draw_mesh(self, canvas: NDArray[np.uint8], face: FaceMesh) -> NDArray[np.float32]:
         """Blend the shaded surface into ``canvas`` and return its z-buffer."""
         # Lines closer than a few pixels would only make the surface paler.
-        grid = self._grid * np.clip((_size(face) - 280) / 160, 0, 1)
+        grid = self._grid * np.clip((face_size(face) - 280) / 160, 0, 1)
         normals, alpha = vertex_normals(face.vertices, self._topology), self._fade * (MESH_ALPHA + GRID_ALPHA * grid)
         if _is_unsure(face):
             colours, alpha = _shade(normals, UNSURE_MESH_COLOUR), UNSURE_ALPHA * alpha
@@ -150,8 +151,8 @@ def _in_front(
 def _draw_landmarks(canvas: NDArray[np.uint8], face: FaceMesh, visible: NDArray[np.bool_]) -> None:
     """Draw the visible landmarks and the lines between neighbours that are both visible."""
     points = np.rint(face.landmarks[:, :2] * 2**SHIFT).astype(int)
-    thickness = max(1, round(_size(face) / 220))
-    radius = _size(face) / 105
+    thickness = max(1, round(face_size(face) / 220))
+    radius = face_size(face) / 105
     colour, point_colour = (UNSURE_COLOUR,) * 2 if _is_unsure(face) else (LANDMARK_COLOUR, POINT_COLOUR)
     for first, last, closed in CONTOURS:
         loop = [*range(first, last + 1), *([first] if closed else [])]
@@ -165,8 +166,8 @@ def _draw_landmarks(canvas: NDArray[np.uint8], face: FaceMesh, visible: NDArray[
 def _draw_box(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
     """Draw the four corners of the box."""
     x1, y1, x2, y2 = face.box_xyxy.tolist()
-    arm = 0.12 * _size(face)
-    thickness = max(1, round(_size(face) / 220))
+    arm = 0.12 * face_size(face)
+    thickness = max(1, round(face_size(face) / 220))
     for x, towards_x in ((x1, arm), (x2, -arm)):
         for y, towards_y in ((y1, arm), (y2, -arm)):
             corner = np.rint(np.array([[x + towards_x, y], [x, y], [x, y + towards_y]]) * 2**SHIFT).astype(np.int32)
@@ -176,10 +177,10 @@ def _draw_box(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
 def _draw_unsure_box(canvas: NDArray[np.uint8], face: FaceMesh, factor: int) -> None:
     """Draw the box in dashes, and the confidence below it; ``factor`` is the enlargement of the picture."""
     x1, y1, x2, y2 = face.box_xyxy.tolist()
-    thickness = max(1, round(_size(face) / 160))
+    thickness = max(1, round(face_size(face) / 160))
     corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
     for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        count = 2 * max(1, round(np.linalg.norm(end - start) / (0.1 * _size(face)))) + 1  # dashes and gaps
+        count = 2 * max(1, round(np.linalg.norm(end - start) / (0.1 * face_size(face)))) + 1  # dashes and gaps
         places = start + (end - start) * np.linspace(0, 1, count + 1)[:, None]
         for dash in np.rint(places * 2**SHIFT).astype(int).reshape(-1, 2, 2).tolist():
             cv2.line(canvas, *dash, UNSURE_COLOUR, thickness, cv2.LINE_AA, SHIFT)
@@ -197,7 +198,7 @@ def _draw_track_id(canvas: NDArray[np.uint8], face: FaceMesh, factor: int) -> No
 
 
 def _label_height(face: FaceMesh, factor: int) -> float:
-    return max(0.09 * _size(face), LABEL_PX * factor)
+    return max(0.09 * face_size(face), LABEL_PX * factor)
 
 
 def _draw_label(
@@ -213,25 +214,19 @@ def _draw_label(
 
 def _draw_axes(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
     """Draw the head's axes beside the upper right corner of the box, so that they hide nothing."""
-    length = 0.16 * _size(face)
+    length = 0.16 * face_size(face)
     origin = np.array([face.box_xyxy[2], face.box_xyxy[1]]) + (0.2 * length, -0.2 * length)
     axes = pose_to_rotation(face.pose) * (1, -1, 1)  # columns x right, y up, z out of the face
     for axis in np.argsort(axes[2]):  # the one that points away from the camera first
         end = origin + length * axes[:2, axis]
         ends = np.rint(np.stack([origin, end]) * 2**SHIFT).astype(int).tolist()
-        cv2.line(canvas, *ends, AXIS_COLOURS[axis], max(1, round(_size(face) / 130)), cv2.LINE_AA, SHIFT)
-
-
-def _size(face: FaceMesh) -> float:
-    """Return the mean side of the face's box, px."""
-    x1, y1, x2, y2 = face.box_xyxy.tolist()
-    return (x2 - x1 + y2 - y1) / 2
+        cv2.line(canvas, *ends, AXIS_COLOURS[axis], max(1, round(face_size(face) / 130)), cv2.LINE_AA, SHIFT)
 
 
 def _region(canvas: NDArray[np.uint8], face: FaceMesh) -> tuple[tuple[int, int], NDArray[np.uint8]]:
     """Return the part of the picture that the drawing of a face may touch: its upper left corner x, y and a view."""
     points = np.vstack([face.vertices[:, :2], face.box_xyxy.reshape(2, 2)])
-    margin = 0.25 * _size(face) + (3 * LABEL_PX if _is_unsure(face) or face.track_id is not None else 2)
+    margin = 0.25 * face_size(face) + (3 * LABEL_PX if _is_unsure(face) or face.track_id is not None else 2)
     left, top = np.clip(np.floor(points.min(axis=0) - margin), 0, canvas.shape[1::-1]).astype(int)
     right, bottom = np.clip(np.ceil(points.max(axis=0) + margin), 0, canvas.shape[1::-1]).astype(int)
     return (left, top), canvas[top:bottom, left:right]

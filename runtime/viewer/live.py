@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from runtime.console.arguments import address, not_empty
 from runtime.console.terminal import print_line
@@ -29,8 +29,8 @@ class ViewerSink:
         print_line(f"viewer: {self._server.url}")
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
-        """Show one frame; nobody who looks on holds it up."""
-        self._newest.show(frame.image, faces, frame.source, frame.index, self._clock)
+        """Show one frame without waiting for anybody."""
+        self._newest.show(frame, faces, self._clock)
         self._clock.frame_done()
 
     def close(self) -> None:
@@ -55,11 +55,9 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--osc", type=address(LOCAL), metavar="HOST:PORT", help=osc_help)
 
 
-def open_live_sinks(args: argparse.Namespace, topology: MeshTopology, clock: StageClock) -> list[Sink]:
-    """Return the sinks that the options ask for; raises `FaceMeshError` for an address that cannot be used."""
-    sinks: list[Sink] = []
+def open_live_sinks(args: argparse.Namespace, topology: MeshTopology, clock: StageClock) -> Iterator[Sink]:
+    """Open the sinks that the options ask for; raises `FaceMeshError` for an address that cannot be used."""
     if args.osc is not None:
-        sinks.append(VmcSink(*args.osc))
+        yield VmcSink(*args.osc)
     if args.serve is not None:
-        sinks.append(ViewerSink(topology, *args.serve, args.serve_token, clock))
-    return sinks
+        yield ViewerSink(topology, *args.serve, args.serve_token, clock)

@@ -1,4 +1,4 @@
-"""Newest frame of a run, for those that look on: nobody who waits for it or reads it slowly holds up the run."""
+"""Newest frame of a run, for its viewers. Slow ones do not hold up the run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.outputs.results_jsonl import pose_document
 from runtime.rendering.colours import vertex_colours
 from runtime.rendering.maps import face_size
 from runtime.rendering.overlay import OverlayPainter
-from runtime.types import FaceMesh, MeshTopology
+from runtime.types import FaceMesh, Frame, MeshTopology
 from runtime.viewer.stage_clock import StageClock
 
 JPEG_QUALITY = 80
@@ -53,15 +54,13 @@ class Newest:
         self._number = 0
         self.closed = False
 
-    def show(
-        self, image: NDArray[np.uint8], faces: Sequence[FaceMesh], source: str, frame: int, clock: StageClock
-    ) -> None:
+    def show(self, frame: Frame, faces: Sequence[FaceMesh], clock: StageClock) -> None:
         """Replace the newest frame. The picture is copied, and only if somebody looks on."""
         self._number += 1
         if self._shown is not None and time.monotonic() - self._asked > IDLE_S:
             return
-        state = _state(image, faces, source, frame, clock)
-        shown = Shown(self._number, image.copy(), tuple(faces), state)
+        state = _state(frame, faces, clock)
+        shown = Shown(self._number, frame.image.copy(), tuple(faces), state)
         with self._changed:
             self._shown = shown
             self._changed.notify_all()
@@ -132,13 +131,11 @@ def mesh_bytes(shown: Shown) -> bytes:
     return header + positions.tobytes() + colours.tobytes()
 
 
-def _state(
-    image: NDArray[np.uint8], faces: Sequence[FaceMesh], source: str, frame: int, clock: StageClock
-) -> bytes:
+def _state(frame: Frame, faces: Sequence[FaceMesh], clock: StageClock) -> bytes:
     document = {
-        "source": source,
-        "frame": frame,
-        "size_wh": list(image.shape[1::-1]),
+        "source": frame.source,
+        "frame": frame.index,
+        "size_wh": list(frame.image.shape[1::-1]),
         "rate_hz": round(clock.rate_hz, 2),
         "stages_ms": {name: round(mean, 2) for name, mean in clock.means_ms.items()},
         "faces": [
@@ -146,9 +143,7 @@ def _state(
                 "track_id": face.track_id,
                 "score": round(face.score, 3),
                 "confidence": None if face.confidence is None else round(face.confidence, 3),
-                "yaw_deg": round(face.pose.yaw_deg, 1),
-                "pitch_deg": round(face.pose.pitch_deg, 1),
-                "roll_deg": round(face.pose.roll_deg, 1),
+                **pose_document(face.pose, digits=1),
             }
             for face in faces
         ],

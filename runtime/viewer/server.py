@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import hmac
 import secrets
+import socket
 import threading
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class ViewerServer:
             raise FaceMeshError(f"{fault}; choose another port") from error
         self._server.viewer = _Served(newest, self._token, is_local)
         shown_host = f"[{host}]" if ":" in host else host
-        query = f"/?token={self._token}" if self._token else "/"
+        query = f"/?token={quote(self._token, safe='')}" if self._token else "/"
         self.url = f"http://{shown_host}:{self._server.server_address[1]}{query}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="viewer", daemon=True)
         self._thread.start()
@@ -80,6 +81,10 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False  # threads of slow clients end by themselves
     allow_reuse_address = True
     viewer: _Served
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: clients come and go."""

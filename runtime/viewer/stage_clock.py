@@ -50,7 +50,7 @@ class StageClock:
         return _TimedCalls(self, name, function)
 
     def frame_done(self) -> None:
-        """Take what was counted since the last call as one frame."""
+        """Take the times since the last call as one frame."""
         self._charge()
         now = self._since
         for name in {*self.means_ms, *self._current}:

@@ -29,7 +29,7 @@ class ContactSheet:
         self._tiles: list[NDArray[np.uint8]] = []
 
     def add(self, index: int, copy: TurnedFace) -> None:
-        """Draw copy number ``index`` of the set if it is one of those for the sheet."""
+        """Draw copy number ``index`` of the set if the sheet has it."""
         if index in self._kept:
             picture = cv2.imdecode(np.frombuffer(copy.jpeg, np.uint8), cv2.IMREAD_COLOR)
             plain = cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_LINEAR)

@@ -104,7 +104,7 @@ def _rows_of(labels: FaceLabels, sources: list[str], data: Path) -> NDArray[np.i
 
 
 def _read_fit_nme(data: Path, count: int) -> NDArray[np.float32] | None:
-    """Return the residuals of the fits (N,), None where the labels have none."""
+    """Return the residuals of the fits (N,), None if the labels have none."""
     path = beside(data, ".npz")
     fit_nme = read_npz(path, (), ("fit_nme",), what="face labels").get("fit_nme")
     if fit_nme is not None and fit_nme.shape != (count,):
@@ -131,7 +131,7 @@ def _write_pictures(
 
 
 def _label_arrays(faces: list[TurnedFace], model: FaceModel) -> dict[str, NDArray]:
-    """Return the arrays of an ``.npz`` of labels, all but those that are copied from the photographs."""
+    """Return the arrays of an ``.npz`` of labels, except the ones copied from the photographs."""
     coefficients = np.stack([face.coefficients for face in faces])
     scale = np.array([face.pose.scale for face in faces])
     rotation = np.stack([face.pose.rotation for face in faces])

@@ -29,7 +29,7 @@ class YawBand:
 
 @dataclass(frozen=True, eq=False)
 class TurnPlan:
-    """N copies, those of one photograph together."""
+    """N copies, sorted by photograph."""
 
     rows: NDArray[np.int64]  # (N,) row of the photograph
     azimuth_deg: NDArray[np.float64]  # (N,) after the turn, > 0: the nose points to the image right

@@ -205,3 +205,35 @@ def test_live_sinks_that_cannot_open_leave_nothing(tmp_path, topology):
     with pytest.raises(FaceMeshError, match="no port"):
         open_sinks(tmp_path, ["json", "camera"], topology, None, live=fails)
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
+
+
+class Recorded:
+    """Live sink that remembers its end."""
+
+    closed = False
+
+    def write(self, frame, faces):
+        """Take a frame."""
+
+    def close(self):
+        """Remember."""
+        self.closed = True
+
+
+def test_sinks_before_one_that_cannot_open_are_closed(tmp_path, topology):
+    first = Recorded()
+
+    def second_fails():
+        yield first
+        raise FaceMeshError("no port")
+
+    with pytest.raises(FaceMeshError, match="no port"):
+        open_sinks(tmp_path, ["json"], topology, None, live=second_fails)
+    assert first.closed
+
+    first = Recorded()
+    (tmp_path / "results.jsonl.part").mkdir()
+    with pytest.raises(FaceMeshError, match="results"):
+        open_sinks(tmp_path, ["camera", "json"], topology, None, live=lambda: [first])
+    assert first.closed
+    assert not (tmp_path / "cameras.jsonl.part").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -35,6 +36,10 @@ def read(path):
 def sound_packets(path):
     with av.open(str(path)) as film:
         return [(float(packet.pts * packet.time_base), bytes(packet)) for packet in film.demux(audio=0) if packet.size]
+
+
+def open_files():
+    return [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
 
 
 def test_times_are_those_of_the_source(tmp_path):
@@ -73,6 +78,15 @@ def test_sound_is_copied(tmp_path, options):
     kept = [(time_s - start, data) for time_s, data in before if start <= time_s < stop]
     assert [data for _, data in after] == [data for _, data in kept]
     np.testing.assert_allclose([time_s for time_s, _ in after], [time_s for time_s, _ in kept], atol=1e-3)
+
+
+def test_a_film_that_is_given_up_closes_its_source(tmp_path):
+    source = write_film(tmp_path / "a.mp4", map(numbered, range(5)), audio=True)
+    film = H264Film(tmp_path / "b.mp4", numbered(0), VideoFacts(fps=10, audio=str(source)))
+    assert str(source) in open_files()
+    film.discard()
+    assert str(source) not in open_files()
+    assert os.listdir(tmp_path) == ["a.mp4"]
 
 
 def test_film_of_a_part_begins_at_zero(tmp_path):

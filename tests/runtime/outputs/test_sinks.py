@@ -260,13 +260,13 @@ def test_unsure_face_at_the_edge_and_outside(painter, face, image, shift):
 def test_names_never_collide(tmp_path, image):
     names = OutputNames(tmp_path, numbered=False)
     sources = ["a.jpg", "a.png", "A.JPG", "a_png.jpg", "a_png.png", "b.jpg", "x/b.jpg"]
-    paths = [names.overlay(frame_of(image, source), ".jpg").name for source in sources]
+    paths = [names.source(frame_of(image, source), "_overlay.jpg").name for source in sources]
     assert len({path.casefold() for path in paths}) == len(sources)
     assert paths[:2] == ["a_overlay.jpg", "a_png_overlay.jpg"]
-    assert names.overlay(frame_of(image, "a.png"), ".jpg").name == "a_png_overlay.jpg"  # asked again, answered the same
-    assert names.mesh(frame_of(image, "a.jpg"), 2, "obj").name == "a_face2.obj"
+    assert names.source(frame_of(image, "a.png"), "_overlay.jpg").name == "a_png_overlay.jpg"
+    assert names.face(frame_of(image, "a.jpg"), 2, ".obj").name == "a_face2.obj"
     numbered = OutputNames(tmp_path, numbered=True)
-    assert numbered.mesh(frame_of(image, "camera:0", 12), 0, "ply").name == "camera_0_000012_face0.ply"
+    assert numbered.face(frame_of(image, "camera:0", 12), 0, ".ply").name == "camera_0_000012_face0.ply"
 
 
 def test_all_sinks_of_a_photo(tmp_path, topology, face, image):
@@ -518,6 +518,21 @@ def test_a_run_that_did_nothing_keeps_the_results_of_an_earlier_one(tmp_path, to
         pass
     assert os.listdir(tmp_path) == ["results.jsonl"]
     assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_a_run_without_a_frame_keeps_the_table_of_an_earlier_one(tmp_path, topology, face, image):
+    write_all(tmp_path, ["csv"], topology, (frame_of(image), [face]))
+    before = (tmp_path / "landmarks.csv").read_bytes()
+    write_all(tmp_path, ["csv"], topology)
+    assert (tmp_path / "landmarks.csv").read_bytes() == before
+    assert os.listdir(tmp_path) == ["landmarks.csv"]
+
+
+def test_names_of_many_pictures_of_one_name(tmp_path, image):
+    names = OutputNames(tmp_path, numbered=False)
+    made = [names.source(frame_of(image, f"{number}/face.jpg"), "_overlay.jpg").name for number in range(20_000)]
+    assert made[:3] == ["face_overlay.jpg", "face_jpg_overlay.jpg", "face_jpg_2_overlay.jpg"]
+    assert len(set(made)) == len(made)
 
 
 def test_long_names_leave_room_for_their_endings(tmp_path):

@@ -16,7 +16,7 @@ import pytest
 
 from runtime.errors import FaceMeshError
 from runtime.rendering.colours import vertex_colours
-from runtime.types import Pose
+from runtime.types import Frame, Pose
 from runtime.viewer import newest as newest_module
 from runtime.viewer.newest import Newest
 from runtime.viewer.server import ViewerServer
@@ -57,8 +57,8 @@ def port_of(server) -> int:
     return int(re.search(r":(\d+)/", server.url)[1])
 
 
-def get(server, path, host=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=30)
+def get(server, path, host=None, address="127.0.0.1"):
+    connection = http.client.HTTPConnection(address, port_of(server), timeout=30)
     connection.request("GET", path, headers={} if host is None else {"Host": host})
     answer = connection.getresponse()
     body = answer.read()
@@ -80,7 +80,7 @@ def test_state(server, newest, image, face):
     with clock.stage("read"):
         time.sleep(0.02)
     clock.frame_done()
-    newest.show(image, [face], "clip.mp4", 12, clock)
+    newest.show(Frame(image, 12, 0.0, "clip.mp4"), [face], clock)
     state = json.loads(get(server, "/state")[2])
     assert (state["source"], state["frame"], state["size_wh"]) == ("clip.mp4", 12, [320, 240])
     assert state["stages_ms"]["read"] >= 19
@@ -90,7 +90,7 @@ def test_state(server, newest, image, face):
 
 
 def test_mesh_and_topology(server, newest, topology, image, face):
-    newest.show(image, [face], "a.jpg", 0, StageClock())
+    newest.show(Frame(image, 0, 0.0, "a.jpg"), [face], StageClock())
     status, _, body = get(server, "/mesh?after=0")
     assert status == 200
     number, count, *centre, unit = struct.unpack("<II4f", body[:24])
@@ -105,14 +105,14 @@ def test_mesh_and_topology(server, newest, topology, image, face):
 
 
 def test_a_frame_without_face_has_a_header_alone(server, newest, image):
-    newest.show(image, [], "a.jpg", 0, StageClock())
+    newest.show(Frame(image, 0, 0.0, "a.jpg"), [], StageClock())
     body = get(server, "/mesh")[2]
     assert struct.unpack("<II4f", body)[:2] == (1, 0)
 
 
 def test_no_newer_mesh_is_no_content(server, newest, image, face, monkeypatch):
     monkeypatch.setattr("runtime.viewer.server.WAIT_S", 0.05)
-    newest.show(image, [face], "a.jpg", 0, StageClock())
+    newest.show(Frame(image, 0, 0.0, "a.jpg"), [face], StageClock())
     assert get(server, "/mesh?after=1")[0] == 204
     assert get(server, "/mesh?after=nonsense")[0] == 200
 
@@ -133,12 +133,12 @@ def read_pictures(stream, count):
 
 def test_the_stream_has_annotated_pictures(server, newest, image, face):
     connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=30)
-    newest.show(image, [face], "a.jpg", 0, StageClock())
+    newest.show(Frame(image, 0, 0.0, "a.jpg"), [face], StageClock())
     connection.request("GET", "/stream")
     answer = connection.getresponse()
     assert answer.getheader("Content-Type") == "multipart/x-mixed-replace; boundary=frame"
     (first,) = read_pictures(answer, 1)
-    newest.show(255 - image, [], "a.jpg", 1, StageClock())
+    newest.show(Frame(255 - image, 1, 0.0, "a.jpg"), [], StageClock())
     (second,) = read_pictures(answer, 1)
     assert first.shape == second.shape == image.shape
     assert np.abs(first.astype(int) - image)[100:140, 140:180].mean() > 20  # the mesh is drawn
@@ -147,7 +147,7 @@ def test_the_stream_has_annotated_pictures(server, newest, image, face):
 
 
 def test_large_pictures_are_streamed_smaller(newest):
-    newest.show(np.zeros((1000, 4000, 3), np.uint8), [], "a.jpg", 0, StageClock())
+    newest.show(Frame(np.zeros((1000, 4000, 3), np.uint8), 0, 0.0, "a.jpg"), [], StageClock())
     _, picture = newest.picture_after(0, 1)
     assert cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR).shape == (320, 1280, 3)
 
@@ -164,7 +164,7 @@ def test_slow_clients_hold_up_nobody(server, newest, face):
     longest = 0.0
     for number in range(60):
         start = time.thread_time()
-        newest.show(noise, [], "a.avi", number, StageClock())
+        newest.show(Frame(noise, number, 0.0, "a.avi"), [], StageClock())
         longest = max(longest, time.thread_time() - start)
         time.sleep(0.01)
     assert longest < 0.5  # of this thread: a copy of the picture, no drawing, no encoding, no sending
@@ -176,19 +176,19 @@ def test_slow_clients_hold_up_nobody(server, newest, face):
 
 
 def test_frames_are_not_kept_when_nobody_looks_on(newest, image, monkeypatch):
-    newest.show(image, [], "a.avi", 0, StageClock())
+    newest.show(Frame(image, 0, 0.0, "a.avi"), [], StageClock())
     monkeypatch.setattr(newest_module, "IDLE_S", -1.0)
-    newest.show(image, [], "a.avi", 1, StageClock())
+    newest.show(Frame(image, 1, 0.0, "a.avi"), [], StageClock())
     assert json.loads(newest.state())["frame"] == 0
     monkeypatch.undo()
-    newest.show(image, [], "a.avi", 2, StageClock())
+    newest.show(Frame(image, 2, 0.0, "a.avi"), [], StageClock())
     assert json.loads(newest.state())["frame"] == 2
 
 
 def test_the_picture_is_a_copy(newest, image, face):
     """The source reuses its buffers."""
     buffer = image.copy()
-    newest.show(buffer, [], "a.avi", 0, StageClock())
+    newest.show(Frame(buffer, 0, 0.0, "a.avi"), [], StageClock())
     buffer[:] = 0
     _, picture = newest.picture_after(0, 1)
     assert cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR).mean() > 50
@@ -230,6 +230,29 @@ def test_a_token_of_ones_own(newest):
         server.close()
 
 
+def test_a_token_with_signs_of_its_own_in_addresses(newest):
+    server = ViewerServer(newest, "127.0.0.1", 0, "a&b=c d+#é")
+    try:
+        path = server.url.split("/", 3)[3]
+        assert get(server, f"/{path}")[0] == 200
+    finally:
+        server.close()
+
+
+def test_an_ipv6_address(newest):
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server = ViewerServer(newest, "::1", 0)
+    try:
+        assert server.url.startswith("http://[::1]:")
+        assert get(server, "/state", address="::1")[0] == 200
+    finally:
+        server.close()
+
+
 def test_too_many_clients(server, newest, image, monkeypatch):
     monkeypatch.setattr("runtime.viewer.server.WAIT_S", 20)
     held = [threading.Thread(target=get, args=(server, "/mesh?after=99")) for _ in range(16)]
@@ -252,7 +275,7 @@ def test_a_port_that_is_taken(newest, server):
 
 def test_closing_ends_streams(newest, image):
     server = ViewerServer(newest, "127.0.0.1", 0)
-    newest.show(image, [], "a.avi", 0, StageClock())
+    newest.show(Frame(image, 0, 0.0, "a.avi"), [], StageClock())
     connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=30)
     connection.request("GET", "/stream")
     stream = connection.getresponse()
@@ -304,7 +327,7 @@ def test_in_a_browser(server, newest, image, face, tmp_path):
         while not stop.is_set():
             with clock.stage("read"):
                 time.sleep(0.05)
-            newest.show(image, [face], "clip.mp4", number, clock)
+            newest.show(Frame(image, number, 0.0, "clip.mp4"), [face], clock)
             clock.frame_done()
             number += 1
 
