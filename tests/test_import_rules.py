@@ -62,6 +62,7 @@ HOMES = {
     "pygltflib": {"runtime.outputs.glb"},
     "pynvml": {"benchmarks.records.nvml"},
     "pytest": {"benchmarks.suites.conftest"},
+    "safetensors": {"export.checkpoints.safetensors_file"},
     "scipy": {"benchmarks.latency.sen_slope"},
     "skimage": {"benchmarks.peers.prnet"},
     "threadpoolctl": {"benchmarks.peers.thread_limit"},

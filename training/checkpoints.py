@@ -17,6 +17,33 @@ from runtime.storage.bounded_files import open_bounded
 from runtime.storage.npz_files import open_zip
 
 
+# Packages of classes for settings, paths, numbers and dates, which programs save beside weights. `Settings` stands in
+# for every one of them. Scripts define such classes in ``__main__``.
+SETTINGS_PACKAGES = {
+    *("argparse", "pathlib", "collections", "datetime", "decimal", "enum", "types", "uuid", "__main__", "numpy"),
+    *("omegaconf", "lightning", "pytorch_lightning", "lightning_fabric", "lightning_utilities"),
+    *("yacs", "easydict", "addict", "mmengine", "mmcv", "ml_collections", "box"),
+}
+MOST_SETTINGS = 100  # classes in one file
+
+
+class Settings(dict):
+    """Stands in for objects of a class that a checkpoint names: a dictionary that runs nothing."""
+
+    origin = ""  # name of the class
+
+    def __new__(cls, *_: object, **__: object) -> Settings:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: object) -> None:
+        """Forget the state."""
+
+    __hash__ = object.__hash__  # paths and numbers may be keys
+
+
 def write_checkpoint(network: nn.Module, file: BinaryIO, **more: Any) -> None:
     """Write the weights of a trained network, for `python -m export onnx`, and what else the checkpoint had."""
     torch.save({"network": network.state_dict(), **more}, file)
@@ -35,8 +62,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def read_pickle(path: Path, mapped: bool = False) -> object:
     """Return the object that ``torch.save`` wrote, on the CPU: tensors and plain containers alone.
 
-    With ``mapped`` tensors take no memory until they are used. Raises `FaceMeshError` for missing and damaged files and
-    for pickles that would run code.
+    Objects of settings become empty `Settings`. With ``mapped`` tensors take no memory until they are used. Raises
+    `FaceMeshError` for missing and damaged files and for pickles that would run code.
     """
     try:
         with open_bounded(path) as file:
@@ -45,7 +72,7 @@ def read_pickle(path: Path, mapped: bool = False) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols; what they warn of is refused below
             keywords = {"map_location": "cpu", "weights_only": True, "mmap": mapped and zipfile.is_zipfile(path)}
-            content = None if damaged or not mark else torch.load(path, **keywords)
+            content = None if damaged or not mark else _load(path, keywords)
     except FileNotFoundError:
         raise FaceMeshError(
             f"{path}: no such file; give a PyTorch state dict, or a TensorFlow checkpoint by its .index or prefix"
@@ -67,6 +94,22 @@ def read_pickle(path: Path, mapped: bool = False) -> object:
     if not mark:
         raise FaceMeshError(f"{path}: empty; fetch or save it again")
     return content
+
+
+def _load(path: Path, keywords: dict[str, Any]) -> object:
+    """Load a file with `Settings` for classes of settings; the first try finds one that is not known yet."""
+    known: dict[str, type] = {}
+    while True:
+        try:
+            with torch.serialization.safe_globals([(kind, name) for name, kind in known.items()]):
+                return torch.load(path, **keywords)
+        except UnpicklingError as error:
+            called = re.search(r"GLOBAL ([\w.]+)", str(error))
+            name = called[1].rstrip(".") if called else ""
+            is_settings = name.partition(".")[0] in SETTINGS_PACKAGES
+            if not is_settings or name in known or len(known) == MOST_SETTINGS:
+                raise
+            known[name] = type("Settings", (Settings,), {"origin": name})
 
 
 def _damaged_part(file: BinaryIO) -> str | None:

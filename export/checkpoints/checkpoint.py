@@ -1,46 +1,50 @@
 """A trained checkpoint -> the network that it belongs to: `load_checkpoint`. Nothing in a checkpoint is ever executed.
 
-Read are PyTorch state dicts (bare, as ``python -m training fit`` saves them, or under ``state_dict``, ``model`` or
-``res_state_dict``) and, for networks that know the names of their variables there (``tensorflow_names``), TensorFlow
-checkpoints.
+Read are PyTorch state dicts wherever they lie in a checkpoint (`export.checkpoints.state_dicts`), the same as
+safetensors, and, for networks that know the names of their variables there (``tensorflow_names``), TensorFlow
+checkpoints (`export.checkpoints.tensorflow_variables`).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from export.checkpoints.state_dicts import weights_of_network
 from export.checkpoints.tensor_bundle import TensorBundle, bundle_prefix, index_path
+from export.checkpoints.tensorflow_variables import choose_variables
+from runtime.console.terminal import print_line
 from runtime.errors import FaceMeshError
 from training.checkpoints import read_pickle
 from training.networks import NETWORK_NAMES, create_network
 
-CONTAINERS = ("network", "state_dict", "res_state_dict", "model")  # keys of the state dict; the first is ours
 LOSSLESS = (torch.float32, torch.float16, torch.bfloat16)  # types whose every value float32 has too
 COUNTER = "num_batches_tracked"  # ends the names of buffers that training alone reads
 SHOWN = 10  # names in an error, of each kind
-# What training leaves beside the variables of a network: Adam's slots and decays, the number of steps.
-TRAINING_STATE = re.compile(r"(.*/)?(Adam(_\d+)?|beta[12]_power(_\d+)?|global_step)")
+SAFETENSORS = ".safetensors"
 
 
-def load_checkpoint(arch: str, path: Path) -> nn.Module:
+def load_checkpoint(arch: str, path: Path, on_note: Callable[[str], None] = print_line) -> nn.Module:
     """The network ``arch`` (see `training.networks`) with the weights of ``path``: float32, on the CPU, in eval mode.
 
-    ``path`` is a PyTorch file, or a TensorFlow checkpoint by its .index, its .data-… or its prefix. Weights in half
-    precision become float32, which has all their values. Raises `FaceMeshError` when the file is missing, damaged or
-    would run code, when tensors are missing, unknown, of another shape or type, or hold NaN or infinity.
+    ``path`` is a PyTorch or safetensors file, or a TensorFlow checkpoint by its .index, its .data-… or its prefix.
+    Weights in half precision become float32, which has all their values. ``on_note`` gets one line if the file holds
+    several sets of weights. Raises `FaceMeshError` when the file is missing, damaged or would run code, when tensors
+    are missing, unknown, of another shape or type, or hold NaN or infinity.
     """
     if arch not in NETWORK_NAMES:
         raise FaceMeshError(f"no network is called {arch!r}; there are {', '.join(NETWORK_NAMES)}")
     with torch.device("meta"):  # without memory: the weights themselves take their place
         network = create_network(arch)
     prefix = bundle_prefix(path)
-    state = _pytorch_state(network, arch, path) if prefix is None else _tensorflow_state(network, arch, prefix)
+    if prefix is None:
+        state, remark = _pytorch_state(network, arch, path)
+    else:
+        state, remark = _tensorflow_state(network, arch, prefix)
     if broken := [name for name, value in state.items() if value.numel() and not _is_finite(value)]:
         raise FaceMeshError(
             f"{path}: NaN or infinity in {_listed(broken)}; the training diverged, give an earlier checkpoint"
@@ -51,10 +55,13 @@ def load_checkpoint(arch: str, path: Path) -> nn.Module:
         if name.endswith(COUNTER)
     }
     network.load_state_dict({name: value.float() for name, value in state.items()} | counters, assign=True)
+    if remark:
+        on_note(f"note: {path}: {remark}")
     return network.eval()
 
 
-def _tensorflow_state(network: nn.Module, arch: str, prefix: Path) -> dict[str, Tensor]:
+def _tensorflow_state(network: nn.Module, arch: str, prefix: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the state dict and a remark on the choice of its variables."""
     path = index_path(prefix)
     if not hasattr(network, "tensorflow_names"):
         raise FaceMeshError(
@@ -63,21 +70,24 @@ def _tensorflow_state(network: nn.Module, arch: str, prefix: Path) -> dict[str, 
     bundle = TensorBundle(prefix)
     places, own = network.tensorflow_names(), network.state_dict()
     wanted = {name: tuple(own[key].shape[axis] for axis in np.argsort(axes)) for key, (name, axes) in places.items()}
-    found = {name: entry.shape for name, entry in bundle.entries.items() if not TRAINING_STATE.fullmatch(name)}
+    shapes = {name: entry.shape for name, entry in bundle.entries.items()}
+    chosen, others, remark = choose_variables(shapes, wanted)
+    found = {name: shapes[stored] for name, stored in chosen.items()} | {name: shapes[name] for name in others}
     _compare(path, arch, wanted, found)
-    types = {name: bundle.entries[name].type_name for name in wanted}
+    types = {name: bundle.entries[chosen[name]].type_name for name in wanted}
     _refuse_types(path, {name: kind for name, kind in types.items() if kind not in ("float32", "float16")})
-    return {
-        key: torch.from_numpy(np.ascontiguousarray(bundle[name].transpose(axes)))
+    state = {
+        key: torch.from_numpy(np.ascontiguousarray(bundle[chosen[name]].transpose(axes)))
         for key, (name, axes) in places.items()
     }
+    return state, remark
 
 
-def _pytorch_state(network: nn.Module, arch: str, path: Path) -> dict[str, Tensor]:
+def _pytorch_state(network: nn.Module, arch: str, path: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the state dict and a remark on its place."""
+    state, remark = _state_dict(network, path, _content(path))
     unused = getattr(network, "training_only", ())
-    given = {n: value for n, value in _state_dict(path, read_pickle(path)).items() if not n.startswith(unused)}
-    if hasattr(network, "own_names"):
-        given = network.own_names(given)
+    given = {n: value for n, value in state.items() if not n.startswith(unused)}
     if hasattr(network, "adapt_to"):
         with torch.device("meta"):
             network.adapt_to(given)
@@ -92,28 +102,46 @@ def _pytorch_state(network: nn.Module, arch: str, path: Path) -> dict[str, Tenso
             for name, value in odd.items()
         },
     )
-    return found
+    return found, remark
 
 
-def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
-    """Return the state dict of a file, without the ``module.`` of wrappers before each name."""
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), content)
+def _content(path: Path) -> object:
+    if path.suffix.lower() == SAFETENSORS:
+        from export.checkpoints.safetensors_file import read_safetensors
+
+        return read_safetensors(path)
+    return read_pickle(path)
+
+
+def _state_dict(network: nn.Module, path: Path, content: object) -> tuple[dict[str, Tensor], str]:
+    """Return the state dict of a file by the network's names, and a remark on the choice."""
     if not isinstance(content, Mapping) or not content:
-        raise FaceMeshError(f"{path}: holds no state dict but {type(content).__name__}; save network.state_dict()")
+        kind = getattr(content, "origin", type(content).__name__)
+        raise FaceMeshError(f"{path}: holds no state dict but {kind}; save network.state_dict()")
+    wanted = [name for name in network.state_dict() if not name.endswith(COUNTER)]
+    try:
+        state, remark = weights_of_network(content, wanted, getattr(network, "own_names", dict))
+    except ValueError as error:
+        raise FaceMeshError(f"{path}: holds {error}; save one of the networks alone") from None
+    if not state:  # weights of something else, which `_compare` describes
+        state = max(map(_tensors, [content, *content.values()]), key=len)
     if strange := [
-        str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))
+        str(name) for name, value in (state or content).items() if not (isinstance(name, str) and _is_tensor(value))
     ]:
         raise FaceMeshError(
             f"{path}: holds no state dict, not tensors are {_listed(strange)}; save network.state_dict()"
         )
-    state = {name.removeprefix("module."): value for name, value in content.items()}
-    if len(state) < len(content):
-        raise FaceMeshError(
-            f"{path}: holds tensors both with and without 'module.' before the same name; "
-            "save one of the networks alone"
-        )
-    return state
+    return state, remark
+
+
+def _tensors(content: object) -> dict[str, Tensor]:
+    """Return a mapping of nothing but tensors, and none for anything else."""
+    is_state = isinstance(content, Mapping) and all(map(_is_tensor, content.values()))
+    return {name: value for name, value in content.items() if isinstance(name, str)} if is_state else {}
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)
 
 
 def _is_finite(value: Tensor) -> bool:

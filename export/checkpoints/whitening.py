@@ -51,7 +51,7 @@ def read_whitening(weights: Path, given: Path | None, count: int) -> Whitening:
 
 def _trained_here(weights: Path, count: int) -> Whitening | None:
     """Return the statistics in a checkpoint that holds some, None for other files."""
-    if weights.suffix.lower() == ".onnx":
+    if weights.suffix.lower() in (".onnx", ".safetensors"):
         return None
     from training.checkpoints import read_pickle
     from training.coefficients.start import recorded_whitening

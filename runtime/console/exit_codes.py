@@ -31,6 +31,7 @@ EXTRA_OF = {
     "pynvml": "bench",
     "pytest": "bench",
     "scipy": "bench",
+    "safetensors": "export",
     "skimage": "peers",
     "threadpoolctl": "peers",
     "tensorrt": "trt",

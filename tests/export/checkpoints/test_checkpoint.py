@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import functools
 import os
 import pickle
+import re
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.checkpoints.checkpoint import load_checkpoint
+from export.checkpoints.checkpoint import COUNTER, load_checkpoint
 from export.checkpoints.tensor_bundle import read_index
 from runtime.errors import FaceMeshError
 from tests.export.checkpoints.bundle_writer import entry, write_bundle
@@ -137,13 +141,46 @@ def test_wrong_tensorflow_checkpoint():
 def test_unknown_variables_of_tensorflow_are_listed_but_not_its_training_state(tmp_path):
     with np.load(FIXTURES / "tiny.npz") as arrays:
         variables = dict(arrays)
-    momentum = {"resfcn256/Conv/weights/Momentum": variables["resfcn256/Conv/weights"], "save_counter": np.array(3)}
-    write_bundle(tmp_path / "more", variables | momentum)
-    with pytest.raises(
-        FaceMeshError,
-        match=r"not the 5 tensors of 'prnet'; 2 unknown: resfcn256/Conv/weights/Momentum, save_counter; give weights",
-    ):
+    others = {"fc/weights": np.ones((2, 2), np.float32), "save_counter": np.array(3)}
+    write_bundle(tmp_path / "more", variables | others)
+    with pytest.raises(FaceMeshError, match=r"not the 5 tensors of 'prnet'; 1 unknown: fc/weights; give weights"):
         load_checkpoint("prnet", tmp_path / "more")
+
+
+@pytest.mark.usefixtures("tiny_net")
+@pytest.mark.parametrize(
+    "slot",
+    [
+        *("{}/Momentum", "{}/RMSProp", "{}/RMSProp_1", "{}/Adam_1", "{}/Adagrad", "{}/Adadelta_1", "{}/Ftrl"),
+        *("train/{}/Momentum", "{}/Adam/ExponentialMovingAverage"),
+    ],
+)
+def test_slots_of_optimisers_are_left_alone(tmp_path, slot):
+    variables = prnet_variables(random_state(TinyNet()))
+    slots = {slot.format(name): value + 1 for name, value in variables.items()}
+    steps = {"train/global_step": np.array(7), "learning_rate": np.array(0.1, np.float32)}
+    write_bundle(tmp_path / "trained", variables | slots | steps)
+    notes = []
+    assert_holds(load_checkpoint("prnet", tmp_path / "trained", notes.append), random_state(TinyNet()))
+    assert notes == []
+
+
+@pytest.mark.usefixtures("tiny_net")
+@pytest.mark.parametrize("scope", ["", "average/"])
+def test_moving_averages_of_tensorflow_are_taken_if_every_weight_has_one(tmp_path, scope):
+    state = random_state(TinyNet())
+    variables = prnet_variables(state)
+    weights = {name: value for name, value in variables.items() if "moving_" not in name}
+    averages = {f"{scope}{name}/ExponentialMovingAverage": value / 2 for name, value in weights.items()}
+    write_bundle(tmp_path / "trained", variables | averages)
+    notes = []
+    halved = {name: value if "running_" in name else value / 2 for name, value in state.items()}
+    assert_holds(load_checkpoint("prnet", tmp_path / "trained", notes.append), halved)
+    assert "ExponentialMovingAverage of the weights is taken" in notes[0]
+    averages.popitem()
+    write_bundle(tmp_path / "partly", variables | averages)
+    assert_holds(load_checkpoint("prnet", tmp_path / "partly", notes.append), state)
+    assert "the weights are taken; 1 of 3 have no ExponentialMovingAverage" in notes[1]
 
 
 def test_tensorflow_checkpoint_for_a_network_without_counterpart_there():
@@ -211,6 +248,113 @@ def test_the_forms_of_a_state_dict(tmp_path, prefix, container, is_zip):
         content = {"epoch": 3, "optimiser": {"state": {}}, container: content}
     torch.save(content, tmp_path / "weights.pth", _use_new_zipfile_serialization=is_zip)
     assert_holds(load_checkpoint("edge", tmp_path / "weights.pth"), state)
+
+
+class Options:
+    """Settings of a script, as its checkpoints hold them."""
+
+    def __init__(self) -> None:
+        self.epochs = 3
+
+
+@pytest.fixture(autouse=True)
+def a_script(monkeypatch):
+    """Make `Options` a class of ``__main__``, where scripts have theirs."""
+    monkeypatch.setattr(Options, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Options", Options, raising=False)
+
+
+def prefixed(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def doubled(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights that are not to be taken."""
+    return {name: value * 2 for name, value in state.items()}
+
+
+def without_buffers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in state.items() if "running_" not in name and COUNTER not in name}
+
+
+CHECKPOINTS = {
+    "model_state_dict": (lambda s: {"model_state_dict": s, "optimizer_state_dict": {"state": {0: {"step": 1}}}}, ""),
+    "compiled": (lambda s: prefixed(s, "_orig_mod."), ""),
+    "compiled and wrapped": (lambda s: {"model": prefixed(s, "module._orig_mod.")}, ""),
+    "compiled inside": (lambda s: {n.replace("stem.", "stem._orig_mod."): v for n, v in s.items()}, ""),
+    "any key": (lambda s: {"generator": {"weights": s}}, ""),
+    "two deep": (lambda s: {"state": {"model": {"params": s}}}, ""),
+    "Lightning": (
+        lambda s: {
+            "state_dict": prefixed(s, "model.") | {"criterion.weight": torch.ones(3)},
+            "hyper_parameters": {"lr": 1e-3, "root": Path("/data"), "args": argparse.Namespace(depth=3)},
+            "pytorch-lightning_version": "2.4",
+            "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(1.0), "path": Path("x.ckpt")}},
+        },
+        r"the weights in state_dict\.model are taken; 1 other names are left out \(criterion\.weight\)",
+    ),
+    "Lightning, compiled": (lambda s: {"state_dict": prefixed(s, "net._orig_mod.")}, ""),
+    "settings": (lambda s: {"model": s, "args": Options(), "best": np.float64(3.5), "when": datetime.date.today()}, ""),
+    "average": (lambda s: {"model": doubled(s), "ema": s}, "the weights in ema are taken; not those in model"),
+    "average first": (lambda s: {"state_dict_ema": s, "state_dict": doubled(s)}, "in state_dict_ema are taken; not"),
+    "average of BasicSR": (lambda s: {"params": doubled(s), "params_ema": s}, "in params_ema are taken; not those in"),
+    "average, torch's": (
+        lambda s: {"model": doubled(s), "ema": {"n_averaged": torch.tensor(9), **prefixed(s, "module.")}},
+        "in ema are taken",
+    ),
+    "average by prefix": (
+        lambda s: {"state_dict": prefixed(doubled(s), "model.") | prefixed(s, "model_ema.module.")},
+        r"in state_dict\.model_ema are taken; not those in state_dict\.model; \d+ other",
+    ),
+    "average without statistics": (
+        lambda s: {
+            "model": {n: v if "running_" in n else v * 2 for n, v in s.items()},
+            "ema": {"decay": 0.999, "shadow": without_buffers(s)},
+        },
+        r"in ema\.shadow are taken; statistics of normalisations from model",
+    ),
+}
+
+
+@pytest.mark.usefixtures("tiny_net")
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_checkpoints_of_training_programs(tmp_path, kind):
+    state = random_state(TinyNet())
+    make, remark = CHECKPOINTS[kind]
+    torch.save(make(state), tmp_path / "weights.ckpt")
+    notes = []
+    assert_holds(load_checkpoint("edge", tmp_path / "weights.ckpt", notes.append), state)
+    assert len(notes) == bool(remark)
+    assert not remark or re.search(remark, notes[0])
+
+
+@pytest.mark.usefixtures("tiny_net")
+def test_an_average_of_part_of_the_weights_is_not_taken(tmp_path):
+    state = random_state(TinyNet())
+    torch.save({"model": state, "ema": {"stem.norm.bias": torch.ones(2)}}, tmp_path / "weights.pt")
+    assert_holds(load_checkpoint("edge", tmp_path / "weights.pt"), state)
+
+
+def test_a_whole_network_is_named(tmp_path):
+    torch.save(Options(), tmp_path / "weights.pt")
+    with pytest.raises(FaceMeshError, match=r"holds no state dict but __main__\.Options; save network\.state_dict\(\)"):
+        load_checkpoint("edge", tmp_path / "weights.pt")
+
+
+@pytest.mark.usefixtures("tiny_net")
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_safetensors(tmp_path, prefix):
+    library = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    state = random_state(TinyNet())
+    path = tmp_path / "weights.safetensors"
+    library.save_file(prefixed(state, prefix), path)
+    assert_holds(load_checkpoint("edge", path), state)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(FaceMeshError, match=r"weights\.safetensors: no safetensors file, or a damaged one \(.*\); fetch"):
+        load_checkpoint("edge", path)
+    path.unlink()
+    with pytest.raises(FaceMeshError, match="no such file; give the .safetensors"):
+        load_checkpoint("edge", path)
 
 
 @pytest.mark.usefixtures("tiny_net")
