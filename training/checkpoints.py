@@ -16,7 +16,6 @@ from runtime.errors import FaceMeshError, reason
 from runtime.storage.bounded_files import open_bounded
 from runtime.storage.npz_files import open_zip
 
-
 # Packages of classes for settings, paths, numbers and dates, which programs save beside weights. `Settings` stands in
 # for every one of them. Scripts define such classes in ``__main__``.
 SETTINGS_PACKAGES = {

@@ -350,10 +350,10 @@ def test_safetensors(tmp_path, prefix):
     library.save_file(prefixed(state, prefix), path)
     assert_holds(load_checkpoint("edge", path), state)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(FaceMeshError, match=r"weights\.safetensors: no safetensors file, or a damaged one \(.*\); fetch"):
+    with pytest.raises(FaceMeshError, match=r"weights\.safetensors: no safetensors file, or a damaged one \("):
         load_checkpoint("edge", path)
     path.unlink()
-    with pytest.raises(FaceMeshError, match="no such file; give the .safetensors"):
+    with pytest.raises(FaceMeshError, match=r"no such file; give the \.safetensors"):
         load_checkpoint("edge", path)
 
 
