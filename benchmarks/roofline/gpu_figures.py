@@ -28,6 +28,8 @@ class GpuFigures:
     gigabytes_per_s: float
     tensor_cores: bool
     source: str
+    host_gigabytes_per_s: float | None = None  # of its slot, one way; None: it shares the host's memory
+    cannot_run: str | None = None  # why the runtime cannot use it
 
     def usable(self, precision: str) -> str | None:
         """Return the precision of a network of ``precision`` on this GPU.

@@ -24,6 +24,7 @@ class Measurement:
     network: str
     ms: float
     least: LeastTime
+    in_python: bool = False  # timed round a loop in Python, call and wait included
 
 
 @cache
@@ -51,7 +52,7 @@ def measurements() -> list[Measurement]:
     for entry in _document()["measured"]:
         least = least_time(network_layers(entry["network"]), find_gpu(entry["device"]), entry["precision"])
         if least is not None:
-            found.append(Measurement(entry["network"], entry["ms"], least))
+            found.append(Measurement(entry["network"], entry["ms"], least, entry.get("loop") == "python"))
     return found
 
 

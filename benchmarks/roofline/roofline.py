@@ -1,8 +1,9 @@
 """``python -m benchmarks roofline``: the least and the expected time of a network on many GPUs.
 
 MODEL is an .onnx file (FP32, FP16 or with Q/DQ) or a network on file: prnet, edge, mb05, or another with published
-measurements. A plain model is taken as converted whole to each precision. All times are of the network alone, without
-crop and decode.
+measurements. A plain model is taken as converted whole to each precision. Times are of the network alone, without crop
+and decode; --whole-frame predicts a 720p frame with one face from memory to memory, tracked and with detection
+(`benchmarks.roofline.whole_frame`). Devices that cannot run it are named, with the reason.
 
 The least time is arithmetic: `benchmarks.roofline.least_time` has the rules. The expected time is a prediction from
 published measurements of other networks, not a measurement: `benchmarks.roofline.expected_time` has the formula,
@@ -23,7 +24,8 @@ from benchmarks.roofline.expected_time import Expectation, default_fit
 from benchmarks.roofline.gpu_figures import PRECISIONS, GpuFigures, find_gpus
 from benchmarks.roofline.layers import Layer, read_layers
 from benchmarks.roofline.least_time import CHANNEL_BLOCK, LayerTime, LeastTime, least_time
-from benchmarks.roofline.measured_times import measured_ms, network_layers
+from benchmarks.roofline.measured_times import measured_ms, network_layers, network_names
+from benchmarks.roofline.whole_frame import FrameTime, frame_figures, frame_table, frame_time
 from runtime.console.arguments import positive_int
 from runtime.errors import FaceMeshError
 
@@ -67,8 +69,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     batch_help = "pictures at a time (default: 1)"
     parser.add_argument("--batch", type=positive_int, default=1, metavar="N", help=batch_help)
     form = parser.add_mutually_exclusive_group()
+    form.add_argument("--whole-frame", action="store_true", help="predict whole frames of one face")
     form.add_argument("--layers", action="store_true", help="a line per layer; for one device")
-    form.add_argument("--markdown", action="store_true", help="the device table of the README")
+    parser.add_argument("--markdown", action="store_true", help="the tables of docs/devices.md")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures; with --layers those of every layer")
     parser.set_defaults(func=run_command)
 
@@ -81,29 +84,70 @@ def run_command(args: argparse.Namespace) -> None:
     if args.layers and len(devices) > 1:
         remedy = "add --devices orin-nano or another"
         raise FaceMeshError(f"--layers prints one device and {len(devices)} are chosen; {remedy}")
+    if args.layers and args.markdown:
+        raise FaceMeshError("--layers has no form in Markdown; leave out one of the two")
+    if args.whole_frame and args.batch != 1:
+        raise FaceMeshError("--whole-frame predicts one face; leave out --batch")
     networks = [open_network(model) for model in args.models]
     rows = [row for network in networks for row in roofline(network, devices, precisions, args.batch)]
-    if args.markdown:
+    frames = predict_frames(networks, devices, precisions) if args.whole_frame else {}
+    if frames:
+        print_frames(frames, args.markdown)
+    elif args.markdown:
         print(markdown_table(rows))
     else:
         for network in networks:
             own = [row for row in rows if row.network is network]
             print("\n".join(report_lines(own, network, args.layers)))
+    if not args.markdown:
+        print("\n".join(cannot_run_lines(devices)))
     if args.json:
         figures = {
             "batch": args.batch,
             "fit": dataclasses.asdict(default_fit()),
             "rows": [row_figures(row, args.layers) for row in rows],
+            "frames": [frame_figures(name, time) for name, times in frames.items() for time in times],
         }
         write_json(args.json, {**provenance(), "kind": "roofline", **figures})
 
 
 def open_network(model: str) -> Network:
-    """Open an .onnx file, or a network on file by its name."""
+    """Open an .onnx file, or a network on file by its name, in spite of folders called so. Raises `FaceMeshError`."""
     path = Path(model)
-    if path.suffix == ".onnx" or path.exists():
+    if path.is_dir() and model not in network_names():
+        names = ", ".join(network_names())
+        raise FaceMeshError(f"{model}: this is a folder; give an .onnx file in it or one of {names}")
+    if path.is_file() or (path.suffix == ".onnx" and not path.exists()):
         return Network(path.stem, read_layers(path))
     return Network(model, network_layers(model))
+
+
+def predict_frames(
+    networks: Sequence[Network], devices: Sequence[GpuFigures], precisions: Sequence[str]
+) -> dict[str, list[FrameTime]]:
+    """Predict whole frames by the networks' names, for devices that can run them."""
+    able = [device for device in devices if device.cannot_run is None]
+    found = {}
+    for network in networks:
+        times = (frame_time(network.layers, device, precision) for device in able for precision in precisions)
+        found[network.name] = [time for time in times if time is not None]
+    return found
+
+
+def print_frames(frames: dict[str, list[FrameTime]], markdown: bool) -> None:
+    """Print a table of predicted frames for every network."""
+    for number, (name, times) in enumerate(frames.items()):
+        table = frame_table(name, times, _short)
+        if markdown:
+            lines = [table[0], ("---",) * len(table[0]), *table[1:]]
+            print("\n" * bool(number) + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        else:
+            print(f"{name}: a 720p frame with one face, milliseconds, a prediction\n{text_table(table, 1)}")
+
+
+def cannot_run_lines(devices: Sequence[GpuFigures]) -> list[str]:
+    """Return a line for every device that cannot run it on its GPU."""
+    return [f"{device.name}: cannot run it on the GPU: {device.cannot_run}" for device in devices if device.cannot_run]
 
 
 def roofline(network: Network, devices: Sequence[GpuFigures], precisions: Sequence[str], batch: int = 1) -> list[Row]:
@@ -177,7 +221,10 @@ def _cell(row: Row) -> str:
 
 
 def _verdicts(rows: Iterable[Row]) -> str:
-    """Return ``yes`` if every network keeps to the goal, else a word for each."""
+    """Return ``yes`` if every network keeps to the goal, else a word for each; on some devices nothing runs."""
+    rows = list(rows)
+    if rows[0].least.device.cannot_run:
+        return f"cannot run it: {rows[0].least.device.cannot_run}"
     best: dict[str, str] = {}
     for row in rows:
         if best.get(row.network.name) != "yes":

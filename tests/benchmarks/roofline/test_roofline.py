@@ -21,6 +21,7 @@ from benchmarks.roofline.layers import Layer, model_layers, read_layers
 from benchmarks.roofline.least_time import layer_time, least_time
 from benchmarks.roofline.measured_times import Measurement, measurements, network_layers, network_names
 from benchmarks.roofline.roofline import markdown_table, open_network, roofline
+from benchmarks.roofline.whole_frame import frame_time
 from export.graphs.summary import summarise
 from tests.standins.networks import live_mb05
 from training.networks import create_network
@@ -254,7 +255,7 @@ def test_devices_are_found_by_id_and_family():
 
 
 def made_up_measurements(slower: str | None = None) -> list[Measurement]:
-    """Return times by the formula: efficiencies 0.5 and 0.25, 0.02 and 0.005 ms per layer.
+    """Return times by the formula: efficiencies 0.5 and 0.25, 0.02 and 0.005 ms per layer, 0.7 ms for a Python loop.
 
     The device ``slower`` takes twice as long.
     """
@@ -267,7 +268,10 @@ def made_up_measurements(slower: str | None = None) -> list[Measurement]:
             ms = least.least_ms / (0.25 if device.tensor_cores else 0.5) + len(layers) * (
                 0.02 if device.family == "jetson" else 0.005
             )
-            found.append(Measurement("made up", ms * (2 if device.id == slower else 1), least))
+            ms *= 2 if device.id == slower else 1
+            found.append(Measurement("made up", ms, least))
+            if not device.tensor_cores:
+                found.append(Measurement("made up", ms + 0.7, least, in_python=True))
     return found
 
 
@@ -276,6 +280,7 @@ def test_the_fit_finds_the_numbers_behind_the_times():
     result = fit(found)
     assert (result.plain_efficiency, result.tensor_efficiency) == pytest.approx((0.5, 0.25))
     assert (result.jetson_layer_ms, result.discrete_layer_ms) == pytest.approx((0.02, 0.005))
+    assert result.python_loop_ms == pytest.approx(0.7)
     assert (result.lowest_ratio, result.highest_ratio) == pytest.approx((1, 1))
     expected = result.expect(found[0].least)
     assert (expected.low_ms, expected.ms, expected.high_ms) == pytest.approx((found[0].ms,) * 3)
@@ -290,24 +295,89 @@ def test_the_band_shows_a_device_that_the_others_do_not_predict():
 
 def test_every_published_time_is_above_the_least_and_near_the_expected():
     found, result = measurements(), default_fit()
-    assert len(found) == 31
-    assert len({m.least.device for m in found}) == 10
+    assert len(found) == 49
+    assert len({m.least.device for m in found}) == 11
     for m in found:
         expected = result.expect(m.least)
+        ms = m.ms - (result.python_loop_ms if m.in_python else 0)
         assert m.least.least_ms < m.ms, (m.network, m.least.device.id)
-        assert expected.low_ms < m.ms < expected.high_ms, (m.network, m.least.device.id)
-    assert 0.5 < result.lowest_ratio < 1 < result.highest_ratio < 1.6
+        assert expected.low_ms <= ms <= expected.high_ms, (m.network, m.least.device.id)
+    assert 0.45 < result.lowest_ratio < 1 < result.highest_ratio < 2.2
+
+
+def test_times_through_loops_in_python_have_a_constant_of_their_own():
+    """A cost of a layer that had to explain them, too, would be twice as high."""
+    found = measurements()
+    assert sum(m.in_python for m in found) == 17
+    blind = fit([dataclasses.replace(m, in_python=False) for m in found])
+    assert default_fit().python_loop_ms > 0.5
+    assert blind.jetson_layer_ms > 1.5 * default_fit().jetson_layer_ms
+
+
+def test_yunet_on_file_is_the_shipped_one(repository):
+    shipped = read_layers(repository / "runtime" / "assets" / "face_detection_yunet_2023mar.onnx")
+    nameless = [
+        sorted(dataclasses.astuple(layer)[1:] for layer in layers) for layers in (shipped, network_layers("yunet"))
+    ]
+    assert nameless[0] == nameless[1]
+
+
+@pytest.mark.parametrize("device", [device for device in all_gpus() if device.cannot_run is None], ids=lambda d: d.id)
+def test_a_whole_frame_is_the_sum_of_its_parts(device):
+    time = frame_time(network_layers("edge"), device, "fp16")
+    shares_memory = device.family == "jetson"
+    assert (time.copies_ms == 0) == shares_memory == (device.host_gigabytes_per_s is None)
+    assert time.tracked.ms == pytest.approx(time.network.ms + time.kernels.ms + time.copies_ms + time.host_ms)
+    assert time.detected.ms == pytest.approx(time.tracked.ms + time.detection.ms)
+    assert 0 < time.kernels.ms < time.network.ms < time.tracked.ms < time.detected.ms
+    if time.host_detection_ms is not None:
+        assert time.detected_on_host.high_ms == pytest.approx(time.tracked.high_ms + time.host_detection_ms[1])
+
+
+def test_the_copies_of_a_card_are_those_of_its_slot():
+    """320 rows of 1280 pixels up, 43,935 points of three floats down, at 80 % of 63 GB/s."""
+    time = frame_time(network_layers("prnet"), find_gpus(["h200"])[0], "fp16")
+    assert time.copies_ms == pytest.approx((320 * 1280 * 3 + 43_935 * 12) / (0.8 * 63e9) * 1e3)
+
+
+def test_whole_frames_are_printed_and_written(tmp_path, capsys):
+    written = tmp_path / "frames.json"
+    command = ["roofline", "edge", "--whole-frame", "--devices", "nano", "orin-nano", "h200"]
+    assert main([*command, "--json", str(written)]) == 0
+    out = capsys.readouterr().out
+    assert "tracked" in out
+    assert "Jetson Nano: cannot run it on the GPU: JetPack 4.6" in out
+    frames = json.loads(written.read_text())["frames"]
+    assert [(frame["device"], frame["precision"]) for frame in frames] == [
+        (device, precision) for device in ("orin-nano", "h200") for precision in ("fp16", "int8")
+    ]
+    assert frames[0]["tracked_ms"][1] < frames[0]["detected_ms"][1] < frames[0]["detected_on_host_ms"][1]
+
+
+def test_a_network_on_file_is_found_beside_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "edge").mkdir()
+    assert len(open_network("edge").layers) == len(network_layers("edge"))
+
+
+def test_a_device_that_cannot_run_it_says_so():
+    verdicts = {device.id: device.cannot_run for device in all_gpus() if device.cannot_run}
+    assert set(verdicts) == {"nano", "tx2", "xavier-nx", "agx-xavier", "gtx-1080"}
+    rows = roofline(open_network("edge"), find_gpus(["xavier-nx", "orin-nano"]), ("fp16",))
+    table = markdown_table(rows).splitlines()
+    assert "cannot run it: JetPack 5.1" in table[2]
+    assert table[3].endswith("| yes |")
 
 
 def test_a_cost_per_layer_is_what_makes_left_out_devices_predictable():
-    """Without it the same data scatter at least twice as much."""
-    found = measurements()
+    """Without it the same data scatter half as much again."""
+    found = [m for m in measurements() if not m.in_python]
     tensor = [m for m in found if m.least.device.tensor_cores]
     bare = [np.log(m.ms / m.least.least_ms) for m in tensor]
     with_layers = [
         np.log(ratio) for device in {m.least.device for m in tensor} for ratio in left_out_ratios(found, device)
     ]
-    assert np.std(bare) > 2 * np.std(with_layers)
+    assert np.std(bare) > 1.4 * np.std(with_layers)
 
 
 def test_an_expectation_is_never_below_the_least_time():
@@ -333,16 +403,21 @@ def test_the_markdown_marks_cells_and_says_what_is_impossible():
     assert t4[0] == "T4"
     assert re.fullmatch(r"\*predicted\* \d+–\d+ \(≥ 17\.8\)", cells["prnet, FP16"])
     assert cells["prnet, INT8"] == "–"
-    assert cells["10 ms"].startswith("prnet impossible, edge yes")
+    assert cells["10 ms"] == "cannot run it: JetPack 4.6 ends at Python 3.6 and TensorRT 8.2"
+    able = [dataclasses.replace(device, cannot_run=None) for device in find_gpus(["nano"])]
+    rows = [row for network in networks for row in roofline(network, able, ("fp16",))]
+    assert markdown_table(rows).splitlines()[2].split(" | ")[-1].startswith("prnet impossible, edge yes")
     assert dict(zip(header, t4, strict=True))["resnet50, FP16"].startswith("*measured* 1.3")
     assert "FP32" in dict(zip(header, gtx, strict=True))["edge, FP16"]
 
 
 def test_the_table_of_the_docs_is_what_the_command_prints(repository, capsys):
     page = (repository / "docs" / "devices.md").read_text(encoding="utf-8")
-    command = re.search(r"`python -m benchmarks (roofline [^`]* --markdown)`", page)[1]
-    assert main(command.split()) == 0
-    assert capsys.readouterr().out in page
+    commands = re.findall(r"`python -m benchmarks (roofline [^`]* --markdown)`", page)
+    assert len(commands) == 2
+    for command in commands:
+        assert main(command.split()) == 0
+        assert capsys.readouterr().out in page
 
 
 def test_the_command_prints_and_writes(tmp_path, capsys):
@@ -380,12 +455,19 @@ def test_every_network_on_file_has_a_roofline(capsys):
         (["relu.onnx"], "is it a network"),
         (["prnet", "--devices", "orin"], "no device 'orin'"),
         (["prnet", "--layers"], "add --devices"),
+        (["prnet", "--layers", "--markdown", "--devices", "t4"], "no form in Markdown"),
+        (["prnet", "--whole-frame", "--batch", "2"], "leave out --batch"),
+        (["mb05", "--whole-frame"], "no position map"),
+        (["folder"], "this is a folder; give an .onnx file"),
+        (["folder.onnx"], "this is a folder; give an .onnx file"),
         (["prnet", "--json", "none/figures.json"], "no folder"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.onnx").write_text("this is not a model")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.onnx").mkdir()
     onnx.save(small_model(side=None), "free.onnx")
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("x", "y")]
     onnx.save(
@@ -397,4 +479,6 @@ def test_bad_input_is_refused_in_one_line(arguments, message, tmp_path, monkeypa
     assert captured.err.startswith("error: ")
     assert message in captured.err
     assert captured.err.count("\n") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["free.onnx", "relu.onnx", "text.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("folder", "folder.onnx", "free.onnx", "relu.onnx", "text.onnx")
+    ]
