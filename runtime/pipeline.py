@@ -18,7 +18,7 @@ from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
 from runtime.geometry.boxes import check_boxes
 from runtime.geometry.crop import check_image
-from runtime.inference.detection_crop import detection_crop, is_sure_when_turned
+from runtime.inference.detection_crop import detection_crop, sure_faces
 from runtime.inference.guided_runner import check_landmark_source
 from runtime.inference.interface import Runner
 from runtime.inference.second_look import Look, SecondLook
@@ -225,8 +225,7 @@ class FaceMeshPipeline:
         else:
             looks = self._second_look(submitted.image, self._mesher.collect(), submitted.matrices)
             found = [_face_mesh(look, score) for look, score in zip(looks, submitted.scores, strict=True)]
-        if submitted.turned:
-            found = [face for face in found if is_sure_when_turned(face.confidence)]
+        found = [found[number] for number in sure_faces([face.confidence for face in found], submitted.turned)]
         least = self._min_confidence or 0.0
         kept = [face for face in found if face.confidence is None or face.confidence >= least]
         self.left_out += len(found) - len(kept)

@@ -13,7 +13,7 @@ from runtime.console.arguments import not_empty
 from runtime.console.exit_codes import exit_code_of
 from runtime.console.terminal import quiet_libraries
 from runtime.detection.yunet import YuNetDetector
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, reason
 from runtime.inference.open_runner import open_runner
 from runtime.outputs.map_files import write_picture
 from runtime.outputs.overlay_files import JPEG_QUALITY
@@ -49,7 +49,7 @@ def _run(args: argparse.Namespace) -> None:
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        fault = f"{args.output.parent}: cannot be made ({error.strerror})"
+        fault = f"{args.output.parent}: cannot be made ({reason(error)})"
         raise FaceMeshError(f"{fault}; choose another --output") from None
     write_picture(args.output, result, JPEG_QUALITY if args.output.suffix.lower() != ".png" else None)
     print(f"{args.part} of {args.reference} on {args.source}; result in {args.output}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,7 @@ def detection_crop(family: Family, found: Detections, number: int) -> NDArray[np
     return turned_crop(matrix, (box[:2] + box[2:]) / 2, float(found.rolls_deg[number]))
 
 
-def is_sure_when_turned(confidence: float | None) -> bool:
-    """Return True if a face that only a turned picture showed is one; True for a network without confidence."""
-    return confidence is None or confidence >= TURNED_CONFIDENCE
+def sure_faces(confidences: Sequence[float | None], is_turned: bool) -> list[int]:
+    """Return the numbers of the faces that count; one of a turned picture must convince the network."""
+    least = TURNED_CONFIDENCE if is_turned else 0.0
+    return [number for number, value in enumerate(confidences) if value is None or value >= least]

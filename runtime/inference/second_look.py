@@ -38,6 +38,12 @@ class Look:
         self.is_turned = abs(self.roll_deg) > MOST_ROLL_DEG
         self.crop_is_turned = crop_roll != 0
 
+    def scaled(self, factor: float) -> Look:
+        """Return the look at the same face in a picture that is ``factor`` times as large."""
+        vertices, landmarks, confidence = self.face
+        face = MeshedFace(vertices * np.float32(factor), landmarks * np.float32(factor), confidence)
+        return Look(face, self.pose, self.matrix / (factor, factor, 1))
+
 
 class SecondLook:
     """Crops faces again, upright and by their own meshes, until the crops fit. A first crop that fits costs nothing."""

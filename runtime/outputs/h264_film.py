@@ -14,7 +14,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
-from runtime.sources.video import VideoFacts
+from runtime.sources.video import OPEN_TIMEOUT_S, READ_TIMEOUT_S, VideoFacts
 from runtime.storage.whole_files import rename_whole, write_error
 
 CLOCK = Fraction(1, 90_000)  # s: the times of any source in steps of 11 µs
@@ -129,7 +129,8 @@ class _Sound:
         if facts.audio is None:
             return
         try:
-            self._source = av.open(facts.audio)
+            is_file = facts.audio.startswith("file:")
+            self._source = av.open(facts.audio, timeout=None if is_file else (OPEN_TIMEOUT_S, READ_TIMEOUT_S))
             self._from = [stream for stream in self._source.streams.audio if _fits_mp4(stream)]
             self._to = {stream.index: target.add_stream_from_template(stream) for stream in self._from}
         except (FFmpegError, ValueError):

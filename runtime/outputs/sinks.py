@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, reason
 from runtime.outputs.face_files import FACE_FORMATS, TEXTURE_SIZE, FaceFileSink
 from runtime.outputs.line_files import LINE_FORMATS, LineSink
 from runtime.outputs.map_files import MAP_FORMATS, MapSink
@@ -153,6 +153,5 @@ def _make_folder(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        reason = error.strerror or error
         remedy = "choose another --output"
-        raise FaceMeshError(f"{folder}: cannot be used as the output folder ({reason}); {remedy}") from error
+        raise FaceMeshError(f"{folder}: cannot be used as the output folder ({reason(error)}); {remedy}") from error

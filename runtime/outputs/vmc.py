@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, reason
 from runtime.expressions.expression import read_expression
 from runtime.geometry.pose import pose_to_rotation, rotation_to_quaternion
 from runtime.rendering.maps import face_size
@@ -33,8 +33,8 @@ class VmcSink:
             family, kind, protocol, _, self._address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
             self._socket = socket.socket(family, kind, protocol)
         except OSError as error:
-            reason = error.strerror or error
-            raise FaceMeshError(f"--osc {host}:{port}: {reason}; give a host and port that can be reached") from error
+            remedy = "give a host and port that can be reached"
+            raise FaceMeshError(f"--osc {host}:{port}: {reason(error)}; {remedy}") from error
         self._socket.setblocking(False)
         self._followed: int | None = None
 

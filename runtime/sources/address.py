@@ -11,6 +11,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from runtime.errors import FaceMeshError
+from runtime.storage.bounded_files import SPECIAL_FILES
 
 # A list, because video libraries open nearly anything: they play a text file as an animation of its letters.
 VIDEO_SUFFIXES = {
@@ -23,12 +24,6 @@ FORMS = "a photo, a folder, a film, camera:0, /dev/video0, rtsp://â€¦, http://â€
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _DEVICE = re.compile(r"/dev/video(\d+)")
-_NO_FILE = (
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 class WrongAddressError(FaceMeshError):
@@ -95,9 +90,8 @@ def _file(text: str) -> Address:
         raise FaceMeshError(f"{text}: no such file or folder; check the path given to --source") from None
     except ValueError as error:
         raise FaceMeshError(f"{text!r}: no path ({error}); give {FORMS}") from None
-    for is_kind, name in _NO_FILE:
-        if is_kind(mode):
-            raise FaceMeshError(f"{text}: {name}, no file; save it to a file first, or give {FORMS}")
+    if kind := SPECIAL_FILES.get(stat.S_IFMT(mode)):
+        raise FaceMeshError(f"{text}: {kind}, no file; save it to a file first, or give {FORMS}")
     is_film = path.suffix.lower() in VIDEO_SUFFIXES and stat.S_ISREG(mode)
     return Address("film" if is_film else "photos", text, text)
 

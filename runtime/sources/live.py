@@ -40,7 +40,6 @@ class LiveReader:
         ``on_note`` gets one line when the device is lost, and one when it is back; it is called in another thread.
         """
         self.dropped = 0
-        self.lost = 0  # times that the device was lost and came back
         self._open_device = open_device
         self._shown = shown
         self._newest_only = newest_only
@@ -68,10 +67,11 @@ class LiveReader:
                 if self._waiting is None and not self._ended:
                     self._changed.wait(WAKE_S)
                 item, self._waiting = self._waiting, None
+                has_ended = self._ended  # under the lock, or a last picture that comes now would be lost
                 self._changed.notify_all()
             if item is not None:
                 yield item
-            elif self._ended:
+            elif has_ended:
                 if self._error is not None:
                     raise self._error
                 return
@@ -134,7 +134,6 @@ class LiveReader:
             except FaceMeshError:
                 continue
             if image is not None:
-                self.lost += 1
                 self._on_note(f"note: {self._shown}: back after {time.monotonic() - lost_s:.1f} s")
                 self._put(image)
                 return

@@ -118,8 +118,8 @@ def _visible(folder: Path, recursive: bool) -> list[Path]:
         own = [item for item in found if not item.is_dir() or item.is_symlink()]
         return own + [item for inner in folders for item in _visible(inner, recursive)]
     except OSError as error:
-        reason = error.strerror or error
-        raise FaceMeshError(f"{folder}: the folder cannot be listed ({reason}); check its permissions") from error
+        fault = f"the folder cannot be listed ({reason(error)})"
+        raise FaceMeshError(f"{folder}: {fault}; check its permissions") from error
 
 
 def _is_photo(path: Path) -> bool:

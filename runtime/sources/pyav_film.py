@@ -11,13 +11,15 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 from av.sidedata.sidedata import Type
 from numpy.typing import NDArray
 
 from runtime.cores import usable_cores
-from runtime.errors import FaceMeshError, one_line
+from runtime.errors import FaceMeshError, reason
 from runtime.sources.video import (
+    OPEN_TIMEOUT_S,
+    READ_TIMEOUT_S,
     FrameBuffer,
     VideoFacts,
     no_frames,
@@ -29,19 +31,21 @@ from runtime.sources.video import (
 
 MOST_THREADS = 4
 MOST_FAILURES = 1000  # one after the other: nothing more will come
-OPEN_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 5.0
-# Of streams: TCP loses nothing, and pictures come out at once. Sources that know no such option leave it alone.
+# TCP loses nothing, and pictures come out at once. Sources that know no such option leave it alone.
 STREAM_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
 
 
 class PyAvFilm:
     """A film, read frame by frame. Damaged places are counted and passed over, as by ffmpeg."""
 
-    def __init__(self, url: str, shown: str) -> None:
-        """Open ``url``; ``shown`` names it in errors. Raises `FaceMeshError` if it is no film."""
+    def __init__(self, url: str, shown: str, is_remote: bool = False) -> None:
+        """Open ``url``, ``is_remote`` on a server; ``shown`` names it in errors.
+
+        Raises `FaceMeshError` if it is no film, and for a server that does not answer, also while frames are read.
+        """
         self._url = url
         self._shown = shown
+        self._is_remote = is_remote
         self._start_over()
         self._aspect = _pixel_aspect(self._stream)
         self._origin_s = _origin_s(self._container, self._stream)
@@ -87,6 +91,10 @@ class PyAvFilm:
         while failures < MOST_FAILURES:
             try:
                 packet = next(packets, None)
+            except ExitError as error:
+                with contextlib.suppress(FFmpegError):
+                    yield from self._stream.codec_context.decode(None)  # frames that the decoder still holds
+                raise _unreachable(self._shown, f"nothing has come for {READ_TIMEOUT_S:g} s") from error
             except FFmpegError:
                 self.damaged += 1
                 failures += 1
@@ -138,7 +146,7 @@ class PyAvFilm:
 
     def _packets_before(self, key: av.Packet) -> int | None:
         """Count the packets before ``key`` in a second look at the file, which decodes nothing."""
-        with contextlib.closing(_open(self._url, self._shown)) as container:
+        with contextlib.closing(self._opened()) as container:
             stream = container.streams[self._stream.index]
             count = 0
             try:
@@ -151,10 +159,13 @@ class PyAvFilm:
         return None
 
     def _start_over(self) -> None:
-        self._container = _open(self._url, self._shown)
+        self._container = self._opened()
         self._stream = _best_video(self._container, self._shown)
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = min(usable_cores(), MOST_THREADS)
+
+    def _opened(self) -> av.container.InputContainer:
+        return _open_remote(self._url, self._shown) if self._is_remote else _open(self._url, self._shown)
 
 
 class PyAvFrame:
@@ -184,7 +195,7 @@ class PyAvStream:
 
     def __init__(self, url: str, shown: str) -> None:
         """Open ``url``; ``shown`` names it in errors. Raises `FaceMeshError` if nothing answers there."""
-        self._container = _open(url, shown, STREAM_OPTIONS)
+        self._container = _open_remote(url, shown, STREAM_OPTIONS)
         stream = _best_video(self._container, shown)
         stream.thread_type = "SLICE"  # threads over frames would hold pictures back
         self.fps = positive(stream.average_rate or stream.guessed_rate)
@@ -259,16 +270,26 @@ def _turned(pixels: NDArray[np.uint8], frame: av.VideoFrame) -> NDArray[np.uint8
     return cv2.flip(pixels, 0) if down < 0 else pixels
 
 
-def _open(url: str, shown: str, options: dict[str, str] | None = None) -> av.container.InputContainer:
+def _open(url: str, shown: str) -> av.container.InputContainer:
     try:
-        return av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S) if options else None)
+        return av.open(url)
     except FFmpegError as error:
-        reason = one_line(error.strerror or error)
-        if options:
-            remedy = "check the address, that the camera or server runs, and its user and password"
-            raise FaceMeshError(f"{shown}: nothing could be read there ({reason}); {remedy}") from error
-        remedy = "it may be damaged, or convert it to MP4"
-        raise FaceMeshError(f"{shown}: cannot be opened as a video ({reason}); {remedy}") from error
+        fault = f"cannot be opened as a video ({reason(error)})"
+        raise FaceMeshError(f"{shown}: {fault}; it may be damaged, or convert it to MP4") from error
+
+
+def _open_remote(url: str, shown: str, options: dict[str, str] | None = None) -> av.container.InputContainer:
+    try:
+        return av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+    except ExitError as error:
+        raise _unreachable(shown, f"no answer within {OPEN_TIMEOUT_S:g} s") from error
+    except FFmpegError as error:
+        raise _unreachable(shown, reason(error)) from error
+
+
+def _unreachable(shown: str, fault: str) -> FaceMeshError:
+    remedy = "check the address, that the camera or server runs, and its user and password"
+    return FaceMeshError(f"{shown}: nothing could be read there ({fault}); {remedy}")
 
 
 def _best_video(container: av.container.InputContainer, shown: str) -> av.VideoStream:

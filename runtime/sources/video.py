@@ -15,6 +15,8 @@ from runtime.errors import FaceMeshError
 
 LARGEST_PIXEL_ASPECT = 4  # a header that says more, or less than its inverse, is wrong
 DEFAULT_RATE_HZ = 25.0
+OPEN_TIMEOUT_S = 10.0  # for a server's answer
+READ_TIMEOUT_S = 5.0  # for its next bytes
 FrameBuffer = Callable[[int, int], NDArray[np.uint8] | None]
 
 

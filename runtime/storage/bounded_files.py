@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from runtime.storage.limits import FILE_BYTES, Limit
 
-_KINDS = {
-    stat.S_IFIFO: "a named pipe",
+SPECIAL_FILES = {
+    stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -55,5 +55,5 @@ def _open_without_waiting(path: str, flags: int) -> int:
         os.close(descriptor)
         if kind == stat.S_IFDIR:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        raise OSError(errno.EINVAL, f"it is {_KINDS.get(kind, 'no plain file')}, a plain file is wanted")
+        raise OSError(errno.EINVAL, f"it is {SPECIAL_FILES.get(kind, 'no plain file')}, a plain file is wanted")
     return descriptor

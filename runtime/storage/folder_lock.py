@@ -6,7 +6,8 @@ import fcntl
 import os
 from pathlib import Path
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, reason
+from runtime.storage.whole_files import write_error
 
 LOCK_NAME = ".facemesh.lock"
 
@@ -18,11 +19,14 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take the right; raises `FaceMeshError` with the number of the process that has it."""
+        """Take the right.
+
+        Raises `FaceMeshError` with the number of the process that has it, and if the lock's file cannot be used.
+        """
         self._path = folder / LOCK_NAME
         self._file: int | None = None
         while self._file is None:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            file = self._open()
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -38,8 +42,12 @@ class FolderLock:
                 self._file = file
             else:  # the run before has removed it meanwhile
                 os.close(file)
-        os.ftruncate(self._file, 0)
-        os.write(self._file, f"{os.getpid()}\n".encode("ascii"))
+        try:
+            os.ftruncate(self._file, 0)
+            os.write(self._file, f"{os.getpid()}\n".encode("ascii"))
+        except OSError as error:  # a full disk
+            self.release()
+            raise write_error(self._path, error) from error
 
     def release(self) -> None:
         """Give the right back."""
@@ -47,6 +55,13 @@ class FolderLock:
             self._path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = None
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:  # another user's file
+            remedy = "remove it if no run of its owner is under way, or choose another --output"
+            raise FaceMeshError(f"{self._path}: this lock cannot be taken ({reason(error)}); {remedy}") from error
 
     def _is_current(self, file: int) -> bool:
         try:

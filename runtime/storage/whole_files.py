@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, reason
 
 
 def write_error(path: Path, error: OSError) -> FaceMeshError:
     """Return the error for a file that the system does not let us write."""
-    reason = error.strerror or error
-    return FaceMeshError(f"{path}: cannot be written ({reason}); free some space or choose another place")
+    return FaceMeshError(f"{path}: cannot be written ({reason(error)}); free some space or choose another place")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from runtime.detection.interface import Detector
 from runtime.families.family import Family
 from runtime.geometry.pose import PoseEstimator
-from runtime.inference.detection_crop import detection_crop, is_sure_when_turned
+from runtime.inference.detection_crop import detection_crop, sure_faces
 from runtime.inference.interface import MeshedFace, Mesher
 from runtime.inference.second_look import Look, SecondLook
 from runtime.tracking.clock import Clock
@@ -109,10 +109,8 @@ class FaceFollower:
         if chosen:
             crops = [detection_crop(self._family, found, number) for number in chosen]
             looks = self._second_look(self._image, self._mesher.again(self._image, crops), crops)
-            scores = found.scores[chosen].tolist()
-            if found.rolls_deg is not None:
-                kept = [number for number, look in enumerate(looks) if is_sure_when_turned(look.face.confidence)]
-                looks, scores = [looks[number] for number in kept], [scores[number] for number in kept]
+            kept = sure_faces([look.face.confidence for look in looks], found.rolls_deg is not None)
+            looks, scores = [looks[number] for number in kept], found.scores[chosen][kept].tolist()
         self._tracker.admit(looks, scores, self._image, clock.time_s, clock.step_s, self._scene.is_cut)
 
     def _face(self, track: Track) -> FaceMesh:

@@ -23,6 +23,10 @@ class Place(NamedTuple):
     y: float
     size: float
 
+    def scaled(self, factor: float) -> Place:
+        """Return the place in a picture that is ``factor`` times as large."""
+        return Place(factor * self.x, factor * self.y, factor * self.size)
+
     def distance(self, other: Place) -> float:
         """Return how far the places are apart, in sizes; a size that differs by a factor of e counts as 1."""
         size = math.sqrt(self.size * other.size)
@@ -51,6 +55,10 @@ class Motion:
         self._past.append((time_s, place))
         while self._past[0][0] < time_s - REMEMBERED_S:
             self._past.popleft()
+
+    def rescale(self, factor: float) -> None:
+        """Follow a change of the frame's size by ``factor``."""
+        self._past = deque((time_s, place.scaled(factor)) for time_s, place in self._past)
 
     def expected(self, time_s: float) -> Place:
         """Return the place at a time: straight on as before the last moments, and slower and slower from then on."""

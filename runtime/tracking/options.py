@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from runtime.errors import FaceMeshError
 
@@ -29,12 +29,18 @@ class OneEuro:
             )
 
 
+USUAL_FILTER = OneEuro(cutoff_hz=0.5, beta=20.0, speed_cutoff_hz=2.0)
+
+
 @dataclass(frozen=True)
 class Smoothing:
     """Filters of every track. The defaults lie on the knee of the curves of ``python -m benchmarks jitter``."""
 
-    points: OneEuro = field(default_factory=lambda: OneEuro(cutoff_hz=0.5, beta=20.0, speed_cutoff_hz=2.0))
-    crop: OneEuro = field(default_factory=lambda: OneEuro(cutoff_hz=0.5, beta=20.0, speed_cutoff_hz=2.0))
+    points: OneEuro = USUAL_FILTER
+    crop: OneEuro = USUAL_FILTER
+
+
+USUAL_SMOOTHING = Smoothing()
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Tracking:
 
     max_faces: int | None = None
     redetect_s: float = 3.0
-    smoothing: Smoothing | None = field(default_factory=Smoothing)
+    smoothing: Smoothing | None = USUAL_SMOOTHING
 
     def __post_init__(self) -> None:
         if self.max_faces is not None and self.max_faces < 1:

@@ -99,9 +99,8 @@ class Track:
         """Keep the number and the motion until the face is found again."""
         self.lost_s = time_s
 
-    def find(self, look: Look, score: float | None) -> None:
-        """Go on after a loss; filters start anew. ``score`` None keeps the last one."""
-        self.look = look
+    def find(self, score: float | None) -> None:
+        """Go on after a loss; filters start anew, and `see` comes next. ``score`` None keeps the last one."""
         self.lost_s = None
         self.doubt = Doubt()
         self._is_new = True
@@ -120,11 +119,11 @@ class Track:
 
     def rescale(self, factor: float) -> None:
         """Follow a change of the frame's size by ``factor``."""
-        self.place = Place(*(factor * number for number in self.place))
+        self.place = self.place.scaled(factor)
+        self.look = self.look.scaled(factor)
         self._crop.rescale(factor)
         self._is_new = True
-        self._motion = Motion()
-        self._motion.add(-math.inf, self.place)
+        self._motion.rescale(factor)
 
     def smooth(self, step_s: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return vertices and landmarks of the last look, filtered: in arrays of their own if a filter is on."""

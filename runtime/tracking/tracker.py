@@ -171,7 +171,7 @@ class Tracker:
         for look, score in candidates:
             if track := pairs.get(id(look)):
                 if not self._is_hidden(look):
-                    self._return(track, look, score, time_s, step_s)
+                    self._return(track, look, score, time_s, step_s, has_jumped=is_cut)
             elif self._has_room() and not self._is_hidden(look):
                 self._count += 1
                 track = Track(self._count, look, score, self._family, self._settings.smoothing)
@@ -184,7 +184,7 @@ class Tracker:
         """Follow a change of the frame's size by ``factor``; None: the shape is another one, so all start anew."""
         if factor is None:
             self.seen, self.lost, self._absent = [], [], []
-        for track in (*self.seen, *self.lost):
+        for track in (*self.seen, *self.lost, *self._absent):
             track.rescale(factor)
 
     def _part(self, image: NDArray[np.uint8], time_s: float) -> None:
@@ -239,12 +239,14 @@ class Tracker:
         self.lost.append(track)
         self._search_due_s = time_s + SEARCH_S
 
-    def _return(self, track: Track, look: Look, score: float | None, time_s: float, step_s: float) -> None:
+    def _return(
+        self, track: Track, look: Look, score: float | None, time_s: float, step_s: float, has_jumped: bool = False
+    ) -> None:
         for forgotten in (self.lost, self._absent):
             if track in forgotten:
                 forgotten.remove(track)
-        track.find(look, score)
-        track.see(look, time_s, step_s)
+        track.find(score)
+        track.see(look, time_s, step_s, has_jumped)
         self.seen.append(track)
         self.seen.sort(key=lambda other: other.number)
 

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, reason
 from runtime.viewer.newest import LEAST_PAUSE_S, Newest
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -46,8 +46,7 @@ class ViewerServer:
         try:
             self._server = _Server((host, port), _Handler)
         except OSError as error:
-            reason = error.strerror or error
-            fault = f"--serve {host}:{port}: cannot listen there ({reason})"
+            fault = f"--serve {host}:{port}: cannot listen there ({reason(error)})"
             raise FaceMeshError(f"{fault}; choose another port") from error
         self._server.viewer = _Served(newest, self._token, is_local)
         shown_host = f"[{host}]" if ":" in host else host

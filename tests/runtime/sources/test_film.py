@@ -259,6 +259,31 @@ def test_film_cut_anywhere(tmp_path, suffix):
     assert len(set(counts)) >= 5
 
 
+@pytest.mark.parametrize("start", [b"", b"wide"])
+@pytest.mark.parametrize("without", [False, True])
+@pytest.mark.parametrize("share", [0.1, 0.6, 0.8, 0.98])
+def test_cut_film_with_its_index_at_the_end(tmp_path, without, share, start, request):
+    data = write_film(tmp_path / "whole.mp4", map(numbered, range(40))).read_bytes()
+    if start:  # QuickTime of old
+        data = b"\0\0\0\x08" + start + data[data.index(b"mdat") - 4 :]
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(data[: int(len(data) * share)] if share < 0.98 else data[: data.index(b"moov") - 4])
+    if without:
+        request.getfixturevalue("without_pyav")
+    with pytest.raises(FaceMeshError, match=r"cut\.mp4: the film's index \(moov\).* is missing or cut off; copy"):
+        read(path)
+
+
+def test_film_that_is_damaged_otherwise(tmp_path):
+    data = write_film(tmp_path / "whole.mp4", map(numbered, range(4)), container={"movflags": "faststart"}).read_bytes()
+    for number, content in enumerate([data[:300], b"\1" * 999, b"\0\0\0\0ftyp", data[:4] + b"ftyp" + b"\xff" * 99]):
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(content)
+        with pytest.raises(FaceMeshError, match=rf"{number}\.mp4: ") as raised:
+            read(path)
+        assert ("moov" in str(raised.value)) == (number != 1)
+
+
 def test_resolution_that_changes(tmp_path):
     """MPEG-TS files may be put one behind the other; the second one's clock starts again."""
     first = write_film(tmp_path / "1.ts", map(numbered, range(10)))

@@ -113,7 +113,6 @@ def test_lost_camera_is_opened_again():
     times = take(reader, 5)
     assert len(times) == 5
     assert np.diff(times).min() > 0
-    assert reader.lost == 1
     assert notes[0] == "note: camera:0: lost after 2 pictures; opening it again"
     assert notes[1].startswith("note: camera:0: back after ")
 
@@ -146,6 +145,30 @@ def test_source_that_ends_is_no_loss():
     device.ends = True
     reader = reader_of(device)
     assert len(list(reader.pictures(lambda: False))) == 3
+    reader.close()
+
+
+def test_last_picture_that_comes_with_the_end_is_not_lost():
+    """The thread delivers it and ends between two looks of the caller."""
+
+    class Late(Scripted):
+        ends = True
+
+        def read(self):
+            looked.wait(10)
+            return super().read()
+
+    class Slow(threading.Condition):
+        def __exit__(self, *arguments):
+            super().__exit__(*arguments)
+            if threading.current_thread() is not reader._thread:
+                looked.set()
+                reader._thread.join(10)
+
+    looked = threading.Event()
+    reader = reader_of(Late([0]), newest_only=True)
+    reader._changed = Slow()
+    assert len(list(reader.pictures(lambda: False))) == 1
     reader.close()
 
 

@@ -106,8 +106,59 @@ def test_film_on_a_web_server_is_a_film(tmp_path, site):
 
 
 def test_nothing_there(site):
-    with pytest.raises(FaceMeshError, match=r"/missing\.mp4: cannot be opened as a video|nothing could be read there"):
+    with pytest.raises(FaceMeshError, match=r"/missing\.mp4: nothing could be read there .*404.*; check the address"):
         FrameSource(f"{site}/missing.mp4")
+
+
+@pytest.fixture
+def silent_server(monkeypatch):
+    """``silent_server(data)`` answers every connection with ``data`` and then says no more; returns the address."""
+    from runtime.sources import pyav_film
+
+    monkeypatch.setattr(pyav_film, "OPEN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(pyav_film, "READ_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connections = []
+
+        def serve(data):
+            def accept():
+                while True:
+                    try:
+                        connections.append(server.accept()[0])
+                    except OSError:  # closed
+                        return
+                    connections[-1].sendall(data)
+
+            threading.Thread(target=accept, daemon=True).start()
+            return f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
+
+        yield serve
+        server.shutdown(socket.SHUT_RDWR)
+        for connection in connections:
+            connection.close()
+
+
+def test_web_server_that_does_not_answer(silent_server):
+    start = time.monotonic()
+    with pytest.raises(FaceMeshError, match=r"nothing could be read there \(no answer within 0\.5 s\); check"):
+        FrameSource(silent_server(b""))
+    assert time.monotonic() - start < 5
+
+
+def test_web_server_that_stops_in_the_middle_of_a_film(tmp_path, silent_server):
+    generator = np.random.default_rng(0)
+    pictures = [numbered(number, 320, 192) for number in range(60)]
+    for picture in pictures:
+        picture[96:] = generator.integers(0, 256, (96, 320, 3))
+    film = write_film(tmp_path / "a.mp4", pictures, container={"movflags": "faststart"}).read_bytes()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nContent-Length: %d\r\n\r\n" % len(film)
+    seen, start = [], time.monotonic()
+    with pytest.raises(FaceMeshError, match=r"\(nothing has come for 0\.5 s\); check the address"):  # noqa: SIM117
+        with FrameSource(silent_server(head + film[: len(film) * 2 // 3])) as source:
+            seen.extend(number_of(frame.image) for frame in source)
+    assert seen == [*range(len(seen))]
+    assert len(seen) > 30
+    assert time.monotonic() - start < 5
 
 
 def test_nobody_listens():

@@ -95,3 +95,16 @@ def test_two_people_who_change_sides_in_a_cut(open_world):
     film = [[(1, 300, 150), (2, 900, 150)], [(2, 300, 140), (1, 900, 140)]]
     first, second = shots(open_world, film)
     assert first == second == {(1, 2)}
+
+
+def test_motion_before_a_cut_says_nothing_about_the_place_after_it(open_world):
+    now = {}
+    world, follower = open_world([now.get])
+    for index in range(33):
+        world.time_s = index / 25
+        x = 300 + 300 * world.time_s if index < 25 else 900
+        now[world.time_s] = Person(x, 360, 150)
+        follower.begin(painted(1, x, 360, 150, background=index // 25), world.time_s)
+        assert [face.track_id for face in follower.finish()] == [1]
+    (track,) = follower._tracker.seen
+    assert track.expected(world.time_s + 0.2).x == pytest.approx(900, abs=5)

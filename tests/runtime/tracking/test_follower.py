@@ -259,6 +259,32 @@ def test_people_stay_when_the_frames_size_changes(open_world, scale):
     assert world.detections == 1
 
 
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_a_lost_person_is_found_after_the_frames_size_has_changed(open_world, scale):
+    world, follower = open_world([hidden(walking(300, 150), (1.0, 2.2)), standing(1000)], Tracking())
+    play(world, follower, 1.5)
+    world.scale = scale
+    world.image = np.zeros((round(720 * scale), round(1280 * scale), 3), np.uint8)
+    crops = []
+    original = world.submit
+    world.submit = lambda image, matrices, landmarks=(): (crops.extend(matrices), original(image, matrices, landmarks))
+    rows = play(world, follower, 1.5, start=1.5)
+    assert np.isfinite(crops).all()
+    assert rows[-1] == {0: 2, 1: 1} or rows[-1] == {0: 1, 1: 2}
+    assert max(len(row) for row in rows) == 2
+
+
+def test_landmarks_go_with_the_frames_size(open_world):
+    """For networks that take landmarks beside the picture."""
+    world, follower = open_world([standing(300)])
+    play(world, follower, 1)
+    (before,) = world.given
+    world.scale = 2.0
+    world.image = np.zeros((1440, 2560, 3), np.uint8)
+    play(world, follower, 1 / FPS, start=1.0)
+    np.testing.assert_allclose(world.given[0], 2 * before, rtol=1e-5)
+
+
 def test_another_shape_of_frame_starts_anew(open_world):
     world, follower = open_world([standing(300)])
     play(world, follower, 1)
