@@ -123,6 +123,7 @@ def _open_runner(args: argparse.Namespace) -> Runner:
         sync=args.sync,
         memory=args.memory,
         trust_engine=args.trust_engine,
+        provider=args.provider,
         face_model=args.face_model,
         landmarks_from=args.landmarks_from,
         reuse_landmarks=args.reuse_landmarks,
@@ -269,6 +270,11 @@ def _add_device_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=tuple(SHIPPED),
         help="of the shipped model (default: int8 on processors with instructions for it, elsewhere fp32)",
+    )
+    parser.add_argument(
+        "--provider",
+        choices=("cuda", "tensorrt", "nv-tensorrt-rtx"),
+        help="run an .onnx model on a GPU with the ONNX Runtime package for it (default: the CPU)",
     )
     parser.add_argument(
         "--sync",

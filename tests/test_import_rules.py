@@ -56,7 +56,9 @@ HOMES = {
         "calibration.precision.vector_products",
     },
     "onnx_ir": {*PASSES, "export.graphs.fp16", "export.graphs.heavy_weights", "export.graphs.rewrite"},
-    "onnxruntime": {"export.graphs.verify", "runtime.inference.onnx_runner"},
+    "onnxruntime": {
+        *("export.graphs.verify", "runtime.inference.onnx_runner", "runtime.inference.onnx_providers"),
+    },
     "onnxsim": {"export.graphs.rewrite"},
     "pycuda": {"runtime.cuda.pycuda_binding"},
     "pygltflib": {"runtime.outputs.glb"},

@@ -29,6 +29,7 @@ class RunnerOptions:
     sync: str = "spin"  # GPU: wait with the least delay, or "block" and leave the core to others
     memory: str | None = None  # GPU: "copy" or "mapped" frames and points; None: by the device
     trust_engine: bool = False  # load an engine without a fitting manifest
+    provider: str | None = None  # ONNX Runtime: "cuda", "tensorrt" or "nv-tensorrt-rtx"; None: the CPU
     face_model: Path | None = None  # of a network of coefficients; None: the one that the model's spec names
 
     def __post_init__(self) -> None:

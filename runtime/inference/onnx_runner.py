@@ -1,4 +1,4 @@
-"""The runner for ONNX files on the CPU. Home module of ONNX Runtime."""
+"""The runner for ONNX files, on the CPU or through a provider for GPUs. Home module of ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from runtime.errors import FaceMeshError
 from runtime.families.family import Family
 from runtime.inference.cpu_mesher import CpuMesher
 from runtime.inference.interface import RunnerOptions
+from runtime.inference.onnx_providers import open_on_gpu
 from runtime.models.spec import CONFIDENCE_SHAPE, ModelSpec, load_spec
 from runtime.storage.limits import BATCH
 
@@ -25,21 +26,34 @@ SHORT_RUN_S = 0.005
 
 def open_model(path: Path, options: RunnerOptions) -> OnnxRunner:
     """Open an .onnx file by the spec beside it. Raises `FaceMeshError`."""
-    return OnnxRunner(path, load_spec(path, options.face_model), options.max_batch, options.threads)
+    spec = load_spec(path, options.face_model)
+    return OnnxRunner(path, spec, options.max_batch, options.threads, options.provider)
 
 
 class OnnxRunner:
     """`runtime.inference.interface.Runner` over ONNX Runtime; input and outputs are arrays, never copied."""
 
-    def __init__(self, path: Path, spec: ModelSpec, max_batch: int = 8, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: ModelSpec,
+        max_batch: int = 8,
+        threads: int | None = None,
+        provider: str | None = None,
+    ) -> None:
         """Load a model and run it, with two faces, too, if its batch is free: some models are so in name alone.
 
-        Such a model runs its faces one by one. Raises `FaceMeshError` if it cannot be loaded or does not fit ``spec``.
+        Such a model runs its faces one by one. ``provider`` is one of `runtime.inference.onnx_providers.PROVIDERS`,
+        None the CPU. Raises `FaceMeshError` if it cannot be loaded or does not fit ``spec``.
         """
         self.spec = spec
         self.lock = threading.Lock()
         self._path = path
-        self._session = open_session(path, min(threads or 1, usable_cores()))
+        cores = min(threads or 1, usable_cores())
+        if provider is None:
+            self._session = open_session(path, cores)
+        else:
+            self._session = open_on_gpu(path, provider, spec, max_batch, session_options(cores))
         self._fixed_batch = self._check_interface(path)
         self.max_batch = self._fixed_batch or max_batch
         if self._fixed_batch and (excess := BATCH.excess(self._fixed_batch)):
@@ -51,7 +65,7 @@ class OnnxRunner:
         self.infer(1)
         if self.max_batch > 1 and not self._fixed_batch and not self._runs(2):
             self.max_batch = 1
-        if threads is None and self._run_time() > SHORT_RUN_S:
+        if provider is None and threads is None and self._run_time() > SHORT_RUN_S:
             self._bindings.clear()
             self._session = open_session(path, min(MOST_THREADS, usable_cores()))
 

@@ -31,6 +31,7 @@ def open_runner(
     sync: str = "spin",
     memory: str | None = None,
     trust_engine: bool = False,
+    provider: str | None = None,
     face_model: str | os.PathLike[str] | None = None,
     landmarks_from: str | os.PathLike[str] | None = None,
     reuse_landmarks: bool = False,
@@ -41,6 +42,8 @@ def open_runner(
     ``spec.precision`` of the runner tells it. ``max_batch`` faces run in one call. ``threads`` is for CPUs, None leaves
     the number to the backend. ``sync`` ("spin" or "block"), ``memory`` ("copy", "mapped" or None) and ``trust_engine``
     are for engines (.engine, .plan, .trt), see `RunnerOptions` and `runtime.inference.trt.engine_file.read_engine`.
+    ``provider`` ("cuda", "tensorrt", "nv-tensorrt-rtx") runs an .onnx file on a GPU, see
+    `runtime.inference.onnx_providers`; the shipped model is then FP16.
     ``face_model`` is for networks of coefficients; None is the one that the model's spec names. ``landmarks_from`` is
     the model file of a first network, for a model that takes landmarks beside the picture; with ``reuse_landmarks``
     faces that are tracked are given those of their last frame instead, see `GuidedRunner`.
@@ -48,10 +51,12 @@ def open_runner(
     library is not installed, and for a precision that is not shipped or comes with a model file.
     """
     chosen = None if face_model is None else Path(face_model)
-    options = RunnerOptions(max_batch, threads, sync, memory, trust_engine, chosen)
+    options = RunnerOptions(max_batch, threads, sync, memory, trust_engine, provider, chosen)
     if model is not None and precision is not None:
         problem = f"precision {precision} chooses a form of the shipped model"
         raise FaceMeshError(f"{os.fspath(model)}: {problem}; leave one of the two out")
+    if provider is not None:
+        precision = precision or "fp16"  # the INT8 form is one for CPUs
     path = shipped_model(precision) if model is None else Path(model)
     runner = _open(path, options)
     if landmarks_from is None:
@@ -71,6 +76,9 @@ def _open(path: Path, options: RunnerOptions) -> Runner:
     if path.suffix.lower() not in BACKENDS:
         known = "give an .onnx model or an .engine"
         raise FaceMeshError(f"{path}: no runner for {path.suffix or 'files without a suffix'}; {known}")
+    if options.provider is not None and path.suffix.lower() != ".onnx":
+        problem = f"this is an engine, and the provider {options.provider} of ONNX Runtime runs .onnx models"
+        raise FaceMeshError(f"{path}: {problem}; leave --provider out, or give the model that it was built from")
     module, extra = BACKENDS[path.suffix.lower()]
     try:
         backend = import_module(module)
