@@ -44,8 +44,8 @@ def describe_device() -> Facts:
             "libraries": libraries,
         }
     if _native.has_cuda:
-        facts["kernels_built_with_cuda"] = _native.cuda.toolkit_version
-        facts["kernels_built_for"] = _native.cuda.architectures
+        facts["kernels_built_with_cuda"] = _native.cuda_toolkit
+        facts["kernels_built_for"] = _native.cuda_architectures
     return facts
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 from cuda.bindings import driver
 
 from runtime.cuda.driver import Device
@@ -51,18 +49,6 @@ class _Event(Resource):
         return _call(driver.cuEventElapsedTime, since.raw, self.raw)
 
 
-class _HostBuffer(Resource):
-    def __init__(self, live: Live, nbytes: int, mapped: bool) -> None:
-        self.pointer = int(_call(driver.cuMemHostAlloc, nbytes, driver.CU_MEMHOSTALLOC_DEVICEMAP if mapped else 0))
-        super().__init__(live, self._free)
-        self.array = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(self.pointer), np.uint8)
-        self.device_pointer = int(_call(driver.cuMemHostGetDevicePointer, self.pointer, 0)) if mapped else 0
-
-    def _free(self) -> None:
-        self.array = self.array[:0]  # later use is an IndexError, not a crash
-        _call(driver.cuMemFreeHost, self.pointer)
-
-
 class _DeviceBuffer(Resource):
     def __init__(self, live: Live, nbytes: int) -> None:
         self.nbytes = nbytes
@@ -85,9 +71,6 @@ class _Cuda(OpenDevice):
     def event(self, *, blocking: bool = False, timing: bool = False) -> _Event:
         return _Event(self._live, blocking, timing)
 
-    def host_buffer(self, nbytes: int, *, mapped: bool = False) -> _HostBuffer:
-        return _HostBuffer(self._live, nbytes, mapped)
-
     def device_buffer(self, nbytes: int) -> _DeviceBuffer:
         return _DeviceBuffer(self._live, nbytes)
 
@@ -102,9 +85,9 @@ class _Cuda(OpenDevice):
         return int(free), int(total)
 
 
-def open_device(device: Device) -> _Cuda:
+def open_device(device: Device, spin: bool) -> _Cuda:
     """Open ``device``, the first one; raises `CudaError`."""
-    return _Cuda(device)
+    return _Cuda(device, spin)
 
 
 def _call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from runtime.cuda.errors import CudaError
 
 # https://docs.nvidia.com/cuda/cuda-driver-api: CUdevice_attribute
+MULTIPROCESSORS = 16
 INTEGRATED = 18
 CAPABILITY_MAJOR = 75
 CAPABILITY_MINOR = 76
@@ -23,6 +24,7 @@ class Device:
     name: str  # "Orin", "NVIDIA GeForce RTX 4090"
     compute_capability: str  # "8.7"
     integrated: bool = False  # shares its memory with the host, as a Jetson's does
+    multiprocessors: int = 0  # 0: unknown; 8 on an Orin Nano, 16 on an AGX Orin of the same name
 
 
 def find_device() -> Device | None:
@@ -56,7 +58,9 @@ def query_device() -> Device:
     check("cuDeviceGet", ctypes.byref(device), 0)
     check("cuDeviceGetName", name, len(name), device)
     capability = f"{attribute(CAPABILITY_MAJOR)}.{attribute(CAPABILITY_MINOR)}"
-    return Device(name.value.decode(errors="replace"), capability, bool(attribute(INTEGRATED)))
+    return Device(
+        name.value.decode(errors="replace"), capability, bool(attribute(INTEGRATED)), attribute(MULTIPROCESSORS)
+    )
 
 
 def status_name(text: str) -> str:

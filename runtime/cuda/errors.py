@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from runtime.errors import FaceMeshError
 
 # After one of these every later call reports it again, releases too.
@@ -34,11 +32,14 @@ _DRIVER = (
     "the NVIDIA driver does not fit this CUDA software; update the driver (on a Jetson JetPack), or install packages "
     "for an older CUDA"
 )
-_MISUSE = "CUDA was used after close(), in another thread than the one that opened it, or after a fork"
+_MISUSE = (
+    "CUDA was used after close(), after a fork, or in another thread than the one that opened it (call make_current() "
+    "there first)"
+)
 _UNAVAILABLE = "another process holds the device (exclusive mode? nvidia-smi -q -d COMPUTE), or it is lost; start again"
 _STUB = "the libcuda.so.1 found is the stub that CUDA's toolkit links against; take it out of LD_LIBRARY_PATH"
 _MEMORY = "the GPU's memory is full (a Jetson shares it with the system); close other programs, or lower the batch"
-_NO_KERNELS = "there are no kernels for this GPU; build facemesh-edge with its architecture in CMAKE_CUDA_ARCHITECTURES"
+_NO_KERNELS = "there are no kernels for this GPU; they need compute capability 7.5 (Turing) or newer"
 _REMEDIES = {
     **dict.fromkeys(LOST, _LOST),
     "CUDA_ERROR_NO_DEVICE": _NO_DEVICE,
@@ -55,19 +56,6 @@ _REMEDIES = {
     "CUDA_ERROR_STUB_LIBRARY": _STUB,
     "CUDA_ERROR_OUT_OF_MEMORY": _MEMORY,
     "CUDA_ERROR_NO_BINARY_FOR_GPU": _NO_KERNELS,
-}
-# Names in the runtime API that differ from the driver's by more than their spelling.
-_DRIVER_NAMES = {
-    "cudaErrorMemoryAllocation": "CUDA_ERROR_OUT_OF_MEMORY",
-    "cudaErrorLaunchFailure": "CUDA_ERROR_LAUNCH_FAILED",
-    "cudaErrorDevicesUnavailable": "CUDA_ERROR_DEVICE_UNAVAILABLE",
-    "cudaErrorNoKernelImageForDevice": "CUDA_ERROR_NO_BINARY_FOR_GPU",
-    "cudaErrorInvalidDeviceFunction": "CUDA_ERROR_NO_BINARY_FOR_GPU",  # a second name for the same failure
-    "cudaErrorECCUncorrectable": "CUDA_ERROR_ECC_UNCORRECTABLE",
-    "cudaErrorInitializationError": "CUDA_ERROR_NOT_INITIALIZED",
-    "cudaErrorCudartUnloading": "CUDA_ERROR_DEINITIALIZED",
-    "cudaErrorInvalidResourceHandle": "CUDA_ERROR_INVALID_HANDLE",
-    "cudaErrorDeviceUninitialized": "CUDA_ERROR_INVALID_CONTEXT",
 }
 
 
@@ -91,16 +79,3 @@ class CudaError(FaceMeshError):
     def lost(self) -> bool:
         """True if the device cannot be used before the process is started again."""
         return self.status in LOST
-
-
-def native_error(error: RuntimeError) -> CudaError:
-    """Return the `CudaError` for an error of the native module.
-
-    Its text is "call: cudaErrorName: explanation", or "call: explanation" for an error without a CUDA status.
-    """
-    call, _, rest = str(error).partition(": ")
-    name, _, explanation = rest.partition(": ")
-    if not name.startswith("cudaError"):
-        return CudaError(call, "", rest)
-    snake_case = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.removeprefix("cudaError")).upper()
-    return CudaError(call, _DRIVER_NAMES.get(name, f"CUDA_ERROR_{snake_case}"), explanation)

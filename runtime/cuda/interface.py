@@ -47,7 +47,7 @@ class Event(Closes, Protocol):
 
 
 class HostBuffer(Closes, Protocol):
-    """Page-locked host memory. Its arrays must not be touched after `close`."""
+    """Page-locked host memory. Its arrays own it: it is freed after `close`, when the last of them is gone."""
 
     array: np.ndarray  # (nbytes,) uint8
     pointer: int  # host address
@@ -69,7 +69,7 @@ class Graph(Closes, Protocol):
 
 
 class Kernels(Protocol):
-    """Kernels of `runtime._native.cuda`, queued on ``stream``, a `Stream.handle`. Arguments go by keyword.
+    """Kernels of `runtime._native.KernelModule`, queued on ``stream``, a `Stream.handle`. Arguments go by keyword.
 
     Buffers are given as device addresses; their sizes are not checked. All raise `ValueError` for numbers out of range
     and `CudaError` for a launch that fails.
@@ -93,6 +93,8 @@ class Kernels(Protocol):
         half: bool,
         stream: int,
         landmarks: int = 0,
+        view: int = 0,
+        rows: int = 0,
     ) -> None:
         """Crop, antialias and normalise ``n`` faces of one frame, as `runtime.geometry.crop.crop_into` does.
 
@@ -102,6 +104,9 @@ class Kernels(Protocol):
         RGB for ``swap_colours``; ``low`` and ``high`` are the values of colours 0 and 255.
         landmarks: (n, 68, 3) float32, frame px, for the fourth plane of an out (n, 4, size, size), as
         `runtime.geometry.crop.draw_landmarks` fills it; 0: there is none.
+        view: what `runtime._native.pack_frame_view` wrote, read on the device in place of ``frame``, ``height``,
+        ``width`` and ``row_stride``, so that a captured crop may go to other frames; 0: those are used.
+        rows: height of the crop, ``size`` is its width then; 0: it is square.
         """
 
     def decode(
@@ -158,12 +163,18 @@ class Kernels(Protocol):
 
 
 class Cuda(Closes, Protocol):
-    """One device, its primary context current on this thread. Closing it closes everything it made."""
+    """One device, its primary context current on this thread. Closing it closes everything it made.
+
+    One thread at a time may use it.
+    """
 
     name: str  # "Orin"
     compute_capability: str  # "8.7"
     integrated: bool  # shares its memory with the host (Jetson)
-    kernels: Kernels | None  # None where `runtime._native` was built without CUDA, or not for this device
+    kernels: Kernels | None  # None where no kernels fit the device or its driver
+
+    def make_current(self) -> None:
+        """Let the calling thread use the device. It costs no more than a call; PyCUDA and cuda-python cannot."""
 
     def stream(self) -> Stream:
         """Make a stream."""
@@ -189,9 +200,9 @@ class Cuda(Closes, Protocol):
     def capture(self, stream: Stream, enqueue: Callable[[], object]) -> Graph:
         """Return a graph of the work that ``enqueue`` queues on ``stream``; it is recorded instead of done.
 
-        ``enqueue`` must not wait or allocate. Any exception of it ends the capture and is raised here. Raises
-        `CudaError` if no graph can be made (`runtime._native` without CUDA, a library that refuses); the stream is as
-        before then.
+        The graph is uploaded, so that its first launch takes no longer than others. ``enqueue`` must not wait or
+        allocate; garbage is not collected meanwhile. Any exception of it ends the capture and is raised here. Raises
+        `CudaError` if no graph can be made; the stream is as before then.
         """
 
     def memory_info(self) -> tuple[int, int]:

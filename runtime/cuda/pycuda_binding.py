@@ -9,7 +9,6 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pycuda.driver as driver
 
 from runtime.cuda.driver import Device, status_name
@@ -55,20 +54,6 @@ class _Event(Resource):
         self.raw = None  # the only reference
 
 
-class _HostBuffer(Resource):
-    def __init__(self, live: Live, nbytes: int, mapped: bool) -> None:
-        flags = driver.host_alloc_flags.DEVICEMAP if mapped else 0
-        self.array = _call(driver.pagelocked_empty, nbytes, np.uint8, "C", flags)
-        super().__init__(live, self._free)
-        self.pointer = self.array.ctypes.data
-        self.device_pointer = int(_call(self.array.base.get_device_pointer)) if mapped else 0
-
-    def _free(self) -> None:
-        allocation = self.array.base
-        self.array = self.array[:0]  # later use is an IndexError, not a crash
-        _call(allocation.free)
-
-
 class _DeviceBuffer(Resource):
     def __init__(self, live: Live, nbytes: int) -> None:
         allocation = _call(driver.mem_alloc, nbytes)
@@ -91,9 +76,6 @@ class _Cuda(OpenDevice):
     def event(self, *, blocking: bool = False, timing: bool = False) -> _Event:
         return _Event(self._live, blocking, timing)
 
-    def host_buffer(self, nbytes: int, *, mapped: bool = False) -> _HostBuffer:
-        return _HostBuffer(self._live, nbytes, mapped)
-
     def device_buffer(self, nbytes: int) -> _DeviceBuffer:
         return _DeviceBuffer(self._live, nbytes)
 
@@ -109,9 +91,9 @@ class _Cuda(OpenDevice):
         return _call(driver.mem_get_info)
 
 
-def open_device(device: Device) -> _Cuda:
+def open_device(device: Device, spin: bool) -> _Cuda:
     """Open ``device``, the first one; raises `CudaError`."""
-    return _Cuda(device)
+    return _Cuda(device, spin)
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,25 +1,31 @@
-"""Common part of the CUDA bindings: closing, and the kernels and graphs of the native module."""
+"""Common part of the CUDA bindings: closing, page-locked memory, kernels and graphs."""
 
 from __future__ import annotations
 
 import atexit
+import gc
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from types import ModuleType
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from runtime.compiled import native
 from runtime.cuda.driver import Device
-from runtime.cuda.errors import CudaError, native_error
+from runtime.cuda.errors import CudaError
+from runtime.models.shipped import KERNELS_PTX
+
+native.driver.raise_failures_as(CudaError)
 
 Live = dict["Resource", None]  # in the order of their making
 _UNFIT = {
-    # The native module was built for other devices, or with a newer CUDA than the driver's.
+    # The device is older than the PTX, or the driver older than any kernel here.
     "CUDA_ERROR_NO_BINARY_FOR_GPU",
-    "CUDA_ERROR_INSUFFICIENT_DRIVER",
-    "CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER",
+    "CUDA_ERROR_INVALID_PTX",
     "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
-    # It has only PTX for this device, and the driver cannot compile that.
+    # There is only PTX for this device, and the driver cannot compile that.
     "CUDA_ERROR_JIT_COMPILER_NOT_FOUND",
     "CUDA_ERROR_JIT_COMPILATION_DISABLED",
 }
@@ -61,6 +67,37 @@ def close_all(live: Live) -> None:
             closing.callback(resource.close)
 
 
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Keep Python from collecting garbage.
+
+    While a graph is captured, that could free an object of another library with a call of the driver that a capture
+    forbids, and spoil it.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class PageLocked(Resource):
+    """`runtime.cuda.interface.HostBuffer`: its arrays own the memory, and so may outlive it and its `Cuda`."""
+
+    def __init__(self, live: Live, context: Any, nbytes: int, mapped: bool) -> None:
+        """Allocate; raises `CudaError`."""
+        memory = native.driver.PageLocked(context, nbytes, mapped)
+        self.pointer = memory.pointer
+        self.device_pointer = memory.device_pointer
+        self.array = memory.array()
+        super().__init__(live, self._let_go)
+
+    def _let_go(self) -> None:
+        self.array = np.empty(0, np.uint8)
+
+
 class NativeGraph(Resource):
     """`runtime.cuda.interface.Graph`"""
 
@@ -71,56 +108,59 @@ class NativeGraph(Resource):
 
     def launch(self, stream: Any) -> None:
         """Queue the recorded work on ``stream``; raises `CudaError`."""
-        try:
-            self._launch(stream.handle)
-        except RuntimeError as error:
-            raise native_error(error) from None
-
-
-class NativeKernels:
-    """`runtime.cuda.interface.Kernels`"""
-
-    def __init__(self, native: ModuleType) -> None:
-        """Take the kernels of the native module ``native``; their failures become `CudaError`."""
-        self.crop = _checked(native.crop)
-        self.decode = _checked(native.decode)
-        self.decode_coefficients = _checked(native.decode_coefficients)
+        self._launch(stream.handle)
 
 
 class OpenDevice:
     """The part of `runtime.cuda.interface.Cuda` that is the same for all bindings."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, spin: bool) -> None:
         """Enter the device's context and load the kernels; raises `CudaError`."""
         self.name = device.name
         self.compute_capability = device.compute_capability
         self.integrated = device.integrated
+        self.kernels: Any = None
         self._live: Live = {}
         atexit.register(self.close)  # before the driver is shut down
         try:
+            if spin:
+                native.driver.spin_while_waiting()
+            self._context = native.driver.Context()
+            Resource(self._live, self._context.close)
             self._enter_context()
-            self._native = _native_module()
+            self.kernels = self._load_kernels()
         except BaseException:
             self.close()
             raise
-        self.kernels = NativeKernels(self._native) if self._native else None
 
     def _enter_context(self) -> None:
-        """Retain the primary context and make it current, with a `Resource` for every step to undo."""
+        """Make the primary context current, with a `Resource` for every step to undo."""
         raise NotImplementedError
+
+    def make_current(self) -> None:
+        """Let the calling thread use the device; see `runtime.cuda.interface.Cuda`."""
+
+    def host_buffer(self, nbytes: int, *, mapped: bool = False) -> PageLocked:
+        """Allocate page-locked memory; see `runtime.cuda.interface.Cuda`."""
+        return PageLocked(self._live, self._context, nbytes, mapped)
 
     def capture(self, stream: Any, enqueue: Callable[[], object]) -> NativeGraph:
         """Return a graph of the work that ``enqueue`` queues; see `runtime.cuda.interface.Cuda`."""
-        if self._native is None:
-            raise CudaError("capture", "", "runtime._native has no CUDA kernels for this device")
-        _checked(self._native.begin_capture)(stream.handle)
+        with no_collection():
+            native.driver.begin_capture(stream.handle)
+            try:
+                enqueue()
+            except BaseException:
+                with suppress(CudaError):
+                    native.driver.Graph(stream.handle).close()
+                raise
+            graph = native.driver.Graph(stream.handle)
         try:
-            enqueue()
+            graph.upload(stream.handle)
         except BaseException:
-            with suppress(RuntimeError):
-                self._native.end_capture(stream.handle).close()
+            graph.close()
             raise
-        return NativeGraph(self._live, _checked(self._native.end_capture)(stream.handle))
+        return NativeGraph(self._live, graph)
 
     def close(self) -> None:
         """Close everything that is still open."""
@@ -133,31 +173,20 @@ class OpenDevice:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-
-def _native_module() -> ModuleType | None:
-    """Return the native module's kernels and graphs, or None if it has none for the current device."""
-    from runtime.compiled import native
-
-    if not native.has_cuda:
-        return None
-    try:
-        native.cuda.check_device()
-    except RuntimeError as error:
-        failure = native_error(error)
-        if failure.status not in _UNFIT:
-            raise failure from None
-        warnings.warn(f"crop and decode run on the CPU: {failure}", stacklevel=2)
-        return None
-    return native.cuda
-
-
-def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``function`` of the native module with its failures as `CudaError`."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def _load_kernels(self) -> Any:
+        """Return the kernels on the current device, None if none fit it."""
         try:
-            return function(*args, **kwargs)
-        except RuntimeError as error:
-            raise native_error(error) from None
+            kernels = native.KernelModule(kernel_images())
+        except CudaError as error:
+            if error.status not in _UNFIT:
+                raise
+            warnings.warn(f"crop and decode run on the CPU: {error}", stacklevel=2)
+            return None
+        Resource(self._live, kernels.close)
+        return kernels
 
-    return call
+
+def kernel_images() -> list[bytes]:
+    """Return the kernels as machine code, if this module was built with a CUDA compiler, and as PTX."""
+    machine_code = Path(native.__file__).with_name("kernels.fatbin")
+    return [path.read_bytes() for path in (machine_code, KERNELS_PTX) if path.is_file()]

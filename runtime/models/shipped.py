@@ -17,6 +17,7 @@ SHIPPED_MODEL = SHIPPED["fp32"]
 SHIPPED_PICTURE = ASSETS / "astronaut.jpg"
 EYE_OPENING = ASSETS / "eye_opening.npz"  # a small network, see runtime/expressions/eye_opening.py
 YUNET = ASSETS / "face_detection_yunet_2023mar.onnx"  # of OpenCV's model zoo
+KERNELS_PTX = ASSETS / "kernels.ptx"  # made by `python -m tests.programs.kernel_ptx` out of runtime/native/gpu
 YUNET_ONNX = ASSETS / "yunet.onnx"  # the same network, rewritten by `python -m export detector`
 
 

@@ -72,5 +72,6 @@ def unguarded(memory: np.ndarray, like: np.ndarray) -> np.ndarray:
 def real_device() -> Cuda:
     if find_device() is None:
         pytest.skip("needs an NVIDIA GPU")
-    assert _native.has_cuda, "runtime._native was built without CUDA kernels: install again where nvcc is found"
-    return open_cuda()
+    cuda = open_cuda()
+    assert cuda.kernels is not None, "no kernels fit this device"
+    return cuda

@@ -3,7 +3,8 @@
 Work on a stream is only queued; a wait (of the stream, or of an event recorded on it) does it. So results are not there
 before a wait, and every buffer starts as `GARBAGE`. Each copy and kernel must stay inside buffers that are open when it
 runs: host sides of copies in page-locked memory, device sides in device or mapped memory. Nothing may wait or allocate
-while a graph is captured, and all calls come from one thread, as with the real device.
+while a graph is captured, no garbage is collected then, and calls come from threads that called `make_current`, as with
+the real device.
 
 ``log`` lists the calls as (name, details), names as in `CALLS`; ``live`` are the resources not closed; ``fail`` makes
 calls fail.
@@ -12,6 +13,7 @@ calls fail.
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
 import threading
 from collections import Counter, deque
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from runtime.cuda.errors import CudaError
-from runtime.cuda.shared import Resource, close_all
+from runtime.cuda.shared import Resource, close_all, no_collection
 
 GARBAGE = 0xA5
 ALIGNMENT = 256  # bytes, of every allocation of a device
@@ -43,6 +45,7 @@ CALLS = {
 }
 NOT_WHILE_CAPTURING = CALLS - {"upload", "download", "crop", "decode", "enqueue", "record"}
 Work = Callable[[], object]
+FRAME_VIEW = np.dtype([("pixels", "u8"), ("height", "i4"), ("width", "i4"), ("row_stride", "i4"), ("unused", "i4")])
 
 
 def check_open(resource: Resource) -> None:
@@ -157,8 +160,10 @@ class FakeBuffer(Resource):
     def _free(self) -> None:
         self._cuda.called("close", what=self.kind, nbytes=self.nbytes)
         self._cuda.run_all()  # freeing waits for the device
-        self._memory[:] = GARBAGE  # so that later use is noticed
-        self.array = self._memory[:0]
+        if self.kind == "host_buffer":
+            self.array = np.empty(0, np.uint8)  # arrays taken before own the memory
+        else:
+            self._memory[:] = GARBAGE  # so that later use is noticed
 
     def holds(self, pointer: int, nbytes: int) -> bool:
         return self.pointer <= pointer and pointer + nbytes <= self.pointer + self.nbytes
@@ -189,17 +194,26 @@ class FakeKernels:
         self._native = native
 
     def crop(self, *, stream: int, **arguments: Any) -> None:
-        height, width, n, size = (arguments[name] for name in ("height", "width", "n", "size"))
-        self._cuda.called("crop", stream=stream, height=height, width=width, n=n, size=size)
+        n, size, view = arguments["n"], arguments["size"], arguments.get("view", 0)
+        rows, channels = arguments.get("rows") or size, 4 if arguments.get("landmarks") else 3
+        self._cuda.called("crop", stream=stream, n=n, size=size)
         ranges = [
-            (arguments["frame"], (height - 1) * arguments["row_stride"] + width * 3),
             (arguments["matrices"], n * 48),
-            (arguments["out"], n * 3 * size * size * (2 if arguments["half"] else 4)),
+            (arguments["out"], n * channels * rows * size * (2 if arguments["half"] else 4)),
         ]
         if arguments.get("landmarks"):
-            ranges[-1] = (arguments["out"], n * 4 * size * size * (2 if arguments["half"] else 4))
             ranges.append((arguments["landmarks"], n * 68 * 12))
-        self._queue(stream, ranges, lambda: self._native.crop(**arguments, stream=0))
+        if view:
+            ranges.append((view, FRAME_VIEW.itemsize))
+        else:
+            ranges.append(_frame_range(*(arguments[name] for name in ("frame", "height", "width", "row_stride"))))
+
+        def work() -> None:
+            if view:
+                self._cuda.check_device(*_frame_range(*read_frame_view(view)))
+            self._native.crop(**arguments, stream=0)
+
+        self._queue(stream, ranges, work)
 
     def decode(self, *, stream: int, **arguments: Any) -> None:
         n, count = arguments["n"], arguments["count"]
@@ -235,8 +249,18 @@ class FakeKernels:
         self._cuda.stream_of(stream).add(checked)
 
 
+def read_frame_view(address: int) -> tuple[int, int, int, int]:
+    """Return address, height, width and row stride of a frame, as `runtime._native.pack_frame_view` wrote them."""
+    view = np.frombuffer((ctypes.c_uint8 * FRAME_VIEW.itemsize).from_address(address), FRAME_VIEW)[0]
+    return tuple(view.item()[:4])
+
+
+def _frame_range(frame: int, height: int, width: int, row_stride: int) -> tuple[int, int]:
+    return frame, (height - 1) * row_stride + width * 3
+
+
 class FakeCuda:
-    """See the module. ``kernels=False`` is a native module built without CUDA, so without graphs too."""
+    """See the module. ``kernels=False`` is a device that is too old for the kernels."""
 
     def __init__(
         self, name: str = "Orin", compute_capability: str = "8.7", integrated: bool = True, kernels: bool = True
@@ -254,7 +278,7 @@ class FakeCuda:
         self._lost: str | None = None
         self._capturing = False
         self._handles = itertools.count(0x5000)
-        self._thread = threading.get_ident()
+        self._threads = {threading.get_ident()}
         self.kernels = None
         if kernels:
             from runtime import _native
@@ -297,7 +321,7 @@ class FakeCuda:
         """Log the call; raises `CudaError` if it is to fail."""
         if self.logging:
             self.log.append((call, details))
-        if threading.get_ident() != self._thread:
+        if threading.get_ident() not in self._threads:
             raise CudaError(call, "CUDA_ERROR_INVALID_CONTEXT")
         self._counts[call] += 1
         nth, status = self._faults.get(call, (0, ""))
@@ -333,6 +357,9 @@ class FakeCuda:
 
     # Cuda
 
+    def make_current(self) -> None:
+        self._threads.add(threading.get_ident())
+
     def stream(self) -> FakeStream:
         handle = next(self._handles)
         self.called("stream", stream=handle)
@@ -365,16 +392,19 @@ class FakeCuda:
 
     def capture(self, stream: FakeStream, enqueue: Callable[[], object]) -> FakeGraph:
         self.called("capture", stream=stream.handle)
-        if self.kernels is None:
-            raise CudaError("capture", "no graphs", "the native module was built without CUDA")
         stream.captured = []
         self._capturing = True
-        try:
-            enqueue()
-            return FakeGraph(self, stream.captured)
-        finally:
-            stream.captured = None
-            self._capturing = False
+        collected = []
+        with no_collection():
+            gc.callbacks.append(lambda phase, info: collected.append(phase))
+            try:
+                enqueue()
+                return FakeGraph(self, stream.captured)
+            finally:
+                gc.callbacks.pop()
+                stream.captured = None
+                self._capturing = False
+                assert not collected, "garbage was collected while a graph was captured"
 
     def memory_info(self) -> tuple[int, int]:
         self.called("memory_info")

@@ -5,9 +5,6 @@
 
 namespace facemesh {
 
-// Faces that share a read of the basis: three sums for each lie in registers.
-constexpr int FACES_AT_A_TIME = 4;
-
 // Model units -> frame px: rows of (x, y, z, 1).
 struct CoefficientTransform {
     float rows[3][4];

@@ -14,10 +14,9 @@ struct CropTransform {
     int32_t low_x, high_x, low_y, high_y; // ... and to its outermost ones
 };
 
-inline FACEMESH_HD CropTransform crop_transform(const double *matrix, int size) {
-    const float centre = 0.5f * float(size - 1);
+inline FACEMESH_HD CropTransform crop_transform(const double *matrix, int size, int rows) {
     CropTransform t = {};
-    t.inverse = invert(matrix, centre, centre);
+    t.inverse = invert(matrix, 0.5f * float(size - 1), 0.5f * float(rows - 1));
     const float xx = t.inverse.xx, xy = t.inverse.xy, yx = t.inverse.yx, yy = t.inverse.yy;
     // Black where the matrix is singular or not finite, and where a crop pixel is thousands of frame pixels wide: the
     // steps must fit into 32 bits.
@@ -82,7 +81,7 @@ struct ColourSums {
 // One bilinear sample, (x, y) / 65536 px from frame pixel (column, row). INSIDE: the caller knows that its four pixels,
 // and one more to the right, are in the frame; otherwise what lies outside is black.
 template <bool INSIDE>
-inline FACEMESH_HD void add_sample(const CropTask &task, int32_t column, int32_t row, int32_t x, int32_t y,
+inline FACEMESH_HD void add_sample(const FrameView &frame, int32_t column, int32_t row, int32_t x, int32_t y,
                                    ColourSums &sums) {
     column += x >> 16;
     row += y >> 16;
@@ -90,9 +89,9 @@ inline FACEMESH_HD void add_sample(const CropTask &task, int32_t column, int32_t
     // None is negative, their sum is 65536.
     const uint32_t weights[4] = {65536 - right - lower + corner, right - corner, lower - corner, corner};
     if constexpr (INSIDE) {
-        const int32_t offset = row * task.row_stride + 3 * column;
-        const TwoPixels above = load_two_pixels(task.frame, offset);
-        const TwoPixels below = load_two_pixels(task.frame, offset + task.row_stride);
+        const int32_t offset = row * frame.row_stride + 3 * column;
+        const TwoPixels above = load_two_pixels(frame.pixels, offset);
+        const TwoPixels below = load_two_pixels(frame.pixels, offset + frame.row_stride);
         sums.add(above.left, weights[0]);
         sums.add(above.right, weights[1]);
         sums.add(below.left, weights[2]);
@@ -100,29 +99,30 @@ inline FACEMESH_HD void add_sample(const CropTask &task, int32_t column, int32_t
     } else {
         for (int i = 0; i < 4; ++i) {
             const int32_t at_x = column + (i & 1), at_y = row + (i >> 1);
-            if (at_x < 0 || at_x >= task.width || at_y < 0 || at_y >= task.height) continue;
-            const uint8_t *pixel = task.frame + at_y * task.row_stride + 3 * at_x;
+            if (at_x < 0 || at_x >= frame.width || at_y < 0 || at_y >= frame.height) continue;
+            const uint8_t *pixel = frame.pixels + at_y * frame.row_stride + 3 * at_x;
             sums.add(uint32_t(pixel[0] | pixel[1] << 8 | pixel[2] << 16), weights[i]);
         }
     }
 }
 
 template <bool INSIDE>
-inline FACEMESH_HD ColourSums sum_samples(const CropTask &task, const CropTransform &t, int32_t column, int32_t row,
+inline FACEMESH_HD ColourSums sum_samples(const FrameView &frame, const CropTransform &t, int32_t column, int32_t row,
                                           int32_t x, int32_t y) {
     ColourSums sums = {0, 0, 0};
     for (int i = 0; i < t.samples; ++i) {
         for (int j = 0; j < t.samples; ++j)
-            add_sample<INSIDE>(task, column, row, x + i * t.u_x + j * t.v_x, y + i * t.u_y + j * t.v_y, sums);
+            add_sample<INSIDE>(frame, column, row, x + i * t.u_x + j * t.v_x, y + i * t.u_y + j * t.v_y, sums);
     }
     return sums;
 }
 
 // Crop pixel (u, v): the mean of its samples, in the network's colour order and range.
-inline FACEMESH_HD Triple crop_pixel(const CropTask &task, const CropTransform &t, int u, int v) {
+inline FACEMESH_HD Triple crop_pixel(const CropTask &task, const FrameView &frame, const CropTransform &t, int u,
+                                     int v) {
     if (t.samples == 0) return {{task.low, task.low, task.low}};
     const Inverse &inverse = t.inverse;
-    const float centre = 0.5f * float(task.size - 1), from_u = float(u) - centre, from_v = float(v) - centre;
+    const float from_u = float(u) - 0.5f * float(task.size - 1), from_v = float(v) - 0.5f * float(task.rows - 1);
     // Clamped so that 32 bits hold the sums below.
     const float x = fminf(fmaxf(inverse.xx * from_u + inverse.xy * from_v + inverse.x, -1e9f), 1e9f);
     const float y = fminf(fmaxf(inverse.yx * from_u + inverse.yy * from_v + inverse.y, -1e9f), 1e9f);
@@ -130,11 +130,11 @@ inline FACEMESH_HD Triple crop_pixel(const CropTask &task, const CropTransform &
     const int32_t column = int32_t(inverse.column) + int32_t(left), row = int32_t(inverse.row) + int32_t(top);
     const int32_t part_x = int32_t(65536 * (x - left)), part_y = int32_t(65536 * (y - top));
     const bool is_inside = column + ((part_x + t.low_x) >> 16) >= 0 &&
-                           column + ((part_x + t.high_x) >> 16) < task.width - 2 &&
-                           row + ((part_y + t.low_y) >> 16) >= 0 && row + ((part_y + t.high_y) >> 16) < task.height - 1;
+                           column + ((part_x + t.high_x) >> 16) < frame.width - 2 &&
+                           row + ((part_y + t.low_y) >> 16) >= 0 && row + ((part_y + t.high_y) >> 16) < frame.height - 1;
     const int32_t first_x = part_x + t.first_x, first_y = part_y + t.first_y;
-    const ColourSums sums = is_inside ? sum_samples<true>(task, t, column, row, first_x, first_y)
-                                      : sum_samples<false>(task, t, column, row, first_x, first_y);
+    const ColourSums sums = is_inside ? sum_samples<true>(frame, t, column, row, first_x, first_y)
+                                      : sum_samples<false>(frame, t, column, row, first_x, first_y);
     const float gain = task.gain / float(65536 * t.samples * t.samples);
     const float blue = task.low + gain * float(sums.blue);
     const float green = task.low + gain * float(sums.green);

@@ -1,4 +1,4 @@
-# The CUDA part of facemesh_core; CMAKE_CUDA_COMPILER works.
+# The kernels as machine code; CMAKE_CUDA_COMPILER works.
 
 # Machine code for the usual devices: desktops 75 86 89 90 120, Orin 87, Thor 110, Xavier 72 if the toolkit knows it.
 # PTX of the oldest serves every device in between (A100, B200), PTX of the newest all later ones: the driver compiles
@@ -26,28 +26,38 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
 endif()
 enable_language(CUDA)
 
-# A library of its own, without link-time optimisation, which nvcc's objects take no part in.
-add_library(facemesh_cuda STATIC runtime/native/gpu/cuda_graph.cpp runtime/native/gpu/cuda_kernels.cu)
-set_target_properties(facemesh_cuda PROPERTIES
-  POSITION_INDEPENDENT_CODE ON
-  CXX_VISIBILITY_PRESET hidden
-  CUDA_VISIBILITY_PRESET hidden
-  CXX_EXTENSIONS OFF
-  CUDA_EXTENSIONS OFF
-  CUDA_STANDARD 17
-  CUDA_STANDARD_REQUIRED ON
-  CUDA_RUNTIME_LIBRARY Static)
-target_compile_features(facemesh_cuda PRIVATE cxx_std_17)
-# As many architectures at once as there are cores.
-target_compile_options(facemesh_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--threads=0>")
-# For the .cpp, which nvcc does not compile.
-target_include_directories(facemesh_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+# Machine code and PTX in one file beside the module, found there by name: the module itself is the same without CUDA.
+set(facemesh_options -std=c++17 --threads=0 "-I${PROJECT_SOURCE_DIR}/runtime/native")
+if(CMAKE_CUDA_HOST_COMPILER)
+  list(APPEND facemesh_options "-ccbin=${CMAKE_CUDA_HOST_COMPILER}")
+endif()
+foreach(architecture IN LISTS CMAKE_CUDA_ARCHITECTURES)
+  if(architecture MATCHES "^([0-9]+[a-z]?)(-real|-virtual)?$")
+    set(number ${CMAKE_MATCH_1})
+    if(NOT CMAKE_MATCH_2 STREQUAL "-virtual")
+      list(APPEND facemesh_options "-gencode=arch=compute_${number},code=sm_${number}")
+    endif()
+    if(NOT CMAKE_MATCH_2 STREQUAL "-real")
+      list(APPEND facemesh_options "-gencode=arch=compute_${number},code=compute_${number}")
+    endif()
+  else() # native, all-major
+    list(APPEND facemesh_options "-arch=${architecture}")
+  endif()
+endforeach()
+set(facemesh_fatbin "${PROJECT_BINARY_DIR}/kernels.fatbin")
+file(GLOB facemesh_bodies CONFIGURE_DEPENDS runtime/native/gpu/*.h)
+add_custom_command(
+  OUTPUT "${facemesh_fatbin}"
+  COMMAND ${CMAKE_CUDA_COMPILER} ${facemesh_options} -fatbin -o "${facemesh_fatbin}"
+          "${PROJECT_SOURCE_DIR}/runtime/native/gpu/kernels.cu"
+  DEPENDS runtime/native/gpu/kernels.cu ${facemesh_bodies}
+  VERBATIM)
+add_custom_target(facemesh_kernels ALL DEPENDS "${facemesh_fatbin}")
+install(FILES "${facemesh_fatbin}" DESTINATION runtime)
 
 list(JOIN CMAKE_CUDA_ARCHITECTURES " " facemesh_architectures)
-target_compile_definitions(facemesh_cuda PUBLIC
-  FACEMESH_CUDA
+target_compile_definitions(facemesh_core PUBLIC
   FACEMESH_CUDA_VERSION="${CMAKE_CUDA_COMPILER_VERSION}"
   FACEMESH_CUDA_ARCHITECTURES="${facemesh_architectures}")
-target_link_libraries(facemesh_core PUBLIC facemesh_cuda)
-message(STATUS "facemesh_core: with CUDA kernels, compiler ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, "
-  "architectures ${facemesh_architectures}")
+message(STATUS "facemesh_core: CUDA kernels as machine code, compiler ${CMAKE_CUDA_COMPILER} "
+  "${CMAKE_CUDA_COMPILER_VERSION}, architectures ${facemesh_architectures}")

@@ -1,22 +1,24 @@
+#include "host_kernels.h"
+
 #include <algorithm>
 #include <vector>
 
 #include "coefficients_body.h"
 #include "crop_body.h"
 #include "decode_body.h"
-#include "kernels.h"
 #include "landmark_body.h"
 
 namespace facemesh::host {
 
-void crop(const CropTask &task, uintptr_t) {
-    const size_t pixels = size_t(task.size) * task.size, planes = task.landmarks == nullptr ? 3 : 4;
+void crop(const CropTask &task) {
+    const FrameView frame = frame_of(task);
+    const size_t pixels = size_t(task.rows) * task.size, planes = task.landmarks == nullptr ? 3 : 4;
     for (int face = 0; face < task.faces; ++face) {
-        const CropTransform transform = crop_transform(task.matrices + 6 * face, task.size);
+        const CropTransform transform = crop_transform(task.matrices + 6 * face, task.size, task.rows);
         PlanePixel drawn[DRAWN_POINTS];
         if (task.landmarks != nullptr) drawn_pixels(task, face, 0, 1, drawn);
         for (size_t pixel = 0; pixel < pixels; ++pixel) {
-            const Triple colour = crop_pixel(task, transform, int(pixel % task.size), int(pixel / task.size));
+            const Triple colour = crop_pixel(task, frame, transform, int(pixel % task.size), int(pixel / task.size));
             for (int channel = 0; channel < 3; ++channel) {
                 const size_t index = task.channels_last ? 3 * pixel + channel : pixels * channel + pixel;
                 store_value(task.out, planes * pixels * face + index, colour.values[channel], task.half);
@@ -29,7 +31,7 @@ void crop(const CropTask &task, uintptr_t) {
     }
 }
 
-void decode(const DecodeTask &task, uintptr_t) {
+void decode(const DecodeTask &task) {
     for (int face = 0; face < task.faces; ++face) {
         const DecodeTransform transform = decode_transform(task.matrices + 6 * face, task.scale);
         float *points = task.out + 3 * size_t(task.count) * face;
@@ -40,7 +42,7 @@ void decode(const DecodeTask &task, uintptr_t) {
     }
 }
 
-void decode_coefficients(const CoefficientTask &task, uintptr_t) {
+void decode_coefficients(const CoefficientTask &task) {
     std::vector<float> coefficients(FACES_AT_A_TIME * task.coefficient_count);
     for (int first = 0; first < task.faces; first += FACES_AT_A_TIME) {
         const int faces = std::min(FACES_AT_A_TIME, task.faces - first);

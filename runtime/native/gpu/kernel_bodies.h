@@ -21,17 +21,24 @@ struct Triple {
     float values[3];
 };
 
+constexpr int THREADS_OF_A_BLOCK = 256;
+
+// (height, width, 3) BGR, row_stride bytes from row to row; on a 4-byte boundary, its rows need not be.
+struct FrameView {
+    const uint8_t *pixels;
+    int32_t height, width;
+    int32_t row_stride; // height * row_stride is below 2^31
+};
+
 struct CropTask {
-    // (height, width, 3) BGR, row_stride bytes from row to row; on a 4-byte boundary, its rows need not be.
-    const uint8_t *frame;
-    int height, width;
-    int32_t row_stride;     // height * row_stride is below 2^31
+    FrameView frame;
+    const FrameView *view;  // where it is not null it is read in place of `frame`: a graph may outlive a frame's size
     const double *matrices; // (faces, 2, 3), frame px -> crop px
     int faces;
-    // (faces, 3, size, size) or (faces, size, size, 3) float, or half; (faces, 4, size, size) with landmarks
+    // (faces, 3, rows, size) or (faces, rows, size, 3) float, or half; (faces, 4, size, size) with landmarks
     void *out;
     const float *landmarks; // (faces, 68, 3) frame px, for a landmark channel behind the colours; null: there is none
-    int size;
+    int size, rows; // columns of the crop, and its rows
     bool channels_last, swap_colours;
     float low, gain; // value = low + colour * gain for colour 0..255
     bool half;
@@ -51,6 +58,7 @@ struct DecodeTask {
 };
 
 constexpr int MAX_COEFFICIENTS = 512; // of the face model, for one network: they lie in shared memory
+constexpr int FACES_AT_A_TIME = 4;    // that share a read of the basis: three sums for each lie in registers
 
 struct CoefficientTask {
     const void *output; // (faces, pose_count + coefficient_count) float, or half
@@ -67,6 +75,8 @@ struct CoefficientTask {
     int count;  // of points
     float *out; // (faces, count, 3) frame px
 };
+
+inline FACEMESH_HD FrameView frame_of(const CropTask &task) { return task.view == nullptr ? task.frame : *task.view; }
 
 inline FACEMESH_HD float load_value(const void *values, size_t index, bool half) {
     return half ? float_from_half(static_cast<const uint16_t *>(values)[index])

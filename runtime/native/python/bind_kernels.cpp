@@ -1,14 +1,19 @@
-// Python bindings of _native.host_kernels and _native.cuda. Memory is given as addresses, whose sizes cannot be
+// Python bindings of _native.host_kernels and _native.KernelModule. Memory is given as addresses, whose sizes cannot be
 // checked; the numbers beside them are.
+#include "bind_kernels.h"
+
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <cmath>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
-#include "bind_kernels.h"
-#include "gpu/kernels.h"
+#include "driver/kernel_module.h"
+#include "gpu/host_kernels.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -37,42 +42,59 @@ template <typename T> T *pointer(const char *name, uintptr_t address, size_t ali
     return reinterpret_cast<T *>(address);
 }
 
-template <void (*run)(const facemesh::CropTask &, uintptr_t)>
-void crop(uintptr_t frame, int height, int width, int64_t row_stride, uintptr_t matrices, int n, uintptr_t out,
-          int size, bool channels_last, bool swap_colours, double low, double high, bool half, uintptr_t stream,
-          uintptr_t landmarks) {
+// The kernels run by the CPU, as an object like a KernelModule.
+struct HostKernels {
+    void crop(const facemesh::CropTask &task, uintptr_t) const { facemesh::host::crop(task); }
+    void decode(const facemesh::DecodeTask &task, uintptr_t) const { facemesh::host::decode(task); }
+    void decode_coefficients(const facemesh::CoefficientTask &task, uintptr_t) const {
+        facemesh::host::decode_coefficients(task);
+    }
+};
+
+facemesh::FrameView frame_view(uintptr_t frame, int height, int width, int64_t row_stride) {
     require_between("height", height, 1 << 24);
     require_between("width", width, 1 << 24);
-    require_between("n", n, MAX_FACES);
-    require_between("size", size, MAX_SIDE);
-    require_finite("low", low);
-    require_finite("high", high);
     if (row_stride < 3 * int64_t(width))
         throw std::invalid_argument("row_stride must be at least 3 * width bytes, is " + std::to_string(row_stride));
     if (row_stride > INT32_MAX / height) throw std::invalid_argument("the frame must be smaller than 2 GiB");
+    return {pointer<const uint8_t>("frame", frame, 4), height, width, int32_t(row_stride)};
+}
+
+template <typename Kernels>
+void crop(const Kernels &kernels, uintptr_t frame, int height, int width, int64_t row_stride, uintptr_t matrices, int n,
+          uintptr_t out, int size, bool channels_last, bool swap_colours, double low, double high, bool half,
+          uintptr_t stream, uintptr_t landmarks, uintptr_t view, int rows) {
+    require_between("n", n, MAX_FACES);
+    require_between("size", size, MAX_SIDE);
+    require_between("rows", rows == 0 ? size : rows, MAX_SIDE);
+    require_finite("low", low);
+    require_finite("high", high);
     if (landmarks != 0 && channels_last)
         throw std::invalid_argument("landmarks must be 0 for channels_last: their channel is a plane of its own");
-    facemesh::CropTask task;
-    task.frame = pointer<const uint8_t>("frame", frame, 4);
-    task.height = height;
-    task.width = width;
-    task.row_stride = int32_t(row_stride);
+    if (landmarks != 0 && rows != 0 && rows != size)
+        throw std::invalid_argument("landmarks must be 0 for a crop that is not square");
+    facemesh::CropTask task = {};
+    if (view == 0)
+        task.frame = frame_view(frame, height, width, row_stride);
+    else
+        task.view = pointer<const facemesh::FrameView>("view", view, 8);
     task.matrices = pointer<const double>("matrices", matrices, 8);
     task.faces = n;
     task.out = pointer<void>("out", out, half ? 2 : 4);
     task.landmarks = landmarks == 0 ? nullptr : pointer<const float>("landmarks", landmarks, 4);
     task.size = size;
+    task.rows = rows == 0 ? size : rows;
     task.channels_last = channels_last;
     task.swap_colours = swap_colours;
     task.low = float(low);
     task.gain = float((high - low) / 255);
     task.half = half;
     nb::gil_scoped_release release;
-    run(task, stream);
+    kernels.crop(task, stream);
 }
 
-template <void (*run)(const facemesh::DecodeTask &, uintptr_t)>
-void decode(uintptr_t map, bool half, int map_size, bool channels_last, double scale, uintptr_t matrices, int n,
+template <typename Kernels>
+void decode(const Kernels &kernels, uintptr_t map, bool half, int map_size, bool channels_last, double scale, uintptr_t matrices, int n,
             uintptr_t indices, int count, int resolution, uintptr_t out, uintptr_t stream) {
     require_between("map_size", map_size, MAX_SIDE);
     require_between("resolution", resolution, MAX_SIDE);
@@ -92,11 +114,11 @@ void decode(uintptr_t map, bool half, int map_size, bool channels_last, double s
     task.resolution = resolution;
     task.out = pointer<float>("out", out, 4);
     nb::gil_scoped_release release;
-    run(task, stream);
+    kernels.decode(task, stream);
 }
 
-template <void (*run)(const facemesh::CoefficientTask &, uintptr_t)>
-void decode_coefficients(uintptr_t output, bool half, int pose_count, int coefficient_count, uintptr_t constants,
+template <typename Kernels>
+void decode_coefficients(const Kernels &kernels, uintptr_t output, bool half, int pose_count, int coefficient_count, uintptr_t constants,
                          uintptr_t mean, uintptr_t basis, bool basis_half, uintptr_t matrices, int n, int count,
                          uintptr_t out, uintptr_t stream) {
     if (pose_count != 12 && pose_count != 0)
@@ -118,31 +140,30 @@ void decode_coefficients(uintptr_t output, bool half, int pose_count, int coeffi
     task.count = count;
     task.out = pointer<float>("out", out, 4);
     nb::gil_scoped_release release;
-    run(task, stream);
+    kernels.decode_coefficients(task, stream);
 }
 
-template <void (*run_crop)(const facemesh::CropTask &, uintptr_t),
-          void (*run_decode)(const facemesh::DecodeTask &, uintptr_t),
-          void (*run_coefficients)(const facemesh::CoefficientTask &, uintptr_t)>
-void define_kernels(nb::module_ &module) {
-    module.def("crop", &crop<run_crop>, "frame"_a, "height"_a, "width"_a, "row_stride"_a, "matrices"_a, "n"_a, "out"_a,
+template <typename Kernels> void define_kernels(nb::class_<Kernels> &kernels) {
+    kernels.def("crop", &crop<Kernels>, "frame"_a, "height"_a, "width"_a, "row_stride"_a, "matrices"_a, "n"_a, "out"_a,
                "size"_a, "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a, "half"_a, "stream"_a,
-               "landmarks"_a = 0,
+               "landmarks"_a = 0, "view"_a = 0, "rows"_a = 0,
                "Crop, antialias and normalise n faces of a frame, as runtime.geometry.crop.warp_crop does.\n\n"
                "frame: (height, width, 3) uint8 BGR, row_stride bytes from row to row, on a 4-byte boundary.\n"
                "matrices: (n, 2, 3) float64 similarities, frame px -> crop px; a singular one gives black.\n"
                "out: (n, 3, size, size), or (n, size, size, 3) for channels_last; float32, or float16 for half;\n"
                "low and high are the values of colours 0 and 255. landmarks: (n, 68, 3) float32 frame px for the\n"
                "fourth plane of an out (n, 4, size, size), or 0; see runtime.geometry.crop.draw_landmarks.\n"
+               "view: address of what pack_frame_view wrote; the four numbers of the frame are not used then.\n"
+               "rows: of the crop, where it is not square; 0: size.\n"
                "Raises ValueError for numbers out of range.");
-    module.def("decode", &decode<run_decode>, "map"_a, "half"_a, "map_size"_a, "channels_last"_a, "scale"_a,
+    kernels.def("decode", &decode<Kernels>, "map"_a, "half"_a, "map_size"_a, "channels_last"_a, "scale"_a,
                "matrices"_a, "n"_a, "indices"_a, "count"_a, "resolution"_a, "out"_a, "stream"_a,
                "Decode count points of each of n position maps, as runtime.families.position_map.Decoder does.\n\n"
                "map: (n, 3, map_size, map_size), or (n, map_size, map_size, 3) for channels_last; float32, or float16\n"
                "for half; its values times scale are crop px. matrices: (n, 2, 3) float64, frame px -> crop px.\n"
                "indices: (count,) int32 pixels of the flattened resolution x resolution grid; not checked.\n"
                "out: (n, count, 3) float32, frame px. Raises ValueError for numbers out of range.");
-    module.def("decode_coefficients", &decode_coefficients<run_coefficients>, "output"_a, "half"_a, "pose_count"_a,
+    kernels.def("decode_coefficients", &decode_coefficients<Kernels>, "output"_a, "half"_a, "pose_count"_a,
                "coefficient_count"_a, "constants"_a, "mean"_a, "basis"_a, "basis_half"_a, "matrices"_a, "n"_a,
                "count"_a, "out"_a, "stream"_a,
                "Decode count points of n faces, as runtime.families.coefficients.Decoder does.\n\n"
@@ -154,43 +175,41 @@ void define_kernels(nb::module_ &module) {
                "Raises ValueError for numbers out of range.");
 }
 
-#ifdef FACEMESH_CUDA
-void define_cuda(nb::module_ &module) {
-    using facemesh::cuda::Graph;
-    define_kernels<&facemesh::cuda::crop, &facemesh::cuda::decode, &facemesh::cuda::decode_coefficients>(module);
-    module.attr("architectures") = FACEMESH_CUDA_ARCHITECTURES;
-    module.attr("toolkit_version") = FACEMESH_CUDA_VERSION;
-    module.def("check_device", &facemesh::cuda::check_device,
-               "Load the kernels onto the current device. Raises RuntimeError if there is none that can run them.");
-    module.def("begin_capture", &facemesh::cuda::begin_capture, "stream"_a,
-               "Record the work that this thread queues on a stream (not the default one) instead of running it.\n"
-               "Raises RuntimeError.");
-    nb::class_<Graph>(module, "Graph",
-                      "A recorded sequence of device work. Memory that it reads and writes must stay where it was.")
-        .def("launch", &Graph::launch, "stream"_a, nb::call_guard<nb::gil_scoped_release>(),
-             "Enqueue all of it on a stream. Raises RuntimeError.")
-        .def("close", &Graph::close, nb::call_guard<nb::gil_scoped_release>(),
-             "Release it; a second call does nothing.");
-    module.def(
-        "end_capture", [](uintptr_t stream) { return new Graph(stream); }, nb::rv_policy::take_ownership,
-        nb::call_guard<nb::gil_scoped_release>(), "stream"_a,
-        "End the capture that begin_capture began, on the same thread. Raises RuntimeError for work that cannot be\n"
-        "recorded; the stream can be used again in either case.");
-}
-#endif
-
 } // namespace
 
 void bind_kernels(nb::module_ &module) {
-    nb::module_ host = module.def_submodule(
-        "host_kernels", "The device's kernels run by the CPU, on host memory: for tests. The stream is not used.");
-    define_kernels<&facemesh::host::crop, &facemesh::host::decode, &facemesh::host::decode_coefficients>(host);
-    host.def("check_device", [] {}, "Nothing to check.");
-#ifdef FACEMESH_CUDA
-    nb::module_ cuda = module.def_submodule(
-        "cuda", "Kernels and graphs on the calling thread's current CUDA device; addresses are device memory.");
-    define_cuda(cuda);
-    module.attr("has_cuda") = true;
+    nb::class_<HostKernels> host(module, "HostKernels");
+    define_kernels(host);
+    module.attr("host_kernels") = HostKernels(); // the device's kernels run by the CPU, on host memory: for tests
+
+    using facemesh::cuda::KernelModule;
+    nb::class_<KernelModule> kernels(module, "KernelModule",
+                                     "Kernels on the calling thread's current CUDA device; addresses are its memory.\n\n"
+                                     "images: machine code or PTX; the first is taken that the device can use. Raises\n"
+                                     "CudaError.");
+    kernels.def(
+        nb::new_([](const std::vector<nb::bytes> &images) {
+            std::vector<std::string> copies; // PTX must end with a zero
+            for (const nb::bytes &image : images) copies.emplace_back(image.c_str(), image.size());
+            return new KernelModule(copies);
+        }),
+        "images"_a);
+    define_kernels(kernels);
+    kernels.def("close", &KernelModule::close);
+
+    module.attr("FRAME_VIEW_NBYTES") = sizeof(facemesh::FrameView);
+    module.def(
+        "pack_frame_view",
+        [](uintptr_t out, uintptr_t frame, int height, int width, int64_t row_stride) {
+            *pointer<facemesh::FrameView>("out", out, 8) = frame_view(frame, height, width, row_stride);
+        },
+        "out"_a, "frame"_a, "height"_a, "width"_a, "row_stride"_a,
+        "Write FRAME_VIEW_NBYTES at the address out: a frame as crop reads it by its argument view.\n"
+        "Raises ValueError for numbers out of range.");
+#ifdef FACEMESH_CUDA_VERSION
+    module.attr("has_cuda") = true; // machine code was made by a CUDA compiler; PTX is always there
+    module.attr("cuda_toolkit") = FACEMESH_CUDA_VERSION;
+    module.attr("cuda_architectures") = FACEMESH_CUDA_ARCHITECTURES;
 #else
     module.attr("has_cuda") = false;
 #endif

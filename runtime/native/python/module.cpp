@@ -7,6 +7,7 @@
 
 #include "arrays.h"
 #include "bind_coefficients.h"
+#include "bind_driver.h"
 #include "bind_kernels.h"
 #include "bind_one_euro.h"
 #include "bind_rendering.h"
@@ -132,6 +133,7 @@ NB_MODULE(_native, module) {
                "Fill the (S, S) float32 plane of a network's input, which may be strided: -1, and 1 at 18 points of\n"
                "the landmarks (68, 3) float32 frame px, clipped to rows and columns 1..S - 1. matrix: (2, 3) float64.");
     bind_coefficients(module);
+    bind_driver(module);
     bind_kernels(module);
     bind_one_euro(module);
     bind_rendering(module);

@@ -34,7 +34,7 @@ class FakeDriver:
         return self._done("cuDeviceGetName")
 
     def cuDeviceGetAttribute(self, place, attribute, handle):
-        place._obj.value = {18: 1, 75: 8, 76: 7}[attribute]
+        place._obj.value = {16: 8, 18: 1, 75: 8, 76: 7}[attribute]
         return self._done("cuDeviceGetAttribute")
 
     def cuGetErrorName(self, status, place):
@@ -44,7 +44,7 @@ class FakeDriver:
 
 def test_device_is_found(monkeypatch):
     monkeypatch.setattr(device.ctypes, "CDLL", lambda name: FakeDriver())
-    assert find_device() == Device("Orin", "8.7", integrated=True)
+    assert find_device() == Device("Orin", "8.7", integrated=True, multiprocessors=8)
 
 
 @pytest.mark.parametrize("failing", ["cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute"])

@@ -1,9 +1,10 @@
-"""`runtime.cuda.open_cuda`: the contract over the stand-in of the tests, over both bindings on a stand-in for the
+"""`runtime.cuda.open_cuda`: the contract over the stand-in of the tests, over all bindings on a stand-in for the
 driver, and on real hardware."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import importlib.util
 import os
@@ -12,18 +13,21 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 
+from runtime.compiled import native
 from runtime.cuda.driver import Device, find_device
-from runtime.cuda.errors import CudaError, native_error
+from runtime.cuda.errors import CudaError
 from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
 from tests.contracts.cuda_contract import CudaContract
 from tests.standins.fake_cuda import GARBAGE, FakeCuda
 
-LIBRARIES = {"pycuda": "pycuda", "cuda-python": "cuda.bindings"}
+LIBRARIES = {"native": "runtime", "pycuda": "pycuda", "cuda-python": "cuda.bindings"}
 
 
 def installed(binding: str) -> bool:
@@ -63,8 +67,10 @@ def libcuda(tmp_path_factory, repository: Path) -> Path:
         pytest.skip("needs g++")
     library = tmp_path_factory.mktemp("libcuda") / "libcuda.so.1"
     source = repository / "tests" / "standins" / "fake_libcuda" / "libcuda.cpp"
+    native = repository / "runtime" / "native"
     options = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]
-    subprocess.run([compiler, *options, "-o", library, source, "-ldl"], check=True)
+    options += [f"-I{native}", "-Wno-unknown-pragmas"]
+    subprocess.run([compiler, *options, "-o", library, source, native / "gpu" / "host_kernels.cpp"], check=True)
     return library
 
 
@@ -104,16 +110,16 @@ def test_no_driver(monkeypatch):
         open_cuda()
 
 
-def test_no_binding(monkeypatch):
+def test_a_binding_that_is_not_there(monkeypatch):
     def unimportable(name):
         raise ModuleNotFoundError(f"No module named {name!r}")
 
     monkeypatch.setattr("runtime.cuda.open_cuda.query_device", lambda: None)
     monkeypatch.setattr("runtime.cuda.open_cuda.import_module", unimportable)
-    with pytest.raises(
-        FaceMeshError,
-        match=r"^no binding for CUDA can be imported \(pycuda: .*; cuda-python: .*\): pip install 'facemesh-edge\[",
-    ):
+    with pytest.raises(FaceMeshError, match=r"^the binding pycuda for CUDA cannot be imported \(.*\); pip"):
+        open_cuda("pycuda")
+    monkeypatch.setenv("FACEMESH_CUDA_BINDING", "cupy")
+    with pytest.raises(FaceMeshError, match=r"^FACEMESH_CUDA_BINDING=cupy: no such binding for CUDA; take nat"):
         open_cuda()
 
 
@@ -126,6 +132,7 @@ def test_driver_without_a_function(monkeypatch):
 
     monkeypatch.setattr(driver, "cuInit", cuInit)
     monkeypatch.setattr("runtime.cuda.open_cuda.query_device", lambda: Device("Orin", "8.7"))
+    monkeypatch.setattr(native, "driver", SimpleNamespace(Context=MagicMock(), spin_while_waiting=lambda: None))
     with pytest.raises(
         CudaError,
         match=r"^cuInit failed with CUDA_ERROR_NOT_FOUND: the NVIDIA driver does not fit this CUDA software; update",
@@ -134,43 +141,26 @@ def test_driver_without_a_function(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("missing", "expected"), [((), "pycuda_binding"), (("pycuda_binding",), "cuda_python_binding")]
+    ("argument", "variable", "expected"),
+    [
+        (None, None, "native_binding"),
+        (None, "pycuda", "pycuda_binding"),
+        ("cuda-python", "pycuda", "cuda_python_binding"),
+    ],
 )
-def test_pycuda_is_preferred(monkeypatch, missing, expected):
+@pytest.mark.parametrize("spin", [False, True])
+def test_which_binding_is_taken(monkeypatch, argument, variable, expected, spin):
     class Binding:
         def __init__(self, name):
-            if name in missing:
-                raise ImportError("libcuda.so.1: undefined symbol: cuCtxCreate_v4")
-            self.open_device = lambda device: (name, device)
+            self.open_device = lambda device, spin: (name, device, spin)
 
+    if variable:
+        monkeypatch.setenv("FACEMESH_CUDA_BINDING", variable)
     monkeypatch.setattr("runtime.cuda.open_cuda.query_device", lambda: "device")
     monkeypatch.setattr(
         "runtime.cuda.open_cuda.import_module", lambda name: Binding(name.removeprefix("runtime.cuda."))
     )
-    assert open_cuda() == (expected, "device")
-
-
-@pytest.mark.parametrize(
-    ("text", "call", "status"),
-    [
-        (
-            "crop: cudaErrorIllegalAddress: an illegal memory access was encountered",
-            "crop",
-            "CUDA_ERROR_ILLEGAL_ADDRESS",
-        ),
-        ("launch: cudaErrorMemoryAllocation: out of memory", "launch", "CUDA_ERROR_OUT_OF_MEMORY"),
-        (
-            "end_capture: cudaErrorStreamCaptureInvalidated: x: y",
-            "end_capture",
-            "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
-        ),
-        ("check_device: cudaErrorInvalidPc: x", "check_device", "CUDA_ERROR_INVALID_PC"),
-        ("launch: the graph is closed", "launch", ""),
-    ],
-)
-def test_errors_of_the_native_module(text, call, status):
-    error = native_error(RuntimeError(text))
-    assert (error.call, error.status) == (call, status)
+    assert open_cuda(argument, spin=spin) == (expected, "device", spin)
 
 
 # The stand-in itself: what tests of its users rely on.
@@ -240,7 +230,7 @@ def test_fake_logs(fake):
     assert fake.calls("record") == [("record", {"stream": stream.handle})]
 
 
-def test_fake_belongs_to_one_thread(fake):
+def test_fake_notices_other_threads(fake):
     statuses = []
 
     def use() -> None:
@@ -248,6 +238,8 @@ def test_fake_belongs_to_one_thread(fake):
             fake.stream()
         except CudaError as error:
             statuses.append(error.status)
+        fake.make_current()
+        fake.stream()
 
     thread = threading.Thread(target=use)
     thread.start()
@@ -291,7 +283,12 @@ def test_fake_runs_the_host_kernels(fake):
 
 
 def test_fake_without_kernels():
-    with FakeCuda(kernels=False) as fake, fake.stream() as stream:
+    with FakeCuda(kernels=False) as fake:
         assert fake.kernels is None
-        with pytest.raises(CudaError, match="capture failed"):
-            fake.capture(stream, lambda: None)
+
+
+def test_fake_notices_garbage_that_is_collected_while_capturing(fake):
+    with fake.stream() as stream:
+        fake.capture(stream, lambda: None).close()
+        with pytest.raises(AssertionError, match="garbage was collected while a graph was captured"):
+            fake.capture(stream, gc.collect)

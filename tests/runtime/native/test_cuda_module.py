@@ -4,6 +4,7 @@ real GPU."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,11 @@ import pytest
 from runtime import _native
 from runtime.cuda.driver import find_device
 from runtime.cuda.errors import CudaError
+from runtime.models.shipped import KERNELS_PTX
 from tests.programs.kernel_memory import real_device
+from tests.programs.kernel_ptx import compiled, find_nvcc, sources_sha256
 
+CAPTURED = {"capture_output": True, "text": True, "check": True}
 CROP = {
     "frame": 4096,
     "height": 8,
@@ -44,7 +48,6 @@ DECODE = {
 DECODE |= {"resolution": 8, "out": 4096, "stream": 0}
 
 
-@pytest.mark.parametrize("module", ["host_kernels", "cuda"])
 @pytest.mark.parametrize(
     ("kernel", "change", "message"),
     [
@@ -68,6 +71,9 @@ DECODE |= {"resolution": 8, "out": 4096, "stream": 0}
             ("decode", change, "byte boundary")
             for change in ({"map": 4098}, {"map": 4097, "half": True}, {"indices": 4098}, {"out": 4098})
         ),
+        ("crop", {"view": 4, "frame": 0}, "view must lie on a 8-byte boundary"),
+        ("crop", {"rows": -1}, "rows must be 1.."),
+        ("crop", {"rows": 4, "landmarks": 4096}, "a crop that is not square"),
         *(("crop", {"row_stride": value}, "row_stride must be at least") for value in (23, 0, -24)),
         ("crop", {"row_stride": 2**28}, "smaller than 2 GiB"),
         ("crop", {"low": float("nan")}, "low must be finite"),
@@ -75,18 +81,51 @@ DECODE |= {"resolution": 8, "out": 4096, "stream": 0}
         ("decode", {"scale": float("nan")}, "scale must be finite"),
     ],
 )
-def test_impossible_arguments_are_refused(module, kernel, change, message):
-    """Before anything is asked of a device, so that this holds without one."""
-    if module == "cuda" and not _native.has_cuda:
-        pytest.skip("runtime._native was built without CUDA kernels")
+def test_impossible_arguments_are_refused(kernel, change, message):
+    """By the same code for the host twins and the device."""
     with pytest.raises(ValueError, match=message):
-        getattr(getattr(_native, module), kernel)(**(CROP if kernel == "crop" else DECODE) | change)
+        getattr(_native.host_kernels, kernel)(**(CROP if kernel == "crop" else DECODE) | change)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((0, 4096, 8, 8, 24), "out is a null pointer"),
+        ((4096, 0, 8, 8, 24), "frame is a null pointer"),
+        ((4096, 4097, 8, 8, 24), "4-byte boundary"),
+        ((4096, 4096, 0, 8, 24), "height must be 1.."),
+        ((4096, 4096, 8, 8, 23), "row_stride must be at least"),
+        ((4096, 4096, 8, 8, 2**28), "smaller than 2 GiB"),
+    ],
+)
+def test_impossible_frames_are_refused(numbers, message):
+    with pytest.raises(ValueError, match=message):
+        _native.pack_frame_view(*numbers)
+
+
+def test_ptx_is_that_of_the_sources():
+    """Installations without a CUDA compiler have no other kernels; `python -m tests.programs.kernel_ptx` makes it."""
+    text = KERNELS_PTX.read_text()
+    assert text.startswith(f"// sources {sources_sha256()}\n"), "run python -m tests.programs.kernel_ptx"
+    assert ".version 6.3\n.target sm_75\n" in text
+    assert sorted(re.findall(r"\.entry (\w+)", text)) == [
+        "facemesh_crop",
+        "facemesh_decode",
+        "facemesh_decode_coefficients",
+    ]
+
+
+@pytest.mark.slow
+def test_ptx_is_what_the_compiler_makes_of_the_sources():
+    if find_nvcc() is None or "release 13.0" not in subprocess.run([find_nvcc(), "--version"], **CAPTURED).stdout:
+        pytest.skip("needs nvcc 13.0, which made the file")
+    assert KERNELS_PTX.read_text().partition("\n")[2] == compiled()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_importing_needs_no_driver():
     source = (
-        "from runtime import _native; _native.host_kernels.check_device(); "
+        "from runtime import _native; "
         "print('libcuda' in open('/proc/self/maps').read())"
     )
     assert (
@@ -95,15 +134,16 @@ def test_importing_needs_no_driver():
     )
 
 
-def test_without_a_driver_the_kernels_say_so():
-    if not _native.has_cuda:
-        pytest.skip("runtime._native was built without CUDA kernels")
+def test_without_a_driver_the_module_says_so():
     if find_device() is not None:
         pytest.skip("there is a GPU")
-    calls = [_native.cuda.check_device, lambda: _native.cuda.begin_capture(0), lambda: _native.cuda.end_capture(0)]
-    calls += [lambda: _native.cuda.crop(**CROP), lambda: _native.cuda.decode(**DECODE)]
+    from runtime.cuda.shared import kernel_images
+
+    images = kernel_images()
+    calls = [_native.driver.Context, _native.driver.Stream, lambda: _native.driver.begin_capture(0)]
+    calls += [lambda: _native.KernelModule(images), _native.driver.memory_info, _native.driver.spin_while_waiting]
     for call in calls:
-        with pytest.raises(RuntimeError, match=r"^\w+: cudaError\w+: "):
+        with pytest.raises(CudaError, match=r"^loading libcuda\.so\.1 failed: install the NVIDIA driver"):
             call()
 
 
@@ -119,17 +159,16 @@ def test_kernels_are_built_for_all_devices_that_the_compiler_knows():
         for name in ("72", "75", "86", "87", "89", "90", "110", "120")
         if f"compute_{name}" in listing.stdout.split()
     ]
-    assert _native.has_cuda, f"{nvcc} works, but runtime._native was built without CUDA kernels: install again"
-    assert _native.cuda.architectures.split() == [
+    assert _native.has_cuda, f"{nvcc} works, but there is no machine code of the kernels: install again"
+    assert _native.cuda_architectures.split() == [
         *(f"{name}-real" for name in wanted),
         f"{wanted[0]}-virtual",
         f"{wanted[-1]}-virtual",
     ]
     cuobjdump = shutil.which("cuobjdump") or shutil.which("cuobjdump", path=Path(nvcc).resolve().parent)
     if cuobjdump is not None:
-        objects = subprocess.run(
-            [cuobjdump, "--list-elf", _native.__file__], capture_output=True, text=True, check=True
-        ).stdout
+        fatbin = Path(_native.__file__).with_name("kernels.fatbin")
+        objects = subprocess.run([cuobjdump, "--list-elf", fatbin], capture_output=True, text=True, check=True).stdout
         assert all(f".sm_{name}.cubin" in objects for name in wanted), objects
 
 
@@ -157,17 +196,17 @@ class TestGraph:
                 cuda.upload(device.pointer, host.pointer, 128, stream)
                 at = {"map": 0, "matrices": 64, "indices": 112, "out": 128}
                 arguments = DECODE | {name: device.pointer + offset for name, offset in at.items()}
-                _native.cuda.decode(**arguments | {"map_size": 1, "resolution": 1, "count": 1, "stream": stream.handle})
+                cuda.kernels.decode(**arguments | {"map_size": 1, "resolution": 1, "count": 1, "stream": stream.handle})
                 cuda.download(host.pointer + 128, device.pointer + 128, 12, stream)
 
             yield numbers[2:3], enqueue, numbers[34:35]
 
     def test_a_graph_does_again_what_was_captured(self, stream, decode_once):
         z, enqueue, result = decode_once
-        _native.cuda.begin_capture(stream.handle)
+        _native.driver.begin_capture(stream.handle)
         z[:] = 3
         enqueue()
-        graph = _native.cuda.end_capture(stream.handle)
+        graph = _native.driver.Graph(stream.handle)
         stream.synchronize()
         assert result == 0  # recorded, not done
         for value in (5, 7):
@@ -177,30 +216,30 @@ class TestGraph:
             assert result == value
         graph.close()
         graph.close()
-        with pytest.raises(RuntimeError, match="launch: the graph is closed"):
+        with pytest.raises(CudaError, match="the graph is closed"):
             graph.launch(stream.handle)
 
     def test_after_a_failed_capture_the_stream_works(self, stream, decode_once):
         z, enqueue, result = decode_once
-        _native.cuda.begin_capture(stream.handle)
+        _native.driver.begin_capture(stream.handle)
         enqueue()
         with pytest.raises(CudaError, match="CAPTURE"):
             stream.synchronize()  # what a capture forbids
-        with pytest.raises(RuntimeError, match="end_capture: cudaErrorStreamCapture"):
-            _native.cuda.end_capture(stream.handle)
+        with pytest.raises(CudaError, match="cuStreamEndCapture failed with CUDA_ERROR_STREAM_CAPTURE"):
+            _native.driver.Graph(stream.handle)
         z[:] = 9
         enqueue()
         stream.synchronize()
         assert result == 9
 
     def test_misuse_is_refused(self, stream):
-        with pytest.raises(RuntimeError, match="begin_capture: cudaError"):
-            _native.cuda.begin_capture(0)  # the default stream
-        with pytest.raises(RuntimeError, match="end_capture: cudaError"):
-            _native.cuda.end_capture(stream.handle)
-        _native.cuda.begin_capture(stream.handle)
-        with pytest.raises(RuntimeError, match="begin_capture: cudaError"):
-            _native.cuda.begin_capture(stream.handle)
-        with suppress(RuntimeError):  # whether that spoilt the capture is up to the driver
-            _native.cuda.end_capture(stream.handle).close()
+        with pytest.raises(CudaError, match="cuStreamBeginCapture failed"):
+            _native.driver.begin_capture(0)  # the default stream
+        with pytest.raises(CudaError, match="cuStreamEndCapture failed"):
+            _native.driver.Graph(stream.handle)
+        _native.driver.begin_capture(stream.handle)
+        with pytest.raises(CudaError, match="cuStreamBeginCapture failed"):
+            _native.driver.begin_capture(stream.handle)
+        with suppress(CudaError):  # whether that spoilt the capture is up to the driver
+            _native.driver.Graph(stream.handle).close()
         stream.synchronize()

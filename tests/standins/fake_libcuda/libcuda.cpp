@@ -1,7 +1,7 @@
 // A stand-in for the CUDA driver, libcuda.so.1, over host memory: what the bindings behind runtime/cuda/ call, and no
 // more.
 //
-// Work on a stream is only queued; a wait does it, so that results read before a wait are not there, and an event's
+// Kernels are their host twins, found by the names that the PTX has. Work on a stream is only queued; a wait does it, so that results read before a wait are not there, and an event's
 // first query after new work says "not ready". Device memory and page-locked memory start as 0xA5. Copies must stay
 // inside live allocations of the right kind. The fake_... functions at the end are for the tests: fail a call, read the
 // log, count what is not released.
@@ -19,12 +19,15 @@
 #include <string>
 #include <vector>
 
+#include "gpu/host_kernels.h"
+
 namespace {
 
+using namespace facemesh;
 using Status = int;
 using Work = std::function<void()>;
 constexpr Status SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_DEVICE = 101,
-                 INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600,
+                 INVALID_CONTEXT = 201, INVALID_PTX = 218, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600,
                  CAPTURE_UNSUPPORTED = 900;
 constexpr size_t TOTAL_MEMORY = size_t(1) << 30;
 constexpr unsigned DISABLE_TIMING = 2, DEVICEMAP = 2;
@@ -43,6 +46,10 @@ const std::map<Status, Text> TEXTS = {
     {100, {"CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"}},
     {101, {"CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"}},
     {201, {"CUDA_ERROR_INVALID_CONTEXT", "invalid device context"}},
+    {209, {"CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"}},
+    {218, {"CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"}},
+    {222, {"CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."}},
+    {708, {"CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE", "cannot set while device is active in this process"}},
     {400, {"CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"}},
     {500, {"CUDA_ERROR_NOT_FOUND", "named symbol not found"}},
     {600, {"CUDA_ERROR_NOT_READY", "device not ready"}},
@@ -89,6 +96,11 @@ struct Graph {
     std::vector<Work> work;
 };
 
+struct Module {
+    std::string text;
+    std::vector<std::string *> functions; // their names
+};
+
 struct Fault {
     int calls_left;
     Status status;
@@ -104,10 +116,13 @@ std::string log_text;
 std::map<std::string, Fault> faults;
 std::set<Stream *> streams;
 std::set<Event *> events;
-std::set<Graph *> graphs;
+std::set<Graph *> graphs; // captured ones and executable ones
+std::set<Module *> modules;
 std::map<uintptr_t, Memory> memories;
 
-int live() { return int(streams.size() + events.size() + graphs.size() + memories.size()) + retained; }
+int live() {
+    return int(streams.size() + events.size() + graphs.size() + modules.size() + memories.size()) + retained;
+}
 
 bool holds(uintptr_t pointer, size_t nbytes, bool (*fits)(const Memory &)) {
     auto next = memories.upper_bound(pointer);
@@ -130,7 +145,7 @@ template <typename... Details> Status enter(const char *call, Details... details
     log_text += line.str() + '\n';
     if (auto fault = faults.find(call); fault != faults.end() && --fault->second.calls_left <= 0) {
         const Status status = fault->second.status;
-        if ((status >= 700 && status < 720) || status == 46) lost = status;
+        if ((status >= 700 && status < 720 && status != 708) || status == 46) lost = status;
         return status;
     }
     return lost;
@@ -203,8 +218,12 @@ EXPORT Status cuDeviceGetName(char *name, int size, int) {
 }
 EXPORT Status cuDeviceGetAttribute(int *value, int attribute, int) {
     RETURN_UNLESS(enter("cuDeviceGetAttribute", attribute));
-    const std::map<int, int> values = {{18, 1}, {75, 8}, {76, 7}}; // integrated, compute capability
+    const std::map<int, int> values = {{16, 8}, {18, 1}, {75, 8}, {76, 7}}; // multiprocessors, integrated, capability
     return values.count(attribute) ? (*value = values.at(attribute), SUCCESS) : INVALID_VALUE;
+}
+EXPORT Status cuDevicePrimaryCtxSetFlags_v2(int, unsigned flags) {
+    RETURN_UNLESS(enter("cuDevicePrimaryCtxSetFlags", flags));
+    return initialised ? SUCCESS : NOT_INITIALIZED;
 }
 EXPORT Status cuDevicePrimaryCtxRetain(void **out, int) {
     RETURN_UNLESS(enter("cuDevicePrimaryCtxRetain"));
@@ -217,13 +236,17 @@ EXPORT Status cuDevicePrimaryCtxRelease_v2(int) {
     if (retained == 0) return INVALID_CONTEXT;
     if (--retained == 0) { // all goes with it, on a lost device too
         leaked += live();
-        streams.clear(), events.clear(), graphs.clear(), memories.clear();
+        streams.clear(), events.clear(), graphs.clear(), modules.clear(), memories.clear();
     }
     return status;
 }
 EXPORT Status cuCtxPushCurrent_v2(void *pushed) {
     RETURN_UNLESS(enter("cuCtxPushCurrent"));
     return pushed != &context || retained == 0 ? INVALID_CONTEXT : (++depth, SUCCESS);
+}
+EXPORT Status cuCtxSetCurrent(void *chosen) {
+    RETURN_UNLESS(enter("cuCtxSetCurrent"));
+    return chosen != &context || retained == 0 ? INVALID_CONTEXT : (depth = depth ? depth : 1, SUCCESS);
 }
 EXPORT Status cuCtxPopCurrent_v2(void **popped) {
     const Status status = enter("cuCtxPopCurrent");
@@ -340,6 +363,43 @@ EXPORT Status cuMemGetInfo_v2(size_t *free, size_t *total) {
     return SUCCESS;
 }
 
+// PTX alone: the device of this stand-in has no machine code.
+EXPORT Status cuModuleLoadData(Module **out, const void *image) {
+    RETURN_UNLESS(enter_idle("cuModuleLoadData"));
+    const std::string text(static_cast<const char *>(image));
+    if (text.find(".target sm_75") == std::string::npos) return INVALID_PTX;
+    return modules.insert(*out = new Module{text, {}}), SUCCESS;
+}
+EXPORT Status cuModuleGetFunction(std::string **out, Module *module, const char *name) {
+    RETURN_UNLESS(enter_context("cuModuleGetFunction", name));
+    if (!modules.count(module)) return INVALID_HANDLE;
+    if (module->text.find(std::string(".entry ") + name + '(') == std::string::npos) return NOT_FOUND;
+    module->functions.push_back(*out = new std::string(name));
+    return SUCCESS;
+}
+EXPORT Status cuModuleUnload(Module *module) {
+    const Status status = enter_idle("cuModuleUnload");
+    RETURN_UNLESS_LOST(status);
+    if (!modules.erase(module)) return status != SUCCESS ? status : INVALID_HANDLE;
+    for (std::string *function : module->functions) delete function;
+    delete module;
+    return status;
+}
+EXPORT Status cuLaunchKernel(std::string *function, unsigned columns, unsigned rows, unsigned, unsigned threads, unsigned,
+                             unsigned, unsigned, Stream *stream, void **parameters, void **) {
+    RETURN_UNLESS(enter_context("cuLaunchKernel", *function, columns, rows, threads));
+    if (!streams.count(stream)) return INVALID_HANDLE;
+    const auto queue = [&](auto task, void (*run)(const decltype(task) &)) {
+        stream->add([task, run] { run(task); });
+        return SUCCESS;
+    };
+    if (*function == "facemesh_crop") return queue(*static_cast<CropTask *>(*parameters), host::crop);
+    if (*function == "facemesh_decode") return queue(*static_cast<DecodeTask *>(*parameters), host::decode);
+    if (*function == "facemesh_decode_coefficients")
+        return queue(*static_cast<CoefficientTask *>(*parameters), host::decode_coefficients);
+    return NOT_FOUND;
+}
+
 EXPORT Status cuStreamBeginCapture_v2(Stream *stream, int) {
     RETURN_UNLESS(enter_idle("cuStreamBeginCapture"));
     return stream->capturing = true, SUCCESS;
@@ -350,6 +410,19 @@ EXPORT Status cuStreamEndCapture(Stream *stream, Graph **out) {
     stream->captured.clear();
     RETURN_UNLESS(enter_context("cuStreamEndCapture"));
     return graphs.insert(*out = new Graph{work}), SUCCESS;
+}
+EXPORT Status cuGraphInstantiateWithFlags(Graph **out, Graph *graph, unsigned long long) {
+    RETURN_UNLESS(enter_idle("cuGraphInstantiate"));
+    return graphs.insert(*out = new Graph{graph->work}), SUCCESS;
+}
+EXPORT Status cuGraphUpload(Graph *graph, Stream *stream) {
+    RETURN_UNLESS(enter_idle("cuGraphUpload"));
+    return !graphs.count(graph) || !streams.count(stream) ? INVALID_HANDLE : SUCCESS;
+}
+EXPORT Status cuGraphExecDestroy(Graph *graph) {
+    const Status status = enter_idle("cuGraphExecDestroy");
+    RETURN_UNLESS_LOST(status);
+    return graphs.erase(graph), delete graph, status;
 }
 EXPORT Status cuGraphLaunch(Graph *graph, Stream *stream) {
     RETURN_UNLESS(enter_idle("cuGraphLaunch"));

@@ -1,16 +1,12 @@
-#include <cuda_runtime.h>
-
+// The kernels, found by name in the compiled image; runtime/native/driver/kernel_module.cpp launches them.
 #include "coefficients_body.h"
 #include "crop_body.h"
-#include "cuda_status.h"
 #include "decode_body.h"
-#include "kernels.h"
 #include "landmark_body.h"
 
-namespace facemesh::cuda {
-namespace {
+using namespace facemesh;
 
-constexpr int THREADS = 256;
+constexpr int THREADS = THREADS_OF_A_BLOCK;
 
 // The triples of a block's threads, stored one after another: neighbouring threads write neighbouring addresses.
 // `total` triples in all.
@@ -23,15 +19,16 @@ template <typename Store> __device__ void store_staged(const Triple &triple, int
 }
 
 // grid: (pixels / THREADS, faces)
-__global__ void __launch_bounds__(THREADS) crop_kernel(const CropTask task) {
+extern "C" __global__ void __launch_bounds__(THREADS) facemesh_crop(const CropTask task) {
     __shared__ CropTransform transform;
     __shared__ PlanePixel drawn[DRAWN_POINTS];
-    const int face = blockIdx.y, pixels = task.size * task.size, pixel = THREADS * blockIdx.x + threadIdx.x;
-    if (threadIdx.x == 0) transform = crop_transform(task.matrices + 6 * face, task.size);
+    const FrameView frame = frame_of(task);
+    const int face = blockIdx.y, pixels = task.rows * task.size, pixel = THREADS * blockIdx.x + threadIdx.x;
+    if (threadIdx.x == 0) transform = crop_transform(task.matrices + 6 * face, task.size, task.rows);
     if (task.landmarks != nullptr) drawn_pixels(task, face, threadIdx.x, THREADS, drawn);
     __syncthreads();
     Triple colour = {};
-    if (pixel < pixels) colour = crop_pixel(task, transform, pixel % task.size, pixel / task.size);
+    if (pixel < pixels) colour = crop_pixel(task, frame, transform, pixel % task.size, pixel / task.size);
     const size_t offset = (task.landmarks == nullptr ? 3 : 4) * size_t(pixels) * face;
     if (task.channels_last) {
         store_staged(colour, pixels,
@@ -47,7 +44,7 @@ __global__ void __launch_bounds__(THREADS) crop_kernel(const CropTask task) {
 }
 
 // grid: (count / THREADS, faces)
-__global__ void __launch_bounds__(THREADS) decode_kernel(const DecodeTask task) {
+extern "C" __global__ void __launch_bounds__(THREADS) facemesh_decode(const DecodeTask task) {
     __shared__ DecodeTransform transform;
     const int face = blockIdx.y, i = THREADS * blockIdx.x + threadIdx.x;
     if (threadIdx.x == 0) transform = decode_transform(task.matrices + 6 * face, task.scale);
@@ -59,7 +56,7 @@ __global__ void __launch_bounds__(THREADS) decode_kernel(const DecodeTask task) 
 }
 
 // grid: (count / THREADS, faces / FACES_AT_A_TIME)
-__global__ void __launch_bounds__(THREADS) coefficients_kernel(const CoefficientTask task) {
+extern "C" __global__ void __launch_bounds__(THREADS) facemesh_decode_coefficients(const CoefficientTask task) {
     __shared__ CoefficientTransform transforms[FACES_AT_A_TIME];
     __shared__ float coefficients[FACES_AT_A_TIME * MAX_COEFFICIENTS];
     const int first = FACES_AT_A_TIME * blockIdx.y, i = THREADS * blockIdx.x + threadIdx.x;
@@ -81,39 +78,3 @@ __global__ void __launch_bounds__(THREADS) coefficients_kernel(const Coefficient
         __syncthreads(); // before the next face's points take this one's place
     }
 }
-
-template <typename Task>
-void launch(void (*kernel)(Task), const Task &task, int threads, int rows, uintptr_t stream, const char *name) {
-    void *arguments[] = {const_cast<Task *>(&task)};
-    const dim3 grid(unsigned(threads + THREADS - 1) / THREADS, unsigned(rows));
-    const void *function = reinterpret_cast<const void *>(kernel);
-    const cudaStream_t queue = reinterpret_cast<cudaStream_t>(stream);
-    check(cudaLaunchKernel(function, grid, dim3(THREADS), arguments, 0, queue), name);
-}
-
-} // namespace
-
-void crop(const CropTask &task, uintptr_t stream) {
-    launch(crop_kernel, task, task.size * task.size, task.faces, stream, "crop");
-}
-
-void decode(const DecodeTask &task, uintptr_t stream) {
-    launch(decode_kernel, task, task.count, task.faces, stream, "decode");
-}
-
-void decode_coefficients(const CoefficientTask &task, uintptr_t stream) {
-    const int rows = (task.faces + FACES_AT_A_TIME - 1) / FACES_AT_A_TIME;
-    launch(coefficients_kernel, task, task.count, rows, stream, "decode_coefficients");
-}
-
-void check_device() {
-    const void *kernels[] = {reinterpret_cast<const void *>(&crop_kernel),
-                             reinterpret_cast<const void *>(&decode_kernel),
-                             reinterpret_cast<const void *>(&coefficients_kernel)};
-    for (const void *kernel : kernels) {
-        cudaFuncAttributes attributes;
-        check(cudaFuncGetAttributes(&attributes, kernel), "check_device");
-    }
-}
-
-} // namespace facemesh::cuda
