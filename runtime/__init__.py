@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 # ONNX Runtime from 1.32 on keeps a database of events under the user's cache folder and sends it to its makers.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+if find_spec("cv2") is None:  # on a Jetson pip leaves it to JetPack
+    raise ModuleNotFoundError(
+        "facemesh-edge needs OpenCV (cv2): on a Jetson 'sudo apt install libopencv-python' and a venv with "
+        "--system-site-packages, elsewhere pip install opencv-python-headless",
+        name="cv2",
+    )
 
 _HOMES = {
     "Camera": "runtime.geometry.camera",

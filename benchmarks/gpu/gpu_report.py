@@ -27,6 +27,7 @@ from benchmarks.records.machine import Watch, doubts
 from benchmarks.records.provenance import REPOSITORY, provenance, write_json
 from benchmarks.report.content import Page
 from runtime.console.arguments import positive_int
+from runtime.console.extras import remedy
 from runtime.cuda.driver import query_device
 from runtime.errors import FaceMeshError
 from runtime.models.shipped import SHIPPED_MODEL
@@ -169,8 +170,8 @@ def _results(args: argparse.Namespace, folder: Path) -> Iterator[Result]:
     # Engines and frames with a network.
     if not builders:
         reason = (
-            "neither TensorRT nor TensorRT-RTX is installed: pip install 'facemesh-edge[trt]', or '[rtx]', "
-            "for frames with a network"
+            f"neither TensorRT nor TensorRT-RTX is installed: {remedy('tensorrt')}, or '[rtx]', "
+            "for frames with an engine"
         )
         yield new_result("Engines", "build", "left out", reason)
     for model in _models(args):

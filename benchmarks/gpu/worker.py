@@ -31,7 +31,7 @@ from benchmarks.gpu.frames import check, frames, host_work, stages, throughput
 from benchmarks.gpu.kernels import kernels, launches
 from benchmarks.gpu.scene import PartSkipped
 from benchmarks.records.provenance import plain
-from runtime.console.exit_codes import EXTRA_OF
+from runtime.console.extras import EXTRA_OF, remedy
 from runtime.cuda.errors import CudaError
 from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
@@ -123,7 +123,7 @@ def _error_line(error: Exception) -> str:
     if isinstance(error, FaceMeshError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and (library := (error.name or "").split(".")[0]) in EXTRA_OF:
-        return f"this needs {library}, which is not installed: pip install 'facemesh-edge[{EXTRA_OF[library]}]'"
+        return f"this needs {library}, which is not installed: {remedy(library)}"
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(where.filename).name}:{where.lineno})"
 

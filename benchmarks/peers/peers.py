@@ -31,6 +31,7 @@ from benchmarks.peers.same_network import same_network_peers
 from benchmarks.records.measured_faces import Face
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
 from runtime.console.arguments import positive_int
+from runtime.console.extras import EXTRA_OF, remedy
 from runtime.cores import usable_cores
 from runtime.families.table import FAMILIES
 from runtime.geometry.nme import box_size, point_nme
@@ -87,7 +88,9 @@ def run_command(args: argparse.Namespace) -> None:
             try:
                 peers.append(stack.enter_context(closing(open_peer())))
             except ModuleNotFoundError as error:
-                absent.append(f"{name}: not measured, needs {error.name}: pip install 'facemesh-edge[peers]'")
+                library = (error.name or "").split(".")[0]
+                install = remedy(library) if library in EXTRA_OF else f"pip install {library}"
+                absent.append(f"{name}: not measured, needs {error.name}: {install}")
         stack.enter_context(limited_threads(threads))  # of the libraries that are loaded by now
         results = measure_peers(peers, faces, args.interval_ms / 1000)
     groups = [summary(peer, seconds, nme, faces) for peer, (seconds, nme) in zip(peers, results, strict=True)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.engines.build_steps import BuiltEngine, EngineOptions
-from runtime.console.exit_codes import EXTRA_OF
+from runtime.console.extras import EXTRA_OF
 from runtime.errors import FaceMeshError
 from runtime.models.manifest import EngineManifest
 from runtime.storage.json_documents import document_bytes

@@ -11,35 +11,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 
+from runtime.console.extras import EXTRA_OF, remedy
 from runtime.console.stop_signals import Terminated, TerminationHandler
 from runtime.errors import FaceMeshError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-# Optional library -> the extra of this distribution that installs it.
-EXTRA_OF = {
-    "onnxruntime": "cpu",
-    "tqdm": "cpu",
-    "av": "video",
-    "onnx": "export",
-    "onnx_ir": "export",
-    "onnxscript": "export",
-    "onnxsim": "export",
-    "torch": "train",
-    "jinja2": "bench",
-    "matplotlib": "bench",
-    "pygltflib": "glb",
-    "pynvml": "bench",
-    "pytest": "bench",
-    "scipy": "bench",
-    "safetensors": "export",
-    "skimage": "peers",
-    "threadpoolctl": "peers",
-    "tensorrt": "trt",
-    "tensorrt_lean": "trt",
-    "pycuda": "trt",
-    "cuda": "trt",
-    "tensorrt_rtx": "rtx",
-}
 
 
 def run_subcommands(package: str, description: str, modules: Sequence[ModuleType], argv: Sequence[str] | None) -> int:
@@ -76,8 +52,7 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         library = (error.name or "").split(".")[0]
         if library not in EXTRA_OF:
             raise
-        remedy = f"pip install 'facemesh-edge[{EXTRA_OF[library]}]'"
-        print(f"error: this needs {library}, which is not installed: {remedy}", file=sys.stderr)
+        print(f"error: this needs {library}, which is not installed: {remedy(library)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         _forget_output()

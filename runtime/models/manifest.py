@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.console.extras import remedy as install_remedy
 from runtime.cuda.driver import Device
 from runtime.errors import FaceMeshError
 from runtime.models.spec import ModelSpec
@@ -18,7 +19,6 @@ from runtime.storage.json_documents import load_document
 from runtime.storage.whole_files import file_sha256
 
 LIBRARIES = ("tensorrt", "tensorrt-rtx")
-EXTRA_OF = dict(zip(LIBRARIES, ("trt", "rtx"), strict=True))  # of this distribution
 # Version-compatible engines go forward, across these major versions alone
 # (TensorRT 11.4.1, support matrix, engine portability).
 NEXT_MAJOR = {8: 10, 10: 11}
@@ -95,7 +95,7 @@ class EngineManifest:
         remedy = (
             f"; build it here with '{self.command}'"
             if version
-            else f"; pip install 'facemesh-edge[{EXTRA_OF[self.library]}]'"
+            else f"; {install_remedy(self.library.replace('-', '_'))}"
         )
         return f"built {built} for {wanted}; {' and '.join(reasons)}{remedy if device else ''}"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from runtime.console.extras import remedy as install_remedy
 from runtime.cuda.driver import find_device
 from runtime.errors import FaceMeshError
 from runtime.errors import reason as cause
@@ -62,7 +63,7 @@ def _trusted(path: Path, data: bytes, face_model: Path | None) -> EngineFile:
     libraries = [*installed("tensorrt"), *installed("tensorrt-rtx")]
     if not libraries:
         raise FaceMeshError(
-            f"{path}: neither TensorRT nor TensorRT-RTX is installed here; pip install 'facemesh-edge[trt]'"
+            f"{path}: neither TensorRT nor TensorRT-RTX is installed here; {install_remedy('tensorrt')}"
         )
     return EngineFile(path, data, spec, libraries[0], host_code=True)
 

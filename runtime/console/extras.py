@@ -1,0 +1,45 @@
+"""The extras of this distribution by the libraries that they install, and the words for a library that is missing."""
+
+from __future__ import annotations
+
+import platform
+
+# Optional library -> the extra of this distribution that installs it.
+EXTRA_OF = {
+    "onnxruntime": "cpu",
+    "tqdm": "cpu",
+    "av": "video",
+    "onnx": "export",
+    "onnx_ir": "export",
+    "onnxscript": "train",
+    "onnxsim": "export",
+    "torch": "train",
+    "jinja2": "bench",
+    "matplotlib": "bench",
+    "pygltflib": "glb",
+    "pynvml": "bench",
+    "pytest": "bench",
+    "scipy": "bench",
+    "safetensors": "train",
+    "skimage": "peers",
+    "threadpoolctl": "peers",
+    "tensorrt": "trt",
+    "tensorrt_lean": "trt",
+    "pycuda": "pycuda",
+    "cuda": "cuda-python",
+    "tensorrt_rtx": "rtx",
+}
+
+
+def remedy(library: str) -> str:
+    """Return the command that installs an optional library of EXTRA_OF on this machine."""
+    extra = EXTRA_OF[library]
+    if extra == "trt" and is_jetson():
+        return "JetPack brings it: 'sudo apt install nvidia-jetpack', and python3 -m venv --system-site-packages"
+    older = " ('[trt-cu12]' for drivers before 580)" if extra == "trt" else ""
+    return f"pip install 'facemesh-edge[{extra}]'{older}"
+
+
+def is_jetson() -> bool:
+    """Return True on NVIDIA's kernels for Jetsons, in containers, too."""
+    return "tegra" in platform.release()
