@@ -1,7 +1,9 @@
 """3DDFA_V2 (Guo et al., ECCV 2020; MIT licence) as a peer: its small network with its published crop and dense decode.
 
-The steps follow its ``TDDFA_ONNX.__call__`` and ``recon_dense`` with the crop policy "landmark", in its own arithmetic:
-NumPy and ``cv2.resize``. The network runs in ONNX Runtime; PyTorch reads the published weights.
+The steps follow its ``TDDFA_ONNX.__call__`` and ``TDDFA.recon_vers`` with the crop policy "landmark", in its own
+arithmetic: NumPy and ``cv2.resize``. They begin at the box: its search for the least and greatest of the landmarks, by
+Python's ``min`` and ``max``, is left out. ONNX Runtime gathers the planes of the crop, which lie apart, when it runs;
+here that is a part of the crop. The network runs in ONNX Runtime; PyTorch reads the published weights.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Mb05Steps:
         roi = roi_box(face.box_xyxy)
         image = cv2.resize(cut(face.image, roi), dsize=(SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
         image = image.astype(np.float32).transpose(2, 0, 1)[np.newaxis, ...]
-        return (image - 127.5) / 128.0, roi
+        return np.ascontiguousarray((image - 127.5) / 128.0), roi
 
     def network(self, crop: tuple[NDArray[np.float32], list[float]]) -> tuple[NDArray[np.float32], list[float]]:
         """Return the 62 parameters, and the square."""

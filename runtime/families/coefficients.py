@@ -23,6 +23,7 @@ from runtime.geometry.crop import check_matrix, longer_side_crop_matrix
 from runtime.tensors import OutputSpec
 
 POSE_COUNT = 12  # numbers of a (3, 4) matrix
+NO_VERTICES = np.empty((0, 3), np.float32)
 BITS = {"fp32": 32, "fp16": 16, "int8": 8}  # of the basis in a decoder, by its precision in the file
 
 
@@ -131,8 +132,12 @@ class Decoder(Decode):
     def __init__(self, model: FaceModel, spec: NetworkSpec) -> None:
         """Arrange the basis for the processor; it stays in the precision of its file."""
         self._landmarks = model.keypoints68
-        self._native = _native_decoder(model, spec, np.arange(len(model.mean)), BITS[model.precision])
+        self._open(model, spec, np.arange(len(model.mean)), BITS[model.precision])
+
+    def _open(self, model: FaceModel, spec: NetworkSpec, rows: NDArray[np.integer], bits: int) -> None:
+        self._native = _native_decoder(model, spec, rows, bits)
         self._shape = spec.output.shape(spec.input.layout)
+        self._points_shape = (len(rows), 3)
 
     def __call__(self, output: NDArray[np.float32], matrix: NDArray[np.float64]) -> Mesh:
         """Decode one face.
@@ -142,8 +147,9 @@ class Decoder(Decode):
         a singular matrix.
         """
         # As in `runtime.geometry.crop.crop_into`: the native function checks by itself, here are the words.
+        points = np.empty(self._points_shape, np.float32)
         try:
-            (points,) = self._native(output[None], matrix[None])
+            self._native.decode_one(output, matrix, points)
         except (TypeError, ValueError):
             self._check(output.dtype, output.shape, output.flags.c_contiguous)
             check_matrix(matrix)
@@ -152,6 +158,8 @@ class Decoder(Decode):
 
     def batch(self, outputs: NDArray[np.float32], matrices: Sequence[NDArray[np.float64]]) -> list[Mesh]:
         """Decode several faces, (N, P) and N matrices; two of them at a time share a read of the basis."""
+        if len(outputs) == 1:
+            return [self(outputs[0], matrices[0])]
         self._check(outputs.dtype, outputs.shape[1:], outputs.flags.c_contiguous)
         for matrix in matrices:
             check_matrix(matrix)
@@ -169,11 +177,11 @@ class _LandmarkDecoder(Decoder):
     """A `Decoder` of the 68 landmarks alone; the vertices are (0, 3)."""
 
     def __init__(self, model: FaceModel, spec: NetworkSpec) -> None:
-        self._native = _native_decoder(model, spec, model.keypoints68, bits=32)
-        self._shape = spec.output.shape(spec.input.layout)
+        # The landmarks of an INT8 basis come from many blocks of vertices, whose scales differ.
+        self._open(model, spec, model.keypoints68, max(16, BITS[model.precision]))
 
     def _mesh(self, points: NDArray[np.float32]) -> Mesh:
-        return np.empty((0, 3), np.float32), points
+        return NO_VERTICES, points
 
 
 class CoefficientGpuDecoder:

@@ -28,9 +28,7 @@ def crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np
     x1, y1, x2, y2 = _sides(box_xyxy)
     side = crop_scale * (x2 - x1 + y2 - y1) / 2
     scale = (size - 1) / side
-    shift_x = scale * (side / 2 - (x1 + x2) / 2)
-    shift_y = scale * (side / 2 - (y1 + y2) / 2)
-    return np.array([[scale, 0, shift_x], [0, scale, shift_y]])
+    return _upright(scale, scale * (side / 2 - (x1 + x2) / 2), scale * (side / 2 - (y1 + y2) / 2))
 
 
 def turned_crop(matrix: NDArray[np.float64], centre_xy: ArrayLike, roll_deg: float) -> NDArray[np.float64]:
@@ -69,17 +67,21 @@ def longer_side_crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -
     x1, y1, x2, y2 = _sides(box_xyxy)
     scale = size / (crop_scale * max(x2 - x1, y2 - y1))
     middle = (size - 1) / 2
-    return np.array([[scale, 0, middle - scale * (x1 + x2) / 2], [0, scale, middle - scale * (y1 + y2) / 2]])
+    return _upright(scale, middle - scale * (x1 + x2) / 2, middle - scale * (y1 + y2) / 2)
 
 
-def _sides(box_xyxy: ArrayLike) -> tuple[float, float, float, float]:
+def _upright(scale: float, shift_x: float, shift_y: float) -> NDArray[np.float64]:
+    return np.array((scale, 0.0, shift_x, 0.0, scale, shift_y)).reshape(2, 3)
+
+
+def _sides(box_xyxy: ArrayLike) -> list[float]:
     """Return x1, y1, x2, y2 of a sound box."""
-    box = np.asarray(box_xyxy, dtype=np.float64)
+    box = np.asarray(box_xyxy)
     if box.shape != (4,):
         raise ValueError(f"box_xyxy must have shape (4,), has {box.shape}")
-    x1, y1, x2, y2 = box.tolist()
-    check_box((x1, y1, x2, y2))
-    return x1, y1, x2, y2
+    sides = box.tolist()
+    check_box(sides)
+    return sides
 
 
 def warp_crop(

@@ -137,7 +137,10 @@ void CoefficientDecoder::pack(const float *basis, HugeVector<Stored> &packed, fl
 void CoefficientDecoder::decode(const float *outputs, const double *matrices, size_t faces,
                                 float *const *vertices) const {
     const size_t count = size_t(coefficient_count_), numbers = number_count();
-    std::vector<float> coefficients(2 * count), weights(6 * count), buffer(3 * LANES * count);
+    // One allocation; sum_faces by plain vectors alone needs the buffer.
+    const bool has_buffer = vector_bytes_ < 32 || !has_wide_vectors();
+    std::vector<float> memory(8 * count + (has_buffer ? 3 * LANES * count : 0));
+    float *const coefficients = memory.data(), *const weights = coefficients + 2 * count;
     for (size_t start = 0; start < faces; start += 2) {
         const int pair = int(std::min<size_t>(2, faces - start));
         Face both[2];
@@ -150,14 +153,14 @@ void CoefficientDecoder::decode(const float *outputs, const double *matrices, si
                 const size_t number = format_.pose_count + k;
                 coefficients[i * count + k] = float(output[number] * format_.std[number] + format_.mean[number]);
             }
-            both[i].coefficients = coefficients.data() + i * count;
+            both[i].coefficients = coefficients + i * count;
             both[i].vertices = vertices[start + i];
             make_affine(pose, format_, matrices + 6 * (start + i), both[i].affine);
         }
         const auto sum = [&](const auto &basis, const float *scales) {
             using Stored = typename std::decay_t<decltype(basis)>::value_type;
-            const Sums<Stored> task{basis.data(),  mean_.data(),   scales,       int(count),
-                                    vertex_count_, weights.data(), buffer.data()};
+            const Sums<Stored> task{basis.data(),  mean_.data(), scales,       int(count),
+                                    vertex_count_, weights,      weights + 6 * count};
             pair == 2 ? sum_faces<2>(task, both, vector_bytes_) : sum_faces<1>(task, both, vector_bytes_);
         };
         if (bits_ == 32)

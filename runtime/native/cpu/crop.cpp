@@ -9,6 +9,10 @@
 #include "lanes.h"
 #include "simd.h"
 
+#ifdef FACEMESH_X86_LEVELS
+#include <immintrin.h>
+#endif
+
 namespace facemesh {
 namespace {
 
@@ -30,12 +34,16 @@ Filter make_filter(int size, int samples, double s, double t, int extent) {
     const int reach = int(last_sample) + 3;
     Filter filter{std::min(reach, extent), std::vector<int32_t>(size), std::vector<int32_t>(size), {}};
     filter.weight.resize(size_t(size) * filter.capacity);
-    std::vector<float> weights(reach);
+    std::vector<float> beyond(reach); // weights of a window that the frame's border cuts
     const float part = 1.0f / samples;
     for (int output = 0; output < size; ++output) {
-        const double first = (output - t) / s - last_sample / 2, left = std::floor(first);
-        if (!(left > -1 - reach && left < extent)) continue;
-        std::fill(weights.begin(), weights.end(), 0.0f);
+        const double first = (output - t) / s - last_sample / 2;
+        if (!(first > -1 - reach && first < extent)) continue;
+        const int left = int(first + (reach + 2)) - (reach + 2); // rounded down, as first + reach + 2 is positive
+        const bool is_inside = left >= 0 && left + reach <= extent;
+        float *const kept = filter.weight.data() + size_t(output) * filter.capacity;
+        float *const weights = is_inside ? kept : beyond.data();
+        if (!is_inside) std::fill(beyond.begin(), beyond.end(), 0.0f);
         for (int sample = 0; sample < samples; ++sample) {
             const double position = first - left + sample * step;
             const int place = int(position);
@@ -43,13 +51,13 @@ Filter make_filter(int size, int samples, double s, double t, int extent) {
             weights[place] += (1 - fraction) * part;
             weights[place + 1] += fraction * part;
         }
-        int begin = std::max(0, -int(left)), end = std::min(reach, extent - int(left));
+        int begin = std::max(0, -left), end = std::min(reach, extent - left);
         while (begin < end && weights[end - 1] < NOTHING) --end;
         while (begin < end && weights[begin] < NOTHING) ++begin;
         if (begin >= end) continue;
-        filter.start[output] = int32_t(left) + begin;
+        filter.start[output] = left + begin;
         filter.count[output] = end - begin;
-        std::copy(weights.begin() + begin, weights.begin() + end, filter.weight.begin() + output * filter.capacity);
+        if (!is_inside || begin > 0) std::copy(weights + begin, weights + end, kept);
     }
     return filter;
 }
@@ -76,7 +84,7 @@ FACEMESH_INLINE void weigh_rows(const uint8_t *const *rows, const uint16_t *weig
 }
 
 FACEMESH_MULTIVERSION
-void weigh_rows(const uint8_t *const *rows, const uint16_t *weights, int count, int length, uint16_t *out) {
+void weigh_rows_plainly(const uint8_t *const *rows, const uint16_t *weights, int count, int length, uint16_t *out) {
     switch (count) {
     case 0: std::fill_n(out, length, uint16_t(0)); return;
     case 1: weigh_rows<1, false>(rows, weights, length, out); return;
@@ -88,23 +96,72 @@ void weigh_rows(const uint8_t *const *rows, const uint16_t *weights, int count, 
     for (int done = 5; done < count; ++done) weigh_rows<1, true>(rows + done, weights + done, length, out);
 }
 
+#ifdef FACEMESH_X86_LEVELS
+FACEMESH_BEGIN_AVX512
+// The same, 64 bytes at a time; the last ones may overlap those before. length: at least 64.
+template <int COUNT>
+FACEMESH_INLINE void weigh_long_rows(const uint8_t *const *rows, const uint16_t *weights, int count, int length,
+                                     uint16_t *out) {
+    const int taps = COUNT ? COUNT : count;
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512i left_order = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    const __m512i right_order = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    for (int next = 0; next < length; next += 64) {
+        const int i = std::min(next, length - 64);
+        __m512i low = zero, high = zero; // bytes 0..7 and 8..15 of each 16
+        for (int tap = 0; tap < taps; ++tap) {
+            const __m512i bytes = _mm512_loadu_si512(rows[tap] + i), weight = _mm512_set1_epi16(short(weights[tap]));
+            low = _mm512_add_epi16(low, _mm512_mulhi_epu16(_mm512_unpacklo_epi8(zero, bytes), weight));
+            high = _mm512_add_epi16(high, _mm512_mulhi_epu16(_mm512_unpackhi_epi8(zero, bytes), weight));
+        }
+        _mm512_storeu_si512(out + i, _mm512_permutex2var_epi64(low, left_order, high));
+        _mm512_storeu_si512(out + i + 32, _mm512_permutex2var_epi64(low, right_order, high));
+    }
+}
+
+void weigh_long_rows(const uint8_t *const *rows, const uint16_t *weights, int count, int length, uint16_t *out) {
+    switch (count) {
+    case 2: return weigh_long_rows<2>(rows, weights, count, length, out);
+    case 3: return weigh_long_rows<3>(rows, weights, count, length, out);
+    case 4: return weigh_long_rows<4>(rows, weights, count, length, out);
+    case 5: return weigh_long_rows<5>(rows, weights, count, length, out);
+    default: return weigh_long_rows<0>(rows, weights, count, length, out);
+    }
+}
+FACEMESH_END_LEVEL
+#endif
+
+void weigh_rows(const uint8_t *const *rows, const uint16_t *weights, int count, int length, uint16_t *out) {
+#ifdef FACEMESH_X86_LEVELS
+    if (length >= 64 && has_avx512()) return weigh_long_rows(rows, weights, count, length, out);
+#endif
+    weigh_rows_plainly(rows, weights, count, length, out);
+}
+
 // The filter of the columns, two neighbouring pixels at a time: eight lanes are the channels of a pixel, those of the
-// next one and two unused ones.
+// next one and two unused ones. Eight output pixels are a block, the last of which may overlap the one before: its
+// pixels 0 and 4, 1 and 5, 2 and 6, 3 and 7 lie side by side. Where `is_blocked` is false, all are in their order.
 struct PairedFilter {
     int pairs;
-    std::vector<int32_t> start; // (size,): offset of the first pixel in a row
-    std::vector<Lanes> weights; // (size, pairs), in 1/65536
+    bool is_blocked;
+    std::vector<int32_t> start; // (places,): offset of the first pixel in a row
+    std::vector<Lanes> weights; // (places / 2, pairs, 2) or (places, pairs), in 1/65536
 };
 
-PairedFilter pair_up(const Filter &filter, int size, int32_t first_column) {
+PairedFilter pair_up(const Filter &filter, int size, int32_t first_column, bool is_blocked) {
     const int pairs = (*std::max_element(filter.count.begin(), filter.count.end()) + 1) / 2;
-    PairedFilter paired{pairs, std::vector<int32_t>(size), std::vector<Lanes>(size_t(size) * pairs)};
-    for (int x = 0; x < size; ++x) {
+    const int places = is_blocked ? (size + 7) / 8 * 8 : size;
+    PairedFilter paired{pairs, is_blocked, std::vector<int32_t>(places), std::vector<Lanes>(size_t(places) * pairs)};
+    for (int place = 0; place < places; ++place) {
+        const int in_block = place % 8;
+        const int x = is_blocked ? std::min(place - in_block, size - 8) + in_block / 2 + 4 * (in_block % 2) : place;
         if (filter.count[x] == 0) continue;
-        paired.start[x] = 3 * (filter.start[x] - first_column);
+        paired.start[place] = 3 * (filter.start[x] - first_column);
+        Lanes *weights = paired.weights.data();
+        weights += is_blocked ? place / 2 * 2 * pairs + place % 2 : place * pairs;
         for (int tap = 0; tap < filter.count[x]; ++tap) {
             const uint16_t weight = fixed_point(filter.weight[x * filter.capacity + tap]);
-            Lanes &lanes = paired.weights[x * pairs + tap / 2];
+            Lanes &lanes = weights[tap / 2 * (is_blocked ? 2 : 1)];
             for (int channel = 0; channel < 3; ++channel) lanes[3 * (tap % 2) + channel] = weight;
         }
     }
@@ -152,14 +209,75 @@ FACEMESH_INLINE void weigh_columns(const uint16_t *row, const PairedFilter &filt
 }
 
 FACEMESH_MULTIVERSION
+void weigh_columns_plainly(const uint16_t *row, const PairedFilter &filter, int size, float low, float gain,
+                           const Target &target) {
+    switch (filter.pairs) {
+    case 1: return weigh_columns<1>(row, filter, size, low, gain, target);
+    case 2: return weigh_columns<2>(row, filter, size, low, gain, target);
+    case 3: return weigh_columns<3>(row, filter, size, low, gain, target);
+    default: return weigh_columns<0>(row, filter, size, low, gain, target);
+    }
+}
+
+#ifdef FACEMESH_X86_LEVELS
+FACEMESH_BEGIN_AVX2
+FACEMESH_INLINE __m256i side_by_side(const uint16_t *low, const uint16_t *high) {
+    const __m128i first = _mm_loadu_si128((const __m128i *)low), second = _mm_loadu_si128((const __m128i *)high);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(first), second, 1);
+}
+
+// The same for planes and a blocked filter, eight pixels at a time.
+template <int PAIRS>
+FACEMESH_INLINE void weigh_blocks(const uint16_t *row, const PairedFilter &filter, int size, float low, float gain,
+                                  const Target &target) {
+    const int pairs = PAIRS ? PAIRS : filter.pairs;
+    const __m256 lows = _mm256_set1_ps(low), gains = _mm256_set1_ps(gain);
+    const auto store = [&](float *out, __m128i numbers) __attribute__((always_inline, target("avx2,fma"))) {
+        const __m256 values = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(numbers));
+        _mm256_storeu_ps(out, _mm256_fmadd_ps(gains, values, lows));
+    };
+    const int32_t *start = filter.start.data();
+    const Lanes *weights = filter.weights.data();
+    for (int next = 0; next < size; next += 8) {
+        __m256i sums[4]; // of two pixels, a channel is 16 bits
+        for (__m256i &sum : sums) {
+            sum = _mm256_setzero_si256();
+            for (int pair = 0; pair < pairs; ++pair, weights += 2) {
+                const __m256i colours = side_by_side(row + start[0] + 6 * pair, row + start[1] + 6 * pair);
+                const __m256i weight = _mm256_loadu_si256((const __m256i *)weights);
+                sum = _mm256_add_epi16(sum, _mm256_mulhi_epu16(colours, weight));
+            }
+            sum = _mm256_add_epi16(sum, _mm256_srli_si256(sum, 6));
+            start += 2;
+        }
+        const __m256i left = _mm256_unpacklo_epi16(sums[0], sums[1]), right = _mm256_unpacklo_epi16(sums[2], sums[3]);
+        const __m256i first_second = _mm256_permute4x64_epi64(_mm256_unpacklo_epi32(left, right), 0xd8);
+        const __m256i third = _mm256_permute4x64_epi64(_mm256_unpackhi_epi32(left, right), 0xd8);
+        const int x = std::min(next, size - 8);
+        store(target.first + x, _mm256_castsi256_si128(first_second));
+        store(target.second + x, _mm256_extracti128_si256(first_second, 1));
+        store(target.third + x, _mm256_castsi256_si128(third));
+    }
+}
+
+void weigh_blocks(const uint16_t *row, const PairedFilter &filter, int size, float low, float gain,
+                  const Target &target) {
+    switch (filter.pairs) {
+    case 1: return weigh_blocks<1>(row, filter, size, low, gain, target);
+    case 2: return weigh_blocks<2>(row, filter, size, low, gain, target);
+    case 3: return weigh_blocks<3>(row, filter, size, low, gain, target);
+    default: return weigh_blocks<0>(row, filter, size, low, gain, target);
+    }
+}
+FACEMESH_END_LEVEL
+#endif
+
 void weigh_columns(const uint16_t *row, const PairedFilter &filter, int size, float low, float gain,
                    const Target &target) {
-    switch (filter.pairs) {
-    case 1: weigh_columns<1>(row, filter, size, low, gain, target); return;
-    case 2: weigh_columns<2>(row, filter, size, low, gain, target); return;
-    case 3: weigh_columns<3>(row, filter, size, low, gain, target); return;
-    default: weigh_columns<0>(row, filter, size, low, gain, target); return;
-    }
+#ifdef FACEMESH_X86_LEVELS
+    if (filter.is_blocked) return weigh_blocks(row, filter, size, low, gain, target);
+#endif
+    weigh_columns_plainly(row, filter, size, low, gain, target);
 }
 
 // (pixels, 3) -> three targets with `step` from pixel to pixel.
@@ -198,7 +316,7 @@ void crop_axis_aligned(const uint8_t *image, int height, int width, int64_t row_
     }
     const int length = 3 * std::max(0, end_column - first_column);
     const uint8_t *origin = image + 3 * ptrdiff_t(first_column);
-    const PairedFilter paired = pair_up(columns, size, first_column);
+    const PairedFilter paired = pair_up(columns, size, first_column, step == 1 && size >= 8 && has_wide_vectors());
 
     // Channel c of the frame goes to plane c, or to plane 2 - c where colours are swapped.
     const ptrdiff_t plane = format.channels_last ? 1 : ptrdiff_t(size) * size;

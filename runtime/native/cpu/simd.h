@@ -39,3 +39,13 @@ inline bool has_avx512() {
 }
 } // namespace facemesh
 #endif
+
+namespace facemesh {
+inline bool has_wide_vectors() { // AVX2 or more
+#ifdef FACEMESH_X86_LEVELS
+    return has_avx2();
+#else
+    return false;
+#endif
+}
+} // namespace facemesh

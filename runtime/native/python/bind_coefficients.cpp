@@ -42,23 +42,36 @@ facemesh::CoefficientDecoder *make_decoder(In<float, nb::shape<-1, 3>> mean, In<
                                              vector_bytes);
 }
 
+void check_matrix(const double *m) {
+    const bool is_sound = std::isnormal(m[0] * m[4] - m[1] * m[3]) && std::isfinite(m[2] + m[5]);
+    require(is_sound, "decode: the crop matrix is singular or not finite");
+}
+
 std::vector<Floats> decode(const facemesh::CoefficientDecoder &decoder, In<float, nb::ndim<2>> outputs,
                            In<double, nb::shape<-1, 2, 3>> matrices) {
     require_aligned(outputs, matrices);
     const size_t faces = outputs.shape(0);
     require(outputs.shape(1) == decoder.number_count(), "decode: an output has another count than the model spec says");
     require(matrices.shape(0) == faces, "decode: there must be one crop matrix per output");
-    for (size_t face = 0; face < faces; ++face) {
-        const double *m = matrices.data() + 6 * face;
-        const bool is_sound = std::isnormal(m[0] * m[4] - m[1] * m[3]) && std::isfinite(m[2] + m[5]);
-        require(is_sound, "decode: the crop matrix is singular or not finite");
-    }
+    for (size_t face = 0; face < faces; ++face) check_matrix(matrices.data() + 6 * face);
     std::vector<Floats> result;
     std::vector<float *> vertices(faces);
     for (float *&data : vertices) result.push_back(make_floats({decoder.vertex_count(), 3}, &data));
     nb::gil_scoped_release release;
     decoder.decode(outputs.data(), matrices.data(), faces, vertices.data());
     return result;
+}
+
+void decode_one(const facemesh::CoefficientDecoder &decoder, In<float, nb::ndim<1>> output,
+                In<double, nb::shape<2, 3>> matrix,
+                nb::ndarray<float, nb::shape<-1, 3>, nb::c_contig, nb::device::cpu> out) {
+    require_aligned(output, matrix, out);
+    require(output.shape(0) == decoder.number_count(), "decode: an output has another count than the model spec says");
+    require(out.shape(0) == decoder.vertex_count(), "decode: out must have a row for every vertex");
+    check_matrix(matrix.data());
+    float *vertices = out.data();
+    nb::gil_scoped_release release;
+    decoder.decode(output.data(), matrix.data(), 1, &vertices);
 }
 
 } // namespace
@@ -72,5 +85,7 @@ void bind_coefficients(nb::module_ &module) {
         .def(nb::new_(&make_decoder), "mean"_a.noconvert(), "basis"_a.noconvert(), "bits"_a, "pose_count"_a,
              "number_mean"_a.noconvert(), "number_std"_a.noconvert(), "fixed_pose"_a.noconvert(), "origin"_a,
              "sphere"_a.noconvert(), "vector_bytes"_a = 64)
-        .def("__call__", &decode, "outputs"_a.noconvert(), "matrices"_a.noconvert());
+        .def("__call__", &decode, "outputs"_a.noconvert(), "matrices"_a.noconvert())
+        .def("decode_one", &decode_one, "output"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert(),
+             "Decode one output (P,) by its matrix (2, 3) into out (V, 3) float32, contiguous.");
 }

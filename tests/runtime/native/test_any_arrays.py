@@ -86,6 +86,18 @@ def decode(chance: np.random.Generator) -> None:
     decoder(numbers(chance, shapes[channels_last ^ (chance.random() < 0.1)]), numbers(chance, (2, 3), np.float64))
 
 
+def decode_coefficients(chance: np.random.Generator) -> None:
+    vertices, coefficients = side(chance), side(chance)
+    decoder = native.CoefficientDecoder(
+        *(numbers(chance, (vertices, 3)), numbers(chance, (3 * vertices, coefficients)), int(chance.choice([8, 16, 32]))),
+        *(12, numbers(chance, (12 + coefficients,), np.float64), np.ones(12 + coefficients), np.zeros((3, 4)), (0.0, 9.0)),
+        np.ones(4),
+    )
+    count = 12 + coefficients + (chance.random() < 0.1)
+    out = np.empty((vertices + (chance.random() < 0.1), 3), np.float32)
+    decoder.decode_one(numbers(chance, (count,)), numbers(chance, (2, 3), np.float64), out)
+
+
 def one_euro(chance: np.random.Generator) -> None:
     count = side(chance)
     arrays = [np.ascontiguousarray(numbers(chance, (count, 3))) for _ in range(3)]
@@ -101,7 +113,7 @@ def draw_landmarks(chance: np.random.Generator) -> None:
 
 FUNCTIONS = (
     *(rasterise, visible_vertices, crop_axis_aligned, finish_crop),
-    *(decode, one_euro, draw_landmarks),
+    *(decode, decode_coefficients, one_euro, draw_landmarks),
 )
 
 
