@@ -88,11 +88,11 @@ def decode(chance: np.random.Generator) -> None:
 
 def decode_coefficients(chance: np.random.Generator) -> None:
     vertices, coefficients = side(chance), side(chance)
-    decoder = native.CoefficientDecoder(
-        *(numbers(chance, (vertices, 3)), numbers(chance, (3 * vertices, coefficients)), int(chance.choice([8, 16, 32]))),
-        *(12, numbers(chance, (12 + coefficients,), np.float64), np.ones(12 + coefficients), np.zeros((3, 4)), (0.0, 9.0)),
-        np.ones(4),
-    )
+    basis = numbers(chance, (3 * vertices, coefficients))
+    bits = int(chance.choice([8, 16, 32]))
+    numbers_mean = numbers(chance, (12 + coefficients,), np.float64)
+    scales = (12, numbers_mean, np.ones(12 + coefficients), np.zeros((3, 4)), (0.0, 9.0), np.ones(4))
+    decoder = native.CoefficientDecoder(numbers(chance, (vertices, 3)), basis, bits, *scales)
     count = 12 + coefficients + (chance.random() < 0.1)
     out = np.empty((vertices + (chance.random() < 0.1), 3), np.float32)
     decoder.decode_one(numbers(chance, (count,)), numbers(chance, (2, 3), np.float64), out)
