@@ -24,7 +24,7 @@ demo: $(VENV)/demo.stamp
 test: lint
 	$(BIN)/python -m pytest -m 'not slow' --durations=10
 
-test-slow: $(VENV)/test.stamp
+test-slow: $(VENV)/test.stamp $(VENV)/triton.stamp
 	$(BIN)/python -m pytest -m slow --durations=10
 
 test-all: test test-slow
@@ -72,6 +72,12 @@ $(BIN)/python:
 $(VENV)/demo.stamp: $(BUILD_INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,video]'
 	touch $@
+
+# A real Triton server and its clients, which want an older NumPy. Without them their tests are skipped.
+$(VENV)/triton.stamp: | $(BIN)/python
+	-$(PYTHON) -m venv $(VENV)/triton && \
+		$(VENV)/triton/bin/python -m pip install --quiet 'numpy<2' 'opencv-python-headless<4.12' onnxruntime 'tritonclient[grpc,http]' && \
+		$(VENV)/triton/bin/python -m pip install --quiet --no-deps nvidia-pytriton==0.7.0 && touch $@
 
 $(VENV)/test.stamp: $(BUILD_INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet '$(TORCH)'

@@ -14,13 +14,15 @@ from benchmarks.regression import compare
 from benchmarks.report import report
 from benchmarks.robustness import robustness
 from benchmarks.roofline import roofline
+from benchmarks.serving import triton
 from runtime.console.exit_codes import run_subcommands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code."""
     films = (tracking, jitter)
-    commands = (run, compare, soak, accuracy, robustness, *films, int8, peers, report, rewrites, roofline, gpu_report)
+    tables = (int8, peers, report, rewrites, roofline, gpu_report, triton)
+    commands = (run, compare, soak, accuracy, robustness, *films, *tables)
     return run_subcommands("benchmarks", "Measure accuracy and latency.", commands, argv)
 
 

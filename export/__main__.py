@@ -5,7 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from export.commands import detector_command, engine_command, face_model_command, inspect_command, onnx_command
+from export.commands import (
+    detector_command,
+    engine_command,
+    face_model_command,
+    inspect_command,
+    onnx_command,
+    triton_command,
+)
 from runtime.console.exit_codes import run_subcommands
 
 
@@ -14,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_subcommands(
         "export",
         "From a trained checkpoint to a model that the runtime takes.",
-        (onnx_command, engine_command, inspect_command, face_model_command, detector_command),
+        (onnx_command, engine_command, inspect_command, face_model_command, detector_command, triton_command),
         argv,
     )
 

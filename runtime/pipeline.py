@@ -129,10 +129,14 @@ class FaceMeshPipeline:
         Raises `FaceMeshError` for a box that is not finite, is reversed, or lies outside the picture.
         """
         image = _picture(image)
-        found = _given(image, boxes_xyxy, scores)
+        return self.from_detections(image, _given(image, boxes_xyxy, scores))
+
+    @_in_turns
+    def from_detections(self, image: Frame | NDArray[np.uint8], found: Detections) -> list[FaceMesh]:
+        """Return the faces that a detector has found in this picture already."""
         self._refuse_two_at_once()
         try:
-            self._submit(image, found)
+            self._submit(_picture(image), found)
             return self._collect()
         finally:
             self._forget()

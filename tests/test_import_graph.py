@@ -24,6 +24,7 @@ LAYERS = (
     ("runtime.detection", "runtime.inference"),
     ("runtime.tracking",),
     ("runtime.pipeline",),
+    ("runtime.serving",),
     ("runtime.run", "runtime.swap"),
     ("runtime.__main__",),
 )

@@ -85,6 +85,8 @@ HOMES = {
         *("benchmarks.latency.live_network", "benchmarks.peers.mb05"),
     },
     "tqdm": {"runtime.console.progress"},
+    "triton_python_backend_utils": {"runtime.serving.triton_model"},
+    "tritonclient": {"benchmarks.serving.triton_load"},
 }
 
 

@@ -28,6 +28,7 @@ EXTRA_OF = {
     "pycuda": "pycuda",
     "cuda": "cuda-python",
     "tensorrt_rtx": "rtx",
+    "tritonclient": "triton",
 }
 
 

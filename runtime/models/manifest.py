@@ -86,7 +86,7 @@ class EngineManifest:
             reasons.append(f"this is {self.library} {version}")
         if device is None:
             reasons.append("no CUDA device is found here")
-        elif not any(_reaches(device.compute_capability, wanted) for wanted in self.compute_capabilities):
+        elif not self.runs_on(device):
             reasons.append(f"this is {device.name} of compute capability {device.compute_capability}")
         if not reasons:
             return None
@@ -98,6 +98,10 @@ class EngineManifest:
             else f"; {install_remedy(self.library.replace('-', '_'))}"
         )
         return f"built {built} for {wanted}; {' and '.join(reasons)}{remedy if device else ''}"
+
+    def runs_on(self, device: Device) -> bool:
+        """Return True if the engine was built for this kind of device."""
+        return any(_reaches(device.compute_capability, wanted) for wanted in self.compute_capabilities)
 
     def _takes_version(self, version: str) -> bool:
         built, here = (int(text.split(".")[0]) for text in (self.version, version))

@@ -1,0 +1,1 @@
+"""The runtime behind a server, beside the same work in process."""

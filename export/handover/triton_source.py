@@ -1,0 +1,123 @@
+"""The model files of a Triton repository: one ONNX file, or engines of one network for several kinds of GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from export.handover.triton_config import Network
+from runtime.errors import FaceMeshError
+from runtime.families.table import open_family
+from runtime.inference.open_runner import BACKENDS, open_runner
+from runtime.models.manifest import EngineManifest
+from runtime.models.shipped import is_asset
+from runtime.models.spec import ModelSpec, load_spec, with_face_model
+
+ANY_NEWER = "+"  # behind the compute capability of an engine that newer devices run, too
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A network and the files that it needs."""
+
+    network: Network
+    vertex_count: int
+    files: dict[str, Path]  # name in the repository -> model file, its JSON, its face model
+
+
+def open_models(models: Sequence[Path], batch: int, face_model: Path | None = None) -> Source:
+    """Read and check the model files; ``batch`` is the most crops of one run of an ONNX file.
+
+    Raises `FaceMeshError` for a file that is missing, of another kind or damaged, for engines that do not belong
+    together, and for a network that needs landmarks.
+    """
+    for path in models:
+        if path.suffix.lower() not in BACKENDS:
+            raise FaceMeshError(f"{path}: no kind of model that Triton runs here; give an .onnx or .engine files")
+    kinds = {path.suffix.lower() == ".onnx" for path in models}
+    if len(models) > 1 and True in kinds:
+        several = "several files must be engines (.engine) of one network, each for another kind of GPU"
+        raise FaceMeshError(f"{models[1]}: {several}; write each ONNX model under another --name")
+    source = _onnx(models[0], batch, face_model) if kinds == {True} else _engines(models, face_model)
+    if source.network.spec.input.landmark_channel:
+        problem = "this network takes landmarks beside the picture, and nothing finds them in the server"
+        raise FaceMeshError(f"{models[0]}: {problem}; export a network that takes the picture alone")
+    return source
+
+
+def _onnx(path: Path, batch: int, face_model: Path | None) -> Source:
+    from calibration.precision.model_file import sound_model
+    from export.engines.engine_source import read_whole_onnx
+    from export.graphs.model_file import check_interface
+
+    if not path.is_file():
+        raise FaceMeshError(f"{path}: no model file there; check the path")
+    spec = load_spec(path)
+    _, model = read_whole_onnx(path)
+    with sound_model(path):
+        check_interface(model, spec, path)
+        lead = next(value for value in model.graph.input if value.name == spec.input.name).type.tensor_type.shape.dim[0]
+    fixed = lead.HasField("dim_value")
+    if not spec.input.landmark_channel:
+        with open_runner(path, batch, face_model=face_model) as runner:
+            batch = runner.max_batch
+    name = "model.onnx"
+    network = Network(spec, "onnxruntime", lead.dim_value if fixed else batch, fixed, {}, name)
+    return _source(network, {name: path, f"{name}.json": ModelSpec.path_for(path)}, path, face_model)
+
+
+def _engines(paths: Sequence[Path], face_model: Path | None) -> Source:
+    manifests = [EngineManifest.load_for(path) for path in paths]
+    first = manifests[0]
+    names: dict[str, str] = {}
+    files: dict[str, Path] = {}
+    for path, manifest in zip(paths, manifests, strict=True):
+        _check_engine(path, manifest)
+        if _essence(manifest) != _essence(first):
+            raise FaceMeshError(
+                f"{path}: not the network of {paths[0]}, or of another batch; give engines of one model"
+            )
+        name = f"model_{'_'.join(manifest.compute_capabilities).replace('.', '').replace(ANY_NEWER, 'up')}.plan"
+        for capability in manifest.compute_capabilities:
+            if capability in names:
+                raise FaceMeshError(f"{path}: the second engine for compute capability {capability}; give one of them")
+            names[capability] = name
+        files |= {name: path, f"{name}.json": EngineManifest.path_for(path)}
+    newer = _default_engine(names, paths)
+    exact = {capability: name for capability, name in names.items() if not capability.endswith(ANY_NEWER)}
+    fixed = first.batch[0] == first.batch[2]
+    network = Network(first.spec, "tensorrt", first.batch[2], fixed, exact, newer)
+    return _source(network, files, paths[0], face_model)
+
+
+def _check_engine(path: Path, manifest: EngineManifest) -> None:
+    """Raise `FaceMeshError` for an engine that Triton's TensorRT backend cannot run."""
+    if manifest.library != "tensorrt":
+        remedy = "build it with --backend tensorrt, or give the ONNX file"
+        raise FaceMeshError(f"{path}: an engine of {manifest.library}, which Triton has no backend for; {remedy}")
+    if 1 < manifest.batch[0] < manifest.batch[2]:
+        remedy = "build it with --batch 1 4 8"
+        raise FaceMeshError(f"{path}: runs no fewer than {manifest.batch[0]} faces, and Triton sends one; {remedy}")
+
+
+def _essence(manifest: EngineManifest) -> object:
+    """Return the part of a manifest that engines of one repository share."""
+    return replace(manifest.spec, name="", precision="fp32", onnx_sha256=""), manifest.batch[0], manifest.batch[2]
+
+
+def _default_engine(names: dict[str, str], paths: Iterable[Path]) -> str | None:
+    """Return the file for devices that no engine names; Triton knows no other way to say "this and newer"."""
+    found = {name for capability, name in names.items() if capability.endswith(ANY_NEWER)}
+    if len(found) > 1:
+        given = ", ".join(map(str, paths))
+        raise FaceMeshError(f"{given}: several engines for newer devices, too; give one of them")
+    return found.pop() if found else None
+
+
+def _source(network: Network, files: dict[str, Path], path: Path, face_model: Path | None) -> Source:
+    spec = with_face_model(network.spec, path, face_model)
+    family = open_family(spec)
+    if not is_asset(spec.topology):
+        files[Path(network.spec.topology).name] = Path(spec.topology)
+    return Source(network, len(family.topology.canonical_vertices), files)
