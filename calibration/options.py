@@ -36,7 +36,10 @@ def add_calibration_arguments(parser: argparse._ActionsContainer, *, required: b
     parser.add_argument("--samples", type=positive_int, default=500, metavar="N", help=samples_help)
     increase_help = "allowed, relative to FP32 (default: 0.02)"
     parser.add_argument("--max-nme-increase", type=share, default=0.02, metavar="SHARE", help=increase_help)
-    shift_help = "without labels: how far the landmarks may move, px of the crop (default: 0.3 %% of its side)"
+    shift_help = (
+        "how far the landmarks may move on average, px of the crop (default: 0.3 %% of its side); of INT8 without "
+        "labels, and of FP16"
+    )
     parser.add_argument("--max-shift", type=positive_number, metavar="PX", help=shift_help)
     table_help = "calibration table: read where it exists, otherwise written"
     parser.add_argument("--table", type=Path, metavar="FILE.json", help=table_help)

@@ -21,7 +21,7 @@ from runtime.geometry.crop import check_image
 from runtime.inference.detection_crop import detection_crop, sure_faces
 from runtime.inference.guided_runner import check_landmark_source
 from runtime.inference.interface import Runner
-from runtime.inference.second_look import Look, SecondLook
+from runtime.inference.second_look import MOST_LOOKS, Look, SecondLook
 from runtime.models.spec import ModelSpec
 from runtime.tracking.follower import FaceFollower
 from runtime.tracking.options import Tracking
@@ -95,7 +95,9 @@ class FaceMeshPipeline:
         self._detector = detector
         self._mesher = runner.mesher(self.family, dense)
         self.overlaps = self._mesher.depth > 1  # `stream` reads and detects while the device computes
-        self._second_look = SecondLook(self._mesher, self.family, runner.spec.input.size)
+        # Random meshes would ask for further looks at random.
+        looks = 1 if runner.spec.untrained else MOST_LOOKS
+        self._second_look = SecondLook(self._mesher, self.family, runner.spec.input.size, looks)
         self._in_flight: deque[_Submitted] = deque()  # every frame that the mesher has
         self._follower: FaceFollower | None = None
         self._is_tracking = False  # a stream, whose tracks no other call may disturb

@@ -20,7 +20,7 @@ from runtime.console.terminal import print_line, quiet_libraries
 from runtime.detection.interface import Detector, WholePicture
 from runtime.detection.yunet import YuNetDetector
 from runtime.inference.interface import Runner
-from runtime.inference.open_runner import open_runner
+from runtime.inference.open_runner import open_runner, require_trained
 from runtime.models.shipped import SHIPPED
 from runtime.outputs.face_files import TEXTURE_SIZE
 from runtime.outputs.sinks import FORMATS, SPARSE_FORMATS, open_sinks
@@ -65,6 +65,8 @@ def _run(args: argparse.Namespace) -> int:
         cv2.setNumThreads(args.threads)
     options = read_options(args)
     with FrameSource(args.source, tally.failed, options, print_line) as source, _open_runner(args) as runner:
+        if not args.untrained:
+            require_trained(runner)
         _tell_of_source(source, args)
         tracking = tracking_of(args, is_film=source.video is not None)
         detector: Detector = (
@@ -197,6 +199,11 @@ def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="MODEL",
         help="network that finds landmarks first, for a model that takes them beside the picture, such as 2dasl",
+    )
+    parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="run a model of random weights ('python -m export onnx --untrained'): for timing, its meshes mean nothing",
     )
     parser.add_argument(
         "--reuse-landmarks",

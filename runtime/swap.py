@@ -14,7 +14,7 @@ from runtime.console.exit_codes import exit_code_of
 from runtime.console.terminal import quiet_libraries
 from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError, reason
-from runtime.inference.open_runner import open_runner
+from runtime.inference.open_runner import open_runner, require_trained
 from runtime.outputs.map_files import write_picture
 from runtime.outputs.overlay_files import JPEG_QUALITY
 from runtime.pipeline import FaceMeshPipeline
@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     image, reference = read_photo(args.source), read_photo(args.reference)
     with open_runner(args.engine, face_model=args.face_model) as runner:
+        require_trained(runner)
         pipeline = FaceMeshPipeline(runner, YuNetDetector())
         face = _largest(pipeline, image, args.source)
         reference_face = _largest(pipeline, reference, args.reference)

@@ -47,6 +47,7 @@ HOMES = {
     "mediapipe": {"benchmarks.peers.mediapipe_worker"},
     "onnx": {
         *("export.engines.engine_source", "export.graphs.fp16", "export.graphs.model_file"),
+        *("export.checks.agreement", "export.checks.half_loss", "export.checks.views", "export.graphs.own_range"),
         "export.graphs.heavy_weights",
         *("export.passes.fold_constants", "training.networks.folded"),
         *("export.graphs.rewrite", "export.graphs.summary", "export.graphs.to_onnx", "export.graphs.verify"),
@@ -82,7 +83,7 @@ HOMES = {
         "training.networks.e2far",
         "training.networks.low_rank",
         *("export.checkpoints.checkpoint", "export.graphs.to_onnx"),
-        *("benchmarks.latency.live_network", "benchmarks.peers.mb05"),
+        *("training.networks.untrained", "benchmarks.peers.mb05"),
     },
     "tqdm": {"runtime.console.progress"},
     "triton_python_backend_utils": {"runtime.serving.triton_model"},

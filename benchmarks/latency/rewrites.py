@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
 from runtime.console.arguments import positive_int
-from runtime.errors import FaceMeshError
 from runtime.models.spec import with_face_model
 from training.networks import NETWORK_NAMES
 
@@ -40,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add = parser.add_argument
     add("--arch", choices=NETWORK_NAMES, default="prnet")
-    add("--weights", type=Path, help="a checkpoint; without one PRNet gets random weights, which take as long")
+    add("--weights", type=Path, help="a checkpoint (default: random weights, which take as long)")
     whitening_help = "mean and std of a coefficient network's numbers (default: 3DDFA's file beside the weights)"
     add("--whitening", type=Path, metavar="FILE", help=whitening_help)
     face_model_help = "of a network of coefficients (default: face_model.npz here or beside the weights)"
@@ -78,15 +77,15 @@ def _make_models(
     args: argparse.Namespace,
 ) -> tuple[dict[str, onnx.ModelProto], Difference, NDArray[np.float32]]:
     """Return the models by name, the difference of the rewritten to the plain one, and a picture (1, …) for both."""
+    from export.graphs.network_spec import network_spec
     from export.graphs.rewrite import rewrite
-    from export.graphs.to_onnx import network_spec, to_onnx
+    from export.graphs.to_onnx import to_onnx
     from export.graphs.verify import compare, require_live, run_model, run_outputs, verification_images
 
     # Export, and rewrite.
     network = _network(args)
     spec = network_spec(network, args.arch)
-    if args.weights is not None:
-        spec = with_face_model(spec, args.weights, args.face_model)
+    spec = with_face_model(spec, args.weights or Path(args.arch), args.face_model)
     plain = to_onnx(network, args.arch)
     images = verification_images(spec.input, spec.crop_scale)
     outputs = run_outputs(plain, images, spec.outputs)
@@ -160,8 +159,6 @@ def _network(args: argparse.Namespace) -> nn.Module:
         network = load_checkpoint(args.arch, args.weights)
         give_whitening(network, args.arch, args.weights, args.whitening)
         return network
-    if args.arch != "prnet":
-        raise FaceMeshError(f"--arch {args.arch} needs --weights; only PRNet is measured with random ones")
-    from benchmarks.latency.live_network import live_prnet
+    from training.networks.untrained import untrained_network
 
-    return live_prnet()
+    return untrained_network(args.arch)

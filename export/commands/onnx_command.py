@@ -1,6 +1,6 @@
 """``python -m export onnx``: from a checkpoint, or a model that is ONNX already, to a model of the runtime.
 
-    load_checkpoint ─ to_light_onnx ─ rewrite ─ (to_fp16 | quantise) ─ compare ─ write_content
+    open_weights ─ rewrite ─ (to_fp16 | quantise) ─ compare ─ write_content
 
 A precision is a property of the graph: engines that are built from it take over its types.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration.options import add_calibration_arguments, quantise_request, report
+from runtime.console.arguments import finite_number
 from runtime.errors import FaceMeshError
 from runtime.models.spec import with_face_model
 from training.networks import NETWORK_NAMES
@@ -26,35 +27,50 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from export.commands.opened_model import OpenedModel
     from export.graphs.rewrite import Step
     from export.graphs.verify import Outputs
     from runtime.models.spec import ModelSpec
 
 DESCRIPTION = "A checkpoint, or a model that is ONNX already, becomes the ONNX file and spec that the runtime takes."
+ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``onnx`` and its arguments."""
     parser = subparsers.add_parser("onnx", help="write ONNX and its spec", description=DESCRIPTION)
     weights_help = (
-        "a PyTorch or TensorFlow checkpoint, or an .onnx file whose first output is one position map "
+        "a PyTorch, safetensors or TensorFlow checkpoint, or an .onnx file whose first output is one position map "
         "(N,3,S,S) or (N,S,S,3), or one row of coefficients (N,P); a confidence head becomes or stays a second output"
     )
-    parser.add_argument("--weights", type=Path, required=True, help=weights_help)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--weights", type=Path, metavar="FILE", help=weights_help)
+    untrained_help = "random weights, the same every time: to time --arch on a device; the meshes mean nothing"
+    source.add_argument("--untrained", action="store_true", help=untrained_help)
     arch_help = "the network; needed for a checkpoint, and for an .onnx file without a spec beside it"
     parser.add_argument("--arch", choices=NETWORK_NAMES, help=arch_help)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="model.onnx; the spec becomes model.onnx.json")
-    precision_help = "of weights and layers; input and output stay FP32"
+    output_help = "model.onnx; the spec becomes model.onnx.json"
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx", help=output_help)
+    precision_help = "of weights and layers; input and output stay FP32 (default: fp32)"
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help=precision_help)
-    keep_help = "with fp16: nodes of the rewritten model that stay in FP32"
+    keep_help = "with fp16: nodes of the rewritten model that stay in FP32 (default: those that do not fit)"
     parser.add_argument("--keep", nargs="+", default=[], metavar="NODE", help=keep_help)
     face_model_help = "of a network of coefficients (default: face_model.npz here or beside the weights)"
     parser.add_argument("--face-model", type=Path, metavar="FILE.npz", help=face_model_help)
     whitening_help = "mean and std of a coefficient network's numbers (default: 3DDFA's file beside the weights)"
     parser.add_argument("--whitening", type=Path, metavar="FILE", help=whitening_help)
     parser.add_argument("--no-rewrite", action="store_true", help="leave the graph as the exporter wrote it")
+    _add_form_arguments(parser.add_argument_group("form of the picture", "what a file without a spec cannot say"))
     add_calibration_arguments(parser.add_argument_group("int8", "see 'python -m calibration'"), required=False)
     parser.set_defaults(func=run_command)
+
+
+def _add_form_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--colour-order", choices=("RGB", "BGR"), help="of the channels (default: that of --arch)")
+    range_help = "values of black and white (default: those of --arch, or of a file that scales pictures itself)"
+    group.add_argument("--value-range", type=finite_number, nargs=2, metavar=("LOW", "HIGH"), help=range_help)
+    sheet_help = "also draw five meshes on the shipped photograph, so that a wrong form is seen"
+    group.add_argument("--contact-sheet", type=Path, metavar="FILE.jpg", help=sheet_help)
 
 
 def run_command(args: argparse.Namespace) -> None:
@@ -64,6 +80,7 @@ def run_command(args: argparse.Namespace) -> None:
 
     from calibration.precision.half_rounding import with_rounding
     from calibration.precision.model_file import write_content
+    from export.commands.opened_model import open_weights
     from export.graphs.heavy_weights import pieces, take_out
     from export.graphs.model_file import precision_of
     from export.graphs.rewrite import rewrite
@@ -71,17 +88,22 @@ def run_command(args: argparse.Namespace) -> None:
     from export.graphs.verify import compare, require_sound, run_outputs, verification_images
 
     # The reference: the model as it came, and its outputs, with which everything is compared.
-    came, reference, heavy, spec, network = _open_weights(args)
-    spec = with_face_model(spec, args.weights, args.face_model)
+    opened = open_weights(args)
+    name = str(args.weights or f"untrained {args.arch}")
+    reference, heavy = opened.prepared, opened.heavy
+    spec = opened.spec = with_face_model(opened.spec, args.weights or args.output, args.face_model)
     images = verification_images(spec.input, spec.crop_scale)
-    expected = run_outputs(came, images, spec.outputs, heavy=heavy)
-    if network is not None:
-        _print_export_difference(network, images, expected)
-    require_sound(expected, spec, str(args.weights))
-    if network is None:
-        _check_foreign(came, reference, images, expected, args.weights)
+    expected = run_outputs(opened.came, images, spec.outputs, heavy=heavy)
+    if opened.network is not None:
+        _print_export_difference(opened.network, images, expected)
+    require_sound(expected, spec, name)
+    if opened.network is None:
+        _check_foreign(opened.came, reference, images, expected, args.weights)
+    if opened.is_guessed:
+        _check_form(opened, args.weights)
+    if opened.network is None:
         heavy = take_out(reference)
-    del came, network  # their weights are most of the memory
+    del opened  # its weights are most of the memory
     gc.collect()
 
     # Rewrites, then the precision.
@@ -90,19 +112,25 @@ def run_command(args: argparse.Namespace) -> None:
         model, steps = rewrite(reference, images, expected, heavy=heavy)
         _print_steps(steps)
     before = summarise(reference, heavy)
-    model, heavy = _in_precision(args, model, heavy, spec)
+    full = model
+    model, heavy = _in_precision(args, model, heavy, spec, images)
 
     # The result. Writing is the last step that can fail, so that an error leaves no files.
     outputs = run_outputs(with_rounding(model), images, spec.outputs, heavy=heavy)
-    require_sound(outputs, spec, f"{args.weights} in {args.precision}")
+    require_sound(outputs, spec, f"{name} in {args.precision}")
+    if args.precision == "fp16":
+        _check_half(args, full, images, expected, outputs, spec)
     figures = table({"before": before, "after": summarise(model, heavy)})
     difference = compare(expected[spec.output.name], outputs[spec.output.name], spec)
-    write_content(pieces(model, heavy), dataclasses.replace(spec, precision=precision_of(model)), args.output)
+    written = dataclasses.replace(spec, precision=precision_of(model))
+    write_content(pieces(model, heavy), written, args.output)
     print(figures)
     print(f"{args.output}: differs from the model before by {difference}")
     if spec.confidence is not None:
         change = float(np.abs(outputs[spec.confidence] - expected[spec.confidence]).max())
         print(f"{args.output}: its confidence differs by {change:.2g}")
+    if args.contact_sheet is not None:
+        _draw_sheet(args, written)
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
@@ -112,52 +140,52 @@ def _check_arguments(args: argparse.Namespace) -> None:
     if (args.crops is None) == (args.precision == "int8"):
         problem = "--precision int8 and --crops, the faces to calibrate on, belong together"
         raise FaceMeshError(f"{problem}; give both or none")
-    if args.output.suffix.lower() != ".onnx" or not args.output.parent.is_dir():
+    if args.output.suffix.lower() in ENGINE_SUFFIXES:
+        command = f"python -m export engine MODEL.onnx -o {args.output}"
+        raise FaceMeshError(f"{args.output}: the model must become an .onnx file; then '{command}' builds the engine")
+    if args.output.suffix.lower() != ".onnx" or not args.output.absolute().parent.is_dir():
         problem = "the model must become an .onnx file in a folder that exists"
         raise FaceMeshError(f"{args.output}: {problem}; choose another name with -o")
-    if args.output.resolve() == args.weights.resolve():
+    if args.weights is not None and args.output.resolve() == args.weights.resolve():
         raise FaceMeshError(f"{args.output}: the model would replace what it is made from; choose another name with -o")
+    if args.contact_sheet is not None:
+        from export.checks.contact_sheet import check_sheet_path
+
+        check_sheet_path(args.contact_sheet)
 
 
-def _open_weights(
+def _check_form(opened: OpenedModel, path: Path) -> None:
+    """Compare the landmarks with those of the shipped model, in this form of the picture and in others."""
+    from export.checks.agreement import check_form
+
+    try:
+        text = check_form(opened.came, opened.spec, opened.heavy)
+    except FaceMeshError as error:
+        raise FaceMeshError(f"{path}: {error}") from None
+    print(text, file=sys.stderr if text.startswith("warning") else sys.stdout)
+
+
+def _check_half(
     args: argparse.Namespace,
-) -> tuple[onnx.ModelProto, onnx.ModelProto, dict[str, NDArray], ModelSpec, nn.Module | None]:
-    """Return the model as it came, the same under this house's rules, its heavy weights beside it, and its spec.
+    full: onnx.ModelProto,
+    images: NDArray[np.float32],
+    expected: Outputs,
+    outputs: Outputs,
+    spec: ModelSpec,
+) -> None:
+    """Refuse half precision that moves the landmarks of the photograph too far."""
+    from export.checks.half_loss import require_small_shift
 
-    The last is the network in PyTorch, if the weights are a checkpoint.
-    """
-    if args.weights.suffix.lower() == ".onnx":
-        came, model, spec = _onnx_of_file(args)
-        return came, model, {}, spec, None
-    if args.arch is None:
-        choices = ",".join(NETWORK_NAMES)
-        raise FaceMeshError(f"{args.weights}: which network are these weights of? Add --arch {{{choices}}}")
-    from export.checkpoints.checkpoint import load_checkpoint
-    from export.checkpoints.whitening import give_whitening
-    from export.graphs.to_onnx import network_spec, to_light_onnx
-
-    network = load_checkpoint(args.arch, args.weights)
-    give_whitening(network, args.arch, args.weights, args.whitening)
-    model, heavy = to_light_onnx(network, args.arch)
-    return model, model, heavy, network_spec(network, args.arch), network
+    photographs = slice(0, len(images) - 1)  # the last one is noise
+    before, after = ({name: array[photographs] for name, array in found.items()} for found in (expected, outputs))
+    require_small_shift(full, images[photographs], before, after, spec, args.max_shift)
 
 
-def _onnx_of_file(args: argparse.Namespace) -> tuple[onnx.ModelProto, onnx.ModelProto, ModelSpec]:
-    from export.graphs.model_file import derive_spec, load_onnx
-    from runtime.models.spec import ModelSpec, load_spec
+def _draw_sheet(args: argparse.Namespace, spec: ModelSpec) -> None:
+    from export.checks.contact_sheet import write_contact_sheet
 
-    like = None
-    if args.arch is not None:
-        from export.checkpoints.whitening import give_whitening
-        from export.graphs.to_onnx import network_spec
-        from training.networks import create_network
-
-        network = create_network(args.arch)
-        give_whitening(network, args.arch, args.weights, args.whitening)
-        like = network_spec(network, args.arch)
-    beside = load_spec(args.weights) if ModelSpec.path_for(args.weights).is_file() else None
-    came, model = load_onnx(args.weights, beside or like)
-    return came, model, derive_spec(model, args.weights, like)
+    write_contact_sheet(args.output, spec, args.contact_sheet)
+    print(f"{args.contact_sheet}: five meshes, % of the box from the shipped model's landmarks")
 
 
 def _check_foreign(
@@ -183,15 +211,20 @@ def _check_foreign(
 
 
 def _in_precision(
-    args: argparse.Namespace, model: onnx.ModelProto, heavy: dict[str, NDArray], spec: ModelSpec
+    args: argparse.Namespace,
+    model: onnx.ModelProto,
+    heavy: dict[str, NDArray],
+    spec: ModelSpec,
+    images: NDArray[np.float32],
 ) -> tuple[onnx.ModelProto, dict[str, NDArray]]:
     """Return the model and its heavy weights in the precision that the command asks for."""
     from export.graphs.heavy_weights import halved, put_back, readers_unfit_for_half
 
     if args.precision == "fp16":
+        from export.checks.half_loss import overflowing
         from export.graphs.fp16 import to_fp16
 
-        unfit = readers_unfit_for_half(model, heavy)
+        unfit = {**overflowing(model, images, heavy), **readers_unfit_for_half(model, heavy)}
         model, warnings = to_fp16(model, {*args.keep, *unfit})
         warnings += [f"{node} stays in FP32: {reason}" for node, reason in unfit.items()]
         for warning in warnings:

@@ -111,7 +111,8 @@ def _spec_of_graph(model: onnx.ModelProto, path: Path, like: ModelSpec) -> Model
     try:
         wanted = like.output.fitted(output.name, _dims(output)[1:], layout)
     except ValueError as error:
-        raise FaceMeshError(f"{path}: {output.name} has the shape {_shape_text(output)}; {error}") from None
+        problem = f"{output.name} has the shape {_shape_text(output)}, which is no output of --arch {like.name}"
+        raise FaceMeshError(f"{path}: {problem}; {error}") from None
     spec = dataclasses.replace(like, input=given, output=wanted, confidence=others[0].name if others else None)
     if other := _other_sizes(spec, like):
         remedy = f"give another --arch, or describe the network in {ModelSpec.path_for(path).name}"
@@ -120,9 +121,17 @@ def _spec_of_graph(model: onnx.ModelProto, path: Path, like: ModelSpec) -> Model
 
 
 def _refuse_contradiction(spec: ModelSpec, like: ModelSpec, path: Path) -> None:
-    """Raise `FaceMeshError` if the spec beside ``path`` has other figures than the network ``like``."""
-    figures = {**_figures(spec, like), "crop scale": (spec.crop_scale, like.crop_scale)}
-    if other := _differences(figures):
+    """Raise `FaceMeshError` if the spec beside ``path`` has another form than the network ``like``."""
+    if spec.family != like.family:
+        other = f"family {spec.family} instead of {like.family}"
+    else:
+        figures = {**_figures(spec, like), "crop scale": (spec.crop_scale, like.crop_scale)}
+        for end, (held, wanted) in enumerate(zip(spec.input.value_range, like.input.value_range, strict=True)):
+            figures[("black", "white")[end]] = (held, wanted)
+        other = _differences(figures)
+        if spec.input.colour_order != like.input.colour_order:
+            other = f"colour order {spec.input.colour_order} instead of {like.input.colour_order}, {other}".rstrip(", ")
+    if other:
         problem = f"the spec beside it is not that of --arch {like.name} ({other})"
         raise FaceMeshError(f"{path}: {problem}; leave --arch out, or give the right one")
 

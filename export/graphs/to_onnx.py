@@ -1,4 +1,4 @@
-"""A network of `training.networks` -> ONNX, as plain as the exporter writes it, and its `ModelSpec`."""
+"""A network of `training.networks` -> ONNX, as plain as the exporter writes it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,9 @@ from torch import nn
 
 from export.graphs.foreign import at_opset
 from export.graphs.heavy_weights import put_back, take_out_of_program
-from runtime.families.coefficients import CoefficientOutput
-from runtime.families.position_map import PositionMapOutput
-from runtime.models.spec import ModelSpec
-from runtime.tensors import InputSpec
-from training.networks.coefficients import CoefficientNetwork
+from export.graphs.network_spec import CONFIDENCE_NAME, INPUT_NAME, has_confidence, has_landmark_channel, output_name
 
-FACE_MODEL = "face_model.npz"  # what users call it, unless they say otherwise
 EXPORTER_OPSET = 18  # the lowest that PyTorch's exporter writes by itself
-INPUT_NAME, CONFIDENCE_NAME = "image", "confidence"
 
 
 def to_onnx(network: nn.Module, name: str) -> onnx.ModelProto:
@@ -41,8 +35,8 @@ def to_onnx(network: nn.Module, name: str) -> onnx.ModelProto:
 def to_light_onnx(network: nn.Module, name: str) -> tuple[onnx.ModelProto, dict[str, NDArray[np.float32]]]:
     """Export as `to_onnx` does; return the model and its heavy weights, see `export.graphs.heavy_weights`."""
     network = network.eval().to(memory_format=torch.contiguous_format)
-    output_names = [_output_name(network), *([CONFIDENCE_NAME] if _has_confidence(network) else [])]
-    example = torch.zeros(2, 4 if _has_landmark_channel(network) else 3, network.input_size, network.input_size)
+    output_names = [output_name(network), *([CONFIDENCE_NAME] if has_confidence(network) else [])]
+    example = torch.zeros(2, 4 if has_landmark_channel(network) else 3, network.input_size, network.input_size)
     with _quiet():
         program = torch.onnx.export(
             network,
@@ -62,52 +56,6 @@ def to_light_onnx(network: nn.Module, name: str) -> tuple[onnx.ModelProto, dict[
     return at_opset(model), heavy
 
 
-def network_spec(network: nn.Module, name: str) -> ModelSpec:
-    """Return the spec of an FP32 export of ``network``; the SHA-256 is filled in when the file is written.
-
-    A network of coefficients must have its whitening.
-    """
-    is_map = not isinstance(network, CoefficientNetwork)
-    return ModelSpec(
-        name=name,
-        family="position_map" if is_map else "coefficients",
-        input=InputSpec(
-            name=INPUT_NAME,
-            size=network.input_size,
-            layout="NCHW",
-            colour_order=network.colour_order,
-            value_range=tuple(network.value_range),
-            landmark_channel=_has_landmark_channel(network),
-        ),
-        output=_map_output(network) if is_map else _coefficient_output(network),
-        crop_scale=network.crop_scale,
-        topology="uv_topology.npz" if is_map else FACE_MODEL,
-        precision="fp32",
-        onnx_sha256="",
-        confidence=CONFIDENCE_NAME if _has_confidence(network) else None,
-    )
-
-
-def _output_name(network: nn.Module) -> str:
-    return "coefficients" if isinstance(network, CoefficientNetwork) else "position_map"
-
-
-def _map_output(network: nn.Module) -> PositionMapOutput:
-    return PositionMapOutput(_output_name(network), network.output_size, network.output_scale)
-
-
-def _coefficient_output(network: CoefficientNetwork) -> CoefficientOutput:
-    return CoefficientOutput(
-        name=_output_name(network),
-        pose_count=network.pose_count,
-        shape_count=network.shape_count,
-        expression_count=network.expression_count,
-        mean=tuple(network.whitening.mean.tolist()),
-        std=tuple(network.whitening.std.tolist()),
-        origin=network.origin,
-    )
-
-
 def export_difference(
     network: nn.Module, images: NDArray[np.float32], exported: Mapping[str, NDArray[np.float32]]
 ) -> float:
@@ -120,13 +68,6 @@ def export_difference(
     pairs = zip(outputs if isinstance(outputs, tuple) else (outputs,), exported.values(), strict=True)
     return max(float(np.abs(found - expected.numpy()).max()) for expected, found in pairs)
 
-
-def _has_landmark_channel(network: nn.Module) -> bool:
-    return getattr(network, "landmark_channel", False)
-
-
-def _has_confidence(network: nn.Module) -> bool:
-    return getattr(network, "confidence", None) is not None
 
 
 def _forget_origin(model: onnx.ModelProto) -> None:

@@ -32,6 +32,13 @@ def positive_number(text: str) -> float:
     return number
 
 
+def finite_number(text: str) -> float:
+    """Convert a finite number of either sign."""
+    if not math.isfinite(number := float(text)):
+        raise argparse.ArgumentTypeError(f"must be a finite number, is {text}")
+    return number
+
+
 def time_of_film(text: str) -> float:
     """Convert seconds, or hours, minutes and seconds with colons, to seconds: ``90.5``, ``1:30.5``, ``1:02:03``."""
     parts = text.split(":")

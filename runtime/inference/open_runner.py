@@ -69,6 +69,13 @@ def open_runner(
         return guided
 
 
+def require_trained(runner: Runner) -> None:
+    """Raise `FaceMeshError` for a model of random weights."""
+    if runner.spec.untrained:
+        problem = f"{runner.spec.name} is untrained: its weights are random, for timing, and its meshes mean nothing"
+        raise FaceMeshError(f"{problem}; give a trained model, or add --untrained to 'python -m runtime.run'")
+
+
 def _open(path: Path, options: RunnerOptions) -> Runner:
     """Open one model file. Raises `FaceMeshError`."""
     if not path.is_file():

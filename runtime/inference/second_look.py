@@ -48,11 +48,12 @@ class Look:
 class SecondLook:
     """Crops faces again, upright and by their own meshes, until the crops fit. A first crop that fits costs nothing."""
 
-    def __init__(self, mesher: Mesher, family: Family, side: int) -> None:
-        """Look through ``mesher``; ``side`` px is that of a crop."""
+    def __init__(self, mesher: Mesher, family: Family, side: int, most_looks: int = MOST_LOOKS) -> None:
+        """Look through ``mesher``, ``most_looks`` times at a face; ``side`` px is that of a crop."""
         self._mesher = mesher
         self._family = family
         self._side = side
+        self._most_looks = most_looks
         self._pose = PoseEstimator(family.topology)
 
     def __call__(
@@ -64,7 +65,7 @@ class SecondLook:
         """
         looks = [self._look(*pair) for pair in zip(faces, matrices, strict=True)]
         wanted = self._wanted_crops(looks, range(len(looks)))
-        for _ in range(1, MOST_LOOKS):
+        for _ in range(1, self._most_looks):
             if not wanted:
                 break
             again = self._mesher.again(image, list(wanted.values()))

@@ -35,6 +35,7 @@ class ModelSpec:
     onnx_sha256: str  # hex digest of the ONNX file that this spec belongs to
     # Name of a second output, (N, 1) float32: the probability that the landmarks are right. None: the model has none.
     confidence: str | None = None
+    untrained: bool = False  # random weights, for timing: its meshes mean nothing
 
     @staticmethod
     def path_for(model: str | os.PathLike[str]) -> Path:

@@ -19,8 +19,9 @@ def prnet_road(tmp_path_factory):
 
     from export.checkpoints.checkpoint import load_checkpoint
     from export.graphs.fp16 import to_fp16
+    from export.graphs.network_spec import network_spec
     from export.graphs.rewrite import rewrite
-    from export.graphs.to_onnx import network_spec, to_onnx
+    from export.graphs.to_onnx import to_onnx
     from export.graphs.verify import run_model, verification_images
     from tests.standins.networks import live_prnet
 

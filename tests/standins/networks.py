@@ -8,14 +8,14 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from benchmarks.latency.live_network import live_prnet as make_live_prnet
 from training.networks import create_network
 from training.networks.e2far import E2far
+from training.networks.untrained import live_prnet as make_live_prnet
 
 
 @lru_cache(maxsize=1)
 def live_prnet() -> nn.Module:
-    """`benchmarks.latency.live_network.live_prnet`: 13.4 M random parameters, outputs that depend on the input."""
+    """`training.networks.untrained.live_prnet`: 13.4 M random parameters, outputs that depend on the input."""
     return make_live_prnet()
 
 

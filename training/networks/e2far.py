@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from runtime.errors import FaceMeshError
-from training.networks.coefficients import CoefficientNetwork
+from training.networks.forms import E2farForm
 
 # Channels of the trunk's convolutions, stage by stage; a maximum over 2×2 follows each (configuration D of VGG).
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -34,20 +34,12 @@ CAFFE_MEANS = (103.939, 116.779, 123.68)
 TORCHVISION_MEANS, TORCHVISION_STDS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class E2far(nn.Module, CoefficientNetwork):
+class E2far(nn.Module, E2farForm):
     """(B, 3, 180, 180) float32 RGB - 127.5 -> (B, 62) whitened numbers, 12 + 40 + 10.
 
     The trunk's convolutions have the names of Caffe's VGG-16, ``conv1_1`` to ``conv5_3``.
     """
 
-    input_size = 180
-    crop_scale = 1.8  # "enlarged by 0.8"
-    colour_order = "RGB"
-    value_range = (-127.5, 127.5)
-    pose_count = 12
-    shape_count = 40
-    expression_count = 10
-    origin = (0.0, 180.0)
     trunk_frozen = False  # while it is True, training leaves the trunk alone
 
     def __init__(self, width: int = 1) -> None:

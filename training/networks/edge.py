@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from runtime.errors import FaceMeshError
 from training.networks.confidence import ConfidenceHead
+from training.networks.forms import EdgeForm
 
 # name, output channels, stride: MobileNetV1 (Howard et al., 2017, table 1) at width 0.5
 BLOCKS = (
@@ -108,19 +109,13 @@ class MobileEncoder(nn.Module):
         return inner, x
 
 
-class EdgeNet(nn.Module):
+class EdgeNet(nn.Module, EdgeForm):
     """(B, 3, 128, 128) float32 BGR in (x - 127.5) / 128 -> (B, 3, 64, 64) position map, crop px = output * 140.8.
 
     With a confidence head (`add_confidence`) the result is (map, confidence (B, 1) in 0..1). Its features are detached:
     training it does not move the map.
     """
 
-    input_size = 128
-    output_size = 64
-    output_scale = 128 * 1.1
-    crop_scale = 1.5
-    colour_order = "BGR"
-    value_range = (-127.5 / 128, 127.5 / 128)
     # Adam moves every weight alike; those of the late principal components are too small to bear it.
     rate_factors = {"expand": 0.01}
 

@@ -10,21 +10,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.networks.coefficients import CoefficientNetwork
 from training.networks.edge import EdgeNet, MobileEncoder
+from training.networks.forms import EdgeCoefficientsForm
 
 
-class EdgeCoefficients(nn.Module, CoefficientNetwork):
+class EdgeCoefficients(nn.Module, EdgeCoefficientsForm):
     """(B, 3, 128, 128) float32 BGR in (x - 127.5) / 128 -> (B, 62) whitened numbers, 12 + 40 + 10."""
-
-    input_size = 128
-    crop_scale = 1.45  # of the longer side of the box; for a face as wide as high, about the crop of the edge network
-    colour_order = "BGR"
-    value_range = (-127.5 / 128, 127.5 / 128)
-    pose_count = 12
-    shape_count = 40
-    expression_count = 10
-    origin = (0.0, 127.0)
 
     def __init__(self, latent: int = 64) -> None:
         super().__init__()

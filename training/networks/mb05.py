@@ -5,24 +5,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from training.networks.coefficients import CoefficientNetwork
 from training.networks.edge import MobileEncoder
+from training.networks.forms import Mb05Form
 
 
-class Mb05(MobileEncoder, CoefficientNetwork):
+class Mb05(MobileEncoder, Mb05Form):
     """(B, 3, 120, 120) float32 BGR in (x - 127.5) / 128 -> (B, 62) whitened numbers, 12 + 40 + 10.
 
     Its names of weights are those of the published ``mb05_120x120.pth`` without ``module.``.
     """
 
-    input_size = 120
-    crop_scale = 2**0.5
-    colour_order = "BGR"
-    value_range = (-127.5 / 128, 127.5 / 128)
-    pose_count = 12
-    shape_count = 40
-    expression_count = 10
-    origin = (0.0, 120.0)
     training_only = ("fc_lm.",)  # an auxiliary head for landmarks
 
     def __init__(self) -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from training.networks.forms import PRNetForm
+
 KERNEL = 4
 # output channels, stride
 RESIDUAL_BLOCKS = ((32, 2), (32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1))
@@ -82,15 +84,8 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.norm(self.expand(y) + self.shortcut(x)))
 
 
-class PRNet(nn.Module):
+class PRNet(nn.Module, PRNetForm):
     """(B, 3, 256, 256) float32 RGB in 0..1 -> (B, 3, 256, 256) position map in 0..1, crop px = output * 281.6."""
-
-    input_size = 256
-    output_size = 256
-    output_scale = 256 * 1.1
-    crop_scale = 1.6
-    colour_order = "RGB"
-    value_range = (0.0, 1.0)
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from training.networks.coefficients import CoefficientNetwork
+from training.networks.forms import TwoDASLForm
 
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 1))  # inner channels, blocks, stride
 EXPANSION = 4  # a block's output channels over its inner ones
@@ -49,18 +49,8 @@ class Bottleneck(nn.Module):
         return self.relu(shortcut + self.bn3(self.conv3(y)))
 
 
-class TwoDASL(nn.Module, CoefficientNetwork):
+class TwoDASL(nn.Module, TwoDASLForm):
     """(B, 4, 120, 120) float32, BGR in (x - 127.5) / 128 and landmarks -> (B, 62) whitened numbers, 12 + 40 + 10."""
-
-    input_size = 120
-    crop_scale = 2**0.5
-    colour_order = "BGR"
-    value_range = (-127.5 / 128, 127.5 / 128)
-    pose_count = 12
-    shape_count = 40
-    expression_count = 10
-    origin = (0.0, 121.0)
-    landmark_channel = True
 
     divisor = 1  # of all numbers of channels
 

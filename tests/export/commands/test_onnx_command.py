@@ -235,3 +235,19 @@ def test_dead_network_is_refused(tmp_path, capsys):
     assert run_cli("--arch", "edge", "--weights", path, "-o", tmp_path / "model.onnx") == 1
     assert "hardly depends on the picture" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["fresh.pt"]
+
+
+@pytest.mark.slow
+def test_untrained_network_is_marked(tmp_path, capsys):
+    path = tmp_path / "edge.onnx"
+    assert run_cli("--untrained", "--arch", "edge", "-o", path) == 0
+    spec = ModelSpec.load(ModelSpec.path_for(path))
+    assert spec.untrained
+    with open_runner(path) as runner:
+        assert runner.spec.untrained
+    half = tmp_path / "half.onnx"
+    assert run_cli("--weights", path, "-o", half, "--precision", "fp16", "--max-shift", 5) == 0
+    assert ModelSpec.load(ModelSpec.path_for(half)).untrained
+    capsys.readouterr()
+    assert run_cli("--untrained", "-o", tmp_path / "out.onnx") == 1
+    assert "--untrained: which network is wanted? Add --arch {edge,prnet," in capsys.readouterr().err

@@ -15,7 +15,7 @@ from benchmarks.accuracy.nme import summarise
 from calibration.precision.graph_view import Graph
 from calibration.precision.placement import quantisable_layers
 from export.graphs.model_file import precision_of
-from export.graphs.to_onnx import network_spec
+from export.graphs.network_spec import network_spec
 from runtime.models.shipped import ASSETS, SHIPPED
 from runtime.models.spec import load_spec
 from training.networks.edge import EdgeNet

@@ -7,10 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from benchmarks.latency.live_network import blobs  # noqa: E402
 from export.checkpoints.tensor_bundle import read_index  # noqa: E402
 from tests.standins.networks import live_prnet  # noqa: E402
 from training.networks.prnet import PRNet, ResidualBlock, SameConv, SameConvTranspose  # noqa: E402
+from training.networks.untrained import blobs  # noqa: E402
 
 
 @pytest.fixture(scope="module")
