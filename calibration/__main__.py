@@ -13,12 +13,21 @@ from calibration.options import add_calibration_arguments, quantise_request, rep
 from calibration.quantise import Quantiser
 from runtime.console.exit_codes import exit_code_of
 from runtime.errors import FaceMeshError
-from runtime.models.spec import load_spec
+from runtime.models.spec import ModelSpec, load_spec
+from runtime.storage.whole_files import require_writable
+
+EPILOG = """\
+'python -m calibration pack FOLDER -o STEM' makes a set of .npz and .tar, with fixed rows for judging."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Calibrate, quantise, judge and write; return the exit code."""
-    return exit_code_of(lambda: run_command(_parser().parse_args(argv)))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["pack"]:
+        from calibration import pack
+
+        return pack.main(arguments[1:])
+    return exit_code_of(lambda: run_command(_parser().parse_args(arguments)))
 
 
 def run_command(args: argparse.Namespace) -> None:
@@ -50,10 +59,13 @@ def _check_outputs(args: argparse.Namespace) -> None:
     if args.output.suffix.lower() != ".onnx" or args.output.resolve() == args.model.resolve():
         problem = "the INT8 model must become an .onnx file of its own"
         raise FaceMeshError(f"{args.output}: {problem}; choose another name with -o")
+    tables = [path for path in (args.table, args.sensitivity) if path is not None and not path.exists()]
+    for path in (args.output, ModelSpec.path_for(args.output), *tables):
+        require_writable(path)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m calibration", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m calibration", description=__doc__, epilog=EPILOG)
     model_help = "FP32 model.onnx of 'python -m export onnx', with its spec beside it"
     parser.add_argument("model", type=Path, help=model_help)
     add_calibration_arguments(parser, required=True)

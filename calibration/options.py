@@ -21,8 +21,11 @@ NEVER_INT8 = {"tensorrt": "the tail", "cpu": "stem and tail"}  # see calibration
 
 def add_calibration_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:
     """Add the arguments of the INT8 model; `quantise_request` reads them. ``required`` is of the crops."""
-    crops_help = "pictures, or the common stem of .npz and .tar, whose training rows are used"
-    parser.add_argument("--crops", type=Path, required=required, metavar="FOLDER|ARCHIVE", help=crops_help)
+    crops_help = (
+        "a folder of pictures, a film, a folder of 300W-LP, or the common stem of .npz and .tar, whose training rows "
+        "are used"
+    )
+    parser.add_argument("--crops", type=Path, required=required, metavar="FACES", help=crops_help)
     boxes_help = "path,x1,y1,x2,y2 per face of a folder (default: the detector's boxes)"
     parser.add_argument("--boxes", type=Path, metavar="FILE.csv", help=boxes_help)
     labels_help = (

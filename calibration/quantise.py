@@ -13,7 +13,9 @@ import numpy as np
 
 from calibration.accuracy.judge import LandmarkJudge
 from calibration.accuracy.sensitivity import LayerLoss, layer_losses
-from calibration.crops import Faces, load_faces, read_crops, sample, set_apart
+from calibration.crops import read_crops
+from calibration.face_sources import load_faces
+from calibration.faces import Faces, sample, set_apart
 from calibration.precision.graph_view import Graph
 from calibration.precision.placement import calibrated_tensors, quantisable_layers, read_by_layers
 from calibration.ranges.collect import ActivationStatistics, collect
@@ -62,7 +64,7 @@ class Quantiser:
 
         # The faces to judge by.
         faces = load_faces(request.crops, request.boxes)
-        if request.labels is None and faces.origin.is_dir():
+        if request.labels is None and not faces.is_archive:
             faces = set_apart(faces, JUDGING_SHARE)
         judged = judged_rows(faces, request.labels)
         self._judge = LandmarkJudge(read_crops(judged, spec))
@@ -70,7 +72,7 @@ class Quantiser:
 
         # The table, and the model that it is for.
         if request.table is not None and request.table.exists():
-            self.table = _load_table(request.table, spec, request)
+            self.table = _load_table(request.table, spec, request, faces)
             self._graph = equalised(graph, self.table.equalisation)
         else:
             activations = measure_activations(graph, spec, faces, request.samples, request.target)
@@ -195,11 +197,15 @@ def judged_rows(faces: Faces, labels: Path | None) -> Faces:
     return faces.select(faces.is_val)
 
 
-def _load_table(path: Path, spec: ModelSpec, request: QuantiseRequest) -> CalibrationTable:
-    """Read a table and check its method and target against ``request``."""
+def _load_table(path: Path, spec: ModelSpec, request: QuantiseRequest, faces: Faces) -> CalibrationTable:
+    """Read a table and check its method, target and crops against ``request`` and the ``faces`` of it."""
     table = CalibrationTable.load(path, spec.onnx_sha256)
     for made, asked in ((table.method, request.method or table.method), (table.target, request.target)):
         if made != asked:
             remedy = "name another file to calibrate anew"
             raise FaceMeshError(f"{path}: it was made for {made}, not {asked}; {remedy}")
+    crops = read_crops(sample(faces.select(~faces.is_val), request.samples), spec)
+    if crops.sha256() != table.crops_sha256:
+        problem = f"it was made from other crops ({table.samples}; these are {len(crops)} of {request.crops})"
+        raise FaceMeshError(f"{path}: {problem}; give those, with --samples as then, or remove it to calibrate anew")
     return table

@@ -27,7 +27,7 @@ from runtime.outputs.sinks import FORMATS, SPARSE_FORMATS, open_sinks
 from runtime.pipeline import FaceMeshPipeline
 from runtime.rendering.texture import LARGEST_SIDE, LEAST_SIDE
 from runtime.sources.arguments import add_source_arguments, read_options, source_problem
-from runtime.sources.boxes_csv import read_boxes
+from runtime.sources.boxes_csv import read_boxes, tell_of_few_boxes
 from runtime.sources.frame_source import FrameSource
 from runtime.sources.video import ReadOptions
 from runtime.tracking.arguments import add_tracking_arguments, tracking_of, tracking_problem
@@ -134,6 +134,7 @@ def _open_runner(args: argparse.Namespace) -> Runner:
 
 def _given_boxes(args: argparse.Namespace, source: FrameSource) -> Callable[[Frame], NDArray[np.float32]]:
     boxes = read_boxes(args.boxes, source.photos)
+    tell_of_few_boxes(args.boxes, boxes)
     return lambda frame: boxes[frame.source][: args.max_faces]
 
 

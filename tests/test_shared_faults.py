@@ -15,9 +15,9 @@ from runtime.families.face_model import load_face_model
 from runtime.families.uv_topology import load_topology
 from runtime.models.manifest import EngineManifest
 from runtime.sources.photos import read_photo
+from runtime.storage.mat_files import read_mat
 from runtime.storage.picture_tar import read_tar
 from tests.standins.bounded_run import bounded_run
-from training.data.mat_files import read_mat
 
 PRNET_FOLDER = ("face_ind.txt", "uv_kpt_ind.txt", "triangles.txt")
 BOX = [[40, 40, 200, 220], [240, 60, 380, 220]]

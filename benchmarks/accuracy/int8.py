@@ -14,7 +14,8 @@ from typing import Any
 from benchmarks.latency.arguments import FACE_MODEL_HELP
 from benchmarks.records.provenance import check_writable, provenance, text_table, write_json
 from calibration.accuracy.judge import LandmarkJudge, shift_px
-from calibration.crops import load_faces, read_crops
+from calibration.crops import read_crops
+from calibration.face_sources import load_faces
 from calibration.precision.placement import TARGETS, quantisable_layers
 from calibration.quantise import judged_rows, measure_activations
 from calibration.ranges.methods import METHODS

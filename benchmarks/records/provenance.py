@@ -18,7 +18,7 @@ import cv2
 
 from benchmarks.records.machine import identity
 from runtime.errors import FaceMeshError
-from runtime.storage.whole_files import whole_file
+from runtime.storage.whole_files import require_writable, whole_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = "benchmarks/results"
@@ -72,9 +72,11 @@ def git(repository: Path, *command: str) -> str:
 
 
 def check_writable(path: Path | None) -> None:
-    """Refuse a path in a missing folder, before the measurement instead of after it."""
+    """Refuse a path in a missing folder, or that cannot be written, before the measurement instead of after it."""
     if path is not None and not path.parent.is_dir():
         raise FaceMeshError(f"{path}: there is no folder {path.parent}; create it or choose another place")
+    if path is not None:
+        require_writable(path)
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

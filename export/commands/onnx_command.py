@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from calibration.options import add_calibration_arguments, quantise_request, report
 from runtime.console.arguments import finite_number
 from runtime.errors import FaceMeshError
-from runtime.models.spec import with_face_model
+from runtime.models.spec import ModelSpec, with_face_model
+from runtime.storage.whole_files import require_writable
 from training.networks import NETWORK_NAMES
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from export.commands.opened_model import OpenedModel
     from export.graphs.rewrite import Step
     from export.graphs.verify import Outputs
-    from runtime.models.spec import ModelSpec
 
 DESCRIPTION = "A checkpoint, or a model that is ONNX already, becomes the ONNX file and spec that the runtime takes."
 ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
@@ -148,10 +148,13 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise FaceMeshError(f"{args.output}: {problem}; choose another name with -o")
     if args.weights is not None and args.output.resolve() == args.weights.resolve():
         raise FaceMeshError(f"{args.output}: the model would replace what it is made from; choose another name with -o")
+    require_writable(args.output)
+    require_writable(ModelSpec.path_for(args.output))
     if args.contact_sheet is not None:
         from export.checks.contact_sheet import check_sheet_path
 
         check_sheet_path(args.contact_sheet)
+        require_writable(args.contact_sheet)
 
 
 def _check_form(opened: OpenedModel, path: Path) -> None:

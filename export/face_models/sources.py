@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from export.face_models.pickled_arrays import read_pickle
 from runtime.errors import FaceMeshError, reason
 from runtime.storage.bounded_files import open_bounded, read_bounded
+from runtime.storage.mat_files import read_mat
 from runtime.storage.npz_files import open_zip, read_archive, read_array
-from training.data.mat_files import read_mat
 
 ARRAYS_3DDFA = ("u_shp", "u_exp", "w_shp_sim", "w_exp_sim", "keypoints_sim")
 REMEDY = (

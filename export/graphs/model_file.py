@@ -130,7 +130,7 @@ def _refuse_contradiction(spec: ModelSpec, like: ModelSpec, path: Path) -> None:
             figures[("black", "white")[end]] = (held, wanted)
         other = _differences(figures)
         if spec.input.colour_order != like.input.colour_order:
-            other = f"colour order {spec.input.colour_order} instead of {like.input.colour_order}, {other}".rstrip(", ")
+            other = f"{other}, colour order {spec.input.colour_order} instead of {like.input.colour_order}".lstrip(", ")
     if other:
         problem = f"the spec beside it is not that of --arch {like.name} ({other})"
         raise FaceMeshError(f"{path}: {problem}; leave --arch out, or give the right one")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.console.terminal import print_line
 from runtime.errors import FaceMeshError, one_line, reason
 from runtime.geometry.boxes import check_box
 from runtime.storage.bounded_files import read_bounded
 from runtime.storage.limits import DOCUMENT_BYTES
 
+MOST_NAMES = 10  # of pictures in one line
 COLUMNS = ("path", "x1", "y1", "x2", "y2")
 
 
@@ -41,6 +43,15 @@ def read_boxes(path: Path, pictures: Sequence[Path]) -> dict[str, NDArray[np.flo
             raise FaceMeshError(f"{where}: {one_line(repr(name), 200)} is not a picture of the source; {remedy}")
         boxes[picture].append(_box(row[1:], where))
     return {picture: np.array(rows, np.float32).reshape(-1, 4) for picture, rows in boxes.items()}
+
+
+def tell_of_few_boxes(path: Path, boxes: Mapping[str, NDArray[np.float32]]) -> None:
+    """Print one line if a file has boxes for a part of the pictures alone."""
+    without = [Path(name).name for name, rows in boxes.items() if not len(rows)]
+    if without:
+        names = ", ".join(without[:MOST_NAMES]) + (" …" if len(without) > MOST_NAMES else "")
+        covered = f"boxes for {len(boxes) - len(without)} of {len(boxes)} pictures"
+        print_line(f"note: {path}: {covered}; no face is looked for in the others: {names}")
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:

@@ -44,7 +44,7 @@ def list_photos(path: Path, recursive: bool = False) -> list[Path]:
     path and for a folder without photos.
     """
     if path.is_dir():
-        photos = [item for item in _visible(path, recursive) if _is_photo(item)]
+        photos = [item for item in _visible(path, recursive) if is_photo(item)]
         if not photos:
             where = "this folder and those in it" if recursive else "this folder (--recursive searches subfolders, too)"
             raise FaceMeshError(f"{path}: no photos in {where}; give a folder with JPEG or PNG files")
@@ -58,7 +58,7 @@ def list_other_files(path: Path, recursive: bool = False) -> list[Path]:
     """Return the files of the folder ``path`` that `list_photos` leaves out, sorted by name; none for a file."""
     if not path.is_dir():
         return []
-    return [item for item in _visible(path, recursive) if not _is_photo(item) and item.is_file()]
+    return [item for item in _visible(path, recursive) if not is_photo(item) and item.is_file()]
 
 
 def read_photo(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -122,7 +122,8 @@ def _visible(folder: Path, recursive: bool) -> list[Path]:
         raise FaceMeshError(f"{folder}: {fault}; check its permissions") from error
 
 
-def _is_photo(path: Path) -> bool:
+def is_photo(path: Path) -> bool:
+    """Return True for a photo by its suffix."""
     return path.suffix.lower() in PHOTO_SUFFIXES | RAW_SUFFIXES
 
 

@@ -35,6 +35,19 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def require_writable(path: Path) -> None:
+    """Raise `FaceMeshError` if the file ``path`` could not be written in the end, before hours of work for it."""
+    temporary = path.with_name(path.name + ".part")
+    if path.is_dir():
+        raise FaceMeshError(f"{path}: a folder has this name; choose another one")
+    try:
+        with open(temporary, "ab"):
+            pass
+        temporary.unlink()
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
 def rename_whole(temporary: Path, path: Path) -> None:
     """Give the finished file ``temporary`` its name ``path``; raises `FaceMeshError` if that fails."""
     try:

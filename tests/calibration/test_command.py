@@ -192,7 +192,8 @@ def label_with(model, stem) -> None:
     """Make the labels of the set what the model itself finds, shifted by 1 px, so that every change of the network
     shows in the NME."""
     from calibration.accuracy.judge import LandmarkJudge
-    from calibration.crops import load_faces, read_crops
+    from calibration.crops import read_crops
+    from calibration.face_sources import load_faces
     from runtime.geometry.crop import crop_matrix
 
     spec = ModelSpec.load(ModelSpec.path_for(model))
@@ -209,7 +210,8 @@ def test_judge_agrees_with_the_definition_of_nme(write_network, write_faces):
     """Landmarks found are the labels shifted by (0.01, 0.01) px of the picture: NME is 100 * 0.01 * sqrt(2) / side
     of the box, 40 px."""
     from calibration.accuracy.judge import LandmarkJudge
-    from calibration.crops import load_faces, read_crops
+    from calibration.crops import read_crops
+    from calibration.face_sources import load_faces
 
     faces, model = write_faces(), write_network()
     label_with(model, faces)
@@ -317,3 +319,22 @@ def test_export_in_one_go(write_network, write_faces, tmp_path, capsys):
     assert ModelSpec.load(ModelSpec.path_for(output)).precision == "int8"
     assert export(options) == 1
     assert "--precision int8 and --crops, the faces to calibrate on, belong together" in capsys.readouterr().err
+
+
+def test_a_table_of_other_crops_is_refused(run, write_network, write_faces, tmp_path):
+    model, faces, table = write_network(), write_faces(), tmp_path / "table.json"
+    common = (model, "--crops", faces, "--table", table, "--max-nme-increase", 10)
+    assert run(*common, "--samples", 10, "-o", tmp_path / "one.onnx")[0] == 0
+    code, _, err = run(*common, "--samples", 8, "-o", tmp_path / "two.onnx")
+    assert code == 1
+    assert "table.json: it was made from other crops (10; these are 8 of " in err
+    assert "give those, with --samples as then, or remove it to calibrate anew" in err
+    assert run(*common, "--samples", 10, "-o", tmp_path / "two.onnx")[0] == 0
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_work(run, write_network, write_faces, tmp_path):
+    (tmp_path / "one.onnx.json").mkdir()
+    code, _, err = run(write_network(), "--crops", write_faces(), "-o", tmp_path / "one.onnx")
+    assert code == 1
+    assert "one.onnx.json: a folder has this name; choose another one" in err
+    assert not (tmp_path / "one.onnx").exists()

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration.crops import Faces, load_faces, read_crops, sample, set_apart
+from calibration.crops import read_crops
+from calibration.face_sources import load_faces
+from calibration.faces import Faces, sample, set_apart
 from runtime.errors import FaceMeshError
 from runtime.geometry.crop import crop_into, crop_matrix
 from tests.calibration.small import SPEC

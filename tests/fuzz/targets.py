@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from calibration.crops import load_faces
+from calibration.face_sources import load_faces
 from export.checkpoints.tensor_bundle import TensorBundle, read_index
 from export.face_models.pickled_arrays import read_pickle
 from export.face_models.sources import read_arrays
@@ -34,10 +34,10 @@ from runtime.models.shipped import SHIPPED
 from runtime.models.spec import ModelSpec
 from runtime.sources.boxes_csv import read_boxes
 from runtime.sources.photos import read_photo
+from runtime.storage.mat_files import read_mat
 from runtime.storage.picture_tar import read_tar
 from tests.export.checkpoints.bundle_writer import HEADER, block, entry, write_bundle, write_table
 from tests.training.toy import toy_face_model
-from training.data.mat_files import read_mat
 
 ARRAYS = {"names": np.array(["a.jpg", "b.jpg"]), "box": np.array([[1, 2, 30, 40], [5, 6, 70, 80]], np.float32)}
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import FaceModel
 from runtime.sources.photos import decode_photo, read_bytes
+from runtime.storage.mat_files import read_mat
 from runtime.storage.picture_tar import beside, read_rows, read_tar
-from training.data.mat_files import read_mat
 
 # Arrays of an .npz and the shape of a row, -1 for any length.
 ARRAYS: dict[str, tuple[int, ...]] = {

@@ -14,9 +14,9 @@ from runtime.sources.boxes_csv import read_boxes
 from runtime.sources.photos import read_photo
 from runtime.storage import limits
 from runtime.storage.bounded_files import read_bounded
+from runtime.storage.mat_files import read_mat
 from runtime.storage.npz_files import read_npz
 from runtime.storage.picture_tar import read_tar
-from training.data.mat_files import read_mat
 
 READERS = {
     "photo.jpg": read_photo,

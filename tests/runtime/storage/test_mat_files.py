@@ -11,8 +11,8 @@ import pytest
 
 from runtime.errors import FaceMeshError
 from runtime.storage import limits
+from runtime.storage.mat_files import read_mat
 from tests.standins.bounded_run import bounded_run, is_refused
-from training.data.mat_files import read_mat
 
 HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\x01"
 
