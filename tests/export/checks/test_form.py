@@ -128,7 +128,7 @@ def test_a_file_that_scales_pictures_itself_comes_in(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--arch", "mb05"], "the spec beside it is not that of --arch mb05 (family position_map instead of coeff"),
-        (["--arch", "prnet"], "the spec beside it is not that of --arch prnet (input size 128 instead of 256, output size"),
+        (["--arch", "prnet"], "the spec beside it is not that of --arch prnet (input size 128 instead of 256, "),
         (["--value-range", "0", "1"], "--value-range: the spec beside it has it already; leave it out"),
         (["--whitening", "mean.npz"], "the spec beside it has mean and std of its numbers; leave --whitening"),
         (["--contact-sheet", "sheet.tiff"], "sheet.tiff: the contact sheet must become a .jpg or .png"),
