@@ -10,6 +10,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from runtime.console.early_interrupt import end_imports_quietly
+
+end_imports_quietly()
+
 # ONNX Runtime from 1.32 on keeps a database of events under the user's cache folder and sends it to its makers.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

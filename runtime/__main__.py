@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command with the rest of ``argv``; return its exit code, 2 for an unknown one."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
-        return import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
+        return exit_code_of(lambda: import_module(COMMANDS[arguments[0]][0]).main(arguments[1:]))
     return exit_code_of(lambda: _without_command(arguments))
 
 

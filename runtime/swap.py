@@ -30,12 +30,16 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line ``arguments``; returns the exit code."""
+    return exit_code_of(lambda: _run_command(arguments))
+
+
+def _run_command(arguments: list[str] | None) -> None:
     parser = _parser()
     args = parser.parse_args(arguments)
     if args.output.suffix.lower() not in SUFFIXES:
         parser.error(f"--output {args.output}: the suffix must be one of {' '.join(SUFFIXES)}")
     with quiet_libraries():
-        return exit_code_of(lambda: _run(args))
+        _run(args)
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 
+from runtime.console.early_interrupt import restore_interrupt
 from runtime.console.extras import EXTRA_OF, remedy
 from runtime.console.stop_signals import Terminated, TerminationHandler
 from runtime.errors import FaceMeshError
@@ -42,6 +44,8 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     line and 130, 143 or 129, a reader of the output that went away (``| head``) becomes 141, a full disk behind it one
     line and 1. Anything else is a bug and keeps its traceback.
     """
+    restore_interrupt()
+    _encode_anything()
     try:
         with TerminationHandler(), _flushed_output():
             return command() or 0
@@ -66,6 +70,13 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt as interruption:
         print("stopped; what was finished is kept", file=sys.stderr)
         return 128 + (interruption.number if isinstance(interruption, Terminated) else signal.SIGINT)
+
+
+def _encode_anything() -> None:
+    """Let outputs that know ASCII or Latin alone show ? for other characters."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 @contextlib.contextmanager
