@@ -31,6 +31,7 @@ from benchmarks.records.provenance import check_writable, plain, provenance, wri
 from runtime.console.arguments import positive_number
 from runtime.console.terminal import quiet_libraries
 from runtime.detection.yunet import YuNetDetector
+from runtime.errors import FaceMeshError
 from runtime.inference.open_runner import open_runner
 from runtime.pipeline import FaceMeshPipeline
 
@@ -82,6 +83,7 @@ def run_command(args: argparse.Namespace) -> int:
 
     if args.plot:
         from benchmarks.latency.soak_chart import draw_soak
+    _require_long_enough(args.minutes)
 
     # Soak.
     watch = Watch()
@@ -111,6 +113,14 @@ def run_command(args: argparse.Namespace) -> int:
         document = {**document, "lines": len(lines)}
     print(json.dumps(plain(document), allow_nan=False))
     return int(any(trend.problem for trend in trends.values()))
+
+
+def _require_long_enough(minutes: float) -> None:
+    """Refuse a time that gives too few lines to see a trend in."""
+    least = INTERVAL_S * 2 * BATCHES / (1 - WARMING_UP) / 60
+    if minutes < least:
+        problem = f"--minutes {minutes:g}: too short to see a trend in"
+        raise FaceMeshError(f"{problem}; {least + 0.05:.1f} are the least, an hour or more finds small leaks")
 
 
 def _soak_engine(args: argparse.Namespace, faces: list[Face]) -> tuple[list[Line], dict[str, Any]]:

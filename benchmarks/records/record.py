@@ -34,7 +34,7 @@ class Record:
         """Board, GPU and CPU in words, as far as they are known."""
         machine = self.document.get("machine")
         if not isinstance(machine, dict):
-            return "unknown machine"
+            return machine if isinstance(machine, str) and machine else "unknown machine"
         words = [str(machine[key]) for key in ("board", "gpu", "cpu") if machine.get(key)]
         if machine.get("cores"):
             words.append(f"{machine['cores']} cores")

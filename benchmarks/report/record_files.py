@@ -46,6 +46,15 @@ ROOF = {
     "expected_low_ms": NUMBER,
     "expected_high_ms": NUMBER,
 }
+TRACKING = {
+    "film": str,
+    **dict.fromkeys(("frames", "missed", "missed_detected", "nme", "nme_detected", "detector", "changes"), NUMBER),
+    **dict.fromkeys(("ms", "ms_faces", "ratio"), NUMBER),
+}
+JITTER = {"method": str, "jitter": NUMBER, "lag": NUMBER}
+SOAK = {"time_s": NUMBER, "p50_ms": NUMBER}
+TREND = {"per_hour": dict.fromkeys(("estimate", "low", "high"), NUMBER), "problem": (str, type(None))}
+ARM = {"epochs": [{"mean": (str, *NUMBER), "balanced": (str, *NUMBER)}]}
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ KINDS = (
     Kind(
         "int8",
         "int8",
-        lambda d: "table" in d and "subject" not in d,
+        lambda d: "table" in d and "subject" not in d and "kind" not in d,
         {"table": [INT8]},
     ),
     Kind(
@@ -85,6 +94,15 @@ KINDS = (
         lambda d: "rewritten" in d,
         {"plain": {"times_ms": [NUMBER]}, "rewritten": {"times_ms": [NUMBER]}, "threads": int},
     ),
+    Kind("tracking", "tracking", lambda d: d.get("kind") == "tracking", {"model": str, "table": [TRACKING]}),
+    Kind(
+        "jitter",
+        "jitter -o STEM",
+        lambda d: d.get("kind") == "jitter",
+        {"model": str, "methods": [{**JITTER, "closing": NUMBER}], "equal_lag": [{**JITTER, "our_jitter": NUMBER}]},
+    ),
+    Kind("soak", "soak", lambda d: d.get("kind") == "soak", {"lines": [SOAK], "trends": {"*": TREND}}),
+    Kind("ablation", "…", lambda d: "arms" in d, {"base": str, "arm": str, "arms": [ARM]}),
     Kind("roofline", "roofline --json", lambda d: d.get("kind") == "roofline", {"rows": [ROOF], "batch": int}),
 )
 

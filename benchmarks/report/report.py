@@ -10,11 +10,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.records.provenance import check_writable
 from benchmarks.report.accuracy_sections import accuracy_against_latency, accuracy_by_yaw, int8, robustness
 from benchmarks.report.content import Listing, Page, Section
+from benchmarks.report.films_sections import ablations, jitter, soak, tracking
 from benchmarks.report.record_files import KINDS, Record, read_records
 from benchmarks.report.speed import latency, peers, rewrites, roofline
-from runtime.errors import FaceMeshError
 from runtime.storage.whole_files import whole_file
 
 SECTIONS = (  # title, the function that makes it, kinds of records that it needs
@@ -24,6 +25,10 @@ SECTIONS = (  # title, the function that makes it, kinds of records that it need
     ("Accuracy against latency", accuracy_against_latency, ("accuracy", "latency")),
     ("Robustness", robustness, ("robustness",)),
     ("INT8", int8, ("int8",)),
+    ("Films, tracked", tracking, ("tracking",)),
+    ("Jitter and lag", jitter, ("jitter",)),
+    ("Long runs", soak, ("soak",)),
+    ("Trainings with parts left out", ablations, ()),
     ("Rewritten graph", rewrites, ("rewrites",)),
     ("Roofline", roofline, ("roofline",)),
 )
@@ -47,9 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _run(args: argparse.Namespace) -> None:
     from benchmarks.report.page import render
 
-    if not args.output.parent.is_dir():
-        folder = args.output.parent
-        raise FaceMeshError(f"{args.output}: there is no folder {folder}; create it or choose another place")
+    check_writable(args.output)
     html = render(make_page(read_records(args.results))).encode()
     with whole_file(args.output) as file:
         file.write(html)
@@ -63,7 +66,7 @@ def make_page(records: Sequence[Record]) -> Page:
         if blocks := make_blocks(records):
             sections.append(Section(title, tuple(blocks)))
         else:
-            missing.append(f"{title}: {_commands(kinds)}")
+            missing.append(f"{title}: {_commands(kinds)}" if kinds else title)
     closings = [Listing("Where the figures come from", _origins(records))]
     if missing:
         closings.insert(0, Listing("Not in this report", tuple(missing), "No data were given for"))

@@ -149,7 +149,7 @@ def test_command_passes(monkeypatch, capsys):
     [
         (["--engine", "nowhere.onnx"], "nowhere.onnx"),
         (["--plot", "nowhere/s.png"], "nowhere"),
-        (["--minutes", "0.001"], "soak for longer"),
+        (["--minutes", "0.5"], "--minutes 0.5: too short to see a trend in; 0.8 are the least"),
     ],
 )
 def test_bad_input_is_one_line(capsys, options, what):

@@ -209,7 +209,7 @@ def test_every_section_of_all_records(write, roofline, tmp_path, capsys):
         "Rewritten graph",
         "Roofline",
     ]
-    assert page.headings == [*sections, "Where the figures come from"]
+    assert page.headings == [*sections, "Not in this report", "Where the figures come from"]  # films have a test below
     assert sum(tag == "svg" for tag, _ in page.tags) == 2 + 1 + 1 + 1 + 2 + 1 + 1 + 1 + 4
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
     assert "@media print" in content
@@ -479,3 +479,16 @@ def test_every_figure_stands_beside_a_table(write, roofline):
     page = make_page(read_records([Path(file) for file in files]))
     blocks = [block for section in page.sections for block in section.blocks]
     assert all(block.tables for block in blocks if block.figures)
+
+
+def test_every_record_of_the_repository_has_its_section(tmp_path):
+    """Records that commands wrote for the docs: each is taken, and none of the sections that they are for is empty."""
+    paths = sorted((Path(__file__).parents[3] / "benchmarks" / "results").glob("*.json"))
+    assert len(paths) >= 16
+    out = tmp_path / "report.html"
+    assert main(["report", *map(str, paths), "-o", str(out)]) == 0
+    page = out.read_text()
+    for path in paths:
+        assert path.name in page
+    for title in ("Films, tracked", "Jitter and lag", "Trainings with parts left out"):
+        assert f">{title}</h2>" in page
