@@ -13,6 +13,9 @@ TORCH ?= torch==2.13.0
 BASE ?= HEAD~1
 MAX_REGRESSION ?= 10%
 
+# As many tests at a time as there are cores, each on one; the tests of a file run in their order.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=10
+
 .PHONY: demo test test-slow test-all fuzz sanitize gate int8 lint clean
 
 demo: $(VENV)/demo.stamp
@@ -20,12 +23,12 @@ demo: $(VENV)/demo.stamp
 	@echo "The overlay, the mesh (.obj, .ply) and results.jsonl are in out/demo:"
 	@ls -l out/demo
 
-# Without the tests marked slow: trials of the gate, and all of PRNet.
+# Without the tests marked slow: trainings, exports of large networks, real servers, trials of the gate.
 test: lint
-	$(BIN)/python -m pytest -m 'not slow' --durations=10
+	$(PYTEST) -m 'not slow'
 
 test-slow: $(VENV)/test.stamp $(VENV)/triton.stamp
-	$(BIN)/python -m pytest -m slow --durations=10
+	$(PYTEST) -m slow
 
 test-all: test test-slow
 

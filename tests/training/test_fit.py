@@ -28,6 +28,7 @@ def fit(data: Path, run: Path, *options: str) -> int:
     return main(["fit", "--data", str(data), "--run", str(run), "--batch-size", "4", "--workers", "0", *options])
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_with_a_longer_schedule(data, tmp_path, capsys):
     assert fit(data, tmp_path, "--epochs", "1") == 0
     assert fit(data, tmp_path, "--epochs", "2", "--source-weights", "left=2") == 0
@@ -37,6 +38,7 @@ def test_a_run_is_resumed_with_a_longer_schedule(data, tmp_path, capsys):
     assert state["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_two_sets_and_points_by_hand(data, tmp_path):
     marked = dataclasses.replace(toy_labels(toy_face_model(), 8, seed=1), source=np.full(8, "marked"))
     hand68 = marked.pts68[..., :2] + np.float32([0, 4])
@@ -67,6 +69,7 @@ def test_two_sets_and_points_by_hand(data, tmp_path):
     assert (later - offsets).abs().max() > 0
 
 
+@pytest.mark.slow
 def test_a_trained_network_is_shrunk(data, tmp_path, capsys):
     torch.manual_seed(0)
     torch.save({"network": create_network("edge").state_dict()}, tmp_path / "best.pt")
@@ -89,6 +92,7 @@ def test_a_trained_network_is_shrunk(data, tmp_path, capsys):
     assert "cannot be shrunk" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_confidence_head_outlives_shrinking(data, tmp_path):
     network = create_network("edge")
     torch.nn.init.normal_(network.add_confidence().out.weight)
@@ -103,6 +107,7 @@ def test_a_confidence_head_outlives_shrinking(data, tmp_path):
             torch.testing.assert_close(small.confidence.state_dict()[name], value)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_confidence_head_reads_the_new_latent_vector_as_the_old_one():
     """Where the new one holds all of the old one, here halved, moved and mixed, the head's answers stay."""
@@ -134,6 +139,7 @@ def test_bad_input_is_one_line(data, tmp_path, capsys, options, message):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_network_is_refused(data, tmp_path, capsys):
     torch.save({"training": {"weight": torch.zeros(3)}, "network": {"weight": torch.zeros(3)}}, tmp_path / "last.pt")
     assert fit(data, tmp_path) == 1

@@ -146,6 +146,7 @@ def test_shipped_map_on_validation_photographs(validation):
     assert report(found, np.zeros((FEATURES, 4)))["all"]["iou_mean"] < 0.75
 
 
+@pytest.mark.slow
 def test_command_writes_what_the_runtime_reads(validation, shared_data, tmp_path, monkeypatch, capsys):
     """On every 65th photograph; 55 coefficients from some hundred faces are near the shipped ones where it counts."""
     monkeypatch.setattr(

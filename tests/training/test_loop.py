@@ -78,6 +78,7 @@ def log_rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_learns_and_writes_its_files(toy, tmp_path):
     trainer, training, validation = start(toy, tmp_path, 12)
     trainer.fit(training, validation, workers=0)
@@ -92,6 +93,7 @@ def test_learns_and_writes_its_files(toy, tmp_path):
     assert not list(tmp_path.glob("*.part*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(toy, tmp_path):
     whole, training, validation = start(toy, tmp_path / "whole", 3)
     whole.fit(training, validation, workers=0)
@@ -188,6 +190,7 @@ def test_a_run_killed_within_an_epoch_goes_on_from_its_last_batches(toy, tmp_pat
         torch.testing.assert_close(again.averaged.module.state_dict()[name], value, msg=name)
 
 
+@pytest.mark.slow
 def test_offsets_of_hand_points_are_learned_and_resumed(toy, tmp_path):
     """Hand points are the labels, moved 3 px down in one of two sources: its offset alone grows."""
     model, labels, pictures, floor, topology = toy

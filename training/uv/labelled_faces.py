@@ -37,7 +37,7 @@ class LabelledFaces(nn.Module):
         self.hand_loss.requires_grad_(hand_weight > 0)
 
     def on_device(self, array: np.ndarray) -> Tensor:
-        """Return an array of a batch beside its labels."""
+        """Return an array of a batch on the device of the labels."""
         return torch.from_numpy(array).to(self.label_weight.device)
 
     def with_hand_points(self, loss: Tensor, landmarks: Tensor, batch: CropBatch) -> Tensor:

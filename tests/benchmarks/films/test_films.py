@@ -78,6 +78,7 @@ def test_whoever_stands_behind_others_is_not_visible(faces):
     assert not all(map(all, seen))
 
 
+@pytest.mark.slow
 def test_the_hidden_person_of_an_occlusion_is_not_visible(faces):
     seen = [[face.visible for face in truth] for _, truth in FILMS["occlusion"](faces, np.random.default_rng(0), 60)]
     assert [row for row in seen if not all(row)] == [[False, True]] * 13

@@ -163,6 +163,7 @@ def outcomes(document, outcome: str) -> dict[tuple[str, str], str]:
     return {(part["group"], part["name"]): part["reason"] for part in document["parts"] if part["outcome"] == outcome}
 
 
+@pytest.mark.slow
 def test_everything(machine, tensorrt, tmp_path, capsys):
     checkout(tmp_path, "pass", "pass", "pytest.skip('no hardware')")
     code, document, html = report(tmp_path)
@@ -209,6 +210,7 @@ def test_everything(machine, tensorrt, tmp_path, capsys):
     assert str(tmp_path) not in html + json.dumps(document)
 
 
+@pytest.mark.slow
 def test_network_of_coefficients(machine, tensorrt, few, tmp_path):
     from tests.standins.coefficient_network import save_face_model, wide_face_model, write_toy_model
 

@@ -199,6 +199,7 @@ def test_the_edge_model_on_file_is_the_shipped_one(repository):
     assert nameless[0] == nameless[1]
 
 
+@pytest.mark.slow
 def test_mb05_on_file_is_the_network(tmp_path):
     onnx = pytest.importorskip("onnx")
     from export.graphs.to_onnx import to_onnx

@@ -76,6 +76,7 @@ def mesh(model: Path, image: np.ndarray) -> np.ndarray:
     return face.vertices
 
 
+@pytest.mark.slow
 def test_heavy_weights_change_neither_file_nor_figures(files, image, monkeypatch, capsys):
     plain = export(files, "--no-rewrite", name="plain.onnx")
     figures = capsys.readouterr().out
@@ -116,6 +117,7 @@ def test_pieces_are_the_model(files, weighty):
         assert (held.raw_data, held.dims, held.data_type) == (tensor.raw_data, tensor.dims, tensor.data_type)
 
 
+@pytest.mark.slow
 def test_weights_beyond_half_precision_stay(files, image, weighty, capsys):
     network = live_e2far(WIDTH)
     with torch.no_grad():
@@ -166,6 +168,7 @@ def test_precisions_become_engines(precisions, capsys):
         assert "coefficients: 12 pose + 40 shape + 10 expression" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_shrunk_network_is_exported(files, image, capsys):
     small = files.with_name("small.pt")
     assert train(["shrink", "--weights", str(files), "--rank", "30", "-o", str(small)]) == 0
@@ -203,6 +206,7 @@ def refused(capsys, weights: Path, *arguments: object) -> str:
     return error
 
 
+@pytest.mark.slow
 def test_checkpoints_that_are_refused(files, capsys):
     state = torch.load(files, weights_only=True)["network"]
     torch.save({"network": {**state, "expression.4.weight": torch.zeros(29, 64)}}, files)

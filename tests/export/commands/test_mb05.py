@@ -68,6 +68,7 @@ def image():
     return np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_checkpoint_becomes_a_model_that_runs(files, image, capsys):
     assert export(files) == 0
     output = capsys.readouterr().out
@@ -91,6 +92,7 @@ def test_checkpoint_becomes_a_model_that_runs(files, image, capsys):
     np.testing.assert_allclose(found, expected, atol=0.01)
 
 
+@pytest.mark.slow
 def test_precisions_run_and_become_engines(files, image, capsys):
     """FP16 and INT8 of both forms run; TensorRT-RTX, where it is installed, builds what is meant for it."""
     from tests.calibration.small import write_face_set
@@ -123,6 +125,7 @@ def test_precisions_run_and_become_engines(files, image, capsys):
         assert "coefficients: 12 pose + 40 shape + 10 expression" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_published_onnx_file_is_taken(files, image, tmp_path):
     """3DDFA_V2 also publishes ONNX files, without a spec."""
     assert export(files, "--no-rewrite") == 0
@@ -137,6 +140,7 @@ def test_published_onnx_file_is_taken(files, image, tmp_path):
     np.testing.assert_allclose(meshes(again, image), meshes(files.with_name("mb05.onnx"), image), atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mb05_param_mean_std.npz", "param_mean_std_62d_120x120.pkl", "param_whitening.pkl"])
 def test_statistics_lie_beside_the_weights(files, name):
     files.with_name("mb05_param_mean_std.npz").unlink()
@@ -191,17 +195,20 @@ def test_missing_statistics(files, capsys):
     assert "absent.npz: no such file" in refused(capsys, files, "--whitening", files.with_name("absent.npz"))
 
 
+@pytest.mark.slow
 def test_missing_face_model(files, capsys, monkeypatch):
     files.with_name("face_model.npz").unlink()
     monkeypatch.chdir(files.parent)
     assert "face_model.npz: no such file; a network of coefficients needs" in refused(capsys, files)
 
 
+@pytest.mark.slow
 def test_face_model_of_another_network(files, capsys):
     save_face_model(files.with_name("face_model.npz"))
     assert "its 2 + 1 coefficients of shape and expression are not the network's 40 + 10" in refused(capsys, files)
 
 
+@pytest.mark.slow
 def test_statistics_for_a_position_map(edge_checkpoint, tmp_path, capsys):
     arguments = ["--weights", str(edge_checkpoint), "--arch", "edge", "-o", str(tmp_path / "edge.onnx")]
     assert main(["onnx", *arguments, "--whitening", "x.npz"]) == 1

@@ -48,6 +48,7 @@ def test_the_same_weights_give_the_same_bytes(edge_onnx, edge_checkpoint, tmp_pa
     assert b".py" not in edge_onnx.read_bytes()
 
 
+@pytest.mark.slow
 def test_fp16_from_onnx(edge_onnx, tmp_path, capsys):
     """Any ONNX file goes in; here one with its spec beside it."""
     half = tmp_path / "half.onnx"
@@ -80,6 +81,7 @@ def test_confidence_head_becomes_a_second_output(sure_onnx):
         np.testing.assert_allclose(runner.confidence, expected[:, 0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fp16_keeps_the_confidence(sure_onnx, tmp_path, capsys):
     half = tmp_path / "half.onnx"
     assert run_cli("--weights", sure_onnx, "-o", half, "--precision", "fp16") == 0
@@ -123,6 +125,7 @@ def test_onnx_without_spec_takes_the_rest_from_the_architecture(edge_onnx, tmp_p
     assert ModelSpec.load(tmp_path / "out.onnx.json").crop_scale == live_edge().crop_scale
 
 
+@pytest.mark.slow
 def test_half_precision_model_without_spec_is_called_that(edge_onnx, tmp_path, capsys):
     from export.engines.engine_source import open_source
 

@@ -78,6 +78,7 @@ def test_authors_checkpoint_becomes_a_model(files, tmp_path):
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".jsonl", ".jpg", ".obj"}
 
 
+@pytest.mark.slow
 def test_fp16_and_int8_run_and_become_engines(files, tmp_path, capsys):
     plain = files / "2dasl.onnx"
     exact = landmarks(plain, tmp_path / "exact")
@@ -177,6 +178,7 @@ def test_checkpoints_of_other_networks(files, tmp_path, capsys):
     assert not list(tmp_path.glob("*.onnx"))
 
 
+@pytest.mark.slow
 def test_a_trained_checkpoint_brings_its_statistics(files, tmp_path, capsys):
     """As `python -m training fit` writes it."""
     shutil.copy(files / "face_model.npz", tmp_path)

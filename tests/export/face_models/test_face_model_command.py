@@ -179,6 +179,7 @@ def test_mirror_vertices_of_a_face_off_the_middle():
     np.testing.assert_array_equal(mirror_vertices(MODEL.mean + (5, 0, 0)), MODEL.symmetry)
 
 
+@pytest.mark.slow
 def test_the_wheels_files_give_the_shared_model(shared_data, tmp_path):
     """The shared model's own arrays, as 3DDFA keeps them, come back as they were."""
     model = load_face_model(shared_data / "face_model.npz")

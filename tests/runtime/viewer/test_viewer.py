@@ -318,6 +318,7 @@ def test_timed_calls_keep_the_rest_of_an_object():
     assert (timed(), timed.name) == (5, "detector")
 
 
+@pytest.mark.slow
 def test_in_a_browser(server, newest, image, face, tmp_path):
     """The stream has a size, the mesh is drawn in colours, the figures are filled in."""
     stop = threading.Event()

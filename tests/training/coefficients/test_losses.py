@@ -160,6 +160,7 @@ def test_critic_and_network_learn_from_losses_of_their_own():
     torch.testing.assert_close(critic.error(images, rows, true_rows), entropy)
 
 
+@pytest.mark.slow
 def test_a_critic_learns_whether_numbers_belong_to_the_picture():
     """Labels are the mean brightness of the picture in every number, predictions that of another one."""
     torch.manual_seed(0)

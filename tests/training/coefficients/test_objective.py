@@ -188,6 +188,7 @@ def trainer_for(folder: Path, weights: dict[str, float] = ALL_LOSSES, kind=TinyW
     return Trainer(network, objective, crops.labels, schedule, folder), crops, toy_crops(network, crops.labels, None)
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path):
     trainer, crops, validation = trainer_for(tmp_path, {"coefficients": 1.0, "landmarks": 5.0}, Tiny, 12)
     trainer.objective.plan = LossPlan({"coefficients": 1.0, "landmarks": 5.0})
@@ -200,6 +201,7 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_by_bit(tmp_path, monkeypatch):
     """Critic, cycle and both stages included; the kill falls into the second stage."""
     whole, crops, validation = trainer_for(tmp_path / "whole")
@@ -257,6 +259,7 @@ def fit(data: Path, run: Path, *options: str, network: str = "2dasl") -> int:
     return main([*command, "--workers", "0", *(options if "--epochs" in options else (*options, "--epochs", "1"))])
 
 
+@pytest.mark.slow
 def test_the_command_with_all_losses_and_both_stages(data, tmp_path, tiny, capsys):
     losses = ",".join(f"{name}=0.5" for name in LOSSES)
     options = ("--losses", losses, "--central-weight", "3", "--second-stage", "1", "--second-losses", "vertices=1")
@@ -332,6 +335,7 @@ def test_a_run_of_position_maps_is_refused(data, tmp_path, tiny, capsys):
     assert "belongs to another run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_validation_rows_leave_no_trace(data, tmp_path, tiny):
     """Weights, critic and whitening are the same, byte for byte, if the validation rows are poisoned."""
     labels = toy_labels(toy_face_model(), 24)

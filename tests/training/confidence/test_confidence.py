@@ -54,6 +54,7 @@ def synthetic(count: int, noise: float = 0.3, seed: int = 0) -> ErrorSamples:
     return ErrorSamples(latent, pooled, log_error.exp(), torch.ones(count, dtype=torch.bool))
 
 
+@pytest.mark.slow
 def test_margin_is_learned_from_latent_and_features():
     torch.manual_seed(0)
     head, samples = ConfidenceHead(8, 16), synthetic(4000)
@@ -200,6 +201,7 @@ def run_fit(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_command_keeps_the_map_and_calibrates_on_validation_rows_alone(run_fit, data, tmp_path, capsys):
     """Other labels in the validation rows change the last layer alone, by a factor and an offset."""
     arrays = dict(np.load(f"{data}.npz"))
@@ -227,6 +229,7 @@ def test_command_keeps_the_map_and_calibrates_on_validation_rows_alone(run_fit, 
     assert network.confidence is not None
 
 
+@pytest.mark.slow
 def test_report_of_the_command(run_fit, data, tmp_path, capsys):
     assert run_fit(data, "-o", tmp_path / "sure.pt", "--report", tmp_path / "edge.v2") == 0
     record = json.loads((tmp_path / "edge.v2.json").read_text())
@@ -269,6 +272,7 @@ def test_report_without_matplotlib_is_refused_at_once(run_fit, data, tmp_path, c
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_report_that_cannot_be_written_leaves_no_checkpoint(run_fit, data, tmp_path, capsys):
     (tmp_path / "stem.png").mkdir()
     assert run_fit(data, "-o", tmp_path / "sure.pt", "--report", tmp_path / "stem") == 1

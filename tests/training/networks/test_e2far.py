@@ -121,6 +121,7 @@ def test_low_rank_is_the_best_of_its_rank():
     assert nothing == 0
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_layers_that_pictures_decide_lose_less(tmp_path):
     images, fresh = [pictures(24, seed) for seed in range(3)], pictures(16, 9)

@@ -52,6 +52,7 @@ def test_expansion_spans_the_maps_it_was_fitted_to(network):
     torch.testing.assert_close(used.square().mean(1), torch.ones(len(used)), atol=0.05, rtol=0)  # unit variance
 
 
+@pytest.mark.slow
 def test_a_shrunk_network_computes_the_same_where_maps_span_few_dimensions(network):
     """Weights of rank 20: 20 numbers are enough; 5 are not."""
     generator = torch.Generator().manual_seed(0)

@@ -94,6 +94,7 @@ def test_half_precision_is_refused():
         load_folded(EdgeNet(), SHIPPED_MODEL.with_name("edge-fp16.onnx"))
 
 
+@pytest.mark.slow
 def test_a_fresh_export_computes_what_its_network_did(images, tmp_path):
     """Every normalisation does something here, so each fold must be undone in its own place."""
     torch.manual_seed(0)

@@ -37,6 +37,7 @@ def test_vertices_are_numbered_as_in_prnet(topology, prnet):
     np.testing.assert_array_equal(topology.face_indices, prnet.face_indices)
 
 
+@pytest.mark.slow
 def test_triangles_are_prnets_and_the_one_it_lacks(topology, prnet):
     def key(triangles):
         rolled = [np.roll(triangle, -int(np.argmin(triangle))) for triangle in triangles]  # orientation kept
