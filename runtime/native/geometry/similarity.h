@@ -1,0 +1,44 @@
+// Crop matrices: (2, 3) similarities, frame px -> crop px. See runtime/geometry/crop.py.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace facemesh {
+
+using Matrix = std::array<double, 6>; // two rows
+
+constexpr double DEGREE = 3.14159265358979323846 / 180;
+
+struct Box {
+    double x1, y1, x2, y2; // px
+};
+
+// PRNet's landmark crop: the square of crop_scale * (width + height) / 2 around the centre of the box becomes side x
+// side px.
+inline Matrix crop_matrix(const Box &box, double crop_scale, int side) {
+    const double square = crop_scale * (box.x2 - box.x1 + box.y2 - box.y1) / 2, scale = (side - 1) / square;
+    return {scale, 0, scale * (square / 2 - (box.x1 + box.x2) / 2),
+            0, scale, scale * (square / 2 - (box.y1 + box.y2) / 2)};
+}
+
+// The crop after turning the frame about (x, y) so that what is turned clockwise by roll_deg becomes upright.
+inline Matrix turned_crop(const Matrix &m, double x, double y, double roll_deg) {
+    if (roll_deg == 0) return m;
+    const double c = std::cos(roll_deg * DEGREE), s = std::sin(roll_deg * DEGREE);
+    const double a = m[0] * c - m[1] * s, b = m[0] * s + m[1] * c, d = m[3] * c - m[4] * s, e = m[3] * s + m[4] * c;
+    return {a, b, m[2] + ((m[0] - a) * x + (m[1] - b) * y), d, e, m[5] + ((m[3] - d) * x + (m[4] - e) * y)};
+}
+
+// The roll that a crop takes off a face, degrees in -180..180.
+inline double crop_roll_deg(const Matrix &m) { return std::atan2(m[1], m[0]) / DEGREE; }
+
+inline double area_of(const Matrix &m) { return m[0] * m[4] - m[1] * m[3]; }
+
+inline Matrix inverse(const Matrix &m) {
+    const double area = area_of(m), a = m[4] / area, b = -m[1] / area, c = -m[3] / area, d = m[0] / area;
+    return {a, b, -(a * m[2] + b * m[5]), c, d, -(c * m[2] + d * m[5])};
+}
+
+} // namespace facemesh

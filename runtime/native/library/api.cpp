@@ -1,0 +1,316 @@
+// The functions of facemesh.h.
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "library/checks.h"
+#include "models/files.h"
+#include "library/handles.h"
+
+namespace facemesh {
+namespace {
+
+constexpr int MOST_THREADS = 64, MOST_BATCH = 64, MOST_FACES = 1 << 16;
+constexpr float TURNED_CONFIDENCE = 0.5f;
+
+thread_local std::string last_error;
+
+std::string suffix_of(const std::string &path) {
+    const size_t dot = path.find_last_of("./");
+    return dot == std::string::npos || path[dot] == '/' ? "" : path.substr(dot);
+}
+
+[[maybe_unused]] Error no_backend(const std::string &path, const char *name, const char *option) {
+    return Error(FACEMESH_NO_BACKEND, path + ": this library was built without " + name + "; build it with " + option);
+}
+
+std::unique_ptr<Network> open_network(const std::string &path, const Spec &spec, const facemesh_model_params &params) {
+    const std::string suffix = suffix_of(path);
+    if (suffix == ".onnx") {
+#ifdef FACEMESH_WITH_ONNXRUNTIME
+        return open_onnx_network(path, spec, params.threads, params.max_batch);
+#else
+        throw no_backend(path, "ONNX Runtime", "-DFACEMESH_ONNXRUNTIME=ON");
+#endif
+    }
+    if (suffix == ".engine" || suffix == ".plan" || suffix == ".trt") {
+#ifdef FACEMESH_WITH_TENSORRT
+        return open_trt_network(path, spec, params.max_batch);
+#else
+        throw no_backend(path, "TensorRT", "-DFACEMESH_TENSORRT=ON");
+#endif
+    }
+    throw bad_file(path, "no backend for " + (suffix.empty() ? "files without a suffix" : suffix) +
+                             "; give an .onnx model or an .engine");
+}
+
+Topology open_topology(const std::string &spec_path, const Spec &spec, const char *chosen) {
+    if (chosen != nullptr) return load_topology(chosen);
+    const std::string path = beside(spec_path, spec.topology);
+    if (!is_file(path))
+        throw bad_file(path, "the topology that the spec names is not there; copy it beside the model, or name it in "
+                             "facemesh_model_params.topology");
+    return load_topology(path);
+}
+
+void check_params(const facemesh_model_params &params) {
+    if (params.threads < 0 || params.threads > MOST_THREADS)
+        throw bad_argument("threads must be 0..64, is " + std::to_string(params.threads));
+    if (params.max_batch < 1 || params.max_batch > MOST_BATCH)
+        throw bad_argument("max_batch must be 1..64, is " + std::to_string(params.max_batch));
+}
+
+std::vector<Look> &room_for(facemesh_model &model, size_t count) {
+    if (model.looks.size() < count) model.looks.resize(count);
+    return model.looks;
+}
+
+void check_count(int count, const char *name) {
+    if (count < 0 || count > MOST_FACES)
+        throw bad_argument(std::string(name) + " must be 0..65536, is " + std::to_string(count));
+}
+
+int find(facemesh_model &model, facemesh_detector &detector, const Picture &picture, facemesh_face *faces,
+         int capacity) {
+    const std::vector<facemesh_detection> &found = detector.yunet(picture);
+    const size_t count = std::min(found.size(), size_t(capacity));
+    std::vector<Look> &looks = room_for(model, count);
+    for (size_t i = 0; i < count; ++i) {
+        looks[i].matrix = detection_crop(model.mesher, found[i]);
+        looks[i].vertices = faces[i].vertices;
+    }
+    model.mesher.see(picture, looks.data(), count);
+    int kept = 0;
+    for (size_t i = 0; i < count; ++i) {
+        if (detector.yunet.is_turned() && !is_sure_when_turned(looks[i])) continue;
+        facemesh_face &face = faces[kept++];
+        float *vertices = face.vertices; // a face that is left out leaves its place to the next one
+        if (vertices != looks[i].vertices && vertices != nullptr && looks[i].vertices != nullptr)
+            std::memcpy(vertices, looks[i].vertices,
+                        3 * model.mesher.topology().face_indices.size() * sizeof(float));
+        write_face(looks[i], face);
+        face.score = found[i].score;
+        face.track = 0;
+    }
+    return kept;
+}
+
+} // namespace
+
+void keep_error(const char *message) noexcept {
+    try {
+        last_error = message;
+    } catch (const std::exception &) {
+        last_error.clear();
+    }
+}
+
+void write_face(const Look &look, facemesh_face &face) {
+    std::memcpy(face.landmarks, look.landmarks, sizeof face.landmarks);
+    std::memcpy(face.box, look.box, sizeof face.box);
+    face.yaw = float(look.pose.yaw_deg);
+    face.pitch = float(look.pose.pitch_deg);
+    face.roll = float(look.pose.roll_deg);
+    face.confidence = look.confidence;
+}
+
+Matrix detection_crop(const Mesher &mesher, const facemesh_detection &detection) {
+    const float *box = detection.box;
+    check_box(box);
+    return turned_crop(mesher.crop_matrix(box), (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, detection.roll);
+}
+
+bool is_sure_when_turned(const Look &look) {
+    return look.confidence == FACEMESH_NO_CONFIDENCE || look.confidence >= TURNED_CONFIDENCE;
+}
+
+} // namespace facemesh
+
+using namespace facemesh;
+
+const char *facemesh_error(void) { return last_error.c_str(); }
+
+const char *facemesh_version(void) { return FACEMESH_VERSION; }
+
+const char *facemesh_backends(void) {
+    return ""
+#ifdef FACEMESH_WITH_ONNXRUNTIME
+           "onnxruntime"
+#endif
+#if defined(FACEMESH_WITH_ONNXRUNTIME) && defined(FACEMESH_WITH_TENSORRT)
+           " "
+#endif
+#ifdef FACEMESH_WITH_TENSORRT
+           "tensorrt"
+#endif
+        ;
+}
+
+facemesh_model_params facemesh_model_default_params(void) { return {0, 8, nullptr, nullptr}; }
+
+facemesh_model *facemesh_model_open(const char *path, facemesh_model_params params) {
+    return handle_of<facemesh_model>([&] {
+        need(path, "path");
+        check_params(params);
+        if (!is_file(path)) throw bad_file(path, "no model file there; check the path");
+        const std::string spec_path = params.spec ? params.spec : std::string(path) + ".json";
+        const Spec spec = load_spec(spec_path);
+        Topology topology = open_topology(spec_path, spec, params.topology);
+        return new facemesh_model{Mesher(spec, std::move(topology), open_network(path, spec, params)), {}};
+    });
+}
+
+facemesh_model *facemesh_decoder_open(const char *spec_path, facemesh_model_params params) {
+    return handle_of<facemesh_model>([&] {
+        need(spec_path, "spec");
+        const Spec spec = load_spec(spec_path);
+        return new facemesh_model{Mesher(spec, open_topology(spec_path, spec, params.topology), nullptr), {}};
+    });
+}
+
+void facemesh_model_free(facemesh_model *model) { delete model; }
+
+int facemesh_vertex_count(const facemesh_model *model) {
+    return model ? int(model->mesher.topology().face_indices.size()) : 0;
+}
+
+int facemesh_triangle_count(const facemesh_model *model) {
+    return model ? int(model->mesher.topology().triangles.size() / 3) : 0;
+}
+
+int facemesh_input_side(const facemesh_model *model) { return model ? model->mesher.spec().side : 0; }
+
+size_t facemesh_input_count(const facemesh_model *model) { return model ? model->mesher.spec().input_count() : 0; }
+
+size_t facemesh_output_count(const facemesh_model *model) { return model ? model->mesher.spec().output_count() : 0; }
+
+const int32_t *facemesh_triangles(const facemesh_model *model) {
+    return model ? model->mesher.topology().triangles.data() : nullptr;
+}
+
+const int32_t *facemesh_landmark_vertices(const facemesh_model *model) {
+    return model ? model->mesher.topology().landmark_vertices.data() : nullptr;
+}
+
+int facemesh_from_boxes(facemesh_model *model, facemesh_image image, const float *boxes, const float *scores, int count,
+                        facemesh_face *faces) {
+    return status_of([&] {
+        need(model, "model");
+        check_count(count, "count");
+        const Picture picture = checked(image);
+        if (count == 0) return 0;
+        need(boxes, "boxes");
+        need(faces, "faces");
+        std::vector<Look> &looks = room_for(*model, size_t(count));
+        for (int i = 0; i < count; ++i) {
+            check_box(boxes + 4 * i, picture);
+            looks[size_t(i)].matrix = model->mesher.crop_matrix(boxes + 4 * i);
+            looks[size_t(i)].vertices = faces[i].vertices;
+        }
+        model->mesher.see(picture, looks.data(), size_t(count));
+        for (int i = 0; i < count; ++i) {
+            write_face(looks[size_t(i)], faces[i]);
+            faces[i].score = scores ? scores[i] : 1;
+            faces[i].track = 0;
+        }
+        return count;
+    });
+}
+
+int facemesh_find(facemesh_model *model, facemesh_detector *detector, facemesh_image image, facemesh_face *faces,
+                  int capacity) {
+    return status_of([&] {
+        need(model, "model");
+        need(detector, "detector");
+        check_count(capacity, "capacity");
+        if (capacity > 0) need(faces, "faces");
+        return find(*model, *detector, checked(image), faces, capacity);
+    });
+}
+
+int facemesh_crop_matrix(const facemesh_model *model, const float box[4], double matrix[6]) {
+    return status_of([&] {
+        need(model, "model");
+        need(box, "box");
+        need(matrix, "matrix");
+        check_box(box);
+        const Matrix found = model->mesher.crop_matrix(box);
+        std::copy(found.begin(), found.end(), matrix);
+        return int(FACEMESH_OK);
+    });
+}
+
+int facemesh_crop(facemesh_model *model, facemesh_image image, const double matrix[6], float *input) {
+    return status_of([&] {
+        need(model, "model");
+        need(input, "input");
+        model->mesher.crop(checked(image), checked_matrix(matrix), input);
+        return int(FACEMESH_OK);
+    });
+}
+
+int facemesh_infer(facemesh_model *model, const float *input, float *output, float *confidence) {
+    return status_of([&] {
+        need(model, "model");
+        need(input, "input");
+        need(output, "output");
+        Network &network = model->mesher.network();
+        std::memcpy(network.input(0), input, facemesh_input_count(model) * sizeof(float));
+        network.run(1);
+        std::memcpy(output, network.output(0), facemesh_output_count(model) * sizeof(float));
+        if (confidence) *confidence = network.confidence(0);
+        return int(FACEMESH_OK);
+    });
+}
+
+int facemesh_decode(facemesh_model *model, const float *output, const double matrix[6], facemesh_face *face) {
+    return status_of([&] {
+        need(model, "model");
+        need(output, "output");
+        need(face, "face");
+        Look &look = room_for(*model, 1)[0];
+        look.matrix = checked_matrix(matrix);
+        look.vertices = face->vertices;
+        look.confidence = FACEMESH_NO_CONFIDENCE;
+        model->mesher.decode(output, look);
+        write_face(look, *face);
+        face->score = 1;
+        face->track = 0;
+        return int(FACEMESH_OK);
+    });
+}
+
+facemesh_detector_params facemesh_detector_default_params(void) { return {0.6f, 0, 1, nullptr}; }
+
+facemesh_detector *facemesh_detector_open(const char *path, facemesh_detector_params params) {
+    return handle_of<facemesh_detector>([&]() -> facemesh_detector * {
+        need(path, "path");
+        if (!(params.score_threshold >= 0 && params.score_threshold <= 1))
+            throw bad_argument("score_threshold must be 0..1, is " + std::to_string(params.score_threshold));
+        if (params.side != 0 && (params.side < 32 || params.side > 4096))
+            throw bad_argument("side must be 0 or 32..4096, is " + std::to_string(params.side));
+        if (params.threads < 1 || params.threads > MOST_THREADS)
+            throw bad_argument("threads must be 1..64, is " + std::to_string(params.threads));
+        const std::string box_map = params.box_map ? params.box_map : beside(path, "yunet_box_map.json");
+#ifdef FACEMESH_WITH_ONNXRUNTIME
+        auto network = open_onnx_yunet(path, params.score_threshold, params.threads);
+        return new facemesh_detector{YuNet(std::move(network), box_map, params.side)};
+#else
+        throw no_backend(path, "ONNX Runtime", "-DFACEMESH_ONNXRUNTIME=ON");
+#endif
+    });
+}
+
+void facemesh_detector_free(facemesh_detector *detector) { delete detector; }
+
+int facemesh_detect(facemesh_detector *detector, facemesh_image image, facemesh_detection *detections, int capacity) {
+    return status_of([&] {
+        need(detector, "detector");
+        check_count(capacity, "capacity");
+        if (capacity > 0) need(detections, "detections");
+        const std::vector<facemesh_detection> &found = detector->yunet(checked(image));
+        const size_t count = std::min(found.size(), size_t(capacity));
+        std::copy_n(found.begin(), count, detections);
+        return int(count);
+    });
+}

@@ -1,0 +1,65 @@
+#include "library/checks.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include "library/error.h"
+
+namespace facemesh {
+namespace {
+
+constexpr int MOST_SIDE = 65535;
+constexpr float MOST_COORDINATE = 1e6f; // far beyond any picture, near enough for float
+
+template <typename... Numbers> std::string formatted(const char *form, Numbers... numbers) {
+    char text[200];
+    std::snprintf(text, sizeof text, form, numbers...);
+    return text;
+}
+
+} // namespace
+
+void need(const void *pointer, const char *name) {
+    if (pointer == nullptr) throw bad_argument(std::string(name) + " is NULL; hand over what the header asks for");
+}
+
+Picture checked(const facemesh_image &image) {
+    need(image.pixels, "image.pixels");
+    if (image.width < 1 || image.height < 1 || image.width > MOST_SIDE || image.height > MOST_SIDE)
+        throw bad_argument(formatted("image: %d x %d px is no size of a picture; give 1..%d px per side", image.width,
+                                     image.height, MOST_SIDE));
+    if (image.row_bytes < 3 * ptrdiff_t(image.width))
+        throw bad_argument(formatted("image: row_bytes is %td for %d px of three bytes; give %d or more",
+                                     image.row_bytes, image.width, 3 * image.width));
+    if (image.colours != FACEMESH_BGR && image.colours != FACEMESH_RGB)
+        throw bad_argument(formatted("image: colours is %d; give FACEMESH_BGR or FACEMESH_RGB", int(image.colours)));
+    return {image.pixels, image.height, image.width, image.row_bytes, image.colours == FACEMESH_RGB};
+}
+
+void check_box(const float *box) {
+    const std::string name = formatted("box %g,%g,%g,%g: ", box[0], box[1], box[2], box[3]);
+    for (int i = 0; i < 4; ++i)
+        if (!(std::fabs(box[i]) <= MOST_COORDINATE))
+            throw bad_argument(name + "not a box, not finite or far off; give x1,y1,x2,y2 in pixels of the picture");
+    if (!(box[0] < box[2] && box[1] < box[3]))
+        throw bad_argument(name + "not a box, reversed or empty; give x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2");
+}
+
+void check_box(const float *box, const Picture &picture) {
+    check_box(box);
+    if (box[0] >= picture.width || box[1] >= picture.height || box[2] <= -1 || box[3] <= -1)
+        throw bad_argument(formatted("box %g,%g,%g,%g: lies outside the picture of %d x %d; boxes are in pixels of the "
+                                     "picture as it is shown",
+                                     box[0], box[1], box[2], box[3], picture.width, picture.height));
+}
+
+Matrix checked_matrix(const double *numbers) {
+    need(numbers, "matrix");
+    Matrix matrix;
+    for (int i = 0; i < 6; ++i) matrix[size_t(i)] = numbers[i];
+    if (!is_sound(matrix))
+        throw bad_argument("matrix: singular, extreme or not finite; facemesh_crop_matrix() makes one from a box");
+    return matrix;
+}
+
+} // namespace facemesh

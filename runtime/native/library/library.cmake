@@ -1,0 +1,93 @@
+# libfacemesh: the C library of include/facemesh.h, shared (target facemesh) and static (facemesh_static).
+include(CMakePackageConfigHelpers)
+include(GNUInstallDirs)
+
+list(APPEND CMAKE_MODULE_PATH "${CMAKE_CURRENT_SOURCE_DIR}/runtime/native/cmake")
+find_package(ZLIB REQUIRED)
+find_package(nlohmann_json 3.2 REQUIRED)
+
+# Backends: AUTO takes what is found, ON fails without it, OFF never looks.
+set(FACEMESH_ONNXRUNTIME AUTO CACHE STRING "ONNX Runtime as a backend: AUTO, ON or OFF")
+set_property(CACHE FACEMESH_ONNXRUNTIME PROPERTY STRINGS AUTO ON OFF)
+if(NOT FACEMESH_ONNXRUNTIME STREQUAL "OFF")
+  find_package(OnnxRuntime)
+  if(NOT OnnxRuntime_FOUND AND FACEMESH_ONNXRUNTIME STREQUAL "ON")
+    message(FATAL_ERROR "FACEMESH_ONNXRUNTIME=ON, but ONNX Runtime is not found: give -DONNXRUNTIME_ROOT=FOLDER")
+  endif()
+endif()
+
+add_library(facemesh_objects OBJECT ${FACEMESH_PICTURE_SOURCES}
+  runtime/native/library/api.cpp
+  runtime/native/library/checks.cpp
+  runtime/native/models/files.cpp
+  runtime/native/library/mesher.cpp
+  runtime/native/models/npz.cpp
+  runtime/native/models/spec.cpp
+  runtime/native/models/topology.cpp
+  runtime/native/detection/yunet.cpp)
+facemesh_compile(facemesh_objects)
+target_include_directories(facemesh_objects PRIVATE runtime/native)
+target_compile_definitions(facemesh_objects PRIVATE FACEMESH_VERSION="${PROJECT_VERSION}")
+target_link_libraries(facemesh_objects PRIVATE ZLIB::ZLIB nlohmann_json::nlohmann_json)
+set(facemesh_dependencies ZLIB::ZLIB)
+set(FACEMESH_REQUIRES zlib)
+set(FACEMESH_LIBS_PRIVATE "-lstdc++ -lm")
+if(OnnxRuntime_FOUND)
+  target_sources(facemesh_objects PRIVATE
+    runtime/native/backends/onnx_network.cpp
+    runtime/native/backends/onnx_session.cpp
+    runtime/native/backends/onnx_yunet.cpp)
+  target_compile_definitions(facemesh_objects PRIVATE FACEMESH_WITH_ONNXRUNTIME)
+  target_link_libraries(facemesh_objects PRIVATE OnnxRuntime::OnnxRuntime)
+  list(APPEND facemesh_dependencies OnnxRuntime::OnnxRuntime)
+  set(FACEMESH_LIBS_PRIVATE "-lonnxruntime ${FACEMESH_LIBS_PRIVATE}")
+else()
+  message(STATUS "facemesh: without ONNX Runtime")
+endif()
+
+add_library(facemesh SHARED $<TARGET_OBJECTS:facemesh_objects>)
+add_library(facemesh_static STATIC $<TARGET_OBJECTS:facemesh_objects>)
+set_target_properties(facemesh_static PROPERTIES OUTPUT_NAME facemesh)
+set_target_properties(facemesh PROPERTIES
+  VERSION ${PROJECT_VERSION}
+  SOVERSION ${PROJECT_VERSION_MAJOR}
+  INSTALL_RPATH "$ORIGIN"
+  INSTALL_RPATH_USE_LINK_PATH ON)
+target_link_libraries(facemesh PRIVATE ${facemesh_dependencies})
+target_link_libraries(facemesh_static PRIVATE ${facemesh_dependencies})
+foreach(target facemesh facemesh_static)
+  target_include_directories(${target} INTERFACE
+    $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/runtime/native/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  add_library(facemesh::${target} ALIAS ${target})
+endforeach()
+
+install(TARGETS facemesh facemesh_static EXPORT facemeshTargets COMPONENT library
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library)
+install(FILES runtime/native/include/facemesh.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT library)
+if(OnnxRuntime_BUNDLED)
+  foreach(name libonnxruntime.so libonnxruntime.so.1)
+    install(FILES "${OnnxRuntime_BUNDLED}" DESTINATION ${CMAKE_INSTALL_LIBDIR} RENAME ${name} COMPONENT library)
+  endforeach()
+endif()
+foreach(asset edge.onnx edge-fp16.onnx edge-int8.onnx)
+  list(APPEND facemesh_assets runtime/assets/${asset} runtime/assets/${asset}.json)
+endforeach()
+install(FILES ${facemesh_assets} runtime/assets/uv_topology.npz runtime/assets/yunet.onnx
+  runtime/assets/yunet_box_map.json runtime/assets/face_detection_yunet_2023mar.LICENSE.txt LICENSE THIRD_PARTY.md
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/facemesh COMPONENT library)
+
+set(facemesh_cmake ${CMAKE_INSTALL_LIBDIR}/cmake/facemesh)
+install(EXPORT facemeshTargets NAMESPACE facemesh:: DESTINATION ${facemesh_cmake} COMPONENT library)
+configure_package_config_file(runtime/native/cmake/facemeshConfig.cmake.in
+  "${CMAKE_CURRENT_BINARY_DIR}/facemeshConfig.cmake" INSTALL_DESTINATION ${facemesh_cmake}
+  PATH_VARS CMAKE_INSTALL_LIBDIR CMAKE_INSTALL_DATADIR)
+write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/facemeshConfigVersion.cmake"
+  COMPATIBILITY SameMinorVersion)
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/facemeshConfig.cmake"
+  "${CMAKE_CURRENT_BINARY_DIR}/facemeshConfigVersion.cmake" runtime/native/cmake/FindOnnxRuntime.cmake
+  DESTINATION ${facemesh_cmake} COMPONENT library)
+configure_file(runtime/native/cmake/facemesh.pc.in "${CMAKE_CURRENT_BINARY_DIR}/facemesh.pc" @ONLY)
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/facemesh.pc"
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT library)
