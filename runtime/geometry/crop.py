@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 
 import cv2
 import numpy as np
@@ -14,8 +13,6 @@ from runtime.geometry.boxes import check_box
 from runtime.tensors import InputSpec
 
 MAX_SUBSAMPLES = 8
-FINER = 1.5  # pixels per crop pixel of the upright picture that a turned crop is taken from
-_scratch = threading.local()
 
 
 def crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np.float64]:
@@ -125,13 +122,8 @@ def crop_into(image: NDArray[np.uint8], matrix: NDArray[np.float64], spec: Input
         raise ValueError(f"out must be a contiguous writable float32 {spec.shape}, is {out.dtype} of shape {out.shape}")
     if image.strides[1:] != (3, 1):
         image = np.ascontiguousarray(image)
-    scale = check_matrix(matrix)
-    if native.crop_axis_aligned(image, matrix, MAX_SUBSAMPLES, colours, *form):
-        return
-    if _subsamples(scale) > 1:
-        _turn_into(image, matrix, scale, spec, colours)
-    else:
-        native.finish_crop(warp_crop(image, matrix, spec.size), colours, *form)
+    check_matrix(matrix)
+    native.crop_turned(image, matrix, colours, *form)
 
 
 def draw_landmarks(landmarks: NDArray[np.float32], matrix: NDArray[np.float64], out: NDArray[np.float32]) -> None:
@@ -141,39 +133,6 @@ def draw_landmarks(landmarks: NDArray[np.float32], matrix: NDArray[np.float64], 
     IEEE TMM 2020). Points outside the crop of ``matrix`` (2, 3) are drawn at its border.
     """
     native.draw_landmarks(landmarks, matrix, out[3])
-
-
-def _turn_into(
-    image: NDArray[np.uint8], matrix: NDArray[np.float64], scale: float, spec: InputSpec, out: NDArray[np.float32]
-) -> None:
-    """Write the crop by a matrix that turns and has ``scale`` < 1: an upright crop around it first, then turned."""
-    (a, b, x), (c, d, y) = matrix.tolist()
-    u, v = (spec.size - 1) / 2 - x, (spec.size - 1) / 2 - y  # the middle of the crop
-    side = math.ceil(FINER * spec.size * (abs(a) + abs(b)) / scale) + 4
-    finer, area = FINER * scale, a * d - b * c
-    shift_x = (side - 1) / 2 - finer * (d * u - b * v) / area
-    shift_y = (side - 1) / 2 - finer * (a * v - c * u) / area
-    upright = np.array([[finer, 0, shift_x], [0, finer, shift_y]])
-    low, high = spec.value_range
-    is_planar = spec.layout == "NCHW"
-    pixels = _scratch_floats(3 * side * side).reshape((3, side, side) if is_planar else (side, side, 3))
-    form = (not is_planar, spec.colour_order == "RGB", low, high)
-    native.crop_axis_aligned(image, upright, MAX_SUBSAMPLES, pixels, *form)
-    turn = np.array(
-        [
-            [a / finer, b / finer, x - (a * shift_x + b * shift_y) / finer],
-            [c / finer, d / finer, y - (c * shift_x + d * shift_y) / finer],
-        ]
-    )
-    for source, target in zip(pixels, out, strict=True) if is_planar else ((pixels, out),):
-        cv2.warpAffine(source, turn, (spec.size,) * 2, dst=target, flags=cv2.INTER_LINEAR, borderValue=(low, low, low))
-
-
-def _scratch_floats(count: int) -> NDArray[np.float32]:
-    """Return ``count`` numbers of this thread's memory, which the next call gets again: fresh pages take long."""
-    if getattr(_scratch, "floats", None) is None or len(_scratch.floats) < count:
-        _scratch.floats = np.empty(count, np.float32)
-    return _scratch.floats[:count]
 
 
 def check_image(image: NDArray[np.uint8]) -> None:

@@ -1,6 +1,7 @@
 // Python bindings of runtime._native: shapes and ranges are checked here, dtypes by nanobind.
 #include <nanobind/stl/pair.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "cpu/crop.h"
 #include "cpu/decode.h"
 #include "cpu/landmark_channel.h"
+#include "geometry/face_crop.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -101,6 +103,21 @@ bool crop_axis_aligned(Image image, Matrix matrix, int most_samples, Output out,
     return true;
 }
 
+// Any other similarity: turned, antialiased.
+void crop_turned(Image image, Matrix matrix, Output out, bool channels_last, bool swap_colours, double low,
+                 double high) {
+    const auto format = make_format(out, channels_last, swap_colours, low, high);
+    require_aligned(matrix);
+    require(image.shape(0) > 0 && image.shape(1) > 0, "crop_turned: the image is empty");
+    require(image.stride(1) == 3 && image.stride(2) == 1, "crop_turned: the pixels of an image row must be contiguous");
+    facemesh::Matrix crop;
+    std::copy_n(matrix.data(), crop.size(), crop.begin());
+    require(facemesh::is_sound(crop), "crop_turned: the matrix must be a finite similarity with a scale from 1e-7 on");
+    static thread_local facemesh::FaceCropper cropper; // its memory serves the next crop
+    nb::gil_scoped_release release;
+    cropper({image.data(), int(image.shape(0)), int(image.shape(1)), image.stride(0), false}, crop, format, out.data());
+}
+
 void draw_landmarks(In<float, nb::shape<-1, 3>> landmarks, Matrix matrix,
                     nb::ndarray<float, nb::ndim<2>, nb::device::cpu> plane) {
     require_aligned(landmarks, matrix, plane);
@@ -127,6 +144,10 @@ NB_MODULE(_native, module) {
                "out"_a.noconvert(), "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a,
                "Crop, antialias and normalise a (H, W, 3) uint8 frame into out; False for a matrix that is more\n"
                "than a positive scale and a shift.\n\n"
+               "See runtime.geometry.crop.");
+    module.def("crop_turned", &crop_turned, "image"_a.noconvert(), "matrix"_a.noconvert(), "out"_a.noconvert(),
+               "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a,
+               "Crop, antialias and normalise a (H, W, 3) uint8 frame into out by any similarity.\n\n"
                "See runtime.geometry.crop.");
     module.def("draw_landmarks", &draw_landmarks, "landmarks"_a.noconvert(), "matrix"_a.noconvert(),
                "plane"_a.noconvert(),

@@ -117,7 +117,9 @@ def test_rotated_crop_is_opencvs_in_the_specs_form(frame, make_spec, layout, col
     matrix = rotated(crop_matrix((500, 200, 560, 270), 1.6, spec.size), 20)
     out = np.empty((3, 128, 128) if layout == "NCHW" else (128, 128, 3), np.float32)
     crop_into(frame, matrix, spec, out)
-    assert as_levels(out, spec) == pytest.approx(warp_crop(frame, matrix, 128), abs=1e-3)
+    difference = np.abs(as_levels(out, spec) - warp_crop(frame, matrix, 128))
+    assert difference.max() <= 1.001  # OpenCV before 5 takes its samples at 1/32 px
+    assert difference.mean() < 0.3
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
