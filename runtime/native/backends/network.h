@@ -12,9 +12,9 @@ class Network {
   public:
     virtual ~Network() = default;
 
-    virtual int max_batch() const = 0;        // faces in one run
-    virtual float *input(int slot) = 0;       // of the face 0..max_batch - 1
-    virtual void run(int count) = 0;          // throws Error
+    virtual int max_batch() const = 0;  // faces in one run
+    virtual float *input(int slot) = 0; // of the face 0..max_batch - 1
+    virtual void run(int count) = 0;    // throws Error
     virtual const float *output(int slot) const = 0;
     virtual float confidence(int slot) const = 0; // FACEMESH_NO_CONFIDENCE where the model does not tell
 };

@@ -62,8 +62,9 @@ class OnnxNetwork : public Network {
         if (has_confidence()) require_fit(path, "output", outputs, spec.confidence, {1});
         fixed_batch_ = inputs[0].shape[0] >= 1 ? inputs[0].shape[0] : 0;
         if (fixed_batch_ > MOST_BATCH)
-            throw bad_file(path, "runs " + std::to_string(fixed_batch_) + " faces at once, 64 are the most; export the "
-                                 "model with a free batch");
+            throw bad_file(path, "runs " + std::to_string(fixed_batch_) +
+                                     " faces at once, 64 are the most; export the "
+                                     "model with a free batch");
         max_batch_ = fixed_batch_ ? int(fixed_batch_) : max_batch;
         input_.resize(spec.input_count() * size_t(max_batch_));
         output_.resize(spec.output_count() * size_t(max_batch_));
@@ -100,7 +101,8 @@ class OnnxNetwork : public Network {
     void open(const std::string &path, int threads) { session_ = std::make_unique<OnnxSession>(path, threads); }
 
     void bind(int64_t batch, Bound &bound) {
-        bound.output = tensor_over(output_.data(), with_batch(batch, picture_shape(spec_.channels_last, spec_.map_side)));
+        bound.output =
+            tensor_over(output_.data(), with_batch(batch, picture_shape(spec_.channels_last, spec_.map_side)));
         bound.results = {bound.output.get()};
         if (has_confidence()) {
             bound.confidence = tensor_over(confidence_.data(), {batch, 1});

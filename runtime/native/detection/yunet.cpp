@@ -61,7 +61,7 @@ Matrix turn_matrix(int width, int height, double roll_deg, int &turned_w, int &t
     const double x = (width - 1) / 2.0, y = (height - 1) / 2.0;
     turned_w = std::max(1, int(std::nearbyint(std::fabs(c) * width + std::fabs(s) * height)));
     turned_h = std::max(1, int(std::nearbyint(std::fabs(s) * width + std::fabs(c) * height)));
-    return {c, s, (1 - c) * x - s * y + (turned_w - width) / 2.0,
+    return {c,  s, (1 - c) * x - s * y + (turned_w - width) / 2.0,
             -s, c, s * x + (1 - c) * y + (turned_h - height) / 2.0};
 }
 
@@ -91,7 +91,8 @@ std::vector<double> load_box_map(const std::string &path) {
         for (const nlohmann::json &row : document["coefficients"])
             for (const nlohmann::json &number : row)
                 if (number.is_number() && row.size() == 4) numbers.push_back(number.get<double>());
-    const bool is_finite = std::all_of(numbers.begin(), numbers.end(), [](double number) { return std::isfinite(number); });
+    const bool is_finite =
+        std::all_of(numbers.begin(), numbers.end(), [](double number) { return std::isfinite(number); });
     if (numbers.size() != FEATURES * 4 || !is_finite)
         throw bad_file(path, "must hold 55 x 4 finite coefficients; get the file again");
     return numbers;
@@ -202,7 +203,8 @@ facemesh_detection YuNet::landmark_box(const YuNetRow &row, int width, int heigh
     double plain[PLAIN] = {1}, touch[5] = {1};
     for (int i = 0; i < 10; ++i) plain[1 + i] = (row.points[i] - centre[i % 2]) / size[i % 2];
     for (int axis = 0; axis < 2; ++axis) {
-        const double before = row.box[axis] / size[axis], after = (picture[axis] - row.box[axis] - size[axis]) / size[axis];
+        const double before = row.box[axis] / size[axis],
+                     after = (picture[axis] - row.box[axis] - size[axis]) / size[axis];
         touch[1 + axis] = std::clamp(1 - before / NEAR_BORDER, 0.0, 1.5);
         touch[3 + axis] = std::clamp(1 - after / NEAR_BORDER, 0.0, 1.5);
     }

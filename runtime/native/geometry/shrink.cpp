@@ -9,8 +9,7 @@ namespace {
 constexpr double LEAST_SHARE = 1e-3; // of a source pixel, below which it does not count
 
 void write_pixel(const float *colours, bool swap, uint8_t *out) {
-    for (int c = 0; c < 3; ++c)
-        out[swap ? 2 - c : c] = uint8_t(std::clamp(int(std::nearbyint(colours[c])), 0, 255));
+    for (int c = 0; c < 3; ++c) out[swap ? 2 - c : c] = uint8_t(std::clamp(int(std::nearbyint(colours[c])), 0, 255));
 }
 
 // Whole blocks of pixels: sums of integers.

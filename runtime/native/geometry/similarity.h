@@ -19,8 +19,8 @@ struct Box {
 // side px.
 inline Matrix crop_matrix(const Box &box, double crop_scale, int side) {
     const double square = crop_scale * (box.x2 - box.x1 + box.y2 - box.y1) / 2, scale = (side - 1) / square;
-    return {scale, 0, scale * (square / 2 - (box.x1 + box.x2) / 2),
-            0, scale, scale * (square / 2 - (box.y1 + box.y2) / 2)};
+    return {scale, 0,     scale * (square / 2 - (box.x1 + box.x2) / 2),
+            0,     scale, scale * (square / 2 - (box.y1 + box.y2) / 2)};
 }
 
 // The crop after turning the frame about (x, y) so that what is turned clockwise by roll_deg becomes upright.

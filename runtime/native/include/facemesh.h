@@ -1,4 +1,4 @@
-/* Face meshes from C: detect, crop, run the network, decode, track. The library behind it is `libfacemesh`.
+/* Face meshes from C: detect, crop, run the network, decode. The library behind it is `libfacemesh`.
  *
  * Basic usage:
  *
@@ -39,7 +39,6 @@ extern "C" {
 
 struct facemesh_model;    /* an open network with its mesh, and memory for the faces of one picture */
 struct facemesh_detector; /* an open YuNet */
-struct facemesh_tracker;  /* the people of one film or camera */
 
 enum facemesh_status {
     FACEMESH_OK = 0,
@@ -67,7 +66,7 @@ struct facemesh_detection {
 struct facemesh_face {
     float landmarks[FACEMESH_LANDMARKS][3]; /* px */
     float box[4];                           /* x1, y1, x2, y2 px, tight box of the landmarks */
-    float yaw, pitch, roll;                 /* degrees; yaw > 0: nose to the image's right, pitch > 0: up, roll: clockwise */
+    float yaw, pitch, roll;                 /* degrees: nose to the image's right, nose up, clockwise */
     float score;                            /* the detection's, 1 for boxes that were given */
     float confidence;                       /* 0..1 that the landmarks are right, or FACEMESH_NO_CONFIDENCE */
     int track;                              /* number of the person from 1; 0: not tracked */
@@ -98,7 +97,7 @@ FACEMESH_API struct facemesh_model *facemesh_model_open(const char *path, struct
 /* Opens the decoder alone, by a spec: for a network that runs elsewhere. Free the result; NULL on error. */
 FACEMESH_API struct facemesh_model *facemesh_decoder_open(const char *spec, struct facemesh_model_params params);
 
-/* Frees a model; NULL is fine. Trackers of the model must be freed first. */
+/* Frees a model; NULL is fine. */
 FACEMESH_API void facemesh_model_free(struct facemesh_model *model);
 
 /* Sizes of the mesh and of the network's tensors for one face, in floats; 0 for NULL. */
@@ -147,7 +146,7 @@ FACEMESH_API int facemesh_decode(struct facemesh_model *model, const float *outp
 
 struct facemesh_detector_params {
     float score_threshold; /* 0..1 */
-    int side;              /* longer side of the picture that YuNet sees, px; 0: 640, and 1280 for large pictures, too */
+    int side;              /* longer side of what YuNet sees, px; 0: 640, and 1280 for large pictures, too */
     int threads;           /* of the CPU, 1..64 */
     const char *box_map;   /* path of yunet_box_map.json; NULL: beside the model file */
 };
@@ -157,7 +156,7 @@ FACEMESH_API struct facemesh_detector_params facemesh_detector_default_params(vo
 /* Opens the YuNet that `python -m export detector` writes. Free the result; NULL on error. */
 FACEMESH_API struct facemesh_detector *facemesh_detector_open(const char *path, struct facemesh_detector_params params);
 
-/* Frees a detector; NULL is fine. Trackers that use it must be freed first. */
+/* Frees a detector; NULL is fine. */
 FACEMESH_API void facemesh_detector_free(struct facemesh_detector *detector);
 
 /* Finds at most `capacity` faces, best first. Returns their number, or a negative status. */

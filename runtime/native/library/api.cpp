@@ -24,10 +24,12 @@ std::string suffix_of(const std::string &path) {
     return Error(FACEMESH_NO_BACKEND, path + ": this library was built without " + name + "; build it with " + option);
 }
 
-std::unique_ptr<Network> open_network(const std::string &path, const Spec &spec, const facemesh_model_params &params) {
+std::unique_ptr<Network> open_network(const std::string &path, const std::string &spec_path, const Spec &spec,
+                                      const facemesh_model_params &params) {
     const std::string suffix = suffix_of(path);
     if (suffix == ".onnx") {
 #ifdef FACEMESH_WITH_ONNXRUNTIME
+        check_digest(path, spec_path, spec);
         return open_onnx_network(path, spec, params.threads, params.max_batch);
 #else
         throw no_backend(path, "ONNX Runtime", "-DFACEMESH_ONNXRUNTIME=ON");
@@ -55,9 +57,9 @@ Topology open_topology(const std::string &spec_path, const Spec &spec, const cha
 
 void check_params(const facemesh_model_params &params) {
     if (params.threads < 0 || params.threads > MOST_THREADS)
-        throw bad_argument("threads must be 0..64, is " + std::to_string(params.threads));
+        throw bad_argument("threads is " + std::to_string(params.threads) + "; give 0..64");
     if (params.max_batch < 1 || params.max_batch > MOST_BATCH)
-        throw bad_argument("max_batch must be 1..64, is " + std::to_string(params.max_batch));
+        throw bad_argument("max_batch is " + std::to_string(params.max_batch) + "; give 1..64");
 }
 
 std::vector<Look> &room_for(facemesh_model &model, size_t count) {
@@ -67,7 +69,7 @@ std::vector<Look> &room_for(facemesh_model &model, size_t count) {
 
 void check_count(int count, const char *name) {
     if (count < 0 || count > MOST_FACES)
-        throw bad_argument(std::string(name) + " must be 0..65536, is " + std::to_string(count));
+        throw bad_argument(std::string(name) + " is " + std::to_string(count) + "; give 0..65536");
 }
 
 int find(facemesh_model &model, facemesh_detector &detector, const Picture &picture, facemesh_face *faces,
@@ -86,8 +88,7 @@ int find(facemesh_model &model, facemesh_detector &detector, const Picture &pict
         facemesh_face &face = faces[kept++];
         float *vertices = face.vertices; // a face that is left out leaves its place to the next one
         if (vertices != looks[i].vertices && vertices != nullptr && looks[i].vertices != nullptr)
-            std::memcpy(vertices, looks[i].vertices,
-                        3 * model.mesher.topology().face_indices.size() * sizeof(float));
+            std::memcpy(vertices, looks[i].vertices, 3 * model.mesher.topology().face_indices.size() * sizeof(float));
         write_face(looks[i], face);
         face.score = found[i].score;
         face.track = 0;
@@ -156,7 +157,7 @@ facemesh_model *facemesh_model_open(const char *path, facemesh_model_params para
         const std::string spec_path = params.spec ? params.spec : std::string(path) + ".json";
         const Spec spec = load_spec(spec_path);
         Topology topology = open_topology(spec_path, spec, params.topology);
-        return new facemesh_model{Mesher(spec, std::move(topology), open_network(path, spec, params)), {}};
+        return new facemesh_model{Mesher(spec, std::move(topology), open_network(path, spec_path, spec, params)), {}};
     });
 }
 
@@ -286,11 +287,11 @@ facemesh_detector *facemesh_detector_open(const char *path, facemesh_detector_pa
     return handle_of<facemesh_detector>([&]() -> facemesh_detector * {
         need(path, "path");
         if (!(params.score_threshold >= 0 && params.score_threshold <= 1))
-            throw bad_argument("score_threshold must be 0..1, is " + std::to_string(params.score_threshold));
+            throw bad_argument("score_threshold is " + std::to_string(params.score_threshold) + "; give 0..1");
         if (params.side != 0 && (params.side < 32 || params.side > 4096))
-            throw bad_argument("side must be 0 or 32..4096, is " + std::to_string(params.side));
+            throw bad_argument("side is " + std::to_string(params.side) + "; give 0 or 32..4096");
         if (params.threads < 1 || params.threads > MOST_THREADS)
-            throw bad_argument("threads must be 1..64, is " + std::to_string(params.threads));
+            throw bad_argument("threads is " + std::to_string(params.threads) + "; give 1..64");
         const std::string box_map = params.box_map ? params.box_map : beside(path, "yunet_box_map.json");
 #ifdef FACEMESH_WITH_ONNXRUNTIME
         auto network = open_onnx_yunet(path, params.score_threshold, params.threads);

@@ -22,6 +22,7 @@ add_library(facemesh_objects OBJECT ${FACEMESH_PICTURE_SOURCES}
   runtime/native/models/files.cpp
   runtime/native/library/mesher.cpp
   runtime/native/models/npz.cpp
+  runtime/native/models/sha256.cpp
   runtime/native/models/spec.cpp
   runtime/native/models/topology.cpp
   runtime/native/detection/yunet.cpp)

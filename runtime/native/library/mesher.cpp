@@ -69,9 +69,9 @@ void Mesher::decode(const float *output, Look &look) {
         sparse_.decode(output, look.matrix.data(), sparse_vertices_.data(), look.landmarks);
     const bool is_finite = look.vertices ? all_finite(look.vertices, 3 * dense_.vertex_count())
                                          : all_finite(look.landmarks, 3 * FACEMESH_LANDMARKS);
-    const bool has_extent = std::any_of(look.landmarks + 3, look.landmarks + 3 * FACEMESH_LANDMARKS, [&](float &number) {
-        return number != look.landmarks[(&number - look.landmarks) % 3];
-    });
+    const bool has_extent =
+        std::any_of(look.landmarks + 3, look.landmarks + 3 * FACEMESH_LANDMARKS,
+                    [&](float &number) { return number != look.landmarks[(&number - look.landmarks) % 3]; });
     if (!is_finite || !has_extent)
         throw Error(FACEMESH_FAILED, spec_.name + ": the vertices are not finite or all the same: the model's output "
                                                   "is unusable; check the model with another picture");
@@ -162,7 +162,8 @@ Matrix Mesher::upright_crop(const Look &look) const {
     }
     x /= FACEMESH_LANDMARKS;
     y /= FACEMESH_LANDMARKS;
-    const double roll_deg = picture_roll_deg(look.pose), c = std::cos(roll_deg * DEGREE), s = std::sin(roll_deg * DEGREE);
+    const double roll_deg = picture_roll_deg(look.pose), c = std::cos(roll_deg * DEGREE),
+                 s = std::sin(roll_deg * DEGREE);
     Box box{INFINITY, INFINITY, -INFINITY, -INFINITY};
     for (int i = 0; i < FACEMESH_LANDMARKS; ++i) {
         const double u = look.landmarks[3 * i] - x, v = look.landmarks[3 * i + 1] - y;

@@ -7,13 +7,14 @@
 
 #include "library/error.h"
 #include "models/files.h"
+#include "models/sha256.h"
 
 namespace facemesh {
 namespace {
 
 using nlohmann::json;
 
-constexpr size_t MOST_BYTES = 1 << 20;
+constexpr size_t MOST_BYTES = 1 << 20, MOST_MODEL_BYTES = size_t(2) << 30;
 constexpr double LEAST_CROP_SCALE = 0.1, MOST_CROP_SCALE = 10;
 const char *const REMEDY = "write it again with 'python -m export onnx'";
 
@@ -112,12 +113,23 @@ Spec load_spec(const std::string &path) {
     spec.crop_scale = fields.number("crop_scale", LEAST_CROP_SCALE, MOST_CROP_SCALE);
     spec.topology = fields.text("topology");
     spec.precision = fields.text("precision", {"fp32", "fp16", "int8"});
+    spec.sha256 = fields.text("onnx_sha256");
     if (fields.is_set("confidence")) {
         spec.confidence = fields.text("confidence");
         if (spec.confidence.empty() || spec.confidence == spec.input || spec.confidence == spec.output)
             throw fields.wrong("confidence", "must be the name of an output of its own");
     }
     return spec;
+}
+
+void check_digest(const std::string &model_path, const std::string &spec_path, const Spec &spec) {
+    const Bytes model = read_file(model_path, MOST_MODEL_BYTES, "give a smaller model");
+    const std::string found = sha256(model.data(), model.size());
+    if (found != spec.sha256)
+        throw bad_file(model_path, "its SHA-256 " + found.substr(0, 12) + "… is not the " + spec.sha256.substr(0, 12) +
+                                       "… of " + spec_path +
+                                       "; one of the two files is another version or damaged, "
+                                       "export the model again");
 }
 
 } // namespace facemesh

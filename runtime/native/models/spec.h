@@ -12,6 +12,7 @@ struct Spec {
     std::string confidence; // name of the second output; "": the model has none
     std::string topology;   // path as the spec names it
     std::string precision;  // fp32, fp16 or int8
+    std::string sha256;     // of the .onnx file that this spec belongs to
     int side;               // of the input, px
     bool channels_last;
     bool wants_rgb;
@@ -29,5 +30,8 @@ struct Spec {
 
 // Throws Error that names the field at fault.
 Spec load_spec(const std::string &path);
+
+// Throws Error if the spec, of the file spec_path, is that of another .onnx file.
+void check_digest(const std::string &model_path, const std::string &spec_path, const Spec &spec);
 
 } // namespace facemesh

@@ -36,7 +36,9 @@ class Arrays {
         return std::vector<int32_t>(array.values.begin(), array.values.end());
     }
 
-    Error wrong(const std::string &fault) const { return bad_file(path_, "not a usable UV topology: " + fault + REMEDY); }
+    Error wrong(const std::string &fault) const {
+        return bad_file(path_, "not a usable UV topology: " + fault + REMEDY);
+    }
 
   private:
     const std::string &path_;
@@ -60,7 +62,8 @@ Topology load_topology(const std::string &path) {
         if (!std::isfinite(value)) throw arrays.wrong("canonical_vertices must be finite");
     for (int32_t pixel : arrays.indices("landmark_indices", {FACEMESH_LANDMARKS}, resolution * resolution)) {
         const auto place = std::lower_bound(face.begin(), face.end(), pixel);
-        if (place == face.end() || *place != pixel) throw arrays.wrong("landmark_indices names pixels that are not face");
+        if (place == face.end() || *place != pixel)
+            throw arrays.wrong("landmark_indices names pixels that are not face");
         const size_t vertex = size_t(place - face.begin());
         topology.landmark_vertices.push_back(int32_t(vertex));
         for (size_t axis = 0; axis < 3; ++axis)

@@ -1,0 +1,169 @@
+"""The C library finds, to 1e-4 px, the faces that the Python runtime finds."""
+
+from __future__ import annotations
+
+import ctypes
+import tarfile
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime import FaceMeshPipeline, YuNetDetector, open_runner
+from runtime.models.shipped import SHIPPED, SHIPPED_PICTURE, YUNET_ONNX
+from tests.runtime.library.facemesh_h import Detection, Faces, Library, doubles, floats, image_of
+
+pytestmark = pytest.mark.slow  # the library is built first
+MOST = 32
+TOLERANCE_PX = 1e-4
+PHOTOGRAPHS = 44  # of faces, beside those in photos/
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    with open_runner(SHIPPED["int8"]) as runner:
+        yield FaceMeshPipeline(runner, YuNetDetector())
+
+
+@pytest.fixture(scope="module")
+def model(library):
+    handle = open_model(library)
+    yield handle
+    library.model_free(handle)
+
+
+@pytest.fixture(scope="module")
+def detector(library):
+    handle = library.detector_open(str(YUNET_ONNX).encode(), library.detector_default_params())
+    assert handle, library.message()
+    yield handle
+    library.detector_free(handle)
+
+
+def open_model(library: Library, path: Path = SHIPPED["int8"]) -> int:
+    handle = library.model_open(str(path).encode(), library.model_default_params())
+    assert handle, library.message()
+    return handle
+
+
+def assert_same(found, wanted):
+    assert len(found) == len(wanted)
+    for face, other in zip(found, wanted, strict=True):
+        assert np.abs(face.vertices - other.vertices).max() <= TOLERANCE_PX
+        assert np.abs(face.landmarks - other.landmarks).max() <= TOLERANCE_PX
+        assert np.abs(face.box_xyxy - other.box_xyxy).max() <= TOLERANCE_PX
+        assert face.score == pytest.approx(other.score, abs=1e-6)
+        assert face.confidence == pytest.approx(other.confidence, abs=1e-6)
+        for angle in ("yaw_deg", "pitch_deg", "roll_deg"):
+            assert getattr(face.pose, angle) == pytest.approx(getattr(other.pose, angle), abs=1e-4)
+
+
+def compare(library, model, detector, pipeline, picture) -> int:
+    """Compare both runtimes on a picture; return the number of faces."""
+    faces = Faces(MOST, library.vertex_count(model))
+    count = library.find(model, detector, image_of(picture), faces.array, MOST)
+    assert count >= 0, library.message()
+    assert_same(faces.meshes(count), pipeline(picture))
+    return count
+
+
+def test_the_shipped_picture(library, model, detector, pipeline):
+    assert compare(library, model, detector, pipeline, cv2.imread(str(SHIPPED_PICTURE))) == 1
+
+
+@pytest.mark.parametrize("roll_deg", [25, 45, 90, 135, 180, 250])
+def test_turned_faces(library, model, detector, pipeline, roll_deg):
+    photo = cv2.imread(str(SHIPPED_PICTURE))
+    matrix = cv2.getRotationMatrix2D((220, 140), -roll_deg, 1.0)
+    assert compare(library, model, detector, pipeline, cv2.warpAffine(photo, matrix, (512, 400))) >= 1
+
+
+@pytest.mark.parametrize("size_wh", [(64, 64), (200, 333), (1030, 771), (2700, 2700)])
+def test_sizes(library, model, detector, pipeline, size_wh):
+    compare(library, model, detector, pipeline, cv2.resize(cv2.imread(str(SHIPPED_PICTURE)), size_wh))
+
+
+def test_fifty_pictures(library, model, detector, pipeline, shared_data):
+    pictures = [cv2.imread(str(path)) for path in sorted((shared_data / "photos").glob("*.jpg"))]
+    with tarfile.open(shared_data / "aflw2000_dev.tar") as archive:
+        for member in islice(archive, PHOTOGRAPHS):
+            pictures.append(cv2.imdecode(np.frombuffer(archive.extractfile(member).read(), np.uint8), cv2.IMREAD_COLOR))
+    assert len(pictures) == 50
+    assert sum(compare(library, model, detector, pipeline, picture) for picture in pictures) > 60
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_other_precisions(library, detector, precision):
+    model = open_model(library, SHIPPED[precision])
+    with open_runner(SHIPPED[precision]) as runner:
+        pipeline = FaceMeshPipeline(runner, YuNetDetector())
+        assert compare(library, model, detector, pipeline, cv2.imread(str(SHIPPED_PICTURE))) == 1
+    library.model_free(model)
+
+
+def test_known_boxes(library, model, pipeline):
+    photo = cv2.imread(str(SHIPPED_PICTURE))
+    boxes = np.array([[180, 70, 270, 190], [150, 60, 290, 200], [-50, -40, 120, 90]], np.float32)
+    scores = np.array([0.3, 0.6, 0.9], np.float32)
+    faces = Faces(3, library.vertex_count(model))
+    count = library.from_boxes(model, image_of(photo), floats(boxes), floats(scores), 3, faces.array)
+    assert count == 3, library.message()
+    assert_same(faces.meshes(3), pipeline.from_boxes(photo, boxes, scores))
+
+
+def test_landmarks_alone(library, model):
+    photo, boxes = cv2.imread(str(SHIPPED_PICTURE)), np.array([[180, 70, 270, 190]], np.float32)
+    dense, sparse = Faces(1, library.vertex_count(model)), Faces(1)
+    for faces in (dense, sparse):
+        assert library.from_boxes(model, image_of(photo), floats(boxes), None, 1, faces.array) == 1
+    assert np.array_equal(dense.meshes(1)[0].landmarks, sparse.meshes(1)[0].landmarks)
+    vertices = np.ctypeslib.as_array(library.landmark_vertices(model), (68,))
+    assert np.array_equal(dense.vertices[0][vertices], dense.meshes(1)[0].landmarks)
+
+
+def test_rgb_and_rows_apart(library, model, detector):
+    photo = cv2.imread(str(SHIPPED_PICTURE))
+    wide = np.zeros((512, 600, 3), np.uint8)
+    wide[:, :512] = photo[..., ::-1]
+    faces = [Faces(MOST), Faces(MOST)]
+    assert library.find(model, detector, image_of(photo), faces[0].array, MOST) == 1
+    assert library.find(model, detector, image_of(wide[:, :512], colours=1), faces[1].array, MOST) == 1
+    assert np.array_equal(faces[0].meshes(1)[0].landmarks, faces[1].meshes(1)[0].landmarks)
+
+
+def test_the_steps_are_those_of_the_whole(library, model):
+    photo, box = cv2.imread(str(SHIPPED_PICTURE)), np.array([180, 70, 270, 190], np.float32)
+    whole, steps = Faces(1, library.vertex_count(model)), Faces(1, library.vertex_count(model))
+    matrix, confidence = np.zeros(6), ctypes.c_float()
+    crop = np.zeros(library.input_count(model), np.float32)
+    output = np.zeros(library.output_count(model), np.float32)
+    assert library.crop_matrix(model, floats(box), doubles(matrix)) == 0
+    assert library.crop(model, image_of(photo), doubles(matrix), floats(crop)) == 0
+    assert library.infer(model, floats(crop), floats(output), ctypes.byref(confidence)) == 0
+    assert library.decode(model, floats(output), doubles(matrix), steps.array) == 0
+    assert library.from_boxes(model, image_of(photo), floats(box), None, 1, whole.array) == 1
+    assert np.abs(whole.vertices - steps.vertices).max() <= TOLERANCE_PX
+    assert confidence.value == pytest.approx(whole.array[0].confidence)
+    decoder = library.decoder_open(f"{SHIPPED['int8']}.json".encode(), library.model_default_params())
+    again = Faces(1, library.vertex_count(decoder))
+    assert library.decode(decoder, floats(output), doubles(matrix), again.array) == 0
+    assert np.array_equal(again.vertices, steps.vertices)
+    library.model_free(decoder)
+
+
+def test_detections_alone(library, detector):
+    photo, wanted = cv2.imread(str(SHIPPED_PICTURE)), YuNetDetector()(cv2.imread(str(SHIPPED_PICTURE)))
+    found = (Detection * MOST)()
+    assert library.detect(detector, image_of(photo), found, MOST) == 1
+    assert np.abs(np.array(found[0].box) - wanted.boxes_xyxy[0]).max() <= TOLERANCE_PX
+    assert found[0].score == pytest.approx(wanted.scores[0], abs=1e-6)
+    assert library.detect(detector, image_of(photo), found, 0) == 0
+
+
+def test_the_mesh(library, model, topology):
+    count = library.triangle_count(model)
+    triangles = np.ctypeslib.as_array(library.triangles(model), (count, 3))
+    assert np.array_equal(triangles, topology.triangles)
+    assert library.vertex_count(model) == len(topology.face_indices)
