@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# An environment knows its own place: after a move of this folder it is made anew.
+MOVED := $(shell [ -f $(VENV)/place ] && [ "$$(cat $(VENV)/place)" != "$$(pwd)" ] && rm -rf $(VENV) && echo moved)
+
 # The installed package is editable: Python files are used where they lie, native sources trigger a new build.
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard runtime/native/*/*)
 
@@ -57,7 +60,7 @@ LIBRARIES = $(foreach name,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib
 sanitize: $(VENV)/test.stamp
 	$(BIN)/python -m pip install --quiet cmake nanobind
 	$(BIN)/cmake -S . -B build/sanitize -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="$(SANITIZERS)" -DFACEMESH_CUDA=OFF \
-		-DPython_EXECUTABLE="$(abspath $(BIN))/python" -Dnanobind_DIR="$$($(BIN)/python -m nanobind --cmake_dir)"
+		-DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" -Dnanobind_DIR="$$($(BIN)/python -m nanobind --cmake_dir)"
 	$(BIN)/cmake --build build/sanitize --parallel 2 --target _native
 	LD_PRELOAD="$(LIBRARIES)" ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m tests.programs.sanitized_tests \
 		build/sanitize/_native*.so tests/runtime/native tests/runtime/geometry --ignore tests/runtime/native/test_cuda_module.py
@@ -69,8 +72,9 @@ clean:
 	rm -rf $(VENV) build out .pytest_cache .ruff_cache
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info < (3, 14) or sys.exit("Python 3.10 to 3.13 is needed: make PYTHON=python3.12 …")'
+	@$(PYTHON) runtime/native/missing_tools.py
 	$(PYTHON) -m venv $(VENV)
+	@pwd > $(VENV)/place
 
 $(VENV)/demo.stamp: $(BUILD_INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,video]'

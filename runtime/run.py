@@ -245,7 +245,7 @@ def _add_face_arguments(parser: argparse.ArgumentParser) -> None:
         "--detector",
         choices=("yunet", "none"),
         default="yunet",
-        help="none: every picture is already the square cut round one face, margin included",
+        help="none: every picture is already the square cut round one face, margin included; default: yunet",
     )
     parser.add_argument(
         "--detection-size",

@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "fit", help="train a network", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--network", choices=NETWORK_NAMES, default="edge")
+    parser.add_argument("--network", choices=NETWORK_NAMES, default="edge", help="to train")
     parser.add_argument(
         "--data",
         type=Path,
@@ -66,19 +66,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_coefficient_options(parser)
     parser.add_argument("--bfloat16", action="store_true", help="convolutions in bfloat16; pays for the full network")
     parser.add_argument("--workers", type=int, default=1, help="processes that make crops")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of first weights and draws")
     parser.set_defaults(func=run)
 
 
 def _add_schedule_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--epochs", type=int, default=20, help="of --crops-per-epoch crops each")
+    parser.add_argument("--batch-size", type=int, default=16, help="crops of one step")
+    parser.add_argument("--learning-rate", type=float, default=1e-4, help="of AdamW at the start")
     parser.add_argument(
         "--decay", choices=("step", "cosine"), default="step", help="step: halved every --halve-every epochs"
     )
-    parser.add_argument("--halve-every", type=int, default=5)
-    parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument("--halve-every", type=int, default=5, help="epochs, with --decay step")
+    parser.add_argument("--weight-decay", type=float, default=0.0, help="of AdamW")
     parser.add_argument(
         "--average-decay", type=float, default=0.999, help="of the moving average of the weights, which is what is kept"
     )
@@ -120,8 +120,9 @@ def _add_draw_options(parser: argparse.ArgumentParser) -> None:
 def _add_perturbation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rotation", type=float, default=45.0, help="degrees")
     parser.add_argument("--translation", type=float, default=0.10, help="of the box size")
-    parser.add_argument("--scale", type=float, nargs=2, default=(0.9, 1.2), metavar=("LOW", "HIGH"))
-    parser.add_argument("--colour", type=float, nargs=2, default=(0.6, 1.4), metavar=("LOW", "HIGH"))
+    parser.add_argument("--scale", type=float, nargs=2, default=(0.9, 1.2), metavar=("LOW", "HIGH"), help="of the crop")
+    colour_help = "factor of each channel"
+    parser.add_argument("--colour", type=float, nargs=2, default=(0.6, 1.4), metavar=("LOW", "HIGH"), help=colour_help)
     parser.add_argument("--occlusion", type=float, default=0.4, help="probability")
     parser.add_argument(
         "--degradation", type=float, default=0.3, help="probability of blur, low resolution, noise or JPEG artefacts"

@@ -70,7 +70,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--face-model", type=Path, help="npz of the face model; default: face_model.npz beside the data"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json", help="the map to write")
     parser.set_defaults(func=run)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from runtime.console.progress import progress_bar
+from runtime.console.stop_signals import StopSignals
 from runtime.errors import FaceMeshError, one_line
 from runtime.geometry.nme import point_nme
 from runtime.storage.whole_files import whole_file
@@ -30,7 +32,7 @@ from training.schedule import Schedule
 from training.validation import append_row, nme_table
 
 STATISTICS_BATCHES = 100
-REPORT_SECONDS = 60  # between lines of progress where there is no terminal
+FIRST_REPORT_SECONDS, REPORT_SECONDS = 10, 60  # to the first line of progress, and between the others
 
 
 Run = Callable[[Tensor], Tensor]  # a network in the precision of the run: input -> output, float32
@@ -130,18 +132,36 @@ class Trainer:
             num_workers=workers,
             prefetch_factor=4 if workers else None,
         )
+        asked = threading.Event()
+        with StopSignals(asked.set) as signals:
+            try:
+                self._take_steps(progress_bar(loader, len(crops) - first, "batch"), len(crops), asked)
+            except RuntimeError:  # of a process that makes crops and was stopped, too
+                if not asked.is_set():
+                    raise
+            if asked.is_set():
+                self.save("last.pt")
+                place = f"epoch {self.epoch + 1} after batch {self.batch} of {len(crops)}"
+                print(f"{self.folder}: stopped in {place}; the same command goes on from there", flush=True)
+            signals.raise_received()
+        return self.total_loss / max(1, len(crops))
+
+    def _take_steps(self, batches: Iterable[CropBatch], count: int, asked: threading.Event) -> None:
+        """Learn from batches until they end or ``asked`` is set; save and tell of progress now and then."""
         reported = saved = time.monotonic()
-        for batch in progress_bar(loader, len(crops) - first, "batch"):
-            self._step(batch, len(crops))
+        seconds = FIRST_REPORT_SECONDS
+        for batch in batches:
+            self._step(batch, count)
+            if asked.is_set():
+                return
             now = time.monotonic()
             if now - saved > 60 * self.schedule.checkpoint_minutes:
                 self.save("last.pt")
                 saved = now
-            if now - reported > REPORT_SECONDS:
+            if now - reported > seconds:
                 mean = self.total_loss / self.batch
-                print(f"epoch {self.epoch + 1}, batch {self.batch} of {len(crops)}: loss {mean:.5f}", flush=True)
-                reported = now
-        return self.total_loss / max(1, len(crops))
+                print(f"epoch {self.epoch + 1}, batch {self.batch} of {count}: loss {mean:.5f}", flush=True)
+                reported, seconds = now, REPORT_SECONDS
 
     def _step(self, batch: CropBatch, batches: int) -> None:
         """Learn from one batch. Raises `FaceMeshError` if the loss is not finite."""

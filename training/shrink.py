@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--latent", type=positive_int, metavar="N", help="of edge: numbers that stay")
     size.add_argument("--rank", type=positive_int, metavar="N", help="of e2far: numbers within each large layer")
-    samples_help = "training crops, perturbed as in training, that decide what stays"
+    samples_help = "training crops, perturbed as in training, that decide what stays (default: %(default)s)"
     parser.add_argument("--samples", type=positive_int, default=2048, metavar="N", help=samples_help)
     parser.add_argument("-o", "--output", type=Path, required=True, help="checkpoint for 'python -m export onnx'")
     parser.set_defaults(func=run)

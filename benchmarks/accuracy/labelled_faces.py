@@ -1,4 +1,4 @@
-"""Labelled photographs for measurements: labels in ``STEM.npz``, pictures in ``STEM.tar``."""
+"""Labelled photographs for measurements, in the sets that training takes, too."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from runtime.families.uv_topology import UVTopology
 from runtime.geometry.nme import yaw_bins
 from runtime.models.spec import ModelSpec
 from runtime.storage.npz_files import read_npz
+from runtime.storage.picture_tar import beside
 from runtime.storage.whole_files import file_sha256
 from training.data.labels import FaceLabels, JpegImages, load_labels, read_images
 from training.uv.uv_layout import rasterise_uv
@@ -41,20 +42,19 @@ class FaceSet:
 
 
 def load_faces(stem: Path, face_model: Path | None = None, rows: str = "all", limit: int | None = None) -> FaceSet:
-    """Load labelled faces.
+    """Load labelled faces: a set by its stem or either half, or a folder in the layout of 300W-LP.
 
     ``rows`` is "all", "training" or "validation"; ``limit`` takes so many of them, evenly spread over the file. Bins
     are the array ``bin`` if there is one (AFLW2000-3D: the published yaw), otherwise they are made from ``yaw_deg``.
     Raises `FaceMeshError` if a file is missing or damaged, or if it has no such rows.
     """
-    path = stem.with_name(stem.name + ".npz")
-    tar = stem.with_name(stem.name + ".tar")
-    if not path.is_file():
-        remedy = "--data is the common stem of the labels' .npz and the pictures' .tar"
+    path, tar = beside(stem, ".npz"), beside(stem, ".tar")
+    if not stem.is_dir() and not path.is_file():
+        remedy = "--data is a folder of 300W-LP, or the common stem of the labels' .npz and the pictures' .tar"
         raise FaceMeshError(f"{path}: no such file; {remedy}")
     model = load_face_model(face_model or stem.parent / "face_model.npz")
     labels = load_labels(stem, model)
-    extra = read_npz(path, (), ("bin", "pts68_reannotated"), what="face labels")
+    extra = {} if stem.is_dir() else read_npz(path, (), ("bin", "pts68_reannotated"), what="face labels")
 
     # Choose the rows.
     wanted = {"all": np.ones_like(labels.is_val), "training": ~labels.is_val, "validation": labels.is_val}
@@ -70,7 +70,7 @@ def load_faces(stem: Path, face_model: Path | None = None, rows: str = "all", li
         bins=extra["bin"][chosen].astype(np.int64) if "bin" in extra else yaw_bins(labels.yaw_deg),
         reannotated=extra["pts68_reannotated"][chosen] if "pts68_reannotated" in extra else None,
         model=model,
-        sha256={file.name: file_sha256(file) for file in (path, tar)},
+        sha256={} if stem.is_dir() else {file.name: file_sha256(file) for file in (path, tar)},
     )
 
 

@@ -61,7 +61,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_data_arguments(parser)
     add = parser.add_argument
     add("--seeds", type=positive_int, default=3, metavar="N", help="films of every kind (default: 3)")
-    add("--only", type=_kinds, default=tuple(FILMS), metavar="KIND,...", help=f"some of {','.join(FILMS)}")
+    only_help = f"some of {','.join(FILMS)} (default: all)"
+    add("--only", type=_kinds, default=tuple(FILMS), metavar="KIND,...", help=only_help)
     add("--film", type=Path, action="append", default=[], metavar="FILE", help="another film; may be repeated")
     add("--model", type=Path, metavar="MODEL", help=".onnx or .engine (default: the shipped model)")
     add("--json", type=Path, metavar="FILE", help="write the table and where it comes from")

@@ -38,15 +38,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description=__doc__.splitlines()[0],
     )
     add = parser.add_argument
-    add("--arch", choices=NETWORK_NAMES, default="prnet")
+    add("--arch", choices=NETWORK_NAMES, default="prnet", help="the network (default: prnet)")
     add("--weights", type=Path, help="a checkpoint (default: random weights, which take as long)")
     whitening_help = "mean and std of a coefficient network's numbers (default: 3DDFA's file beside the weights)"
     add("--whitening", type=Path, metavar="FILE", help=whitening_help)
     face_model_help = "of a network of coefficients (default: face_model.npz here or beside the weights)"
     add("--face-model", type=Path, metavar="FILE.npz", help=face_model_help)
     add("--int8", action="store_true", help="the INT8 form for CPUs too")
-    add("--threads", type=positive_int, default=2)
-    add("--runs", type=positive_int, default=60, help="of each model")
+    add("--threads", type=positive_int, default=2, help="of ONNX Runtime (default: 2)")
+    add("--runs", type=positive_int, default=60, help="of each model (default: 60)")
     add("--json", type=Path, metavar="FILE", help="the figures, with machine and versions")
     parser.set_defaults(func=run_command)
 

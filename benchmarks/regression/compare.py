@@ -72,7 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add = parser.add_argument_group("with --against").add_argument
     add("--against", metavar="REVISION", help="of git, to build and to run by turns with the files as they lie")
     add("--engine", type=Path, metavar="MODEL", help="that both run; default: the shipped model as it lies")
-    source_help = "photo or film whose first face is measured"
+    source_help = "photo or film whose first face is measured (default: the shipped photo)"
     add("--source", type=Path, default=SHIPPED_PICTURE, metavar="FILE", help=source_help)
     threads_help = "of network and OpenCV, on as many cores (default: 1)"
     add("--threads", type=positive_int, default=1, metavar="N", help=threads_help)

@@ -45,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "results", nargs="+", type=Path, metavar="RESULTS.json", help="files that the other commands wrote with --json"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html", help="the page to write")
     parser.set_defaults(func=_run)
 
 

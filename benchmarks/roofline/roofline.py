@@ -63,7 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("models", nargs="+", metavar="MODEL", help=".onnx file or network on file")
-    parser.add_argument("--precision", choices=(*PRECISIONS, "both"), default="both")
+    parser.add_argument("--precision", choices=(*PRECISIONS, "both"), default="both", help="(default: both)")
     devices_help = "jetson, discrete or ids such as orin-nano (default: all)"
     parser.add_argument("--devices", nargs="+", default=[], metavar="ID", help=devices_help)
     batch_help = "pictures at a time (default: 1)"

@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "source", type=Path, nargs="?", default=YUNET, metavar="YUNET.onnx", help="default: the shipped file"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
     parser.set_defaults(func=run_command)
 
 

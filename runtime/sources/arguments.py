@@ -40,17 +40,21 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         type=time_of_film,
         default=0.0,
         metavar="TIME",
-        help="of a film: leave out the frames before it; seconds or h:mm:ss",
+        help="of a film: leave out the frames before it; seconds or h:mm:ss; default: 0",
     )
     parser.add_argument(
         "--stop",
         type=time_of_film,
         default=math.inf,
         metavar="TIME",
-        help="leave out the frames of a film or camera from it on",
+        help="leave out the frames of a film or camera from it on; default: none",
     )
     parser.add_argument(
-        "--every", type=positive_int, default=1, metavar="N", help="take the first frame and every Nth after it"
+        "--every",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="take the first frame and every Nth after it; default: 1",
     )
 
 

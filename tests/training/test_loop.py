@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +190,29 @@ def test_a_run_killed_within_an_epoch_goes_on_from_its_last_batches(toy, tmp_pat
     assert log_rows(tmp_path / "cut")[0]["train_loss"] == log_rows(tmp_path / "whole")[0]["train_loss"]
     for name, value in whole.averaged.module.state_dict().items():
         torch.testing.assert_close(again.averaged.module.state_dict()[name], value, msg=name)
+
+
+def test_an_interrupted_first_epoch_is_kept(toy, tmp_path, monkeypatch, capsys, interruptible):
+    whole, training, validation = start(toy, tmp_path / "whole", 1)
+    whole.fit(training, validation, workers=0)
+    cut, training, validation = start(toy, tmp_path / "cut", 1)
+    steps = []
+
+    def step_and_interrupt(batch, batches, step=cut._step):
+        step(batch, batches)
+        steps.append(1)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(cut, "_step", step_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit(training, validation, workers=0)
+    assert "stopped in epoch 1 after batch 3 of " in capsys.readouterr().out
+    again, training, validation = start(toy, tmp_path / "cut", 1)
+    assert again.resume()
+    assert (again.epoch, again.batch) == (0, 3)
+    again.fit(training, validation, workers=0)
+    assert log_rows(tmp_path / "cut")[0]["train_loss"] == log_rows(tmp_path / "whole")[0]["train_loss"]
 
 
 @pytest.mark.slow

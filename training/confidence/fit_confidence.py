@@ -49,9 +49,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--samples",
         type=positive_int,
         default=24000,
-        help="training crops; a quarter as many validation crops calibrate",
+        help="training crops; a quarter as many validation crops calibrate (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="checkpoint for 'python -m export onnx'")
     parser.add_argument(
         "--report",

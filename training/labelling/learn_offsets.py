@@ -60,7 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="FILE.npz",
         help="offsets to replace those of --hand or --fits in, instead of learning from pairs",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.npz")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.npz", help="the offsets to write")
     parser.set_defaults(func=run)
 
 

@@ -50,8 +50,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="LOW-HIGH[:WEIGHT]",
         help="bands of |yaw| in degrees, copies spread evenly within each; default: 20-90",
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=positive_int, default=1, help="processes; the result is the same")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    workers_help = "processes; the result is the same (default: 1)"
+    parser.add_argument("--workers", type=positive_int, default=1, help=workers_help)
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="contact sheet, without and with labels")
     output_help = "common stem of the .tar and .npz to write"
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="STEM", help=output_help)

@@ -214,8 +214,8 @@ def _canonical(mean: NDArray[np.float32], lowest_z: float) -> NDArray[np.float32
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("uv-layout", help="compute the UV layout of a face model and write it as .npz")
-    parser.add_argument("--face-model", type=Path, required=True, metavar="FILE.npz")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.npz")
+    parser.add_argument("--face-model", type=Path, required=True, metavar="FILE.npz", help="to unfold")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.npz", help="the layout to write")
     parser.set_defaults(func=_run)
 
 

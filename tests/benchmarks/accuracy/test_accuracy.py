@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -185,3 +186,21 @@ def test_dense_truth_of_a_face_model_is_its_own_vertices(toy_set):
     truth = DenseTruth(faces.model, FaceModelTopology(faces.model))
     vertices = truth(faces.labels, 0)
     np.testing.assert_allclose(vertices[faces.model.keypoints68], faces.labels.pts68[0], atol=1e-3)
+
+
+def test_a_folder_of_300w_lp_is_a_labelled_set(toy_set, tmp_path):
+    """The names of its pictures lead to their labels; bins are those of their yaws."""
+    scipy_io = pytest.importorskip("scipy.io", reason="SciPy, which writes MATLAB files, is not installed")
+    model = toy_set.data.parent / "face_model.npz"
+    folder = tmp_path / "300W_LP"
+    folder.mkdir()
+    for name, yaw in (("front_0", 0.1), ("side_0", -1.2)):
+        columns = {"Shape_Para": np.zeros((199, 1)), "Exp_Para": np.zeros((29, 1))}
+        pose = np.array([[0, yaw, 0, 200, 200, 0, 1e-3]])
+        scipy_io.savemat(folder / f"{name}.mat", {**columns, "Pose_Para": pose})
+        cv2.imwrite(str(folder / f"{name}.jpg"), np.full((450, 450, 3), 90, np.uint8))
+    faces = load_faces(folder, model)
+    assert len(faces) == 2
+    assert faces.bins.tolist() == [0, 2]
+    assert faces.images[1].shape == (450, 450, 3)
+    assert faces.sha256 == {}
