@@ -46,6 +46,7 @@ HOMES = {
     },
     "mediapipe": {"benchmarks.peers.mediapipe_worker"},
     "onnx": {
+        "benchmarks.gpu.without_tensorrt.onnx_in_torch",
         *("export.engines.engine_source", "export.graphs.fp16", "export.graphs.model_file"),
         *("export.checks.agreement", "export.checks.half_loss", "export.checks.views", "export.graphs.own_range"),
         "export.graphs.heavy_weights",
@@ -61,6 +62,7 @@ HOMES = {
         *("export.graphs.verify", "runtime.inference.onnx_runner", "runtime.inference.onnx_providers"),
     },
     "onnxsim": {"export.graphs.rewrite"},
+    "nvtx": {"benchmarks.records.nvtx_ranges"},
     "pycuda": {"runtime.cuda.pycuda_binding"},
     "pygltflib": {"runtime.outputs.glb"},
     "pynvml": {"benchmarks.records.nvml"},
@@ -84,6 +86,7 @@ HOMES = {
         "training.networks.low_rank",
         *("export.checkpoints.checkpoint", "export.graphs.to_onnx"),
         *("training.networks.untrained", "benchmarks.peers.mb05"),
+        *("benchmarks.gpu.without_tensorrt.onnx_in_torch", "benchmarks.gpu.without_tensorrt.torch_network"),
     },
     "tqdm": {"runtime.console.progress"},
     "triton_python_backend_utils": {"runtime.serving.triton_model"},

@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu.clocks import Facts, Row, SeriesLength, record_row, take_series, time_on_host
 from benchmarks.gpu.kernels import BATCHES
-from benchmarks.gpu.scene import PartSkipped, TimedDevice, frame_720p
+from benchmarks.gpu.scene import PartSkipped, TimedDevice, frame
 from runtime.cuda.driver import find_device
 from runtime.cuda.open_cuda import open_cuda
 from runtime.families.table import FAMILIES, open_family
@@ -81,12 +82,22 @@ def build(model: str, library: str, output: str, face_model: str | None = None) 
     }
 
 
+def torch_version() -> Facts:
+    """Return the version of a PyTorch that can use the device; without one the part is left out."""
+    if find_spec("torch") is None:
+        raise PartSkipped("PyTorch is not installed")
+    from benchmarks.gpu.without_tensorrt.torch_network import require_cuda, version
+
+    require_cuda()
+    return {"version": version()}
+
+
 def copies(length: SeriesLength) -> Iterator[Row]:
     """Measure the upload of a frame and the download of its results, by the device's clock.
 
     The copy within the host's memory is measured by the host's clock.
     """
-    picture, nbytes = frame_720p().ravel(), frame_720p().nbytes
+    picture, nbytes = frame().ravel(), frame().nbytes
     count = len(load_topology().canonical_vertices)
     with TimedDevice() as device:
         cuda, stream = device.cuda, device.stream

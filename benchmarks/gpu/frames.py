@@ -1,18 +1,21 @@
 """Parts of `benchmarks.gpu.gpu_report`: a 720p frame in host memory to landmarks and vertices in host memory.
 
-The runtime's own code runs the frames. ``engine`` is the path of an engine or None: without one a position map that was
-made on the host takes the place of the network's output, so that crop, decode, copies and launches can be measured.
+The runtime's own code runs the frames. ``engine`` is the path of an engine, of an ONNX file that PyTorch runs
+(`benchmarks.gpu.without_tensorrt.torch_network`), or None: without one a position map that was made on the host takes
+the place of the network's output, so that crop, decode, copies and launches can be measured.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +34,10 @@ from benchmarks.gpu.clocks import (
     time_on_host,
 )
 from benchmarks.gpu.no_network import NoNetwork
-from benchmarks.gpu.scene import NO_KERNELS, PartSkipped, face_map, face_matrices, frame_720p
+from benchmarks.gpu.scene import NO_KERNELS, PartSkipped, face_map, face_matrices
+from benchmarks.gpu.scene import frame as make_picture
+from benchmarks.gpu.settings import SETTINGS, Setting
+from benchmarks.records.ranges import named_range
 from runtime.cuda.interface import Cuda
 from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
@@ -49,34 +55,6 @@ from runtime.models.spec import ModelSpec
 MOST_DIFFERENCE_PX = {"map": 0.01, "fp32": 0.5, "fp16": 1.0, "int8": math.inf}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One way to run frames; with ``memory`` None the runtime chooses for the device."""
-
-    faces: int = 1
-    dense: bool = True
-    sync: str = "spin"
-    memory: str | None = None
-    graph: bool = True
-    transfers: bool = True
-    in_place: bool = False  # the frame lies in the mesher's own memory, so that the host copies nothing
-
-
-SETTINGS = {
-    "whole frame": Setting(),
-    "without graph": Setting(graph=False),
-    "without transfers": Setting(memory="copy", transfers=False),
-    "frame in place": Setting(in_place=True),
-    "copied memory": Setting(memory="copy"),
-    "mapped memory": Setting(memory="mapped"),
-    "mapped memory, frame in place": Setting(memory="mapped", in_place=True),
-    "blocking wait": Setting(sync="block"),
-    "68 landmarks alone": Setting(dense=False),
-    "4 faces": Setting(faces=4),
-    "16 faces": Setting(faces=16),
-}
-
-
 def frames(engine: str | None, setting: str, length: SeriesLength) -> Iterator[Row]:
     """Measure one frame at a time by one of SETTINGS, from the call to the points."""
     chosen = SETTINGS[setting]
@@ -89,7 +67,38 @@ def frames(engine: str | None, setting: str, length: SeriesLength) -> Iterator[R
             frame.run()
         if isinstance(cuda, WithoutTransfers):
             cuda.skipping = True
-        yield record_row(setting, take_series(time_on_host(frame.run), length), faces=chosen.faces)
+        sample = rested(time_on_host(frame.run), chosen.rest_s)
+        yield record_row(setting, take_series(sample, length), faces=chosen.faces)
+
+
+def newcomers(engine: str | None, most: int = 8) -> Iterator[Row]:
+    """Measure the first four frames of every number of faces up to ``most``, after frames with one face.
+
+    Contexts and graphs that are made only then are part of these frames.
+    """
+    setting = Setting(faces=most)
+    with _opened_runner(engine, setting) as (runner, _, family):
+        frame = _Frame(runner.mesher(family), family, setting)
+        frame.counts = itertools.repeat(1)
+        for _ in range(8):
+            frame.run()
+        times = []
+        for count in range(2, most + 1):
+            frame.counts = itertools.repeat(count)
+            times += [time_on_host(frame.run)() for _ in range(4)]
+        yield record_row(f"first frames with 2 to {most} faces", np.array(times), faces=most)
+
+
+def rested(sample: Callable[[], float], rest_s: float) -> Callable[[], float]:
+    """Return ``sample`` after ``rest_s`` seconds of sleep, which it does not count."""
+    if not rest_s:
+        return sample
+
+    def rest_and_sample() -> float:
+        time.sleep(rest_s)
+        return sample()
+
+    return rest_and_sample
 
 
 def throughput(engine: str | None, length: SeriesLength) -> Iterator[Row]:
@@ -185,19 +194,23 @@ class _Frame:
 
     def __init__(self, mesher: Mesher, family: Family, setting: Setting) -> None:
         self.mesher = mesher
-        self.image = frame_720p()
-        self.matrices = face_matrices(setting.faces, family)
+        self.image = make_picture(setting.height, setting.width)
+        self.matrices = face_matrices(setting.faces, family, setting.height, setting.width, setting.sides)
+        self.counts: Iterator[int] = itertools.cycle(setting.counts)
         self._filled: set[int] = set()  # addresses of the mesher's memory that hold the picture
         self._in_place = setting.in_place
 
     def run(self) -> list[MeshedFace]:
         """Return the faces."""
         self.submit()
-        return self.mesher.collect()
+        with named_range("collect"):
+            return self.mesher.collect()
 
     def submit(self) -> None:
         """Start a frame; the mesher collects it."""
-        self.mesher.submit(self._pixels() if self._in_place else self.image, self.matrices)
+        matrices = self.matrices[: next(self.counts)]
+        with named_range("submit"):
+            self.mesher.submit(self._pixels() if self._in_place else self.image, matrices)
 
     def _pixels(self) -> NDArray[np.uint8]:
         pixels = self.mesher.frame_buffer(*self.image.shape[:2])
@@ -235,10 +248,31 @@ def _opened_runner(
         cuda = stack.enter_context(open_cuda())
         if engine is None and cuda.kernels is None:
             raise PartSkipped(NO_KERNELS)
-        network = NoNetwork(cuda) if engine is None else Engine(read_engine(Path(engine)))
-        stack.enter_context(network)
-        wrapped = wrap(cuda)
+        network = stack.enter_context(_open_network(engine, cuda))
+        wrapped = wrap(_captured_by_torch(cuda) if _is_torch(engine) else cuda)
         runner = TensorRTRunner(network, wrapped, setting.faces, setting.sync, setting.memory)
         stack.pop_all()
     with runner:
         yield runner, wrapped, open_family(runner.spec)
+
+
+def _is_torch(engine: str | None) -> bool:
+    return engine is not None and engine.endswith(".onnx")
+
+
+def _open_network(engine: str | None, cuda: Cuda) -> Any:
+    """Return an `Engine`, or what takes its place."""
+    if engine is None:
+        return NoNetwork(cuda)
+    if not _is_torch(engine):
+        return Engine(read_engine(Path(engine)))
+    from benchmarks.gpu.without_tensorrt.torch_network import TorchNetwork, require_cuda
+
+    require_cuda()
+    return TorchNetwork(Path(engine))
+
+
+def _captured_by_torch(cuda: Cuda) -> Cuda:
+    from benchmarks.gpu.without_tensorrt.torch_network import TorchCapture
+
+    return TorchCapture(cuda)

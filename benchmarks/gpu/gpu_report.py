@@ -1,26 +1,30 @@
 """``python -m benchmarks gpu-report``: all measurements of a CUDA machine, as one JSON file and one page.
 
 It says what the machine is, runs the tests marked ``gpu``, builds engines of the shipped models with the TensorRT and
-TensorRT-RTX that are installed, and measures copies, kernels, launches and whole frames. Without either library, frames
-are measured round a position map that was made on the host. Every part runs in a process that may fail: then the report
-says so in one line, and the rest goes on. Exit code 1: some failed.
+TensorRT-RTX that are installed, and measures copies, kernels, launches and whole frames: around a position map that was
+made on the host, around the models in PyTorch (an upper bound for TensorRT), around engines, and through ONNX Runtime's
+providers, as far as each is installed. Every part runs in a process that may fail: then the report says so in one line,
+and the rest goes on. Exit code 1: some failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.clocks import SeriesLength
-from benchmarks.gpu.frames import SETTINGS
 from benchmarks.gpu.hardware_tests import QUICK_TESTS_S, TESTS_S, gpu_tests
 from benchmarks.gpu.page import make_page
+from benchmarks.gpu.settings import QUICK_SETTINGS, SETTINGS
 from benchmarks.gpu.summary import WITHOUT_NETWORK, text
 from benchmarks.gpu.worker import Result, Task, new_result, run_apart
 from benchmarks.records.machine import Watch, doubts
@@ -30,12 +34,16 @@ from runtime.console.arguments import positive_int
 from runtime.console.extras import remedy
 from runtime.cuda.driver import query_device
 from runtime.errors import FaceMeshError
+from runtime.families.table import FAMILIES
 from runtime.models.shipped import SHIPPED_MODEL
+from runtime.models.spec import ModelSpec, load_spec, with_face_model
 from runtime.storage.whole_files import whole_file, write_error
 
 FORMAT = 1
 KIND = "gpu-report"
 FRAMES, QUICK_FRAMES, QUICK_SECONDS = 1000, 200, 1.0
+QUICK_REPORT_S = 120  # no part of --quick begins later
+PROVIDERS = ("cuda", "tensorrt", "nv-tensorrt-rtx")  # of ONNX Runtime
 WARM_UP_S, QUICK_WARM_UP_S = 0.5, 0.1
 PART_S, QUICK_PART_S = 180, 45  # one part may last so long, its process's start included
 BUILD_S, QUICK_BUILD_S = 600, 90
@@ -149,15 +157,34 @@ class _Report:
             file.write(self._render(make_page(self.document)).encode())
 
 
+@dataclass(frozen=True)
+class _Effort:
+    """Length and limits of all parts."""
+
+    length: dict[str, Any]
+    settings: Sequence[str]
+    limit_s: float
+    build_s: float
+    until: float  # no part begins later, by the monotonic clock
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Result]:
+        """Yield the results of tasks."""
+        return run_apart(tasks, self.until)
+
+
+def _effort(args: argparse.Namespace) -> _Effort:
+    length = asdict(_length(args))
+    if args.quick:
+        return _Effort(length, QUICK_SETTINGS, QUICK_PART_S, QUICK_BUILD_S, time.monotonic() + QUICK_REPORT_S)
+    return _Effort(length, list(SETTINGS), PART_S, BUILD_S, math.inf)
+
+
 def _results(args: argparse.Namespace, folder: Path) -> Iterator[Result]:
     """Yield the results of all parts, the most telling first."""
-    first = Task("Machine", "device", "describe_device", {}, QUICK_PART_S)
-    length = asdict(_length(args))
-    limit_s = QUICK_PART_S if args.quick else PART_S
-    build_s = QUICK_BUILD_S if args.quick else BUILD_S
+    effort = _effort(args)
     # The device and its libraries.
     libraries: dict[str, list[str]] = {}
-    for result in run_apart([first]):
+    for result in effort.run([Task("Machine", "device", "describe_device", {}, QUICK_PART_S)]):
         libraries = result["facts"].get("libraries", {})
         yield result
     builders = [name for name, modules in libraries.items() if not all(map(_is_lean, modules))]
@@ -165,9 +192,9 @@ def _results(args: argparse.Namespace, folder: Path) -> Iterator[Result]:
     yield gpu_tests(QUICK_TESTS_S if args.quick else TESTS_S)
     tasks = []
     for part in ("copies", "kernels", "launches"):
-        tasks.append(Task(part.capitalize(), "all", part, {"length": length}, limit_s))
-    yield from run_apart([*tasks, *_frame_tasks(WITHOUT_NETWORK, None, None, length, limit_s)])
-    # Engines and frames with a network.
+        tasks.append(Task(part.capitalize(), "all", part, {"length": effort.length}, effort.limit_s))
+    yield from effort.run([*tasks, *_frame_tasks(WITHOUT_NETWORK, None, None, effort)])
+    # Frames with a network: engines, PyTorch, ONNX Runtime.
     if not builders:
         reason = (
             f"neither TensorRT nor TensorRT-RTX is installed: {remedy('tensorrt')}, or '[rtx]', "
@@ -176,7 +203,9 @@ def _results(args: argparse.Namespace, folder: Path) -> Iterator[Result]:
         yield new_result("Engines", "build", "left out", reason)
     for model in _models(args):
         for library in builders:
-            yield from _engine_results(model, args.face_model, library, folder, length, limit_s, build_s)
+            yield from _engine_results(model, args.face_model, library, folder, effort)
+    yield from _torch_results(args, folder, effort)
+    yield from effort.run(_provider_tasks(args, effort))
 
 
 def _is_lean(module: str) -> bool:
@@ -185,37 +214,67 @@ def _is_lean(module: str) -> bool:
 
 
 def _engine_results(
-    model: Path,
-    face_model: Path | None,
-    library: str,
-    folder: Path,
-    length: dict[str, Any],
-    limit_s: float,
-    build_s: float,
+    model: Path, face_model: Path | None, library: str, folder: Path, effort: _Effort
 ) -> Iterator[Result]:
     """Yield the results of one model with one library."""
     engine = folder / f"{model.stem}.{library}.engine"
     name = f"{model.stem} with {library}"
     arguments = {"model": str(model), "library": library, "output": str(engine)}
     arguments["face_model"] = None if face_model is None else str(face_model.resolve())
-    task = Task("Engines", name, "build", arguments, build_s)
+    task = Task("Engines", name, "build", arguments, effort.build_s)
     print(f"building {name}, which may take minutes", flush=True)
-    for result in run_apart([task]):
+    for result in effort.run([task]):
         yield result
         if result["outcome"] == "measured":
             group = f"Frames: {name} {result['facts']['version']}"
-            yield from run_apart(_frame_tasks(group, engine, model, length, limit_s))
+            yield from effort.run(_frame_tasks(group, engine, model, effort))
 
 
-def _frame_tasks(
-    group: str, engine: Path | None, model: Path | None, length: dict[str, Any], limit_s: float
-) -> list[Task]:
-    """Return all measurements of frames with one engine, or with None without a network."""
+def _torch_results(args: argparse.Namespace, folder: Path, effort: _Effort) -> Iterator[Result]:
+    """Yield the results of the models in PyTorch, whose times are an upper bound for TensorRT's."""
+    version = ""
+    for result in effort.run([Task("PyTorch", "version", "torch_version", {}, effort.limit_s)]):
+        version = result["facts"].get("version", "")
+        yield result
+    for model in _models(args) if version else []:
+        group = f"Frames: {model.stem} with PyTorch {version}, an upper bound for TensorRT"
+        if load_spec(model).precision == "int8":
+            yield new_result(group, "check", "left out", "PyTorch has no INT8 of this kind; an engine has")
+            continue
+        placed = _with_face_model(model, args.face_model, folder)
+        yield from effort.run(_frame_tasks(group, placed, model, effort))
+
+
+def _with_face_model(model: Path, face_model: Path | None, folder: Path) -> Path:
+    """Return a copy of a model in ``folder`` whose spec names the face model that it needs."""
+    spec = load_spec(model)
+    if FAMILIES[spec.family].has_face_model:
+        spec = with_face_model(spec, model, face_model)
+    placed = folder / model.name
+    shutil.copyfile(model, placed)
+    spec.save(ModelSpec.path_for(placed))
+    return placed
+
+
+def _provider_tasks(args: argparse.Namespace, effort: _Effort) -> list[Task]:
+    face_model = None if args.face_model is None else str(args.face_model.resolve())
+    tasks = []
+    for model, provider in product(_models(args), PROVIDERS):
+        arguments = {"model": str(model), "provider": provider, "face_model": face_model, "length": effort.length}
+        group = f"Frames: {model.stem} through ONNX Runtime"
+        tasks.append(Task(group, provider, "provider_frames", arguments, effort.build_s))
+    return tasks
+
+
+def _frame_tasks(group: str, engine: Path | None, model: Path | None, effort: _Effort) -> list[Task]:
+    """Return all measurements of frames with one engine or model, or with None without a network."""
     which = {"engine": engine and str(engine)}
-    measured = {**which, "length": length}
+    measured = {**which, "length": effort.length}
+    limit_s = effort.limit_s
     return [
         Task(group, "check", "check", {**which, "model": model and str(model)}, limit_s),
-        *(Task(group, setting, "frames", {**measured, "setting": setting}, limit_s) for setting in SETTINGS),
+        *(Task(group, name, "frames", {**measured, "setting": name}, limit_s) for name in effort.settings),
+        Task(group, "newcomers", "newcomers", which, limit_s),
         Task(group, "throughput", "throughput", measured, limit_s),
         Task(group, "host's work", "host_work", measured, limit_s),
         Task(group, "stages", "stages", measured, limit_s),

@@ -16,7 +16,7 @@ from benchmarks.gpu.scene import (
     TimedDevice,
     face_map,
     face_matrices,
-    frame_720p,
+    frame,
 )
 from runtime.cuda.interface import Event
 from runtime.families.family import GpuDecoder
@@ -101,7 +101,7 @@ class _SharedBuffers:
         family = open_family(self._spec)
         # Inputs, filled once; True is half precision.
         maps = np.stack([face_map(self._spec)] * most)
-        self._frame = device.uploaded(frame_720p())
+        self._frame = device.uploaded(frame())
         self._matrices = device.uploaded(np.array(face_matrices(most, family)))
         self._maps = {False: device.uploaded(maps), True: device.uploaded(maps.astype(np.float16))}
         # Decoders by half precision and by dense vertices.

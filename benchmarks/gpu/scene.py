@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.gpu.settings import SMALL_FACES
 from runtime.cuda.errors import CudaError
 from runtime.cuda.interface import Cuda, Event, Graph, Stream
 from runtime.cuda.open_cuda import open_cuda
@@ -26,20 +27,27 @@ class PartSkipped(FaceMeshError):
     """A part that this machine cannot do; this is no failure."""
 
 
-def frame_720p() -> NDArray[np.uint8]:
-    """Return a picture (720, 1280, 3) uint8 BGR with texture everywhere."""
+def frame(height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
+    """Return a picture (height, width, 3) uint8 BGR with texture everywhere; it is wider than high."""
     photo = cv2.imread(str(SHIPPED_PICTURE))
-    square = cv2.resize(photo, (WIDTH, WIDTH), interpolation=cv2.INTER_CUBIC)
-    return np.ascontiguousarray(square[100 : 100 + HEIGHT])
+    square = cv2.resize(photo, (width, width), interpolation=cv2.INTER_CUBIC)
+    top = width * 100 // WIDTH
+    return np.ascontiguousarray(square[top : top + height])
 
 
-def face_matrices(count: int, family: Family) -> list[NDArray[np.float64]]:
-    """Return crop matrices (2, 3) float64 of faces of 150 to 250 px all over that frame."""
+def face_matrices(
+    count: int,
+    family: Family,
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    sides: tuple[float, float] = SMALL_FACES,
+) -> list[NDArray[np.float64]]:
+    """Return crop matrices (2, 3) float64 of faces between two ``sides`` px all over that frame."""
     rng = np.random.default_rng(0)
-    sides = rng.uniform(150, 250, count)
-    places = rng.uniform((0, 0), (WIDTH - 250, HEIGHT - 250), (count, 2))
+    largest = sides[1]
+    places = rng.uniform((0, 0), (width - largest, height - largest), (count, 2))
     matrices = []
-    for side, (x, y) in zip(sides, places, strict=True):
+    for side, (x, y) in zip(rng.uniform(*sides, count), places, strict=True):
         matrices.append(family.crop_matrix(np.array((x, y, x + side, y + side))))
     return matrices
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import faulthandler
 import json
+import math
 import os
 import queue
 import signal
@@ -26,20 +27,24 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from benchmarks.gpu.clocks import SeriesLength
-from benchmarks.gpu.device_and_copies import build, copies, describe_device
-from benchmarks.gpu.frames import check, frames, host_work, stages, throughput
+from benchmarks.gpu.device_and_copies import build, copies, describe_device, torch_version
+from benchmarks.gpu.frames import check, frames, host_work, newcomers, stages, throughput
 from benchmarks.gpu.kernels import kernels, launches
 from benchmarks.gpu.scene import PartSkipped
+from benchmarks.gpu.without_tensorrt.provider_frames import provider_frames
 from benchmarks.records.provenance import plain
+from benchmarks.records.ranges import named_range
 from runtime.console.extras import EXTRA_OF, remedy
 from runtime.cuda.errors import CudaError
 from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
 
 FUNCTIONS = (describe_device, build, copies, kernels, launches, check, stages, host_work, frames, throughput)
+FUNCTIONS += (newcomers, provider_frames, torch_version)
 PARTS = {part.__name__: part for part in FUNCTIONS}
 COMMAND = [sys.executable, "-m", "benchmarks.gpu.worker"]
 END_S = 10  # to close the device
+OUT_OF_TIME = "the time of --quick is over; run it without --quick"
 MOST_LINES = 20  # kept of what a process said that did not end well
 # Keys: group, name, outcome ("measured", "left out", "failed"), reason, notes, rows, facts, seconds, last.
 Result = dict[str, Any]
@@ -56,19 +61,24 @@ class Task:
     limit_s: float
 
 
-def run_apart(tasks: Sequence[Task]) -> Iterator[Result]:
+def run_apart(tasks: Sequence[Task], until: float = math.inf) -> Iterator[Result]:
     """Yield the result of every task, in order.
 
-    If the process ends or hangs, its task has failed and another process does the rest.
+    If the process ends or hangs, its task has failed and another process does the rest. No task begins after ``until``,
+    by the monotonic clock.
     """
     waiting = list(tasks)
-    while waiting:
+    while waiting and time.monotonic() < until:
         with tempfile.TemporaryFile() as errors, _Worker(waiting, errors) as worker:
             is_over = False
             while waiting and not is_over:
                 result = worker.answer(waiting.pop(0))
-                is_over = result["last"]
+                is_over = result["last"] or time.monotonic() >= until
+                if waiting and is_over and not result["last"]:
+                    worker.stop()
                 yield result
+    for task in waiting:
+        yield new_result(task.group, task.name, "left out", OUT_OF_TIME)
 
 
 def work(tasks: Sequence[Task]) -> Iterator[Result]:
@@ -93,12 +103,13 @@ def _attempt(task: Task) -> Result:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            found = PARTS[task.part](**arguments)
-            if isinstance(found, dict):
-                facts = found
-            else:
-                for row in found:
-                    rows.append(row)
+            with named_range(f"{task.group}: {task.name}"):
+                found = PARTS[task.part](**arguments)
+                if isinstance(found, dict):
+                    facts = found
+                else:
+                    for row in found:
+                        rows.append(row)
         except PartSkipped as error:
             outcome, reason = "left out", str(error)
         except Exception as error:
@@ -148,6 +159,10 @@ class _Worker:
             reason = f"no result within {task.limit_s:g} s, so it was stopped"
             return new_result(task.group, task.name, "failed", reason, last=True)
         return self._end(task) if line is None else json.loads(line)
+
+    def stop(self) -> None:
+        """Stop the tasks that are left."""
+        self._process.kill()
 
     def _read(self) -> None:
         for line in self._process.stdout:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,14 +22,18 @@ from benchmarks.gpu import frames as gpu_frames
 from benchmarks.gpu import gpu_report, hardware_tests
 from benchmarks.gpu import worker as gpu_worker
 from benchmarks.gpu.clocks import SeriesLength, StageClock, WaitClock, record_row, take_series
-from benchmarks.gpu.worker import Task, run_apart, work
+from benchmarks.gpu.gpu_report import PROVIDERS
+from benchmarks.gpu.settings import QUICK_SETTINGS
+from benchmarks.gpu.worker import OUT_OF_TIME, Task, run_apart, work
 from runtime.cuda.driver import Device
 from runtime.cuda.errors import CudaError
 from tests.standins.fake_cuda import FakeCuda
 
 ORIN = Device("Orin", "8.7", integrated=True)
 QUICK = ["--quick", "--frames", "3"]
-SETTINGS = list(gpu_frames.SETTINGS)
+SETTINGS = list(QUICK_SETTINGS)
+NEWCOMERS = "first frames with 2 to 8 faces"
+ABSENT = {("PyTorch", "version"), *(("Frames: edge-fp16 through ONNX Runtime", name) for name in PROVIDERS)}
 
 
 class LenientCuda(FakeCuda):
@@ -107,8 +112,8 @@ def forget_homes() -> None:
         sys.modules.pop(home, None)
 
 
-def work_on(tasks):
-    """`run_apart` without processes."""
+def work_on(tasks, until):
+    """`run_apart` without processes, and without an end."""
     done = 0
     while done < len(tasks):
         for result in work(tasks[done:]):
@@ -119,7 +124,7 @@ def work_on(tasks):
 @pytest.fixture
 def few(monkeypatch):
     """No more than a few settings of frames, for tests that are about something else."""
-    monkeypatch.setattr(gpu_report, "SETTINGS", SETTINGS[:2])
+    monkeypatch.setattr(gpu_report, "QUICK_SETTINGS", SETTINGS[:2])
 
 
 def checkout(tmp_path: Path, *tests: str) -> None:
@@ -168,12 +173,8 @@ def test_everything(machine, tensorrt, tmp_path, capsys):
     checkout(tmp_path, "pass", "pass", "pytest.skip('no hardware')")
     code, document, html = report(tmp_path)
     stdout = capsys.readouterr().out
-    assert (code, outcomes(document, "failed"), outcomes(document, "left out"), document["complete"]) == (
-        0,
-        {},
-        {},
-        True,
-    )
+    assert (code, outcomes(document, "failed"), document["complete"]) == (0, {}, True)
+    assert outcomes(document, "left out").keys() == ABSENT
     assert (document["kind"], document["device"]["name"], document["device"]["libraries"]["tensorrt"]) == (
         "gpu-report",
         "Orin",
@@ -186,6 +187,7 @@ def test_everything(machine, tensorrt, tmp_path, capsys):
         found = rows(document, group)
         assert {
             *SETTINGS,
+            NEWCOMERS,
             "host's work",
             "one frame at a time",
             "two frames in flight",
@@ -196,7 +198,7 @@ def test_everything(machine, tensorrt, tmp_path, capsys):
         } < found.keys()
         assert ("network" in found) == (group != "Frames without a network")
         for name, figures in found.items():
-            assert figures["frames"] == 3, name
+            assert figures["frames"] == (28 if name == NEWCOMERS else 3), name
             assert 0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"] <= figures["max_ms"], name
         assert found["host's work"]["p50_ms"] < found["whole frame"]["p50_ms"]
     assert {"frame up, pinned", "frame up, pageable"} < rows(document, "Copies").keys()
@@ -237,7 +239,7 @@ def test_without_tensorrt_the_rest_is_measured(machine, tmp_path, capsys):
     code, document, html = report(tmp_path)
     left_out = outcomes(document, "left out")
     assert (code, outcomes(document, "failed")) == (0, {})
-    assert left_out.keys() == {("Engines", "build"), ("Tests", "gpu")}
+    assert left_out.keys() == {("Engines", "build"), ("Tests", "gpu"), *ABSENT}
     assert left_out["Engines", "build"].startswith("neither TensorRT nor TensorRT-RTX is installed")
     assert {*SETTINGS} < rows(document, "Frames without a network").keys()
     assert "neither TensorRT nor TensorRT-RTX" in html
@@ -255,13 +257,14 @@ def test_without_kernels_the_network_is_measured(machine, tensorrt, tmp_path):
         "Launches",
         "Frames without a network",
         "Frames: edge-fp16 with tensorrt 10.3.0",
+        *(group for group, _ in ABSENT),
     }
     assert "has no CUDA kernels for this device" in left_out["Kernels", "all"]
     found = rows(document, "Frames: edge-fp16 with tensorrt 10.3.0")
     assert {
         "whole frame",
-        "68 landmarks alone",
-        "16 faces",
+        "4K",
+        "4 faces",
         "one frame at a time",
         "upload",
         "network",
@@ -325,6 +328,15 @@ def test_tests_that_fail(machine, tmp_path, monkeypatch):
     monkeypatch.setattr(hardware_tests, "REPOSITORY", tmp_path / "slow" / "checkout")
     result = hardware_tests.gpu_tests(2)
     assert (result["outcome"], result["reason"][:22]) == ("failed", "not done within 2 s, s")
+
+
+def test_no_part_begins_when_the_time_is_over():
+    """The first task is a process's start, the others are left out; the process ends with it."""
+    tasks = [Task("Group", f"part {number}", "torch_version", {}, 60) for number in range(3)]
+    results = list(run_apart(tasks, until=time.monotonic() + 0.01))
+    assert [result["name"] for result in results] == ["part 0", "part 1", "part 2"]
+    assert [result["reason"] for result in results[1:]] == [OUT_OF_TIME] * 2
+    assert [result["reason"] for result in run_apart(tasks, until=0)] == [OUT_OF_TIME] * 3
 
 
 def error_of(capsys, *options: str) -> str:
