@@ -47,11 +47,17 @@ def crop_roll_deg(matrix: NDArray[np.float64]) -> float:
     return math.degrees(math.atan2(matrix[0, 1], matrix[0, 0]))
 
 
-def upright_points(points: NDArray[np.floating], centre_xy: NDArray[np.floating], roll_deg: float) -> NDArray:
-    """Return ``points`` (N, 2) px in the frame of `turned_crop`: turned about ``centre_xy`` so that roll becomes 0."""
+def landmark_box(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the tight box (4,) px of points (N, 3) px."""
+    return np.array(native.upright_box(landmarks, 0.0), np.float32)
+
+
+def upright_box(landmarks: NDArray[np.float32], roll_deg: float) -> tuple[tuple[float, float], float, float]:
+    """Return middle (px of the frame), width and height of the box of points (N, 3) px that lies turned by a roll."""
     roll = math.radians(roll_deg)
-    c, s = math.cos(roll), math.sin(roll)
-    return (points - centre_xy) @ np.array([[c, -s], [s, c]]) + centre_xy
+    x1, y1, x2, y2 = native.upright_box(landmarks, roll)
+    c, s, x, y = math.cos(roll), math.sin(roll), (x1 + x2) / 2, (y1 + y2) / 2
+    return (c * x - s * y, s * x + c * y), x2 - x1, y2 - y1
 
 
 def longer_side_crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np.float64]:

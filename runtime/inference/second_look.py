@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.families.family import Family
-from runtime.geometry.crop import crop_roll_deg, turned_crop, upright_points
+from runtime.geometry.crop import crop_roll_deg, landmark_box, turned_crop, upright_box
 from runtime.geometry.pose import PoseEstimator, picture_roll_deg
 from runtime.inference.interface import MeshedFace, Mesher
 from runtime.types import Pose
@@ -32,9 +32,10 @@ class Look:
         self.face = face
         self.pose = pose
         self.matrix = matrix
-        self.box_xyxy = np.concatenate([face.landmarks[:, :2].min(axis=0), face.landmarks[:, :2].max(axis=0)])
+        self.box_xyxy = landmark_box(face.landmarks)
+        self.picture_roll_deg = picture_roll_deg(pose)
         crop_roll = crop_roll_deg(matrix)
-        self.roll_deg = (picture_roll_deg(pose) - crop_roll + 180) % 360 - 180  # what is left in the crop
+        self.roll_deg = (self.picture_roll_deg - crop_roll + 180) % 360 - 180  # what is left in the crop
         self.is_turned = abs(self.roll_deg) > MOST_ROLL_DEG
         self.crop_is_turned = crop_roll != 0
 
@@ -100,11 +101,9 @@ class SecondLook:
 
     def _upright_crop(self, look: Look) -> NDArray[np.float64]:
         """Return the crop matrix for the box round the landmarks of ``look`` once they are upright."""
-        points, roll_deg = look.face.landmarks[:, :2].astype(np.float64), picture_roll_deg(look.pose)
-        centre = points.mean(axis=0)
-        points = upright_points(points, centre, roll_deg)
-        matrix = self._family.crop_matrix(np.concatenate([points.min(axis=0), points.max(axis=0)]))
-        return turned_crop(matrix, centre, roll_deg)
+        (x, y), width, height = upright_box(look.face.landmarks, look.picture_roll_deg)
+        box = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+        return turned_crop(self._family.crop_matrix(box), (x, y), look.picture_roll_deg)
 
 
 def _fits(matrix: NDArray[np.float64], wanted: NDArray[np.float64], side: int) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.families.family import Family
-from runtime.geometry.crop import turned_crop
+from runtime.geometry.crop import turned_crop, upright_box
 from runtime.tracking.motion import Place
 from runtime.tracking.one_euro import NumberFilter
 from runtime.tracking.options import OneEuro
@@ -42,14 +42,11 @@ class FaceCrop:
         """Move to ``landmarks`` (68, 3) px of a face of ``size`` px and ``roll_deg``, ``dt`` s after the last ones."""
         if self._filter is None:
             self.reset()
+        (x, y), width, height = upright_box(landmarks, roll_deg)
         roll = math.radians(roll_deg)
-        c, s = math.cos(roll), math.sin(roll)
-        upright = landmarks[:, :2] @ np.array([[c, -s], [s, c]], np.float32)
-        (x1, y1), (x2, y2) = upright.min(axis=0).tolist(), upright.max(axis=0).tolist()
-        x, y = (x1 + x2) / 2, (y1 + y2) / 2
         if self._filter is None:
             self._size = size
-            self._numbers = [c * x - s * y, s * x + c * y, x2 - x1, y2 - y1, roll * size]
+            self._numbers = [x, y, width, height, roll * size]
             return
         # The arc is that of the nearest turn, in the unit of the first frame, so that it does not grow with the face.
         if not self._filter.values:
@@ -57,8 +54,7 @@ class FaceCrop:
         else:
             before = self._filter.values[4] / self._size
             roll = before + math.remainder(roll - before, math.tau)
-        numbers = [c * x - s * y, s * x + c * y, x2 - x1, y2 - y1, roll * self._size]
-        self._numbers = list(self._filter(numbers, dt, size))
+        self._numbers = list(self._filter([x, y, width, height, roll * self._size], dt, size))
         # The filter's speed is that of the way from its own last place, so that its lag is made up for, too.
         for axis in (0, 1):
             self._numbers[axis] += dt * self._filter.speeds[axis]

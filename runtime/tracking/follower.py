@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from runtime.detection.interface import Detector
 from runtime.families.family import Family
+from runtime.geometry.crop import landmark_box
 from runtime.geometry.pose import PoseEstimator
 from runtime.inference.detection_crop import detection_crop, sure_faces
 from runtime.inference.interface import MeshedFace, Mesher
@@ -118,6 +119,6 @@ class FaceFollower:
         vertices, landmarks = track.smooth(self._clock.step_s)
         box, pose = look.box_xyxy, look.pose
         if self._settings.smoothing is not None:
-            box = np.concatenate([landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)])
+            box = landmark_box(landmarks)
             pose = self._pose(landmarks)
         return FaceMesh(vertices, landmarks, box, track.score, pose, look.face.confidence, track.number)

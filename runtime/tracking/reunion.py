@@ -25,7 +25,9 @@ def reunited(
     tracks: Sequence[Track], looks: Sequence[Look], image: NDArray[np.uint8], time_s: float
 ) -> list[tuple[Track, Look]]:
     """Return which lost track each look shows, by the place where it is expected and by appearance."""
-    shown = [look_appearance(look, image) for look in looks] if tracks else []
+    if not tracks or not looks:
+        return []
+    shown = [look_appearance(look, image) for look in looks]
     costs = []
     for track in tracks:
         expected, reach = track.expected(time_s), REACH + REACH_PER_S * (time_s - track.lost_s)

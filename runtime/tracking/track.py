@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.families.family import Family
-from runtime.geometry.pose import picture_roll_deg
 from runtime.inference.second_look import Look
 from runtime.tracking.face_crop import FaceCrop
 from runtime.tracking.motion import Motion, Place, place_of
@@ -88,7 +87,7 @@ class Track:
         self._is_new = False
         self.look = look
         self.place = place
-        roll_deg = picture_roll_deg(look.pose)
+        roll_deg = look.picture_roll_deg
         confidence = look.face.confidence
         if confidence is None or confidence >= SURE or not self._motion:
             self._motion.add(time_s, place)

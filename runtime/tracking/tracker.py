@@ -101,7 +101,7 @@ class Tracker:
             else:
                 wants_check |= track.doubt.wants_check(confidence, time_s)
         self._part(image, time_s)
-        for track, look in [] if is_cut else reunited(lost_before, back, image, time_s):
+        for track, look in [] if is_cut or not back else reunited(lost_before, back, image, time_s):
             if not self._is_hidden(look):
                 self._return(track, look, None, time_s, step_s)
         self.lost = [track for track in self.lost if time_s - track.lost_s <= MEMORY_S]

@@ -8,7 +8,7 @@ nanobind_add_module(_native NB_STATIC NOMINSIZE LTO
   runtime/native/python/bind_coefficients.cpp
   runtime/native/python/bind_driver.cpp
   runtime/native/python/bind_kernels.cpp
-  runtime/native/python/bind_one_euro.cpp
+  runtime/native/python/bind_tracking.cpp
   runtime/native/python/bind_rendering.cpp
   runtime/native/python/module.cpp)
 target_link_libraries(_native PRIVATE facemesh_core)

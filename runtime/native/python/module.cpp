@@ -10,7 +10,7 @@
 #include "bind_coefficients.h"
 #include "bind_driver.h"
 #include "bind_kernels.h"
-#include "bind_one_euro.h"
+#include "bind_tracking.h"
 #include "bind_rendering.h"
 #include "cpu/crop.h"
 #include "cpu/decode.h"
@@ -156,6 +156,6 @@ NB_MODULE(_native, module) {
     bind_coefficients(module);
     bind_driver(module);
     bind_kernels(module);
-    bind_one_euro(module);
+    bind_tracking(module);
     bind_rendering(module);
 }

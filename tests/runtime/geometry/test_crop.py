@@ -10,7 +10,15 @@ import pytest
 
 from runtime import _native
 from runtime.errors import FaceMeshError
-from runtime.geometry.crop import crop_into, crop_matrix, crop_roll_deg, turned_crop, upright_points, warp_crop
+from runtime.geometry.crop import (
+    crop_into,
+    crop_matrix,
+    crop_roll_deg,
+    landmark_box,
+    turned_crop,
+    upright_box,
+    warp_crop,
+)
 from runtime.models.shipped import ASSETS
 
 
@@ -277,7 +285,11 @@ def test_turned_crop_shows_a_turned_face_upright(photo, roll):
     assert crop_roll_deg(turned) == pytest.approx(roll)
     points = np.array([[200.0, 100], [250, 170]])
     on_turned = points @ turn[:, :2].T + turn[:, 2]
-    np.testing.assert_allclose(upright_points(on_turned, np.array(centre), roll), points)
+    flat = np.column_stack([on_turned, np.zeros(2)]).astype(np.float32)
+    middle, width, height = upright_box(flat, roll)
+    np.testing.assert_allclose(middle, on_turned.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose([width, height], np.ptp(points, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(landmark_box(flat), [*on_turned.min(axis=0), *on_turned.max(axis=0)], rtol=1e-6)
     np.testing.assert_allclose(
         on_turned @ turned[:, :2].T + turned[:, 2], points @ upright[:, :2].T + upright[:, 2], atol=1e-9
     )
