@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from runtime.compiled import native
 from runtime.cuda.interface import Cuda, DeviceBuffer, Stream
@@ -108,7 +108,7 @@ class CoefficientFamily:
             )
         return topology
 
-    def crop_matrix(self, box_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
+    def crop_matrix(self, box_xyxy: ArrayLike) -> NDArray[np.float64]:
         """Return 3DDFA's landmark crop of a box, see `runtime.geometry.crop.longer_side_crop_matrix`."""
         return longer_side_crop_matrix(box_xyxy, self._spec.crop_scale, self._spec.input.size)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from runtime.cuda.interface import Cuda, Stream
 from runtime.tensors import InputSpec, OutputSpec
@@ -72,7 +72,7 @@ class Family(Protocol):
     def __init__(self, spec: NetworkSpec, topology: MeshTopology | None = None) -> None:
         """Load the topology that the spec names, unless one is given. Raises `FaceMeshError`."""
 
-    def crop_matrix(self, box_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
+    def crop_matrix(self, box_xyxy: ArrayLike) -> NDArray[np.float64]:
         """Return the (2, 3) similarity, frame px -> crop px, for the tight box of a face's 68 landmarks."""
 
     def decoder(self, dense: bool = True) -> Decode:

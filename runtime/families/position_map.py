@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from runtime.compiled import native
 from runtime.cuda.interface import Cuda, Stream
@@ -58,7 +58,7 @@ class PositionMapFamily:
         self._spec = spec
         self.topology = load_topology(spec.topology) if topology is None else topology
 
-    def crop_matrix(self, box_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
+    def crop_matrix(self, box_xyxy: ArrayLike) -> NDArray[np.float64]:
         """Return PRNet's landmark crop of a box, see `runtime.geometry.crop.crop_matrix`."""
         return crop_matrix(box_xyxy, self._spec.crop_scale, self._spec.input.size)
 

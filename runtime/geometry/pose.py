@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +11,18 @@ from runtime.compiled import native
 from runtime.errors import FaceMeshError
 from runtime.types import LANDMARK_COUNT, MeshTopology, Pose
 
-# Contour, then brows, nose and eyes, then mouth: jaw and lips move with the expression, the rest with the skull.
-_WEIGHTS = np.repeat([0.3, 1.0, 0.1], [17, 31, 20])
-
 
 class PoseEstimator:
-    """Estimator of the rotation from a topology's canonical landmarks to predicted ones (Horn 1987, weighted)."""
+    """Estimator of the rotation from a topology's canonical landmarks to predicted ones (Horn 1987).
+
+    Brows, nose and eyes count most, the contour less, the mouth least: jaw and lips move with the expression, the rest
+    with the skull. The work is done by runtime/native/geometry/pose.cpp.
+    """
 
     def __init__(self, topology: MeshTopology) -> None:
         """Take the canonical landmarks of ``topology``."""
         canonical = topology.canonical_vertices[topology.landmark_vertices].astype(np.float64)
-        weights = _WEIGHTS / _WEIGHTS.sum()
-        # These rows sum to 0, so the predicted points need no centring: a shift of all of them adds nothing to the
-        # covariance.
-        self._weighted = (canonical - weights @ canonical) * weights[:, None]
+        self._angles = native.PoseEstimator(canonical)
 
     def __call__(self, landmarks: NDArray[np.float32]) -> Pose:
         """Return the pose of (68, 3) landmarks: x right, y down, z to the camera, one unit for all three.
@@ -35,11 +32,11 @@ class PoseEstimator:
         """
         if landmarks.shape != (LANDMARK_COUNT, 3):
             raise ValueError(f"landmarks must have shape ({LANDMARK_COUNT}, 3), have {landmarks.shape}")
-        rows = native.fit_rotation(np.ascontiguousarray(landmarks, np.float64), self._weighted)
-        if rows is None:
+        angles = self._angles(np.ascontiguousarray(landmarks, np.float32))
+        if angles is None:
             fault = "the landmarks are not finite or all the same: the model's output is unusable"
             raise FaceMeshError(f"{fault}; check the engine with another picture")
-        return _pose(rows)
+        return Pose(*angles)
 
 
 def rotation_to_pose(rotation: NDArray[np.float64]) -> Pose:
@@ -49,11 +46,7 @@ def rotation_to_pose(rotation: NDArray[np.float64]) -> Pose:
     singularity at a look straight up or down. The order of 300W-LP (pitch @ yaw @ roll) has it at the profile: its
     pitch and roll become meaningless there.
     """
-    return _pose(rotation.tolist())
-
-
-def _pose(rows: Sequence[Sequence[float]]) -> Pose:
-    (_, _, nose_x), (side_y, up_y, nose_y), (_, _, nose_z) = rows
+    (_, _, nose_x), (side_y, up_y, nose_y), (_, _, nose_z) = rotation.tolist()
     yaw = math.atan2(nose_x, nose_z)
     pitch = math.asin(min(1.0, max(-1.0, -nose_y)))
     roll = math.atan2(side_y, up_y)

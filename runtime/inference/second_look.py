@@ -102,7 +102,7 @@ class SecondLook:
     def _upright_crop(self, look: Look) -> NDArray[np.float64]:
         """Return the crop matrix for the box round the landmarks of ``look`` once they are upright."""
         (x, y), width, height = upright_box(look.face.landmarks, look.picture_roll_deg)
-        box = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+        box = x - width / 2, y - height / 2, x + width / 2, y + height / 2
         return turned_crop(self._family.crop_matrix(box), (x, y), look.picture_roll_deg)
 
 

@@ -80,5 +80,5 @@ class FaceCrop:
         self, centre_xy: tuple[float, float], width: float, height: float, roll_deg: float
     ) -> NDArray[np.float64]:
         x, y = centre_xy
-        box = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+        box = x - width / 2, y - height / 2, x + width / 2, y + height / 2
         return turned_crop(self._family.crop_matrix(box), centre_xy, roll_deg)

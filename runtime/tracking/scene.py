@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from runtime.compiled import native
 
 GRID = (9, 16)  # rows and columns of the pixels that are compared
 LEAST_LIKENESS = 0.5  # correlation of two frames of one scene
@@ -19,19 +20,16 @@ class Scene:
     def __init__(self) -> None:
         """Start without a frame."""
         self.is_cut = False  # the last frame begins another scene
-        self._before: NDArray[np.uint8] | None = None
+        self._grid: NDArray[np.uint8] | None = None  # of the frame before
 
     def look(self, image: NDArray[np.uint8]) -> None:
         """Take the next frame (H, W, 3)."""
-        height, width = image.shape[:2]
-        rows, columns = max(1, height // GRID[0]), max(1, width // GRID[1])
-        grid = np.ascontiguousarray(image[rows // 2 :: rows, columns // 2 :: columns, 1][: GRID[0], : GRID[1]])
-        before, self._before = self._before, grid
-        self.is_cut = False
-        if before is None or before.shape != grid.shape:
-            return
-        if np.count_nonzero(cv2.absdiff(grid, before) > CHANGE) < LEAST_CHANGED * grid.size:
-            return
-        grid, before = grid.ravel() - np.float32(grid.mean()), before.ravel() - np.float32(before.mean())
-        norms = float(np.sqrt((grid @ grid) * (before @ before)))
-        self.is_cut = norms > 0 and float(grid @ before) < LEAST_LIKENESS * norms
+        shape = min(GRID[0], image.shape[0]), min(GRID[1], image.shape[1])
+        before, grid = self._grid, self._grid
+        if grid is None or grid.shape != shape:
+            before, grid = None, np.zeros(shape, np.uint8)
+        if image.strides[1:] != (3, 1):
+            image = np.ascontiguousarray(image)
+        changed, likeness = native.scene_change(image, grid, CHANGE)
+        self._grid = grid
+        self.is_cut = before is not None and changed >= LEAST_CHANGED and likeness < LEAST_LIKENESS

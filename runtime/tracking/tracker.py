@@ -28,6 +28,7 @@ HIDDEN_IOU = 0.5
 # A face that comes back must stand beside the others.
 APART_IOU = 0.3
 APPEARANCE_S = 0.5  # between two looks at the appearance of a face
+APPEARANCE_ALONE_S = 2.0  # of a face whom nobody can be mistaken for
 OTHER_LOOKS = 0.4  # difference beyond which a face at the same place after a cut is another person's
 CUT_MEMORY_S = 30.0  # for people from before a cut
 MISSES = 2  # detections without it that lose a face whose network tells no confidence
@@ -62,7 +63,7 @@ class Tracker:
 
     def wants_detection(self, time_s: float, step_s: float) -> bool:
         """Return True if the detector is to look at this frame whatever the tracks show."""
-        if not self.seen or any(track.doubt.misses for track in self.seen):
+        if not self.seen or (not self._has_confidence and any(track.doubt.misses for track in self.seen)):
             return True
         nearest_s = time_s + step_s / 2  # of the frames near the due time the nearest one
         if self.lost and nearest_s >= self._search_due_s:
@@ -203,8 +204,9 @@ class Tracker:
 
     def _note_appearances(self, image: NDArray[np.uint8], time_s: float) -> None:
         """Look at the appearance of sure faces, now and then, where nobody else's is in the way."""
+        pause_s = APPEARANCE_S if len(self.seen) + len(self.lost) > 1 else APPEARANCE_ALONE_S
         for track in self.seen:
-            if time_s - track.appearance_s < APPEARANCE_S or _confidence(track.look) < SURE:
+            if time_s - track.appearance_s < pause_s or _confidence(track.look) < SURE:
                 continue
             if all(other is track or _iou(track.look, other.look) == 0 for other in self.seen):
                 track.appearance = blend(track.appearance, look_appearance(track.look, image))

@@ -43,9 +43,14 @@ void rotate(Matrix4 &a, Matrix4 &vectors, int p, int q) {
 std::array<double, 4> dominant_vector(Matrix4 a) {
     Matrix4 vectors{};
     for (int i = 0; i < 4; ++i) vectors[i][i] = 1;
-    for (int sweep = 0; sweep < SWEEPS; ++sweep)
+    for (int sweep = 0; sweep < SWEEPS; ++sweep) {
+        double off = 0, size = 0;
+        for (int p = 0; p < 4; ++p)
+            for (int q = 0; q < 4; ++q) (p == q ? size : off) += a[p][q] * a[p][q];
+        if (off <= 1e-30 * size) break;
         for (int p = 0; p < 3; ++p)
             for (int q = p + 1; q < 4; ++q) rotate(a, vectors, p, q);
+    }
     int best = 0;
     for (int i = 1; i < 4; ++i)
         if (a[i][i] > a[best][best]) best = i;

@@ -1,16 +1,22 @@
-// Python bindings of what tracking needs: the One-Euro filter, rotation and box of landmarks.
+// Python bindings of what tracking needs: the One-Euro filter, pose and box of landmarks, cuts.
 #include "bind_tracking.h"
 
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "arrays.h"
-#include "cpu/landmarks.h"
-#include "cpu/one_euro.h"
+#include "geometry/pose.h"
+#include "tracking/one_euro.h"
+#include "tracking/scene.h"
+#include "tracking/upright_box.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -30,19 +36,44 @@ void one_euro(Points points, Points filtered, Points speeds, double dt, double c
     facemesh::one_euro(points.data(), filtered.data(), speeds.data(), count, settings);
 }
 
-std::optional<facemesh::Matrix3> fit_rotation(In<double, nb::shape<-1, 3>> points,
-                                               In<double, nb::shape<-1, 3>> weighted) {
-    require_aligned(points, weighted);
-    require(points.shape(0) > 0 && points.shape(0) == weighted.shape(0), "fit_rotation: both need as many points");
-    facemesh::Matrix3 rotation;
-    if (!facemesh::fit_rotation(points.data(), weighted.data(), points.shape(0), rotation)) return std::nullopt;
-    return rotation;
+facemesh::PoseEstimator *make_pose_estimator(In<double, nb::shape<68, 3>> canonical) {
+    require_aligned(canonical);
+    return new facemesh::PoseEstimator(std::vector<double>(canonical.data(), canonical.data() + 3 * 68));
+}
+
+std::optional<std::array<double, 3>> estimate_pose(const facemesh::PoseEstimator &estimator,
+                                                   In<float, nb::shape<68, 3>> landmarks) {
+    require_aligned(landmarks);
+    bool is_finite = true, is_one_point = true;
+    for (int i = 0; i < 3 * 68; ++i) {
+        is_finite &= std::isfinite(landmarks.data()[i]);
+        is_one_point &= landmarks.data()[i] == landmarks.data()[i % 3];
+    }
+    if (!is_finite || is_one_point) return std::nullopt;
+    const facemesh::Pose pose = estimator(landmarks.data());
+    return std::array<double, 3>{pose.yaw_deg, pose.pitch_deg, pose.roll_deg};
 }
 
 std::array<double, 4> upright_box(In<float, nb::shape<-1, 3>> points, double roll) {
     require_aligned(points);
     require(points.shape(0) > 0, "upright_box: there must be a point");
     return facemesh::upright_box(points.data(), points.shape(0), roll);
+}
+
+using Grid = nb::ndarray<uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+std::pair<double, double> scene_change(nb::ndarray<const uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu> image,
+                                       Grid grid, int change) {
+    const int rows = int(grid.shape(0)), columns = int(grid.shape(1));
+    require(rows > 0 && columns > 0 && rows <= 64 && columns <= 64, "scene_change: a grid has 1..64 rows and columns");
+    require(int64_t(image.shape(0)) >= rows && int64_t(image.shape(1)) >= columns,
+            "scene_change: the picture has less pixels than the grid");
+    require(image.stride(1) == 3 && image.stride(2) == 1, "scene_change: the pixels of a row must be contiguous");
+    uint8_t now[64 * 64];
+    facemesh::scene_grid(image.data(), int(image.shape(0)), int(image.shape(1)), image.stride(0), rows, columns, now);
+    const auto result = facemesh::scene_change(grid.data(), now, rows * columns, change);
+    std::copy_n(now, rows * columns, grid.data());
+    return {result.changed, result.likeness};
 }
 
 } // namespace
@@ -52,9 +83,14 @@ void bind_tracking(nb::module_ &module) {
                "cutoff"_a, "gain"_a, "speed_cutoff"_a,
                "Filter points (N, 3) float32 px in place; filtered and speeds (N, 3) float32 are its memory.\n\n"
                "See runtime.tracking.one_euro.");
-    module.def("fit_rotation", &fit_rotation, "points"_a.noconvert(), "weighted"_a.noconvert(),
-               "Rows of the rotation from reference points to points (N, 3) float64, None for points that are not\n"
-               "finite or all the same. weighted: the reference, centred, times the weights.");
+    nb::class_<facemesh::PoseEstimator>(module, "PoseEstimator",
+                                        "Landmarks (68, 3) float32 -> [yaw, pitch, roll] in degrees, None for points\n"
+                                        "that are not finite or all the same. See runtime.geometry.pose.")
+        .def(nb::new_(&make_pose_estimator), "canonical_landmarks"_a.noconvert())
+        .def("__call__", &estimate_pose, "landmarks"_a.noconvert());
     module.def("upright_box", &upright_box, "points"_a.noconvert(), "roll"_a,
                "Box [x1, y1, x2, y2] of points (N, 3) float32 after a turn by -roll radians about the origin.");
+    module.def("scene_change", &scene_change, "image"_a.noconvert(), "grid"_a.noconvert(), "change"_a,
+               "Compare a picture (H, W, 3) uint8 with the grid (rows, columns) uint8 of the one before, and put its\n"
+               "own there: share of the pixels that differ by more than change, and correlation of both.");
 }

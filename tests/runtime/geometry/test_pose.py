@@ -63,6 +63,21 @@ def test_signs_are_what_the_eye_sees(topology, canonical):
     assert angles(estimate(quarter)) == pytest.approx([0, 0, 90], abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_rotation_is_that_of_the_singular_value_decomposition(topology, canonical, seed):
+    """Kabsch's: also for points far from any face."""
+    generator = np.random.default_rng(seed)
+    noise = generator.normal(0, 10 ** (seed % 4), (68, 3))
+    landmarks = (canonical @ rotation(*generator.uniform(-180, 180, 3)).T + noise).astype(np.float32)
+    weights = np.repeat([0.3, 1.0, 0.1], [17, 31, 20])
+    weights /= weights.sum()
+    left, _, right = np.linalg.svd(landmarks.astype(np.float64).T @ ((canonical - weights @ canonical) * weights[:, None]))
+    left[:, 2] *= np.sign(np.linalg.det(left @ right))
+    expected = rotation_to_pose(left @ right)
+    found = PoseEstimator(topology)(landmarks)
+    np.testing.assert_allclose(pose_to_rotation(found), pose_to_rotation(expected), atol=1e-9)
+
+
 def test_straight_up_has_angles_too():
     assert angles(rotation_to_pose(rotation(0, 90, 0)))[1] == pytest.approx(90)
 

@@ -106,6 +106,24 @@ def one_euro(chance: np.random.Generator) -> None:
     native.one_euro(*arrays, float(chance.choice([0, 1e-9, 0.04, 1e9])), 1.0, 0.1, 1.0)
 
 
+def estimate_pose(chance: np.random.Generator) -> None:
+    estimator = native.PoseEstimator(chance.normal(0, 80, (68, 3)))
+    count = 68 - int(chance.random() < 0.1)
+    found = estimator(numbers(chance, (count, 3)))
+    assert found is None or len(found) == 3
+
+
+def upright_box(chance: np.random.Generator) -> None:
+    points = numbers(chance, (side(chance), 3))
+    native.upright_box(misaligned(points) if chance.random() < 0.2 else points, float(chance.normal()))
+
+
+def scene_change(chance: np.random.Generator) -> None:
+    picture = chance.integers(0, 256, (side(chance), side(chance), 3)).astype(np.uint8)
+    picture = picture[:, ::-1] if chance.random() < 0.1 else picture
+    native.scene_change(picture, np.zeros((side(chance), side(chance)), np.uint8), int(chance.integers(-5, 300)))
+
+
 def draw_landmarks(chance: np.random.Generator) -> None:
     plane = np.zeros((side(chance),) * 2, np.float32)
     native.draw_landmarks(numbers(chance, (68, 3)), numbers(chance, (2, 3), np.float64), plane)
@@ -114,6 +132,7 @@ def draw_landmarks(chance: np.random.Generator) -> None:
 FUNCTIONS = (
     *(rasterise, visible_vertices, crop_axis_aligned, finish_crop),
     *(decode, decode_coefficients, one_euro, draw_landmarks),
+    *(estimate_pose, upright_box, scene_change),
 )
 
 

@@ -40,6 +40,20 @@ def test_points_are_filtered_as_in_the_paper(count):
     np.testing.assert_allclose(np.array(found), paper(points, steps, 90.0, SETTINGS), atol=0.01)
 
 
+def test_a_film_that_stands_costs_no_more_than_one_that_moves():
+    """Speeds that fade would become numbers too small for the processor's fast way."""
+    generator = np.random.default_rng(0)
+    point_filter, speeds = PointFilter(SETTINGS), []
+    points = generator.uniform(0, 300, (500, 3)).astype(np.float32)
+    point_filter(points + 1, 0.04, 90.0)
+    for _ in range(600):
+        point_filter(points, 0.04, 90.0)  # what comes out goes in again, so that nothing moves any more
+        speeds.append(np.abs(point_filter._speeds))
+    speeds = np.array(speeds)
+    assert (speeds[speeds > 0] > np.finfo(np.float32).tiny).all()
+    assert (speeds[-1] == 0).all()
+
+
 def test_numbers_are_filtered_as_in_the_paper():
     generator = np.random.default_rng(0)
     values = np.cumsum(generator.normal(0, 3, (15, 5)), axis=0)

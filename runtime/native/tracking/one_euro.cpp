@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "simd.h"
+#include "cpu/simd.h"
 
 namespace facemesh {
 namespace {
