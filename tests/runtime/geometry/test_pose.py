@@ -71,7 +71,8 @@ def test_the_rotation_is_that_of_the_singular_value_decomposition(topology, cano
     landmarks = (canonical @ rotation(*generator.uniform(-180, 180, 3)).T + noise).astype(np.float32)
     weights = np.repeat([0.3, 1.0, 0.1], [17, 31, 20])
     weights /= weights.sum()
-    left, _, right = np.linalg.svd(landmarks.astype(np.float64).T @ ((canonical - weights @ canonical) * weights[:, None]))
+    reference = (canonical - weights @ canonical) * weights[:, None]
+    left, _, right = np.linalg.svd(landmarks.astype(np.float64).T @ reference)
     left[:, 2] *= np.sign(np.linalg.det(left @ right))
     expected = rotation_to_pose(left @ right)
     found = PoseEstimator(topology)(landmarks)
