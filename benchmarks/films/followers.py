@@ -44,8 +44,13 @@ def mb05_points(steps: Callable[[Face], NDArray[np.float32]], scene: Scene) -> N
     box, rows = scene.box_xyxy, []
     for image in scene.images:
         rows.append(steps(Face(image, box)))
-        box = np.concatenate([rows[-1][:, :2].min(axis=0), rows[-1][:, :2].max(axis=0)])
+        box = landmarks_box(rows[-1])
     return np.array(rows)
+
+
+def landmarks_box(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the tight box (4,) of landmarks (68, 2 or 3), px."""
+    return np.concatenate([landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)])
 
 
 class MediaPipeFilms(MediaPipeProcess):

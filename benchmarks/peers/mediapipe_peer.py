@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from pathlib import Path
 from typing import NoReturn
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.records.measured_faces import Face
+from runtime.cores import usable_cores
 from runtime.errors import FaceMeshError
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 REMEDY = (
     "make an environment with 'python -m venv DIR' and 'DIR/bin/pip install mediapipe==0.10.21', "
     "and give its DIR/bin/python"
@@ -22,16 +25,19 @@ REMEDY = (
 class MediaPipeProcess:
     """MediaPipe's Face Mesh in tracking, in a process of its own."""
 
-    def __init__(self, python: Path, *arguments: str) -> None:
+    def __init__(self, python: Path, *arguments: str, threads: int | None = None) -> None:
         """Start `mediapipe_worker` with ``arguments`` in ``python``, the interpreter of an environment that has it.
 
+        MediaPipe chooses its threads itself: with ``threads`` its process is bound to as many cores, and BLAS in it.
         Raises `FaceMeshError` if it does not start.
         """
         worker = Path(__file__).with_name("mediapipe_worker.py")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        variables = {} if threads is None else dict.fromkeys(THREAD_VARIABLES, str(threads))
+        cores = [] if threads is None else [str(min(threads, usable_cores()))]
+        command = [python, worker, *arguments, *(f"cores={count}" for count in cores)]
         try:
-            self._process = subprocess.Popen(
-                [python, worker, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            )
+            self._process = subprocess.Popen(command, env={**os.environ, **variables}, **pipes)
         except OSError as error:
             raise FaceMeshError(f"{python}: cannot be run ({error.strerror}); {REMEDY}") from None
         greeting = self._process.stdout.readline().decode().split()
@@ -73,9 +79,9 @@ class MediaPipePeer(MediaPipeProcess):
     stages = ("crop + network + decode",)
     vertices = 468
 
-    def __init__(self, python: Path) -> None:
+    def __init__(self, python: Path, threads: int | None = None) -> None:
         """Start MediaPipe in ``python``. Raises `FaceMeshError` like `MediaPipeProcess`."""
-        super().__init__(python)
+        super().__init__(python, threads=threads)
         self.name = f"MediaPipe Face Mesh {self.version}"
         call = "one call in tracking on the whole picture, without refinement of the irises"
         self.note = f"{call}; timed inside its own process"

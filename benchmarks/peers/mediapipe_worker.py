@@ -4,12 +4,16 @@ Per picture: a line "height width", then height × width × 3 bytes RGB. The ans
 call of ``FaceMesh.process`` in tracking, "nan" if no face was found. Two calls go before it: the first finds the face,
 the second settles.
 
+With the argument "frames" the pictures are the frames of a film, and there is one call for each. "cores=N" binds this
+process to N cores: MediaPipe chooses its threads itself.
+
 With the argument "points" the pictures are the frames of films, and the answer is a line with x and y of the 468
 points, px, "nan" if no face was found. A line "0 0" without pixels begins another film and has no answer.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -44,13 +48,13 @@ def answer_points() -> None:
         print(" ".join(f"{x:.4f} {y:.4f}" for x, y in points) or "nan", flush=True)
 
 
-def answer_times() -> None:
-    """Answer every picture with its time."""
+def answer_times(warm_ups: int) -> None:
+    """Answer every picture with its time, after ``warm_ups`` calls that do not count."""
     mesh = open_mesh()
     print("ready", mediapipe.__version__, flush=True)
     for header in sys.stdin.buffer:
         image = read_picture(header)
-        for _ in range(2):
+        for _ in range(warm_ups):
             mesh.process(image)
         start = time.perf_counter()
         found = mesh.process(image).multi_face_landmarks
@@ -59,4 +63,10 @@ def answer_times() -> None:
 
 
 if __name__ == "__main__":
-    answer_points() if sys.argv[1:] == ["points"] else answer_times()
+    for argument in sys.argv[1:]:
+        if argument.startswith("cores="):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(argument.removeprefix("cores="))])
+    if "points" in sys.argv:
+        answer_points()
+    else:
+        answer_times(0 if "frames" in sys.argv else 2)

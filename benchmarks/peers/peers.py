@@ -6,6 +6,9 @@ turn begins with a pause, in which the threads of the peer before stop spinning,
 collection is off while the clock runs. Decoding of the picture and face detection are left out. ``total`` is taken per
 face and is therefore not the sum of the medians.
 
+With --film whole frames are compared: this runtime with its detector in every frame and tracked, MediaPipe and 3DDFA_V2
+tracked. MediaPipe's process is bound to as many cores as the others have threads.
+
 With --engine mb05.onnx, 3DDFA_V2's published steps run round the same file, and both also decode landmarks alone.
 """
 
@@ -18,7 +21,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +41,9 @@ from runtime.geometry.nme import box_size, point_nme
 from runtime.models.shipped import SHIPPED_MODEL, shipped_model
 from runtime.models.spec import load_spec
 from runtime.storage.whole_files import file_sha256
+
+if TYPE_CHECKING:
+    from benchmarks.peers.whole_films import FilmPeer
 
 BLOCK = 10  # faces of a turn
 SETTLE_S = 0.05  # OpenBLAS, for one, spins for 26 ms
@@ -68,6 +74,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--mb05", type=Path, metavar="FILE.pth", help=mb05_help)
     mediapipe_help = "interpreter of an environment with mediapipe==0.10.21"
     add("--mediapipe-python", type=Path, metavar="PYTHON", help=mediapipe_help)
+    film_help = "also measure whole frames of this film, detection or tracking included; may be repeated"
+    add("--film", type=Path, action="append", default=[], metavar="FILE", help=film_help)
     add("--json", type=Path, metavar="FILE", help="write the table and where it comes from")
     parser.set_defaults(func=run_command)
 
@@ -75,6 +83,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run_command(args: argparse.Namespace) -> None:
     """Measure, print and write."""
     from benchmarks.peers.thread_limit import limited_threads
+    from benchmarks.peers.whole_films import measure_film
 
     check_writable(args.json)
     faces = load_faces(args.data, args.face_model, limit=args.faces)
@@ -99,7 +108,11 @@ def run_command(args: argparse.Namespace) -> None:
     conditions = f"{threads} threads, {args.interval_ms:g} ms between faces"
     print(f"{len(faces)} faces of {args.data.name}, boxes of the labels, {conditions}")
     print(format_groups(groups))
-    print("\n".join([*(f"{group['name']}: {group['note']}" for group in groups), *absent]))
+    print("\n".join([*(_note(group, len(faces)) for group in groups), *absent]))
+    with limited_threads(threads):
+        films = [line for path in args.film for line in measure_film(path, _film_openers(args, faces, threads))]
+    if films:
+        print(format_films(films))
     if args.json:
         document = {
             **provenance(),
@@ -109,6 +122,7 @@ def run_command(args: argparse.Namespace) -> None:
             "data": {"faces": len(faces), "sha256": faces.sha256},
             "peers": groups,
             "absent": absent,
+            "films": films,
         }
         write_json(args.json, document)
 
@@ -150,7 +164,7 @@ def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[Op
     def mediapipe() -> Peer:
         from benchmarks.peers.mediapipe_peer import MediaPipePeer
 
-        return MediaPipePeer(args.mediapipe_python)
+        return MediaPipePeer(args.mediapipe_python, threads)
 
     # Those that need nothing, and two that need a file.
     openers: Openers = {f"this runtime, {path.name}": partial(this_runtime, path) for path in _engines(args)}
@@ -167,13 +181,48 @@ def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[Op
     return openers, absent
 
 
+def _film_openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> list[Callable[[], FilmPeer]]:
+    """Return functions that open the programs for films whose files are there."""
+    from benchmarks.peers.whole_films import Mb05Film, MediaPipeFilm, RuntimeFilm
+
+    def mb05() -> FilmPeer:
+        from benchmarks.peers.mb05 import mb05_peer
+
+        return Mb05Film(mb05_peer(weights, faces.model, threads))
+
+    engine = _engines(args)[-1]
+    openers: list[Callable[[], FilmPeer]] = []
+    openers += [partial(RuntimeFilm, engine, threads, tracked) for tracked in (False, True)]
+    weights = args.mb05 or args.data.parent / "models" / "mb05_120x120.pth"
+    if weights.exists():
+        openers.append(mb05)
+    if args.mediapipe_python:
+        openers.append(partial(MediaPipeFilm, args.mediapipe_python, threads))
+    return openers
+
+
+def _note(group: dict[str, Any], faces: int) -> str:
+    """Return one line on a peer: the parts that were run, and the faces that it did not find."""
+    found = f"; found {group['faces']} of {faces} faces, the times are of those" if group["faces"] < faces else ""
+    return f"{group['name']}: {group['note']}{found}"
+
+
+def format_films(films: list[dict[str, Any]]) -> str:
+    """Return the table of whole frames as fixed-width text."""
+    lines = [("film", "whole frames by", "median ms", "mean ms", "p90 ms", "frames", "with a face")]
+    for line in films:
+        times = (f"{line[name]:.2f}" for name in ("median_ms", "mean_ms", "p90_ms"))
+        lines.append((line["film"], line["name"], *times, str(line["frames"]), str(line["found"])))
+    return text_table(lines, left=2)
+
+
 def measure_peers(
     peers: list[Peer], faces: FaceSet, interval_s: float = 0.0
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
     """Measure the peers by turns; returns seconds and NME of each.
 
-    Seconds are (faces, stages), with NaN rows for faces that it did not find. NME is (faces,) in %, None for a peer
-    without the 68 landmarks.
+    Seconds are (faces, stages), with NaN rows for faces that it did not find. NME is (faces, 2) in %, in 2D and in 3D,
+    None for a peer without the 68 landmarks.
     """
     from runtime.console.progress import progress_bar
 
@@ -192,13 +241,19 @@ def measure_peers(
                 time.sleep(interval_s)
                 seconds[number][row], points = peers[number].run(face)
                 if points is not None:
-                    landmarks[number].append(points[:, :2])
+                    landmarks[number].append(points)
 
     # Compare the landmarks with the labels.
-    truth = faces.labels.pts68[:, :, :2]
-    sizes = box_size(faces.labels.box)
-    errors = [point_nme(np.array(points), truth, sizes) if points else None for points in landmarks]
+    errors = [_errors(np.array(points), faces) if points else None for points in landmarks]
     return list(zip(seconds, errors, strict=True))
+
+
+def _errors(points: NDArray[np.float32], faces: FaceSet) -> NDArray[np.float64]:
+    """Return the NME in % of landmarks (N, 68, 2 or 3): (N, 2), in 2D and in 3D; NaN without depth."""
+    sizes = box_size(faces.labels.box)
+    flat = point_nme(points[:, :, :2], faces.labels.pts68[:, :, :2], sizes)
+    deep = point_nme(points, faces.labels.pts68, sizes) if points.shape[2] == 3 else np.full(len(points), math.nan)
+    return np.stack([flat, deep], axis=1)
 
 
 def summary(
@@ -209,14 +264,14 @@ def summary(
     columns = dict(zip(peer.stages, found.T, strict=True))
     if len(columns) > 1:
         columns["total"] = found.sum(axis=1)
-    score = None if nme is None else summarise(nme, faces.bins)
+    score, deep = (None, None) if nme is None else (summarise(column, faces.bins) for column in nme.T)
     return {
         "name": peer.name,
         "note": peer.note,
         "faces": len(found),
         "vertices": peer.vertices,
         "stages": {name: _statistics(milliseconds, peer.vertices) for name, milliseconds in columns.items()},
-        "nme": None if score is None else {"mean": score.mean, "balanced": score.balanced},
+        "nme": None if score is None else {"mean": score.mean, "balanced": score.balanced, "mean_3d": deep.mean},
     }
 
 
@@ -230,14 +285,16 @@ def _statistics(milliseconds: NDArray[np.float64], vertices: int) -> dict[str, f
 
 def format_groups(groups: list[dict[str, Any]]) -> str:
     """Return the table as fixed-width text: a line per stage, the peer's own figures on its last line."""
-    lines = [("peer", "stage", "median ms", "p90 ms", "vertices/ms", "vertices", "faces", "NME % mean", "balanced")]
+    head = ("peer", "stage", "median ms", "p90 ms", "vertices/ms", "vertices", "faces", "NME % mean", "balanced", "3D")
+    lines = [head]
     for group in groups:
         nme = group["nme"]
-        scores = ("–", "–") if nme is None else (two_digits(nme["mean"]), two_digits(nme["balanced"]))
+        names = ("mean", "balanced", "mean_3d")
+        scores = ("–",) * 3 if nme is None else tuple(two_digits(nme[name]) for name in names)
         *_, last = group["stages"]
         for i, (stage, figures) in enumerate(group["stages"].items()):
             name = group["name"] if i == 0 else ""
             times = (f"{figures['median_ms']:.3f}", f"{figures['p90_ms']:.3f}")
-            own = (f"{group['vertices']:,}", str(group["faces"]), *scores) if stage == last else ("",) * 4
+            own = (f"{group['vertices']:,}", str(group["faces"]), *scores) if stage == last else ("",) * 5
             lines.append((name, stage, *times, f"{figures['vertices_per_ms']:,.0f}", *own))
     return text_table(lines, left=2)

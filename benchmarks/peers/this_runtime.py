@@ -14,6 +14,8 @@ from runtime.geometry.crop import crop_into
 from runtime.inference.open_runner import open_runner
 from runtime.types import MeshTopology
 
+SAMPLED = {"position_map": ": vertices are samples of this map"}
+
 
 def runtime_peer(engine: Path, threads: int, topology: MeshTopology | None = None, dense: bool = True) -> StagedPeer:
     """Open ``engine`` for one face at a time; ``dense`` False decodes the landmarks alone."""
@@ -29,7 +31,7 @@ def runtime_peer(engine: Path, threads: int, topology: MeshTopology | None = Non
 
     return StagedPeer(
         name=f"this runtime, {spec.precision}" if dense else f"this runtime, {spec.precision}, landmarks alone",
-        note=f"model {spec.name}, native crop and decode",
+        note=f"model {spec.name}, native crop and decode; {spec.output.describe()}{SAMPLED.get(spec.family, '')}",
         vertices=len(family.topology.canonical_vertices if dense else family.topology.landmark_vertices),
         steps=(
             ("crop", crop),

@@ -125,8 +125,19 @@ def _peers_block(record: Record) -> Block:
     return Block(
         sources=(source(record),),
         figures=(Figure(f"{found[0]['faces']} faces, {threads}{pauses}", chart),),
-        tables=(Table(caption, head, [_peer_row(peer, names) for peer in found]),),
+        tables=(Table(caption, head, [_peer_row(peer, names) for peer in found]), *_film_tables(record)),
     )
+
+
+def _film_tables(record: Record) -> tuple[Table, ...]:
+    """Return the table of whole frames of films; none for a record without."""
+    head = ("film", "program", "median", "mean", "p90", "frames", "with a face")
+    rows = []
+    for line in record.document.get("films", ()):
+        times = (ms(line[name]) for name in ("median_ms", "mean_ms", "p90_ms"))
+        rows.append((line["film"], line["name"], *times, str(line["frames"]), str(line["found"])))
+    caption = "whole frames, detection or tracking included, ms"
+    return (Table(caption, head, rows, wraps=True),) if rows else ()
 
 
 def _peer_bar(peer: dict[str, Any], names: Sequence[str]) -> Bar:

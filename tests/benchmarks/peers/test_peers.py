@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -15,11 +16,13 @@ from benchmarks.__main__ import main
 from benchmarks.accuracy.labelled_faces import load_faces
 from benchmarks.peers.interface import StagedPeer
 from benchmarks.peers.mediapipe_peer import MediaPipePeer
-from benchmarks.peers.peers import format_groups, summary
+from benchmarks.peers.peers import _note, format_films, format_groups, summary
 from benchmarks.peers.this_runtime import runtime_peer
+from benchmarks.peers.whole_films import MediaPipeFilm, RuntimeFilm, measure_film
 from benchmarks.records.measured_faces import Face
 from runtime.errors import FaceMeshError
 from runtime.inference.open_runner import open_runner
+from runtime.models.shipped import SHIPPED_PICTURE, shipped_model
 from runtime.pipeline import FaceMeshPipeline
 from tests.training.toy import toy_face_model
 
@@ -174,16 +177,45 @@ def test_summary_of_a_peer(toy_set):
         [[0.001, 0.003], [0.002, 0.001], [math.nan, math.nan], [0.003, 0.002], [0.004, 0.004], [0.005, 0.005]]
     )
     faces = load_faces(toy_set.data)
-    group = summary(peer, seconds, np.array([2.0, 4.0, 6.0, 2.0, 4.0, 6.0]), faces)
+    flat = np.array([2.0, 4.0, 6.0, 2.0, 4.0, 6.0])
+    group = summary(peer, seconds, np.stack([flat, 2 * flat], axis=1), faces)
     assert group["faces"] == 5
     assert group["stages"]["crop"]["median_ms"] == pytest.approx(3)
     assert group["stages"]["total"]["median_ms"] == pytest.approx(5)  # of 4, 3, 5, 8, 10
     assert group["stages"]["total"]["vertices_per_ms"] == pytest.approx(200)
-    assert group["nme"] == {"mean": 4.0, "balanced": 4.0}
+    assert group["nme"] == {"mean": 4.0, "balanced": 4.0, "mean_3d": 8.0}
     lines = format_groups([group]).splitlines()
-    assert [line.split()[-1] for line in lines[1:]][-1] == "4.00"
+    assert [line.split()[-1] for line in lines[1:]][-1] == "8.00"
     assert "1,000" in lines[-1]
     assert "total" in lines[-1]
+    assert _note(group, 6) == "some: as it is; found 5 of 6 faces, the times are of those"
+
+
+def test_whole_films(tmp_path, monkeypatch):
+    """A film of the shipped photograph: every program goes through it, MediaPipe bound to one core."""
+    fake = FAKE_MEDIAPIPE.replace("image.shape == (4, 5, 3) and image[0, 0].tolist() == [30, 20, 10]", "image.any()")
+    cores = "import os\nassert len(os.sched_getaffinity(0)) >= 1\n"
+    (tmp_path / "mediapipe.py").write_text(cores + fake)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    image = cv2.imread(str(SHIPPED_PICTURE))
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, image.shape[1::-1])
+    for _ in range(12):
+        writer.write(image)
+    writer.release()
+    openers = [partial(RuntimeFilm, shipped_model(), 1, tracked) for tracked in (False, True)]
+    films = measure_film(path, [*openers, partial(MediaPipeFilm, sys.executable, 1)])
+    assert [line["frames"] for line in films] == [12] * 3
+    assert [line["found"] for line in films] == [12] * 3
+    detected, tracked, other = films
+    assert detected["name"].endswith("detected in every frame")
+    assert tracked["median_ms"] > 0
+    assert detected["p90_ms"] >= detected["median_ms"] > 0
+    assert other["name"] == "MediaPipe Face Mesh fake, tracked"
+    assert other["median_ms"] >= 10
+    table = format_films(films).splitlines()
+    assert len(table) == 4
+    assert table[3].startswith("film.avi  MediaPipe Face Mesh fake, tracked")
 
 
 def test_command(toy_set, write_oracle, tmp_path, capsys, monkeypatch):
