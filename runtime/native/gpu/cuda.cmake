@@ -1,14 +1,18 @@
 # The kernels as machine code; CMAKE_CUDA_COMPILER works.
 
-# Machine code for the usual devices: desktops 75 86 89 90 120, Orin 87, Thor 110, Xavier 72 if the toolkit knows it.
-# PTX of the oldest serves every device in between (A100, B200), PTX of the newest all later ones: the driver compiles
-# it at the first use. For one device alone: CUDAARCHS=87 pip install .
+# Machine code for the usual devices as far as the toolkit knows them: 75 86 89 90 120 for cards, 87 and 110 for Orin and
+# Thor; on a Jetson those two alone. PTX of the oldest serves every device in between (A100, B200), PTX of the newest all
+# later ones: the driver compiles it at the first use. For one device alone: CUDAARCHS=87 pip install .
 function(choose_architectures)
   execute_process(
     COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch
     OUTPUT_VARIABLE known RESULT_VARIABLE result ERROR_QUIET)
   set(chosen "")
-  foreach(architecture IN ITEMS 72 75 86 87 89 90 110 120)
+  set(usual 75 86 87 89 90 110 120)
+  if(CMAKE_SYSTEM_VERSION MATCHES "tegra")
+    set(usual 87 110)
+  endif()
+  foreach(architecture IN LISTS usual)
     if(result EQUAL 0 AND known MATCHES "compute_${architecture}[^0-9]")
       list(APPEND chosen ${architecture})
     endif()

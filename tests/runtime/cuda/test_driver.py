@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
+import re
 import subprocess
 
 import pytest
@@ -65,10 +65,42 @@ def test_machine_without_a_driver(monkeypatch):
     assert find_device() is None
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="needs an NVIDIA GPU with nvidia-smi")
-def test_this_machine():
+def told_by_nvidia_smi() -> tuple[str, str] | None:
+    """Return name and compute capability of the first device; None without the program, or if it does not know."""
     query = ["nvidia-smi", "--id=0", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
-    name, capability = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().split(", ")
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    name, _, capability = done.stdout.strip().partition(", ")
+    return (name, capability) if re.fullmatch(r"\d+\.\d", capability) else None
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("NVIDIA H200, 9.0", ("NVIDIA H200", "9.0")),
+        ("Orin (nvgpu), [N/A]", None),
+        ("No devices were found", None),
+        (None, None),
+    ],
+)
+def test_nvidia_smi_of_a_jetson_is_not_taken_for_the_device(tmp_path, monkeypatch, said, told):
+    if said is not None:
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\necho '{said}'\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    assert told_by_nvidia_smi() == told
+
+
+@pytest.mark.gpu
+def test_this_machine():
     found = find_device()
-    assert (found.name, found.compute_capability) == (name, capability)
+    if found is None:
+        pytest.skip("needs an NVIDIA GPU")
+    assert re.fullmatch(r"\d+\.\d", found.compute_capability)
+    assert found.multiprocessors > 0
+    told = told_by_nvidia_smi()
+    if told is not None and not found.integrated:  # a Jetson's nvidia-smi has names of its own
+        assert (found.name, found.compute_capability) == told

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Build the aarch64 wheel on x86-64 and try it in an emulated Debian: install, import, tests of the compiled module,
+# one photo. As root, on Debian with: g++-aarch64-linux-gnu qemu-user-static binfmt-support debootstrap python3-venv.
+#
+#     tests/programs/aarch64_wheel.sh FOLDER     # 1.5 GB; half an hour, most of it for the system in FOLDER/root
+#
+# PYTHON is the x86-64 Python that builds: of the version of the emulated system (bookworm: 3.11).
+set -euo pipefail
+tree=$(cd "$(dirname "$0")/../.." && pwd)
+mkdir -p "$1"
+work=$(cd "$1" && pwd)
+root=$work/root
+suite=${SUITE:-bookworm}
+version=$("${PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+# A system for aarch64.
+if [ ! -e "$root/root/ready" ]; then
+    debootstrap --arch=arm64 --foreign --variant=minbase \
+        --include=ca-certificates,python3,python3-dev,python3-pip,python3-venv "$suite" "$root" "${MIRROR:-http://deb.debian.org/debian}"
+    chroot "$root" /debootstrap/debootstrap --second-stage
+    touch "$root/root/ready"
+fi
+[ -e "$root/usr/include/python$version/Python.h" ] || { echo "error: $root has no Python $version; set PYTHON" >&2; exit 1; }
+
+# The wheel, by the cross compiler. Python's pyconfig.h for aarch64 lies beside the C library's headers, which must not
+# come along.
+mkdir -p "$work/include/aarch64-linux-gnu"
+ln -sfn "$root/usr/include/aarch64-linux-gnu/python$version" "$work/include/aarch64-linux-gnu/python$version"
+[ -x "$work/build/bin/pip" ] || "${PYTHON:-python3}" -m venv "$work/build"
+"$work/build/bin/pip" install --quiet 'scikit-build-core>=0.10' 'nanobind>=2.2' cmake ninja
+tag=cpython-${version/./}-aarch64-linux-gnu
+rm -f "$work"/wheel/*.whl
+env _PYTHON_HOST_PLATFORM=linux-aarch64 SETUPTOOLS_EXT_SUFFIX=.$tag.so CXX=aarch64-linux-gnu-g++ \
+    CXXFLAGS="-I$work/include" \
+    CMAKE_ARGS="-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DPython_INCLUDE_DIR=$root/usr/include/python$version -DFACEMESH_CUDA=OFF" \
+    "$work/build/bin/pip" wheel --quiet --no-deps --no-build-isolation --wheel-dir "$work/wheel" "$tree"
+
+# Try it there.
+rm -rf "$root/root/tree" && mkdir "$root/root/tree"
+cp -r "$tree/tests" "$tree/pyproject.toml" "$root/root/tree"
+cp "$work"/wheel/*.whl "$root/root/tree"
+cp /etc/resolv.conf "$root/etc/resolv.conf"
+chroot "$root" /bin/bash -euc '
+    cd /root/tree
+    [ -x ../env/bin/pip ] || python3 -m venv ../env
+    ../env/bin/pip install --quiet --force-reinstall --no-deps ./*.whl
+    ../env/bin/pip install --quiet numpy opencv-python-headless onnxruntime onnx tqdm pytest packaging
+    ../env/bin/python -c "import platform, runtime; from runtime import _native; print(platform.machine(), _native.__name__)"
+    ../env/bin/python -m pytest -q tests/runtime/native --ignore tests/runtime/native/test_cuda_module.py
+    ../env/bin/facemesh run --source "$(../env/bin/python -c "from runtime.models.shipped import SHIPPED_PICTURE; print(SHIPPED_PICTURE)")" --output out
+    head -c 300 out/results.jsonl
+'
