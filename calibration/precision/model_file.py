@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from calibration.precision.graph_view import LAYERS, Graph, layer_name
 from runtime.errors import FaceMeshError, one_line, reason
+from runtime.models.file_kinds import refuse_other_kind
 from runtime.models.spec import ModelSpec
 from runtime.storage.bounded_files import read_bounded
 from runtime.storage.json_documents import document_bytes
@@ -39,6 +40,7 @@ def read_onnx(path: Path) -> tuple[bytes, onnx.ModelProto]:
 
     Raises `FaceMeshError` for a file that is missing, damaged, empty or no ONNX model.
     """
+    refuse_other_kind(path, "onnx")
     try:
         data = read_bounded(path)
         model = onnx.load_model_from_string(data)

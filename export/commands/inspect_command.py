@@ -10,6 +10,7 @@ from pathlib import Path
 from runtime.cuda.driver import Device, find_device
 from runtime.errors import FaceMeshError, one_line
 from runtime.inference.trt.libraries import choose
+from runtime.models.file_kinds import refuse_other_kind
 from runtime.models.manifest import EngineManifest
 from runtime.models.spec import ModelSpec, load_spec
 
@@ -27,6 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run_command(args: argparse.Namespace) -> None:
     """Print it."""
+    refuse_other_kind(args.file, "model")
     lines = _onnx_lines(args.file) if args.file.suffix.lower() == ".onnx" else _engine_lines(args.file)
     print("\n".join(lines))
 

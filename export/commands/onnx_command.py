@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from calibration.options import add_calibration_arguments, quantise_request, report
 from runtime.console.arguments import finite_number
 from runtime.errors import FaceMeshError
+from runtime.models.file_kinds import ENGINE_SUFFIXES
 from runtime.models.spec import ModelSpec, with_face_model
 from runtime.storage.whole_files import require_writable
 from training.networks import NETWORK_NAMES
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from export.graphs.verify import Outputs
 
 DESCRIPTION = "A checkpoint, or a model that is ONNX already, becomes the ONNX file and spec that the runtime takes."
-ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.errors import FaceMeshError
-from runtime.inference.open_runner import BACKENDS
+from runtime.models.file_kinds import ENGINE_SUFFIXES
 from training.networks import NETWORK_NAMES
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def open_weights(args: argparse.Namespace) -> OpenedModel:
     suffix = args.weights.suffix.lower()
     if suffix == ".onnx":
         opened = _foreign(args)
-    elif suffix in BACKENDS:
-        problem = "an engine, from which no model can be made"
+    elif suffix in ENGINE_SUFFIXES:
+        problem = "an engine by its name, from which no model can be made"
         raise FaceMeshError(f"{args.weights}: {problem}; give the .onnx that it was built from")
     else:
         opened = _checkpoint(args)

@@ -11,6 +11,7 @@ from pathlib import Path
 from runtime.errors import FaceMeshError
 from runtime.inference.guided_runner import GuidedRunner
 from runtime.inference.interface import Runner, RunnerOptions
+from runtime.models.file_kinds import refuse_other_kind
 from runtime.models.shipped import shipped_model
 
 # Suffix of a model file -> the backend's module and the extra of this distribution that installs its library.
@@ -80,6 +81,7 @@ def _open(path: Path, options: RunnerOptions) -> Runner:
     """Open one model file. Raises `FaceMeshError`."""
     if not path.is_file():
         raise FaceMeshError(f"{path}: no model file there; check the path, or leave it out for the shipped model")
+    refuse_other_kind(path, "model")
     if path.suffix.lower() not in BACKENDS:
         known = "give an .onnx model or an .engine"
         raise FaceMeshError(f"{path}: no runner for {path.suffix or 'files without a suffix'}; {known}")
