@@ -21,7 +21,7 @@ from benchmarks.gpu.clocks import Wrapped
 from benchmarks.gpu.scene import PartSkipped
 from benchmarks.gpu.without_tensorrt.onnx_in_torch import TorchGraph
 from runtime.cuda.errors import CudaError
-from runtime.cuda.interface import Stream
+from runtime.cuda.interface import DeviceBuffer, Stream
 from runtime.models.spec import load_spec
 
 WARM_UPS = 3  # cuDNN chooses its algorithms meanwhile
@@ -53,6 +53,7 @@ class TorchNetwork:
         self.confidence_dtype = None if self.spec.confidence is None else self._graph.outputs[self.spec.confidence]
         self.input_nbytes = self._nbytes(self.spec.input.shape, self.input_dtype)
         self.output_nbytes = self._nbytes(self.spec.output_shape, self.output_dtype)
+        self.scratch_nbytes = 0  # PyTorch allocates for itself
 
     def padded(self, n: int, most: int) -> int:
         return n
@@ -61,7 +62,9 @@ class TorchNetwork:
         found = {self.spec.input.name: input_pointer, self.spec.output.name: output_pointer}
         return found if self.spec.confidence is None else {**found, self.spec.confidence: confidence_pointer}
 
-    def context(self, batch: int, addresses: Mapping[str, int], stream: Stream) -> TorchContext:
+    def context(
+        self, batch: int, addresses: Mapping[str, int], stream: Stream, scratch: DeviceBuffer | None = None
+    ) -> TorchContext:
         """Return the network for ``batch`` faces, run WARM_UPS times."""
         given = self.spec.input
         shapes = {given.name: given.shape, **self.spec.outputs}
@@ -100,6 +103,10 @@ class TorchContext:
         self._graph = graph
         self._input_name = input_name
         self._tensors = tensors
+
+    def why_not_capturable(self, stream: Stream) -> str:
+        """Return "": `TorchCapture` tells by failing."""
+        return ""
 
     @torch.inference_mode()
     def enqueue(self, stream: Stream) -> None:

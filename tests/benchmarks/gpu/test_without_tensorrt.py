@@ -132,8 +132,8 @@ class QueuedTorch(TorchNetwork):
         super().__init__(model, device="cpu")
         self._cuda = cuda
 
-    def context(self, batch, addresses, stream):
-        context = super().context(batch, addresses, stream)
+    def context(self, batch, addresses, stream, *scratch):
+        context = super().context(batch, addresses, stream, *scratch)
         run = context.enqueue
         context.enqueue = lambda stream: self._cuda.enqueue(stream.handle, lambda: run(stream), batch=batch)
         return context
