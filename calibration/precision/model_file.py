@@ -21,7 +21,7 @@ from runtime.models.file_kinds import refuse_other_kind
 from runtime.models.spec import ModelSpec
 from runtime.storage.bounded_files import read_bounded
 from runtime.storage.json_documents import document_bytes
-from runtime.storage.whole_files import whole_file
+from runtime.storage.whole_files import whole_files
 
 QUANTISED = (
     "QuantizeLinear",
@@ -151,12 +151,10 @@ def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> ModelSpe
 def write_content(content: Iterable[bytes | memoryview], spec: ModelSpec, path: Path) -> ModelSpec:
     """Write ``path`` from the pieces of its content, and its spec, as `write_model` does."""
     digest = hashlib.sha256()
-    with whole_file(ModelSpec.path_for(path)) as spec_file, whole_file(path) as model_file:
+    with whole_files(ModelSpec.path_for(path), path) as (spec_file, model_file):
         for piece in content:
             digest.update(piece)
             model_file.write(piece)
-        model_file.flush()  # a full disk shows before the spec gets its name
         spec = dataclasses.replace(spec, onnx_sha256=digest.hexdigest())
         spec_file.write(document_bytes(spec))
-        spec_file.flush()
     return spec

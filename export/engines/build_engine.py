@@ -16,7 +16,7 @@ from runtime.console.extras import EXTRA_OF
 from runtime.errors import FaceMeshError
 from runtime.models.manifest import EngineManifest
 from runtime.storage.json_documents import document_bytes
-from runtime.storage.whole_files import whole_file, write_error
+from runtime.storage.whole_files import whole_files, write_error
 
 if TYPE_CHECKING:
     from export.engines.engine_source import EngineSource
@@ -112,11 +112,9 @@ def write_engine(path: Path, engine: BuiltEngine, manifest: EngineManifest) -> N
 
     The manifest gets its name first: a leftover manifest is harmless, an engine without manifest is not.
     """
-    with whole_file(path) as engine_file:
+    with whole_files(manifest.path_for(path), path) as (manifest_file, engine_file):
         engine_file.write(engine.plan)
-        engine_file.flush()  # a full disk shows before the manifest gets its name
-        with whole_file(manifest.path_for(path)) as manifest_file:
-            manifest_file.write(document_bytes(manifest))
+        manifest_file.write(document_bytes(manifest))
 
 
 def _check_output(path: Path) -> None:

@@ -40,9 +40,9 @@ def run_subcommands(package: str, description: str, modules: Sequence[ModuleType
 def exit_code_of(command: Callable[[], int | None]) -> int:
     """Call ``command`` and return its exit code (None is 0).
 
-    `FaceMeshError` and a missing optional library become ``error: ...`` and 1, Ctrl-C, SIGTERM and SIGHUP become one
-    line and 130, 143 or 129, a reader of the output that went away (``| head``) becomes 141, a full disk behind it one
-    line and 1. Anything else is a bug and keeps its traceback.
+    `FaceMeshError`, a missing optional library, a lack of memory and a failure of the system become ``error: ...`` and
+    1, Ctrl-C, SIGTERM and SIGHUP become one line and 130, 143 or 129, a reader of the output that went away
+    (``| head``) becomes 141. Anything else is a bug and keeps its traceback.
     """
     restore_interrupt()
     _encode_anything()
@@ -62,14 +62,33 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         _forget_output()
         return 141
     except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
         _forget_output()
-        print(f"error: nothing more can be written ({error.strerror}); make room", file=sys.stderr)
+        print(f"error: {_system_failure(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interruption:
         print("stopped; what was finished is kept", file=sys.stderr)
         return 128 + (interruption.number if isinstance(interruption, Terminated) else signal.SIGINT)
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        print("error: there is not enough memory; close other programs, or ask for less at once", file=sys.stderr)
+        return 1
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether an exception, also one of OpenCV, says that there is no more memory."""
+    opencv = sys.modules.get("cv2")
+    if opencv is not None and isinstance(error, opencv.error):
+        return error.code == opencv.Error.StsNoMem
+    return isinstance(error, MemoryError)
+
+
+def _system_failure(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.errno in NO_ROOM:
+        return f"nothing more can be written ({reason}); make room"
+    place = "input or output" if error.filename is None else error.filename
+    return f"{place}: {reason}; check files, folders and disks"
 
 
 def _encode_anything() -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.sources.video import OPEN_TIMEOUT_S, READ_TIMEOUT_S, VideoFacts
-from runtime.storage.whole_files import rename_whole, write_error
+from runtime.storage.whole_files import remove_quietly, rename_whole, write_error
 
 CLOCK = Fraction(1, 90_000)  # s: the times of any source in steps of 11 µs
 # Without B-frames: their reordering moves all times by two frames in players that know no edit lists.
@@ -88,8 +88,7 @@ class H264Film:
         """Close and take the file away."""
         with contextlib.suppress(FFmpegError):
             self._release()
-        with contextlib.suppress(OSError):
-            self._temporary.unlink()
+        remove_quietly(self._temporary)
 
     def _release(self) -> None:
         if self._sound is not None:

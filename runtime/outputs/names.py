@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 from pathlib import Path
 
+from runtime.storage.whole_files import remove_quietly
 from runtime.types import Frame
 
 MOST_BYTES = 160  # of a picture's part in names; file systems take 255 bytes, endings need the rest
+# Temporary names of a run that was killed; unfinished files of other programs have other names.
+_LEFT_OVER = re.compile(
+    r"(?:(?:results|cameras|expressions)\.jsonl|landmarks\.csv|faces\.npz|\.facemesh"
+    r"|.+_(?:overlay|face\d+|person\d+|depth|normals|pncc|visibility)(?:_\w+)?(?:\.\w+)?)\.part(?:\.mp4)?",
+    re.ASCII,
+)
 
 
 class OutputNames:
@@ -67,3 +76,11 @@ def _short(stem: str) -> str:
     if len(name) <= MOST_BYTES:
         return stem
     return name[:MOST_BYTES].decode("utf-8", "ignore") + "-" + hashlib.sha256(name).hexdigest()[:8]
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove what a killed run has left unfinished in ``folder``, locked for this run."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _LEFT_OVER.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                remove_quietly(Path(entry.path))

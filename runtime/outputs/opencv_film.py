@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.sources.video import VideoFacts
-from runtime.storage.whole_files import rename_whole
+from runtime.storage.whole_files import remove_quietly, rename_whole
 
 
 class OpenCvFilm:
@@ -47,7 +47,7 @@ class OpenCvFilm:
     def discard(self) -> None:
         """Close and take the file away."""
         self._video.release()
-        self._temporary.unlink(missing_ok=True)
+        remove_quietly(self._temporary)
 
 
 def _video_length(path: Path) -> int:

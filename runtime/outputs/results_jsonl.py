@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.outputs.names import OutputNames
-from runtime.storage.whole_files import rename_whole, write_error
+from runtime.storage.whole_files import remove_quietly, rename_whole, write_error
 from runtime.types import FaceMesh, Frame, Pose
 
 
@@ -52,7 +52,7 @@ class LinesFile:
         """Close the file and give it its own name; one without lines never replaces that of an earlier run."""
         self._file.close()
         if self._length <= len(self._head) and self._path.exists():
-            self._temporary.unlink(missing_ok=True)
+            remove_quietly(self._temporary)
         else:
             rename_whole(self._temporary, self._path)
 

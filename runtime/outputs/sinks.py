@@ -11,7 +11,7 @@ from runtime.outputs.face_files import FACE_FORMATS, TEXTURE_SIZE, FaceFileSink
 from runtime.outputs.line_files import LINE_FORMATS, LineSink
 from runtime.outputs.map_files import MAP_FORMATS, MapSink
 from runtime.outputs.mesh_files import MESH_FORMATS, MeshWriter
-from runtime.outputs.names import OutputNames
+from runtime.outputs.names import OutputNames, remove_left_overs
 from runtime.outputs.overlay_files import OverlayPhotoSink, OverlayVideoSink
 from runtime.outputs.results_jsonl import JsonSink
 from runtime.outputs.run_files import RUN_FORMATS, CsvSink, FacesNpzSink
@@ -79,6 +79,7 @@ def open_sinks(
     """
     _make_folder(folder)
     lock = FolderLock(folder)
+    remove_left_overs(folder)
     opened: list[Sink] = []
     try:
         for sink in live():  # first, so that nothing is begun if an address cannot be used
@@ -89,6 +90,7 @@ def open_sinks(
     except BaseException:
         for sink in opened:
             sink.close()
+        remove_left_overs(folder)
         lock.release()
         raise
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from runtime.errors import FaceMeshError, reason
-from runtime.storage.whole_files import write_error
+from runtime.storage.whole_files import remove_quietly, write_error
 
 LOCK_NAME = ".facemesh.lock"
 
@@ -52,7 +52,7 @@ class FolderLock:
     def release(self) -> None:
         """Give the right back."""
         if self._file is not None:
-            self._path.unlink(missing_ok=True)
+            remove_quietly(self._path)
             os.close(self._file)
             self._file = None
 

@@ -1,7 +1,7 @@
 """``python -m tests.fuzz --seconds 20 [--seed N] [--targets a,b]``: feed every reader with damaged files.
 
 A defect is kept as build/fuzz/TARGET-SEED-NUMBER and named; the exit code is 1 then. A reader that ends the process
-leaves the case as build/fuzz/TARGET-last.
+leaves the case in build/fuzz/TARGET-last.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import argparse
 import faulthandler
 import shutil
 import sys
-import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -45,20 +44,23 @@ def fuzz(name: str, target: Target, seed: int, seconds: float) -> int:
     """Feed one reader for ``seconds``; return the number of defects."""
     defects = refused = number = 0
     seeds, end = target.seeds(), time.monotonic() + seconds
-    last = KEPT / f"{name}-last"
-    with tempfile.TemporaryDirectory() as folder:
+    folder = KEPT / f"{name}-last"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"case{target.suffix}"
+    with open(path, "wb", buffering=0) as file:
         while time.monotonic() < end and defects < MOST_DEFECTS:
-            path = Path(folder) / f"case{target.suffix}"
-            path.write_bytes(target.wrap(mutated(seeds, seed, number)))
-            shutil.copyfile(path, last)
+            content = target.wrap(mutated(seeds, seed, number))
+            file.seek(0)  # in place: a new file costs more than most readers take
+            file.write(content)
+            file.truncate()
             try:
                 refused += is_refused(target.read, path)
             except Exception:
                 defects += 1
                 print(f"DEFECT {name} {seed} {number}: {traceback.format_exc(limit=-3)}")
-                shutil.copyfile(path, KEPT / f"{name}-{seed}-{number}")
+                (KEPT / f"{name}-{seed}-{number}").write_bytes(content)
             number += 1
-    last.unlink(missing_ok=True)
+    shutil.rmtree(folder)
     print(f"{name}: {number} cases, {refused} refused, {defects} defects", flush=True)
     return defects
 

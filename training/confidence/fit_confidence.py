@@ -19,7 +19,7 @@ from runtime.console.arguments import not_empty, positive_int
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import load_face_model
 from runtime.families.uv_topology import load_topology
-from runtime.storage.whole_files import file_sha256, whole_file
+from runtime.storage.whole_files import file_sha256, whole_file, whole_files
 from training.data.face_sets import load_sets
 from training.uv.uv_layout import region_weights
 
@@ -115,17 +115,20 @@ def _write(network: EdgeNet, report: ConfidenceReport, args: argparse.Namespace)
     """Write the checkpoint and, if it is wanted, the report; all of it or nothing."""
     from training.checkpoints import write_checkpoint
 
-    with whole_file(args.output) as checkpoint:
-        write_checkpoint(network, checkpoint)
-        if args.report is not None:
-            from training.confidence.reliability_diagram import draw_reliability
+    if args.report is None:
+        with whole_file(args.output) as checkpoint:
+            write_checkpoint(network, checkpoint)
+        return
+    from training.confidence.reliability_diagram import draw_reliability
 
-            facts = {"weights": args.weights.name, "sha256": file_sha256(args.weights), "seed": args.seed}
-            facts["data"] = [path.name for path in args.data]
-            text = json.dumps({**facts, **dataclasses.asdict(report)}, indent=1) + "\n"
-            with whole_file(_beside(args.report, ".json")) as file, whole_file(_beside(args.report, ".png")) as picture:
-                file.write(text.encode())
-                draw_reliability(report, picture)
+    facts = {"weights": args.weights.name, "sha256": file_sha256(args.weights), "seed": args.seed}
+    facts["data"] = [path.name for path in args.data]
+    text = json.dumps({**facts, **dataclasses.asdict(report)}, indent=1) + "\n"
+    paths = _beside(args.report, ".json"), _beside(args.report, ".png"), args.output
+    with whole_files(*paths) as (file, picture, checkpoint):
+        write_checkpoint(network, checkpoint)
+        file.write(text.encode())
+        draw_reliability(report, picture)
 
 
 def _beside(stem: Path, suffix: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
 from runtime.storage.picture_tar import beside, read_tar
-from runtime.storage.whole_files import whole_file
+from runtime.storage.whole_files import whole_files
 from training.labelling.hand_labels import HandLabels
 
 
@@ -27,12 +26,8 @@ def write_labels(output: Path, data: Path, hand: HandLabels, arrays: dict[str, N
     pictures = read_tar(beside(data, ".tar"), hand.names[kept].tolist())
     fields = ("names", "source", "size", "is_val", "hand68", "visible68", "hand21")
     arrays = {**arrays, **{name: getattr(hand, name) for name in fields}}
-    with ExitStack() as files:
-        listing = files.enter_context(
-            whole_file(beside(output, "").with_name(beside(output, "").name + "_dropped.csv"))
-        )
-        archive = files.enter_context(whole_file(beside(output, ".tar")))
-        table = files.enter_context(whole_file(beside(output, ".npz")))
+    paths = [beside(output, suffix) for suffix in ("_dropped.csv", ".npz", ".tar")]
+    with whole_files(*paths) as (listing, table, archive):
         np.savez_compressed(table, **{name: array[kept] for name, array in arrays.items()})
         write_tar(archive, {name: pictures[name] for name in hand.names[kept].tolist()})
         dropped = np.flatnonzero(reasons != "")

@@ -11,7 +11,6 @@ import argparse
 import io
 import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from runtime.errors import FaceMeshError
 from runtime.families.face_model import FaceModel, load_face_model
 from runtime.storage.npz_files import read_npz
 from runtime.storage.picture_tar import beside
-from runtime.storage.whole_files import whole_file
+from runtime.storage.whole_files import whole_files
 from training.data.labels import FaceLabels, load_labels, read_images
 from training.turning.contact_sheet import ContactSheet
 from training.turning.photo_turner import PhotoTurner, TurnedFace, turn_photos
@@ -71,16 +70,15 @@ def run(args: argparse.Namespace) -> None:
     turner = PhotoTurner(model, chosen, read_images(args.data, chosen))
     sheet = ContactSheet(model, args.count) if args.sheet else None
 
-    with ExitStack() as files:
-        # Opened before the work, so that a place that cannot be written to is found at once.
-        npz, tar = (files.enter_context(whole_file(beside(args.output, suffix))) for suffix in (".npz", ".tar"))
-        picture_file = files.enter_context(whole_file(args.sheet)) if sheet else None
+    sheets = [args.sheet] if sheet else []
+    # Opened before the work, so that a place that cannot be written to is found at once.
+    with whole_files(*sheets, beside(args.output, ".npz"), beside(args.output, ".tar")) as (*pictures, npz, tar):
         arrays = _write_pictures(tar, turn_photos(turner, plan, args.workers), model, sheet, args.count)
         arrays["is_val"] = chosen.is_val[plan.rows]
         if fit_nme is not None:
             arrays["fit_nme"] = fit_nme[rows][plan.rows]
         np.savez_compressed(npz, **arrays)
-        if sheet:
+        for picture_file in pictures:
             picture_file.write(sheet.encode_png())
     bands = np.histogram(np.abs(arrays["yaw_deg"]), np.arange(0, 91, 10))[0]
     path, photographs = beside(args.output, ".npz"), len(np.unique(plan.rows))

@@ -42,6 +42,11 @@ def write_index(prefix: Path, records: dict[str, bytes], records_per_block: int 
 
 
 def write_table(path: Path, blocks: dict[bytes, bytes], compression: int = 0) -> None:
+    """Write `table_bytes`."""
+    path.write_bytes(table_bytes(blocks, compression))
+
+
+def table_bytes(blocks: dict[bytes, bytes], compression: int = 0) -> bytes:
     """A LevelDB table of finished blocks, by their last keys; ``compression`` is what it claims, nothing is
     compressed."""
     data, handles = b"", []
@@ -52,7 +57,7 @@ def write_table(path: Path, blocks: dict[bytes, bytes], compression: int = 0) ->
     for contents in (block([]), block(handles)):
         footer += varint(len(data)) + varint(len(contents))
         data += _trailed(contents)
-    path.write_bytes(data + footer.ljust(40, b"\0") + bytes.fromhex("57fb808b247547db"))
+    return data + footer.ljust(40, b"\0") + bytes.fromhex("57fb808b247547db")
 
 
 def entry(shape: tuple[int, ...], offset: int, size: int, checksum: int, type_number: int = 1, shard: int = 0) -> bytes:

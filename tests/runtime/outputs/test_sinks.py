@@ -20,7 +20,7 @@ from runtime.errors import FaceMeshError
 from runtime.inference.open_runner import open_runner
 from runtime.outputs.mesh_files import MeshWriter
 from runtime.outputs.names import OutputNames
-from runtime.outputs.sinks import open_sinks
+from runtime.outputs.sinks import FORMATS, open_sinks
 from runtime.pipeline import FaceMeshPipeline
 from runtime.rendering import overlay
 from runtime.rendering.colours import vertex_colours
@@ -545,3 +545,20 @@ def test_long_names_leave_room_for_their_endings(tmp_path):
         path.with_name(path.name + ".1234567.part").touch()
     assert len(set(paths)) == 4
     assert paths[3].name.startswith("x" * 150 + "_000012")
+
+
+@pytest.mark.parametrize("video", [None, VideoFacts(10.0)])
+def test_what_a_killed_run_left_is_removed(tmp_path, topology, face, image, video):
+    """The unfinished files of every format go, those of other programs stay."""
+    pytest.importorskip("pygltflib", reason="needs pygltflib")
+    written, left = tmp_path / "written", tmp_path / "left"
+    write_all(written, FORMATS, topology, (frame_of(image, "clip.mp4"), [face]), video=video)
+    left.mkdir()
+    for path in written.iterdir():
+        left.joinpath(f"{path.name}.part").touch()
+    left.joinpath("clip_overlay.part.mp4").touch()
+    foreign = {"film.mkv.part", "photo.jpg.part", "faces.npz"}
+    for name in foreign:
+        left.joinpath(name).touch()
+    with open_sinks(left, [], topology, None):
+        assert set(os.listdir(left)) == {*foreign, ".facemesh.lock"}

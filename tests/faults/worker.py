@@ -1,0 +1,239 @@
+"""``python -m tests.faults.worker SCENARIO LIBRARY STEP``, with LIBRARY preloaded: each STEP-th call fails.
+
+The command runs once whole; then, in a process of its own for each, with one call that fails. Prints one JSON document.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import functools
+import gc
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+
+from tests.faults.scenarios import ASSETS, SCENARIOS, Scenario
+
+KINDS = ("open", "read", "write", "rename", "fsync", "memory", "inference", "device")
+# Of memory that counts as a buffer. NumPy's own for casts have up to 128 kB; without them NumPy 2.4 ends the process.
+LEAST_BYTES = 160 << 10
+LONGEST_S = 120.0
+PROJECT = ("runtime", "export", "calibration", "training")
+
+
+class Calls:
+    """The preloaded library."""
+
+    def __init__(self, library: str, folder: Path) -> None:
+        self._library = ctypes.CDLL(library)
+        self._folders = [ctypes.c_char_p(os.fsencode(path)) for path in (folder, ASSETS)]
+
+    def arm(self, kind: str | None = None, number: int = 0) -> None:
+        chosen = -1 if kind is None else KINDS.index(kind)
+        self._library.arm(*self._folders, ctypes.c_size_t(LEAST_BYTES), chosen, ctypes.c_long(number))
+
+    def disarm(self) -> None:
+        self._library.disarm()
+
+    def counts(self) -> dict[str, int]:
+        return {kind: int(self._library.counted(number)) for number, kind in enumerate(KINDS)}
+
+    def fails(self, kind: str) -> bool:
+        return bool(self._library.call_fails(KINDS.index(kind)))
+
+
+def let_inference_fail(calls: Calls) -> None:
+    """Put a question to ``calls`` before every call of ONNX Runtime."""
+
+    def failing(real: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(real)
+        def call(*given: Any, **named: Any) -> Any:
+            if calls.fails("inference"):
+                raise onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException("[ONNXRuntimeError] : 6 : failed")
+            return real(*given, **named)
+
+        return call
+
+    for name in ("__init__", "run", "run_with_iobinding", "io_binding"):
+        setattr(onnxruntime.InferenceSession, name, failing(getattr(onnxruntime.InferenceSession, name)))
+
+
+def install_device(calls: Calls) -> None:
+    """Make this a machine with TensorRT and a device, stand-ins both, whose calls may fail."""
+    import runtime.inference.trt.engine_file
+    import runtime.inference.trt.runner
+    from runtime.cuda.driver import Device
+    from runtime.cuda.errors import CudaError
+    from tests.standins import fake_engine
+    from tests.standins.fake_cuda import FakeCuda
+
+    class FailingCuda(FakeCuda):
+        def called(self, call: str, **details: Any) -> None:
+            super().called(call, **details)
+            if calls.fails("device"):
+                raise CudaError(call, "CUDA_ERROR_OUT_OF_MEMORY")
+
+    cuda = FailingCuda()
+    library = fake_engine.make("tensorrt-10.3", cuda)
+    for name in fake_engine.MODULES.values():
+        sys.modules[name] = library if name == library.__name__ else None
+    runtime.inference.trt.engine_file.find_device = lambda: Device("Orin", "8.7")
+    runtime.inference.trt.runner.open_cuda = lambda: cuda
+
+
+def run_apart(scenario: Scenario, given: Path, made: Path, before: Callable[[], None], after: Callable[[], None]):
+    """Run in a process of its own; return exit code (negative: signal, None: it took too long) and what it said."""
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    end, start = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            os.dup2(start, 2)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+            faulthandler.enable(os.dup(2), all_threads=False)  # libraries are quietened on the other one
+            for cached in gc.get_objects():
+                if isinstance(cached, functools._lru_cache_wrapper) and cached.__module__.startswith(PROJECT):
+                    cached.cache_clear()
+            before()
+            code = scenario.run(given, made)
+            after()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stderr.flush()
+            os._exit(code)
+    os.close(start)
+    said, code = _wait(child, end)
+    os.close(end)
+    return code, said
+
+
+def _wait(child: int, end: int) -> tuple[str, int | None]:
+    said, deadline = b"", time.monotonic() + LONGEST_S
+    while time.monotonic() < deadline:
+        if select.select([end], [], [], 1.0)[0]:
+            block = os.read(end, 1 << 16)
+            said += block
+            if not block:
+                break
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return said.decode("utf-8", "replace"), None
+    return said.decode("utf-8", "replace"), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def fault_of(code: int | None, said: str, made: dict[str, bytes], whole: dict[str, bytes]) -> str | None:
+    """Return what is wrong after a run in which a call failed, None if nothing is."""
+    if code is None:
+        return "hangs"
+    if code < 0:
+        return f"ended by signal {-code}"
+    if "Traceback" in said:
+        return "traceback"
+    for name, content in made.items():
+        if name not in whole:
+            return f"left over: {name}"
+        if content != whole[name] and not _is_part_of(name, content, whole[name]):
+            return f"torn: {name}"
+    if code == 0 and made != whole:
+        missing = [name for name in whole if made.get(name) != whole[name]]
+        return f"exit code 0 without {', '.join(missing)}"
+    if code != 0 and not any(": " in line for line in said.splitlines()):
+        return "no line names the reason"
+    return None
+
+
+def _is_part_of(name: str, content: bytes, whole: bytes) -> bool:
+    """Tell whether results of a run hold those of some of its pictures, whole."""
+    if name.endswith((".jsonl", ".csv")):
+        lines = content.splitlines(keepends=True)
+        return set(lines) <= set(whole.splitlines(keepends=True)) and all(line.endswith(b"\n") for line in lines)
+    if name.endswith(".mp4"):
+        return _film_length(content) is not None
+    if name == "faces.npz":
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(content)
+            with np.load(file.name) as arrays:
+                return len(arrays["vertices"]) == len(arrays["frame"])
+    return False
+
+
+def _film_length(content: bytes) -> int | None:
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+        Path(file.name).write_bytes(content)
+        film = cv2.VideoCapture(file.name)
+        promised, read = int(film.get(cv2.CAP_PROP_FRAME_COUNT)), 0
+        while film.read()[0]:
+            read += 1
+        return read if read == promised > 0 else None
+
+
+def main() -> int:
+    name, library, step, *only = sys.argv[1:]
+    scenario = SCENARIOS[name]
+    os.environ["COLUMNS"] = "1000"
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(os.path.realpath(text))
+        given, made, reference = folder / "given", folder / "made", folder / "reference"
+        for path in (given, made, reference):
+            path.mkdir()
+        scenario.prepare(given)
+        calls = Calls(library, folder)
+        let_inference_fail(calls)
+        if name == "engine":
+            install_device(calls)
+        with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+            code = scenario.run(given, reference)  # imports everything
+        if code != 0:
+            raise SystemExit(f"{name}: the run without a failure ends with {code}")
+
+        def save_counts() -> None:
+            calls.disarm()
+            (folder / "counts").write_text(json.dumps(calls.counts()))
+
+        code, said = run_apart(scenario, given, made, calls.arm, save_counts)
+        assert code == 0, said
+        counts, whole = json.loads((folder / "counts").read_text()), contents(made)
+        report: dict[str, Any] = {"scenario": name, "counts": counts, "tried": 0, "unnoticed": 0, "defects": []}
+        for kind, count in counts.items():
+            for number in range(1, count + 1, int(step)):
+                if only and f"{kind}:{number}" not in only and kind not in only:
+                    continue
+                arm = functools.partial(calls.arm, kind, number)
+                code, said = run_apart(scenario, given, made, arm, lambda: None)
+                report["tried"] += 1
+                report["unnoticed"] += code == 0
+                if fault := fault_of(code, said, contents(made), whole):
+                    report["defects"].append([f"{kind}:{number}", fault, said[-3000:]])
+                    print(f"{kind}:{number}: {fault} (exit code {code})", file=sys.stderr, flush=True)
+        print(json.dumps(report))
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
