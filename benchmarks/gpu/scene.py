@@ -18,6 +18,7 @@ from runtime.errors import FaceMeshError
 from runtime.families.family import Family
 from runtime.models.shipped import SHIPPED_PICTURE
 from runtime.models.spec import ModelSpec
+from runtime.sources.photos import read_photo
 
 HEIGHT, WIDTH = 720, 1280
 NO_KERNELS = "runtime._native has no CUDA kernels for this device: install again where the CUDA toolkit (nvcc) is"
@@ -29,7 +30,7 @@ class PartSkipped(FaceMeshError):
 
 def frame(height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
     """Return a picture (height, width, 3) uint8 BGR with texture everywhere; it is wider than high."""
-    photo = cv2.imread(str(SHIPPED_PICTURE))
+    photo = read_photo(SHIPPED_PICTURE)
     square = cv2.resize(photo, (width, width), interpolation=cv2.INTER_CUBIC)
     top = width * 100 // WIDTH
     return np.ascontiguousarray(square[top : top + height])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -17,6 +16,7 @@ from runtime.families.uv_topology import load_topology
 from runtime.geometry.crop import crop_into, crop_matrix, draw_landmarks
 from runtime.models.shipped import SHIPPED_PICTURE
 from runtime.models.spec import ModelSpec
+from runtime.sources.photos import read_photo
 from runtime.tensors import InputSpec
 
 PHOTOGRAPH_BOX = (179.2, 88.4, 270.2, 176.2)  # tight box of the 68 landmarks, px
@@ -52,7 +52,7 @@ def verification_images(spec: InputSpec, crop_scale: float) -> NDArray[np.float3
 
     A landmark channel shows the mean face where the photograph's is.
     """
-    photograph = cv2.imread(str(SHIPPED_PICTURE))
+    photograph = read_photo(SHIPPED_PICTURE)
     images = np.zeros((len(VIEWS) + 1, *spec.shape), np.float32)
     x1, y1, x2, y2 = PHOTOGRAPH_BOX
     for image, (factor, right, down) in zip(images, VIEWS, strict=False):

@@ -15,7 +15,7 @@ from types import ModuleType
 from runtime.console.early_interrupt import restore_interrupt
 from runtime.console.extras import EXTRA_OF, remedy
 from runtime.console.stop_signals import Terminated, TerminationHandler
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, reason
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -84,11 +84,10 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def _system_failure(error: OSError) -> str:
-    reason = error.strerror or str(error)
     if error.errno in NO_ROOM:
-        return f"nothing more can be written ({reason}); make room"
+        return f"nothing more can be written ({reason(error)}); make room"
     place = "input or output" if error.filename is None else error.filename
-    return f"{place}: {reason}; check files, folders and disks"
+    return f"{place}: {reason(error)}; check files, folders and disks"
 
 
 def _encode_anything() -> None:

@@ -86,7 +86,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise FaceMeshError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
+        raise FaceMeshError(f"{path}: cannot be read ({reason(error)}); check the file") from error
     return digest.hexdigest()
 
 
