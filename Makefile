@@ -67,6 +67,7 @@ sanitize: $(VENV)/test.stamp
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) build out .pytest_cache .ruff_cache

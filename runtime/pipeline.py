@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from threading import RLock
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,10 +37,14 @@ def _in_turns(method: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(method)
     def call(*args: P.args, **options: P.kwargs) -> T:
-        with args[0]._lock:
+        with _lock_of(args[0]):
             return method(*args, **options)
 
     return call
+
+
+def _lock_of(pipeline: object) -> AbstractContextManager[object]:
+    return cast(FaceMeshPipeline, pipeline)._lock
 
 
 def _steps_in_turns(method: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
@@ -48,14 +52,14 @@ def _steps_in_turns(method: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]
 
     @wraps(method)
     def steps(*args: P.args, **options: P.kwargs) -> Iterator[T]:
-        lock, generator = args[0]._lock, method(*args, **options)
-        end = object()
+        lock, generator = _lock_of(args[0]), cast(Generator[T, None, None], method(*args, **options))
         try:
             while True:
                 with lock:
-                    item = next(generator, end)
-                if item is end:
-                    return
+                    try:
+                        item = next(generator)
+                    except StopIteration:
+                        return
                 yield item
         finally:
             with lock:
@@ -102,9 +106,9 @@ class FaceMeshPipeline:
         self._follower: FaceFollower | None = None
         self._is_tracking = False  # a stream, whose tracks no other call may disturb
         if tracking is not None:
-            self._need_detector()
+            detect, has_confidence = self._need_detector(), runner.spec.confidence is not None
             self._follower = FaceFollower(
-                self._mesher, self._second_look, self.family, detector, tracking, runner.spec.confidence is not None
+                self._mesher, self._second_look, self.family, detect, tracking, has_confidence
             )
 
     @_in_turns
@@ -214,7 +218,7 @@ class FaceMeshPipeline:
         """Start on a frame whose faces are to be found."""
         image = _picture(frame)
         if self._follower is None:
-            self._submit(image, self._detector(image))
+            self._submit(image, self._need_detector()(image))
         else:
             self._follower.begin(image, frame.timestamp_s if isinstance(frame, Frame) else None)
             self._in_flight.append(_Submitted(image, None, [], False))
@@ -226,10 +230,10 @@ class FaceMeshPipeline:
 
     def _collect(self) -> list[FaceMesh]:
         submitted = self._in_flight.popleft()
-        if submitted.matrices is None:
+        if self._follower is not None and submitted.matrices is None:
             found = self._follower.finish()
         else:
-            looks = self._second_look(submitted.image, self._mesher.collect(), submitted.matrices)
+            looks = self._second_look(submitted.image, self._mesher.collect(), submitted.matrices or [])
             found = [_face_mesh(look, score) for look, score in zip(looks, submitted.scores, strict=True)]
         found = [found[number] for number in sure_faces([face.confidence for face in found], submitted.turned)]
         least = self._min_confidence or 0.0
@@ -237,9 +241,10 @@ class FaceMeshPipeline:
         self.left_out += len(found) - len(kept)
         return kept
 
-    def _need_detector(self) -> None:
+    def _need_detector(self) -> Detector:
         if self._detector is None:
             raise FaceMeshError("this pipeline has no detector: make it with YuNetDetector(), or call from_boxes()")
+        return self._detector
 
     def _refuse_two_at_once(self) -> None:
         if self._in_flight or self._is_tracking:

@@ -6,7 +6,7 @@ Pixel coordinates everywhere: x right, y down, an integer is a pixel centre; z t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,8 @@ class Frame:
 class Detections:
     """Faces found in one frame, best first. No face is ``N = 0``, never ``None``."""
 
-    boxes_xyxy: NDArray[np.float32]  # (N, 4) px, the tight box of the 68 landmarks
-    scores: NDArray[np.float32]  # (N,) confidence 0..1
+    boxes_xyxy: NDArray[np.floating[Any]]  # (N, 4) px, the tight box of the 68 landmarks
+    scores: NDArray[np.floating[Any]]  # (N,) confidence 0..1
     # (N,) degrees clockwise that each face is turned by, roughly; the mesh says it better. None: all are upright
     rolls_deg: NDArray[np.float32] | None = None
 
@@ -71,8 +71,13 @@ class FaceMesh:
 class MeshTopology(Protocol):
     """The parts of a mesh that all faces share; read-only arrays."""
 
-    triangles: NDArray[np.int32]  # (T, 3) into the V vertices; front faces have cross(v1 - v0, v2 - v0).z > 0
-    canonical_vertices: NDArray[np.float32]  # (V, 3) mean shape; x right, y down, z to the camera
+    @property
+    def triangles(self) -> NDArray[np.int32]:
+        """(T, 3) into the V vertices; front faces have cross(v1 - v0, v2 - v0).z > 0."""
+
+    @property
+    def canonical_vertices(self) -> NDArray[np.float32]:
+        """(V, 3) mean shape; x right, y down, z to the camera."""
 
     @property
     def landmark_vertices(self) -> NDArray[np.int32]:

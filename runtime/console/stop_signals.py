@@ -24,7 +24,7 @@ def interruption(number: int) -> KeyboardInterrupt:
     return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
 
 
-class _Handlers(AbstractContextManager):
+class _Handlers(AbstractContextManager[Any]):
     """Handlers of signals for a while. Signals that the process ignores stay ignored, as nohup wants it."""
 
     def __init__(self, *numbers: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -98,7 +98,7 @@ class CoefficientFamily:
                 f"a network of coefficients needs a FaceModelTopology, not a {type(topology).__name__}; "
                 "make one from its face model"
             )
-        wanted, model = self._spec.output, topology.model
+        wanted, model = _output(self._spec), topology.model
         found = (model.shape_count, model.expression_count)
         if found != (wanted.shape_count, wanted.expression_count):
             raise FaceMeshError(
@@ -192,7 +192,8 @@ class CoefficientGpuDecoder:
 
     def __init__(self, model: FaceModel, spec: NetworkSpec, cuda: Cuda, half: bool, dense: bool) -> None:
         """Upload mean and basis of the vertices (with ``dense``) and of the landmarks. ``cuda`` frees them."""
-        output = spec.output
+        output = _output(spec)
+        assert cuda.kernels is not None  # `gpu_decoder` has looked
         self._kernels = cuda.kernels
         self._half = half
         self._basis_half = model.precision != "fp32"
@@ -229,7 +230,7 @@ class CoefficientGpuDecoder:
         )
 
 
-def _uploaded(cuda: Cuda, values: NDArray, kind: type[np.floating]) -> DeviceBuffer:
+def _uploaded(cuda: Cuda, values: NDArray[Any], kind: type[np.floating]) -> DeviceBuffer:
     """Return memory of the device that holds ``values``; the page-locked memory on the way is freed."""
     content = np.ascontiguousarray(values, kind)
     device = cuda.device_buffer(content.nbytes)
@@ -244,7 +245,7 @@ def _native_decoder(
     model: FaceModel, spec: NetworkSpec, rows: NDArray[np.integer], bits: int
 ) -> native.CoefficientDecoder:
     """Return the compiled decoder of the vertices ``rows``."""
-    output = spec.output
+    output = _output(spec)
     return native.CoefficientDecoder(
         mean=model.mean[rows],
         basis=model.basis.reshape(len(model.mean), 3, -1)[rows].reshape(3 * len(rows), -1),
@@ -266,7 +267,7 @@ def frontal_pose(model: FaceModel, spec: NetworkSpec) -> NDArray[np.float64]:
     """
     points = model.mean[model.keypoints68, :2].astype(np.float64)
     low, high = points.min(axis=0), points.max(axis=0)
-    size, (right, top) = spec.input.size, spec.output.origin
+    size, (right, top) = spec.input.size, _output(spec).origin
     scale = size / spec.crop_scale / (high - low).max()
     pose = np.zeros((3, 4))
     pose[:, :3] = scale * np.eye(3)
@@ -283,12 +284,12 @@ def mean_sphere(model: FaceModel) -> NDArray[np.float64]:
 
 def decode_numpy(output: NDArray[np.float32], matrix: NDArray[np.float64], model: FaceModel, spec: NetworkSpec) -> Mesh:
     """Compute the same as `Decoder` in NumPy and float64: the definition, not the fast way."""
-    numbers = output.astype(np.float64) * spec.output.std + spec.output.mean
-    count = spec.output.pose_count
+    numbers = output.astype(np.float64) * _output(spec).std + _output(spec).mean
+    count = _output(spec).pose_count
     pose = numbers[:count].reshape(3, 4) if count else frontal_pose(model, spec)
     points = model.mean + (model.basis.astype(np.float64) @ numbers[count:]).reshape(-1, 3)
     moved = points @ pose[:, :3].T
-    crop_xy = np.array(spec.output.origin) + (moved[:, :2] + pose[:2, 3]) * (1, -1)
+    crop_xy = np.array(_output(spec).origin) + (moved[:, :2] + pose[:2, 3]) * (1, -1)
     *centre, radius = mean_sphere(model)
     depth = moved[:, 2] - pose[2, :3] @ centre + np.linalg.norm(pose[2, :3]) * radius
     frame_xy = (crop_xy - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
@@ -303,3 +304,8 @@ def _load(path: str) -> FaceModelTopology:
             "give it by --face-model FILE.npz, 'python -m export face-model' makes one"
         )
     return load_model_topology(path)
+
+
+def _output(spec: NetworkSpec) -> CoefficientOutput:
+    """Return the spec's output part, of this family's type."""
+    return cast(CoefficientOutput, spec.output)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def load_face_model(path: str | os.PathLike[str]) -> FaceModel:
         remedy = "give an intact face model, 'python -m export face-model' makes one"
         raise FaceMeshError(f"{path}: {error}; {remedy}") from None
     precision = PRECISIONS[arrays["shape_basis"].dtype.name]
-    fields = {
+    fields: dict[str, NDArray[Any]] = {
         "mean": arrays["mean"].astype(np.float32),
         "basis": dequantise_basis(arrays),
         "triangles": arrays["triangles"].astype(np.int32),
@@ -91,7 +92,7 @@ def quantise_basis(basis: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArra
     return np.rint(basis / _by_row(divisor, len(basis))).astype(np.int8), scale
 
 
-def dequantise_basis(arrays: Mapping[str, NDArray]) -> NDArray[np.float32]:
+def dequantise_basis(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     """Return the basis (3V, C) of the arrays of a file, shape first, as float32."""
     basis = np.concatenate([arrays[key] for key in BASES], axis=1).astype(np.float32, order="C")
     if SCALE in arrays:
@@ -104,7 +105,7 @@ def _by_row(scale: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
     return np.repeat(scale, SCALE_BLOCK, axis=0).reshape(-1, scale.shape[2])[:rows]
 
 
-def check_arrays(arrays: Mapping[str, NDArray]) -> None:
+def check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
     """Check shapes, types and ranges of the arrays of a file; raises `ValueError` that names the array."""
     count = arrays["uv"].size // 2
     shapes = {"mean": (count, 3), "shape_basis": (3 * count, -1), "exp_basis": (3 * count, -1), "triangles": (-1, 3)}
@@ -125,7 +126,7 @@ def check_arrays(arrays: Mapping[str, NDArray]) -> None:
             raise ValueError(f"{key} must be vertex numbers below {count}")
 
 
-def _check_scale(arrays: Mapping[str, NDArray]) -> None:
+def _check_scale(arrays: Mapping[str, NDArray[Any]]) -> None:
     """Check the scales of an INT8 basis."""
     if SCALE not in arrays:
         raise ValueError(f"shape_basis is int8 and there is no {SCALE}")

@@ -6,7 +6,7 @@ Everything outside this folder asks a `Family` and knows no kind of output. `run
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,9 +67,11 @@ class Family(Protocol):
 
     output_type: ClassVar[type[OutputSpec]]  # of the spec's output part
     has_face_model: ClassVar[bool]  # the spec's topology is a face model, which users bring along
-    topology: MeshTopology
 
-    def __init__(self, spec: NetworkSpec, topology: MeshTopology | None = None) -> None:
+    @property
+    def topology(self) -> MeshTopology: ...
+
+    def __init__(self, spec: NetworkSpec, topology: Any = None) -> None:
         """Load the topology that the spec names, unless one is given. Raises `FaceMeshError`."""
 
     def crop_matrix(self, box_xyxy: ArrayLike) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ class FaceModelTopology:
     @property
     def uv(self) -> NDArray[np.float32]:
         """(V, 2) texture coordinates 0..1, u right, v up: the places of the vertices on the UV map."""
-        return (self.model.uv * (UV_RESOLUTION - 1) + 0.5) / UV_RESOLUTION
+        return ((self.model.uv * (UV_RESOLUTION - 1) + 0.5) / UV_RESOLUTION).astype(np.float32)
 
     def border_distance(self) -> NDArray[np.float32]:
         """Return (V,) steps from vertex to vertex to the nearest edge that only one triangle has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -89,9 +89,9 @@ class Decoder(Decode):
             topology.face_indices,
             topology.landmark_vertices,
             topology.resolution,
-            spec.output.size,
+            _output(spec).size,
             spec.input.layout == "NHWC",
-            spec.output.scale,
+            _output(spec).scale,
         )
 
     def __call__(self, position_map: NDArray[np.float32], matrix: NDArray[np.float64]) -> Mesh:
@@ -120,6 +120,7 @@ class PositionMapGpuDecoder:
 
     def __init__(self, topology: UVTopology, spec: NetworkSpec, cuda: Cuda, half: bool, dense: bool) -> None:
         """Upload the pixels of the vertices (with ``dense``) and the landmarks. ``cuda`` frees them when it closes."""
+        assert cuda.kernels is not None  # `gpu_decoder` has looked
         self._kernels = cuda.kernels
         self._spec = spec
         self._half = half
@@ -139,9 +140,9 @@ class PositionMapGpuDecoder:
         self._kernels.decode(
             map=output,
             half=self._half,
-            map_size=spec.output.size,
+            map_size=_output(spec).size,
             channels_last=spec.input.layout == "NHWC",
-            scale=spec.output.scale,
+            scale=_output(spec).scale,
             matrices=matrices,
             n=batch,
             indices=self._indices.pointer,
@@ -158,10 +159,10 @@ def decode_numpy(
     """Compute the same as `Decoder` in NumPy and float64: the definition, not the fast way."""
     _check_map(position_map, spec.output.shape(spec.input.layout))
     check_matrix(matrix)
-    points = position_map.astype(np.float64) * spec.output.scale
+    points = position_map.astype(np.float64) * _output(spec).scale
     if spec.input.layout == "NCHW":
         points = points.transpose(1, 2, 0)
-    left, right, weight = _taps(topology.resolution, spec.output.size)
+    left, right, weight = _taps(topology.resolution, _output(spec).size)
     points = points[left] * (1 - weight)[:, None, None] + points[right] * weight[:, None, None]
     points = points[:, left] * (1 - weight)[:, None] + points[:, right] * weight[:, None]
 
@@ -183,3 +184,8 @@ def _check_map(position_map: NDArray[np.float32], shape: tuple[int, ...]) -> Non
     if position_map.shape != shape or position_map.dtype != np.float32 or not position_map.flags.c_contiguous:
         found = f"{position_map.dtype} of shape {position_map.shape}"
         raise ValueError(f"the position map must be a contiguous float32 {shape}, is {found}")
+
+
+def _output(spec: NetworkSpec) -> PositionMapOutput:
+    """Return the spec's output part, of this family's type."""
+    return cast(PositionMapOutput, spec.output)

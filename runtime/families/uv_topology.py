@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,7 +63,8 @@ class UVTopology:
     def uv(self) -> NDArray[np.float32]:
         """(V, 2) texture coordinates 0..1, u right, v up: the centres of the vertices' pixels."""
         row, column = np.divmod(self.face_indices, self.resolution)
-        return np.stack([column + 0.5, self.resolution - row - 0.5], axis=1).astype(np.float32) / self.resolution
+        pixels = np.stack([column + 0.5, self.resolution - row - 0.5], axis=1).astype(np.float32)
+        return pixels / np.float32(self.resolution)
 
     def border_distance(self) -> NDArray[np.float32]:
         """Return (V,) distances to the border of the face region (the grid's own edge is one too), px of the grid."""
@@ -91,7 +93,7 @@ class UVTopology:
         grid[self.face_indices] = vertices
         return grid.reshape(self.resolution, self.resolution, 3)
 
-    def _set(self, name: str, array: NDArray) -> NDArray:
+    def _set(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         array.setflags(write=False)
         object.__setattr__(self, name, array)
         return array
@@ -117,14 +119,14 @@ def _load(path: Path) -> UVTopology:
         raise FaceMeshError(f"{path}: not a usable UV topology: {reason(error)}; get the file again") from None
 
 
-def _read_npz(path: Path) -> dict:
+def _read_npz(path: Path) -> dict[str, Any]:
     arrays = read_npz(path, [field.name for field in fields(UVTopology)], what="a UV topology")
     if arrays["resolution"].shape != () or not np.issubdtype(arrays["resolution"].dtype, np.integer):
         raise ValueError("resolution must be one integer")
     return {**arrays, "resolution": int(arrays["resolution"])}
 
 
-def _read_prnet_folder(folder: Path) -> dict:
+def _read_prnet_folder(folder: Path) -> dict[str, Any]:
     """Read PRNet's ``Data/uv-data`` (github.com/YadiraF/PRNet): indices as float text, landmarks as two rows x, y."""
     names = ("face_ind.txt", "uv_kpt_ind.txt", "triangles.txt", "canonical_vertices.npy")
     if missing := [name for name in names if not (folder / name).is_file()]:
@@ -163,7 +165,7 @@ def _read_text(path: Path) -> NDArray[np.int64]:
     return numbers.astype(np.int64)
 
 
-def _indices(values: NDArray, name: str, shape: tuple[int, ...], stop: int) -> NDArray[np.int32]:
+def _indices(values: NDArray[Any], name: str, shape: tuple[int, ...], stop: int) -> NDArray[np.int32]:
     """``values`` as an own int32 array, refused unless integers of ``shape`` (-1: any length) in 0..stop-1."""
     array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.integer):

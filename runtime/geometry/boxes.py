@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,7 +55,7 @@ def check_boxes(boxes_xyxy: ArrayLike, size_wh: tuple[int, int]) -> NDArray[np.f
     return boxes
 
 
-def box_iou(box_xyxy: NDArray, boxes_xyxy: NDArray) -> NDArray[np.float64]:
+def box_iou(box_xyxy: NDArray[Any], boxes_xyxy: NDArray[Any]) -> NDArray[np.float64]:
     """Return (N,) intersection over union of ``box_xyxy``, (4,) or (N, 4), with ``boxes_xyxy`` (N, 4)."""
     low = np.maximum(box_xyxy[..., :2], boxes_xyxy[..., :2])
     high = np.minimum(box_xyxy[..., 2:], boxes_xyxy[..., 2:])
@@ -63,5 +64,5 @@ def box_iou(box_xyxy: NDArray, boxes_xyxy: NDArray) -> NDArray[np.float64]:
     return area / np.maximum(union, 1e-12)
 
 
-def _area(boxes_xyxy: NDArray) -> NDArray[np.float64]:
+def _area(boxes_xyxy: NDArray[Any]) -> NDArray[np.float64]:
     return np.prod(boxes_xyxy[..., 2:] - boxes_xyxy[..., :2], axis=-1)

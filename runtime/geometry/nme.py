@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,13 +11,13 @@ YAW_BINS_DEG = ("0-30", "30-60", "60-90")  # of the absolute yaw; the last one h
 YAW_EDGES_DEG = (30, 60)
 
 
-def box_size(box_xyxy: NDArray) -> NDArray[np.float64]:
+def box_size(box_xyxy: NDArray[Any]) -> NDArray[np.float64]:
     """Return sqrt(width × height) of boxes (N, 4), the unit of the error, (N,)."""
     box = box_xyxy.astype(np.float64)
     return np.sqrt((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
 
 
-def point_nme(predicted: NDArray, truth: NDArray, size: NDArray) -> NDArray[np.float64]:
+def point_nme(predicted: NDArray[Any], truth: NDArray[Any], size: NDArray[Any]) -> NDArray[np.float64]:
     """Return the mean Euclidean distance over P points in % of ``size``, (N,).
 
     ``predicted`` and ``truth`` are (N, P, D); ``size`` (N,) is the `box_size` of the face in their unit. D = 2 compares
@@ -28,14 +30,15 @@ def point_nme(predicted: NDArray, truth: NDArray, size: NDArray) -> NDArray[np.f
     return 100 * np.linalg.norm(difference, axis=2).mean(axis=1) / size
 
 
-def yaw_bins(yaw_deg: NDArray) -> NDArray[np.int64]:
+def yaw_bins(yaw_deg: NDArray[Any]) -> NDArray[np.int64]:
     """Return the yaw bins (N,) 0, 1 or 2 of angles (N,); beyond 90 degrees counts as the last bin."""
     return np.digitize(np.abs(yaw_deg), YAW_EDGES_DEG)
 
 
 def bin_means(nme: NDArray[np.floating], bins: NDArray[np.integer]) -> tuple[float, float, float]:
     """Return the mean of ``nme`` (N,) in each yaw bin, NaN in an empty one."""
-    return tuple(mean_or_nan(nme[bins == number]) for number in range(3))
+    near, middle, far = (mean_or_nan(nme[bins == number]) for number in range(3))
+    return near, middle, far
 
 
 def balanced_mean(means: tuple[float, float, float], skip_empty: bool = False) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +119,7 @@ class GuidedMesher:
         find: Callable[[list[NDArray[np.float64]]], list[MeshedFace]],
     ) -> list[NDArray[np.float32]]:
         """Return the landmarks of every face, from the first network unless those that are given count."""
-        known = (list(landmarks) if self._reuse_landmarks else []) or [None] * len(matrices)
+        known: list[Any] = (list(landmarks) if self._reuse_landmarks else []) or [None] * len(matrices)
         missing = [face for face, points in enumerate(known) if points is None]
         if missing:
             found = find([self._first_matrix(matrices[face]) for face in missing])

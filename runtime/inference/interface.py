@@ -96,9 +96,10 @@ def landmarks_for(
     """
     if not spec.input.landmark_channel:
         return ()
-    if len(landmarks) != len(matrices) or any(points is None for points in landmarks):
+    known = [points for points in landmarks if points is not None]
+    if len(known) != len(matrices) or len(landmarks) != len(matrices):
         raise no_landmark_source(spec)
-    return landmarks
+    return known
 
 
 def no_landmark_source(spec: ModelSpec) -> FaceMeshError:
@@ -114,9 +115,17 @@ class Runner(Protocol):
 
     spec: ModelSpec
     max_batch: int
-    input: NDArray[np.float32]  # (max_batch, *spec.input.shape): write the crops here
-    confidence: NDArray[np.float32] | None  # (max_batch,) of the last `infer`; None: the model has no such output
     lock: Lock  # held from writing ``input`` to reading outputs, so that meshers in several threads can share a runner
+
+    @property
+    def input(self) -> NDArray[np.float32]:
+        """(max_batch, *spec.input.shape): write the crops here."""
+        ...
+
+    @property
+    def confidence(self) -> NDArray[np.float32] | None:
+        """(max_batch,) of the last `infer`; None: the model has no such output."""
+        ...
 
     def infer(self, n: int) -> NDArray[np.float32]:
         """Run the first ``n`` crops of ``input``: (n, *spec.output_shape), a view that the next call overwrites."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pygltflib as gltf
@@ -24,6 +25,7 @@ from runtime.types import FaceMesh, Frame, MeshTopology
 EYES_METRES = 0.09  # between the outer corners of an adult's eyes: glTF counts in metres
 JPEG_QUALITY = 92
 Y_UP = np.diag([1.0, -1.0, 1.0])
+MIRROR_Y = np.array([1, -1, 1], np.float32)
 
 
 @dataclass(eq=False)
@@ -76,6 +78,7 @@ class GlbSink:
     def close(self) -> None:
         """Write one file for every person of a film; raises `FaceMeshError`."""
         for number, head in self._heads.items():
+            assert self._frame is not None  # there is no head without one
             self._save(self._names.source(self._frame, f"_person{number}.glb"), head)
         self._heads.clear()
 
@@ -99,9 +102,9 @@ class GlbSink:
 
     def _save(self, path: Path, head: _Head) -> None:
         vertices = (head.frontal / len(head.times) * (1, -1, 1) * self._metres).astype(np.float32)
-        normals = vertex_normals(vertices * np.float32([1, -1, 1]), self._topology) * np.float32([1, -1, 1])
+        normals = vertex_normals(vertices * MIRROR_Y, self._topology) * MIRROR_Y
         document = _Document()
-        uv = self._topology.uv * np.float32([1, -1]) + np.float32([0, 1])
+        uv = self._topology.uv * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
         corners = np.ascontiguousarray(self._topology.triangles[:, ::-1]).ravel().astype(np.uint32)
         document.add_mesh(vertices, normals, uv, corners, head.texture)
         document.place(head.translations[0], head.rotations[0])
@@ -179,7 +182,7 @@ class _Document:
         self._gltf.bufferViews.append(view)
         return len(self._gltf.bufferViews) - 1
 
-    def _accessor(self, values: NDArray, kind: str, target: int | None = None) -> int:
+    def _accessor(self, values: NDArray[Any], kind: str, target: int | None = None) -> int:
         rows = values.reshape(len(values), -1)
         self._gltf.accessors.append(
             gltf.Accessor(

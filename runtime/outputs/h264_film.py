@@ -37,15 +37,15 @@ class H264Film:
         self._facts = facts
         self._step = round(1 / facts.rate_hz / CLOCK)
         self._last = -1
-        self._sound: _Sound | None = None
         self._shown_wh = image.shape[1::-1]
         try:
             self._container = av.open(str(self._temporary), "w", format="mp4")
         except FFmpegError as error:
             raise write_error(path, error) from error
+        self._sound = _Sound(self._container, facts)
         try:
             self._stream = self._video_stream()
-            self._sound = _Sound(self._container, facts)
+            self._sound.open()
             self._container.start_encoding()
         except OSError as error:
             self.discard()
@@ -91,8 +91,7 @@ class H264Film:
         remove_quietly(self._temporary)
 
     def _release(self) -> None:
-        if self._sound is not None:
-            self._sound.close()
+        self._sound.close()
         self._container.close()
 
     def _video_stream(self) -> av.VideoStream:
@@ -125,20 +124,25 @@ class _Sound:
         self._source: av.container.InputContainer | None = None
         self._packets: Iterator[av.Packet] = iter(())
         self._waiting: av.Packet | None = None
+        self._to: dict[int, av.AudioStream] = {}
+
+    def open(self) -> None:
+        """Open the source if it has sound, and give the target its streams."""
+        facts = self._facts
         if facts.audio is None:
             return
         try:
             is_file = facts.audio.startswith("file:")
-            self._source = av.open(facts.audio, timeout=None if is_file else (OPEN_TIMEOUT_S, READ_TIMEOUT_S))
-            self._from = [stream for stream in self._source.streams.audio if _fits_mp4(stream)]
-            self._to = {stream.index: target.add_stream_from_template(stream) for stream in self._from}
+            source = self._source = av.open(facts.audio, timeout=None if is_file else (OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+            streams = [stream for stream in source.streams.audio if _fits_mp4(stream)]
+            self._to = {stream.index: self._target.add_stream_from_template(stream) for stream in streams}
         except (FFmpegError, ValueError):
-            self._to = {}
+            return
         if self._to:
             if facts.start_s > 0:
                 with contextlib.suppress(FFmpegError):
-                    self._source.seek(int((facts.start_s + facts.origin_s) * av.time_base))
-            self._packets = self._source.demux(self._from)
+                    source.seek(int((facts.start_s + facts.origin_s) * av.time_base))
+            self._packets = source.demux(streams)
 
     def write_until(self, end_s: float) -> None:
         """Copy the packets before ``end_s``, in the target's time."""

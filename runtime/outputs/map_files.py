@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from runtime.storage.whole_files import whole_file
 from runtime.types import FaceMesh, Frame, MeshTopology
 
 MAP_FORMATS = ("depth", "normals", "pncc")
+Maker = Callable[[Sequence[FaceMesh], tuple[int, int]], NDArray[Any]]
 DEPTH_STEPS = 16  # of a depth file to a pixel
 
 
@@ -30,7 +32,7 @@ class MapSink:
 
     def write(self, frame: Frame, faces: Sequence[FaceMesh]) -> None:
         """Write the maps of one picture; raises `FaceMeshError` if one cannot be written."""
-        makers = {"depth": self._depth, "normals": self._normals, "pncc": self._pncc}
+        makers: dict[str, Maker] = {"depth": self._depth, "normals": self._normals, "pncc": self._pncc}
         for name in self._formats:
             picture = makers[name](faces, frame.image.shape[1::-1])
             write_picture(self._names.picture(frame, f"_{name}.png"), picture)
@@ -55,7 +57,7 @@ class MapSink:
         return np.rint(self._painter.pncc(faces, size_wh)[..., ::-1] * 255).astype(np.uint8)
 
 
-def write_picture(path: Path, picture: NDArray, quality: int | None = None) -> None:
+def write_picture(path: Path, picture: NDArray[Any], quality: int | None = None) -> None:
     """Write a picture in the format of ``path``'s suffix; ``quality`` is JPEG's. Raises `FaceMeshError`."""
     encoded, data = encode(path.suffix, picture, quality)
     if not encoded:
@@ -65,7 +67,7 @@ def write_picture(path: Path, picture: NDArray, quality: int | None = None) -> N
         file.write(data)
 
 
-def encode(suffix: str, picture: NDArray, quality: int | None = None) -> tuple[bool, bytes]:
+def encode(suffix: str, picture: NDArray[Any], quality: int | None = None) -> tuple[bool, bytes]:
     """Return True and the bytes of an encoded picture, False and nothing for one that the format cannot hold."""
     options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
     try:

@@ -59,7 +59,7 @@ class FacesNpzSink:
                 score=np.float32(face.score),
                 confidence=np.float32(np.nan if face.confidence is None else face.confidence),
                 box_xyxy=face.box_xyxy.astype(np.float32),
-                pose_yaw_pitch_roll_deg=np.float32(face.pose.angles_deg),
+                pose_yaw_pitch_roll_deg=np.array(face.pose.angles_deg, np.float32),
                 landmarks=face.landmarks,
                 vertices=face.vertices,
             )

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,8 @@ class VmcSink:
     def __init__(self, host: str, port: int) -> None:
         """Open a socket for ``host`` and ``port``; raises `FaceMeshError` for a host that is not known."""
         try:
-            family, kind, protocol, _, self._address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            self._address: tuple[Any, ...] = address
             self._socket = socket.socket(family, kind, protocol)
         except OSError as error:
             remedy = "give a host and port that can be reached"

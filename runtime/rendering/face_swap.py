@@ -11,11 +11,12 @@ from runtime.rendering.maps import draw_values
 from runtime.rendering.texture import GRAZING, TextureMapper
 from runtime.types import FaceMesh, MeshTopology
 
+Ranges = tuple[tuple[int, int], ...]
 # Landmarks round each part, and by how much its mask reaches beyond them, in shares of the texture.
-PARTS = {
-    "eyes": (((17, 22), (36, 42)), ((22, 27), (42, 48)), 0.02),
-    "nose": (((27, 36),), 0.03),
-    "mouth": (((48, 60),), 0.04),
+PARTS: dict[str, tuple[tuple[Ranges, ...], float]] = {
+    "eyes": ((((17, 22), (36, 42)), ((22, 27), (42, 48))), 0.02),
+    "nose": ((((27, 36),),), 0.03),
+    "mouth": ((((48, 60),),), 0.04),
 }
 PART_NAMES = ("face", *PARTS)
 SOFT_BORDER = 24  # steps between vertices over which the mask of a whole face fades out
@@ -56,7 +57,7 @@ class FaceSwapper:
         size = self._mapper.size
         if part == "face":
             return self._mapper.spread(self._fade[:, None])[..., 0]
-        *groups, margin = PARTS[part]
+        groups, margin = PARTS[part]
         uv = self._topology.uv[self._topology.landmark_vertices]
         places = np.stack([uv[:, 0] * size - 0.5, (1 - uv[:, 1]) * size - 0.5], axis=1)
         mask = np.zeros((size, size), np.float32)

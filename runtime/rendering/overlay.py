@@ -182,11 +182,11 @@ def _draw_unsure_box(canvas: NDArray[np.uint8], face: FaceMesh, factor: int) -> 
     for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         count = 2 * max(1, round(np.linalg.norm(end - start) / (0.1 * face_size(face)))) + 1  # dashes and gaps
         places = start + (end - start) * np.linspace(0, 1, count + 1)[:, None]
-        for dash in np.rint(places * 2**SHIFT).astype(int).reshape(-1, 2, 2).tolist():
-            cv2.line(canvas, *dash, UNSURE_COLOUR, thickness, cv2.LINE_AA, SHIFT)
+        for first, last in np.rint(places * 2**SHIFT).astype(int).reshape(-1, 2, 2).tolist():
+            cv2.line(canvas, first, last, UNSURE_COLOUR, thickness, cv2.LINE_AA, SHIFT)
     height = _label_height(face, factor)
     place = x1, min(y2 + 1.6 * height, canvas.shape[0] - 0.4 * height)
-    _draw_label(canvas, f"{100 * face.confidence:.0f} %", place, height, UNSURE_COLOUR)
+    _draw_label(canvas, f"{100 * (face.confidence or 0.0):.0f} %", place, height, UNSURE_COLOUR)
 
 
 def _draw_track_id(canvas: NDArray[np.uint8], face: FaceMesh, factor: int) -> None:
@@ -219,8 +219,8 @@ def _draw_axes(canvas: NDArray[np.uint8], face: FaceMesh) -> None:
     axes = pose_to_rotation(face.pose) * (1, -1, 1)  # columns x right, y up, z out of the face
     for axis in np.argsort(axes[2]):  # the one that points away from the camera first
         end = origin + length * axes[:2, axis]
-        ends = np.rint(np.stack([origin, end]) * 2**SHIFT).astype(int).tolist()
-        cv2.line(canvas, *ends, AXIS_COLOURS[axis], max(1, round(face_size(face) / 130)), cv2.LINE_AA, SHIFT)
+        first, last = np.rint(np.stack([origin, end]) * 2**SHIFT).astype(int).tolist()
+        cv2.line(canvas, first, last, AXIS_COLOURS[axis], max(1, round(face_size(face) / 130)), cv2.LINE_AA, SHIFT)
 
 
 def _region(canvas: NDArray[np.uint8], face: FaceMesh) -> tuple[tuple[int, int], NDArray[np.uint8]]:

@@ -99,7 +99,8 @@ def sample(image: NDArray[np.uint8], xy: NDArray[np.float32], size: int) -> NDAr
     height, width = image.shape[:2]
     points = np.clip(np.nan_to_num(xy), 0, (width - 1, height - 1)).astype(np.float32)
     flat = np.insert(points.reshape(-1, 2), 2, 0, axis=1)
-    (left, top), (right, bottom) = covered_region(flat, (width, height))
+    whole = (0, 0), (width, height)
+    (left, top), (right, bottom) = covered_region(flat, (width, height)) or whole
     region = image[top:bottom, left:right]
     factor = max(1, round(max(region.shape[:2]) / size))
     points = points - np.array([left, top], np.float32)
@@ -107,7 +108,7 @@ def sample(image: NDArray[np.uint8], xy: NDArray[np.float32], size: int) -> NDAr
         smaller = -(-region.shape[1] // factor), -(-region.shape[0] // factor)
         ratio = np.array(smaller, np.float32) / region.shape[1::-1]
         region = cv2.resize(region, smaller, interpolation=cv2.INTER_AREA)
-        points = (points + 0.5) * ratio - 0.5
+        points = ((points + 0.5) * ratio - 0.5).astype(np.float32)
     places = np.ascontiguousarray(points, np.float32)
     return cv2.remap(np.ascontiguousarray(region), places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 

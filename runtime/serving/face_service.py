@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ class FaceService:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _faces(self, picture: Picture, prepared: Future, dense: bool) -> list[FaceMesh] | FaceMeshError:
+    def _faces(self, picture: Picture, prepared: Future[Any], dense: bool) -> list[FaceMesh] | FaceMeshError:
         try:
             return self._pipelines[dense].from_detections(*prepared.result())
         except FaceMeshError as error:
@@ -84,8 +85,8 @@ class FaceService:
             LOG.exception("picture %s", picture.name)
             return _named(picture, f"failed ({type(error).__name__}: {one_line(error, 200)}); the log tells where")
 
-    def _prepared(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Future]]:
-        waiting: deque[tuple[Picture, Future]] = deque()
+    def _prepared(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Future[Any]]]:
+        waiting: deque[tuple[Picture, Future[Any]]] = deque()
         try:
             for picture in pictures:
                 waiting.append((picture, self._pool.submit(self._prepare, picture)))
@@ -103,7 +104,7 @@ class FaceService:
         if picture.boxes_xyxy is None:
             return image, self._detector(image)
         boxes = check_boxes(picture.boxes_xyxy, image.shape[1::-1])
-        return image, Detections(boxes, np.ones(len(boxes), np.float32))
+        return image, Detections(boxes.astype(np.float32), np.ones(len(boxes), np.float32))
 
     @property
     def _detector(self) -> YuNetDetector:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,10 +56,10 @@ def outputs(vertex_count: int) -> tuple[Tensor, ...]:
 
 def face_tensors(
     pictures: Sequence[Sequence[FaceMesh]], names: Collection[str], vertex_count: int
-) -> dict[str, NDArray]:
+) -> dict[str, NDArray[Any]]:
     """Return the outputs ``names``: ``faces`` (B, 1) int32, the others (F, …) float32 of all F faces in order."""
     faces = [face for found in pictures for face in found]
-    arrays: dict[str, NDArray] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for name in names:
         if name == FACES:
             arrays[name] = np.array([[len(found)] for found in pictures], np.int32)
@@ -70,16 +71,20 @@ def face_tensors(
 
 
 def requested_pictures(
-    encoded: NDArray | None, pixels: NDArray[np.uint8] | None, boxes: NDArray[np.float32] | None
+    encoded: NDArray[Any] | None, pixels: NDArray[np.uint8] | None, boxes: NDArray[np.float32] | None
 ) -> list[Picture]:
     """Return the pictures of one request from its inputs, None where one was left out.
 
     ``encoded`` (B, 1) bytes or ``pixels`` (B, H, W, 3); ``boxes`` (B, N, 4), rows of NaN fill up for pictures with
     fewer. Raises `FaceMeshError` for a request that gives both kinds of pictures, or none, or other boxes.
     """
-    if (encoded is None) == (pixels is None):
+    contents: list[Any]
+    if encoded is not None and pixels is None:
+        contents = [row[0] for row in encoded.reshape(-1, 1)]
+    elif pixels is not None and encoded is None:
+        contents = list(pixels)
+    else:
         raise FaceMeshError(f"a request gives pictures as {ENCODED.name} or as {PIXELS.name}, one of the two")
-    contents = [row[0] for row in encoded.reshape(-1, 1)] if pixels is None else list(pixels)
     if boxes is not None and len(boxes) != len(contents):
         raise FaceMeshError(f"boxes are for {len(boxes)} pictures, the request has {len(contents)}; give both alike")
     given = [None] * len(contents) if boxes is None else [rows[~np.isnan(rows).all(axis=1)] for rows in boxes]

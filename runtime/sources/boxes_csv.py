@@ -36,8 +36,8 @@ def read_boxes(path: Path, pictures: Sequence[Path]) -> dict[str, NDArray[np.flo
             form = ",".join(COLUMNS)
             raise FaceMeshError(f"{where}: {len(row)} columns instead of {len(COLUMNS)}; every line is {form}")
         name = row[0].strip()
-        places = () if "\0" in name else (folder / name, name)
-        picture = next((known[place] for place in map(os.path.realpath, places) if place in known), None)
+        places = [] if "\0" in name else [os.path.realpath(place) for place in (str(folder / name), name)]
+        picture = next((known[place] for place in places if place in known), None)
         if picture is None:
             remedy = "give paths relative to the source's folder or the current one"
             raise FaceMeshError(f"{where}: {one_line(repr(name), 200)} is not a picture of the source; {remedy}")

@@ -158,8 +158,8 @@ def _tiff_size(data: bytes) -> tuple[int, int]:
 
 def _pnm_size(head: bytes) -> tuple[int, int]:
     if head.startswith(b"P7"):
-        sides = [re.search(rb"\n" + name + rb"\s+(\d{1,9})", head) for name in (b"WIDTH", b"HEIGHT")]
-        return (int(sides[0][1]), int(sides[1][1])) if all(sides) else (0, 0)
+        width, height = (re.search(rb"\n" + name + rb"\s+(\d{1,9})", head) for name in (b"WIDTH", b"HEIGHT"))
+        return (int(width[1]), int(height[1])) if width and height else (0, 0)
     found = re.match(rb"P.\s+(\d{1,9})\s+(\d{1,9})", re.sub(rb"#[^\n]*", b"", head))
     return (int(found[1]), int(found[2])) if found else (0, 0)
 

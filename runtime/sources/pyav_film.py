@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 
 import av
@@ -212,7 +212,7 @@ class PyAvStream:
         self._frames.close()
         self._container.close()
 
-    def _decoded(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    def _decoded(self, stream: av.VideoStream) -> Generator[av.VideoFrame, None, None]:
         packets = self._container.demux(stream)
         while True:
             try:

@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,7 +42,7 @@ class GrowingArrays:
             raise write_error(self._folder, error) from error
         self._length += 1
 
-    def save(self, path: Path, constants: Mapping[str, NDArray]) -> None:
+    def save(self, path: Path, constants: Mapping[str, NDArray[Any]]) -> None:
         """Write all rows and some whole arrays to ``path``; raises `FaceMeshError` if that fails."""
         with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
             for name, column in self._columns.items():
@@ -61,17 +61,17 @@ class GrowingArrays:
 class _Column:
     """The rows of one array, one behind the other."""
 
-    def __init__(self, folder: Path, row: NDArray) -> None:
+    def __init__(self, folder: Path, row: NDArray[Any]) -> None:
         self.file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by GrowingArrays
         self._dtype = row.dtype
         self._shape = row.shape
 
-    def append(self, row: NDArray, index: int) -> None:
+    def append(self, row: NDArray[Any], index: int) -> None:
         row = np.ascontiguousarray(row, self._dtype).reshape(self._shape)
         self.file.seek(index * row.nbytes)  # over what a full disk has left of a row
         self.file.write(row.tobytes())
 
-    def copy_to(self, member: BinaryIO, length: int) -> None:
+    def copy_to(self, member: IO[bytes], length: int) -> None:
         header = {"descr": self._dtype.str, "fortran_order": False, "shape": (length, *self._shape)}
         np.lib.format.write_array_header_1_0(member, header)
         self.file.flush()

@@ -83,12 +83,13 @@ def _from_document(cls: type[T], document: Any, where: str) -> T:
     if not isinstance(document, dict):
         raise ValueError(f"{where} must be a JSON object")
     kinds = typing.get_type_hints(cls)
-    if hasattr(cls, "document_types"):
-        kinds |= cls.document_types(document)
-    fields = {field.name: kinds[field.name] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if (types_of := getattr(cls, "document_types", None)) is not None:
+        kinds |= types_of(document)
+    declared = dataclasses.fields(cls)  # type: ignore[arg-type]
+    fields = {field.name: kinds[field.name] for field in declared}
     if unknown := sorted(document.keys() - fields.keys()):
         raise ValueError(f"{where} has unknown fields: {one_line(', '.join(unknown), 200)}")
-    optional = {field.name for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING}
+    optional = {field.name for field in declared if field.default is not dataclasses.MISSING}
     if missing := sorted(fields.keys() - document.keys() - optional):
         raise ValueError(f"{where} lacks fields: {', '.join(missing)}")
     return cls(**{name: _convert(kind, document[name], name) for name, kind in fields.items() if name in document})

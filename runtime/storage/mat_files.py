@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from runtime.errors import FaceMeshError, reason
 from runtime.storage.bounded_files import read_bounded
 from runtime.storage.limits import MEMBERS, NAME_BYTES, unpacked_bytes
 
-Variables = dict[str, "NDArray | dict[str, NDArray]"]
+Variables = dict[str, "NDArray[Any] | dict[str, NDArray[Any]]"]
 
 _HEADER_BYTES = 128
 _INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 5, 6, 14, 15
@@ -76,7 +77,7 @@ def _unpack(data: memoryview, allowance: int) -> bytes:
 
 def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
     """Yield type and content of the elements in ``data``, one behind the other."""
-    byte_order = "little" if order == "<" else "big"
+    byte_order: Literal["little", "big"] = "little" if order == "<" else "big"
     position = 0
     while position < len(data):
         if len(data) - position < 8:
@@ -95,7 +96,7 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
         position = end if kind == _COMPRESSED else position + -(-(end - position) // 8) * 8
 
 
-def _matrix(data: memoryview, order: str, *, top: bool) -> tuple[str, NDArray | dict[str, NDArray] | None]:
+def _matrix(data: memoryview, order: str, *, top: bool) -> tuple[str, NDArray[Any] | dict[str, NDArray[Any]] | None]:
     """Return name and value of an array element; None for a kind that is not read. ``top`` lets a struct be read."""
     parts = _elements(data, order)
     flags = _values(next(parts, None), order, _UINT32)
@@ -116,7 +117,7 @@ def _matrix(data: memoryview, order: str, *, top: bool) -> tuple[str, NDArray | 
     return name, values.astype(_CLASSES[number]).reshape(shape, order="F")
 
 
-def _struct(parts: Iterator[tuple[int, memoryview]], order: str) -> dict[str, NDArray]:
+def _struct(parts: Iterator[tuple[int, memoryview]], order: str) -> dict[str, NDArray[Any]]:
     """Return the numeric fields of a struct by name."""
     length = _values(next(parts, None), order, _INT32)
     names = _values(next(parts, None), order, _INT8).tobytes()
@@ -129,12 +130,12 @@ def _struct(parts: Iterator[tuple[int, memoryview]], order: str) -> dict[str, ND
         if kind != _MATRIX:
             raise ValueError("a struct has fewer values than fields")
         value = _matrix(data, order, top=False)[1] if len(data) else None
-        if value is not None:
+        if isinstance(value, np.ndarray):
             fields[names[start : start + width].partition(b"\0")[0].decode("ascii", "replace")] = value
     return fields
 
 
-def _values(element: tuple[int, memoryview] | None, order: str, wanted: int | None = None) -> NDArray:
+def _values(element: tuple[int, memoryview] | None, order: str, wanted: int | None = None) -> NDArray[Any]:
     """Return the numbers of an element. Raises `ValueError` if it is missing or of another type than ``wanted``."""
     if element is None or element[0] not in _VALUES or (wanted is not None and element[0] != wanted):
         raise ValueError("a part of an array is missing or of another type")

@@ -12,7 +12,7 @@ import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,9 @@ _STORED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the methods of NumPy and
 _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = (), *, what: str) -> dict[str, NDArray]:
+def read_npz(
+    path: Path, required: Sequence[str], optional: Sequence[str] = (), *, what: str
+) -> dict[str, NDArray[Any]]:
     """Return the arrays ``required`` and, as far as they are there, ``optional`` of an ``.npz`` file, by name.
 
     ``what`` names the content in error texts ("a face model"). Pickled objects are refused. Raises `FaceMeshError` for
@@ -45,13 +47,13 @@ def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = (), 
     return arrays
 
 
-def read_npy(path: Path) -> NDArray:
+def read_npy(path: Path) -> NDArray[Any]:
     """Return the array of an ``.npy`` file. Raises `OSError` or `ValueError` with one line."""
     content = read_bounded(path)
     return read_array(io.BytesIO(content), len(content))
 
 
-def read_archive(file: BinaryIO, keys: Sequence[str] | None = None) -> dict[str, NDArray]:
+def read_archive(file: BinaryIO, keys: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
     """Return the arrays of an open .npz by name, those of ``keys`` alone if given. Raises `OSError` or `ValueError`."""
     try:
         with open_zip(file) as archive:
@@ -88,7 +90,7 @@ def open_zip(file: BinaryIO) -> zipfile.ZipFile:
     return archive
 
 
-def read_array(file: BinaryIO, length: int) -> NDArray:
+def read_array(file: IO[bytes], length: int) -> NDArray[Any]:
     """Return the array of an open .npy of ``length`` bytes. Raises `ValueError` for anything else."""
     try:
         version = np.lib.format.read_magic(file)
@@ -108,7 +110,7 @@ def read_array(file: BinaryIO, length: int) -> NDArray:
     view = memoryview(values)
     done = 0
     while done < claimed:
-        count = file.readinto(view[done:])
+        count = cast(io.BufferedIOBase, file).readinto(view[done:])
         if not count:
             raise ValueError(f"its values end after {done:,} of {claimed:,} bytes")
         done += count
@@ -118,7 +120,7 @@ def read_array(file: BinaryIO, length: int) -> NDArray:
     return array
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray:
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(member) as file:
         try:
             array = read_array(file, member.file_size)
@@ -128,7 +130,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray:
         return array
 
 
-def check_shapes(arrays: Mapping[str, NDArray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_shapes(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise `ValueError` with the name of the first array of another shape than given; -1 stands for any length."""
     for key, shape in shapes.items():
         actual = arrays[key].shape

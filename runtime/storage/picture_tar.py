@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
@@ -25,7 +25,7 @@ def beside(path: Path, suffix: str) -> Path:
     return stem.with_name(stem.name + suffix)
 
 
-def read_rows(path: Path, required: RowShapes, optional: RowShapes, *, what: str) -> dict[str, NDArray]:
+def read_rows(path: Path, required: RowShapes, optional: RowShapes, *, what: str) -> dict[str, NDArray[Any]]:
     """Return the arrays of a set, by name; the set is given by its stem, its ``.npz`` or its ``.tar``.
 
     The array ``names`` must be among ``required``: it has one entry per row. Raises `FaceMeshError` for a set with a

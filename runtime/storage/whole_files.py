@@ -17,7 +17,7 @@ from typing import BinaryIO
 from runtime.errors import FaceMeshError, reason
 
 
-def write_error(path: Path, error: OSError) -> FaceMeshError:
+def write_error(path: Path, error: Exception) -> FaceMeshError:
     """Return the error for a file that the system does not let us write."""
     return FaceMeshError(f"{path}: cannot be written ({reason(error)}); free some space or choose another place")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 
 from runtime.console.arguments import positive_number
-from runtime.tracking.options import OneEuro, Smoothing, Tracking
+from runtime.tracking.options import USUAL_FILTER, OneEuro, Smoothing, Tracking
 
 DEFAULT = Tracking()
 
 
 def add_tracking_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to a command."""
-    add, points = parser.add_argument, DEFAULT.smoothing.points
+    add, points = parser.add_argument, USUAL_FILTER
     on_off = argparse.BooleanOptionalAction
     add("--track", action=on_off, help="follow faces from frame to frame (default: on for films and cameras)")
     redetect_help = f"look for newcomers so often while everybody is tracked (default: {DEFAULT.redetect_s:g})"
@@ -41,6 +41,6 @@ def tracking_of(args: argparse.Namespace, is_film: bool) -> Tracking | None:
         return None
     smoothing = None
     if args.smooth is not False:
-        points = OneEuro(args.smooth_cutoff, args.smooth_beta, DEFAULT.smoothing.points.speed_cutoff_hz)
+        points = OneEuro(args.smooth_cutoff, args.smooth_beta, USUAL_FILTER.speed_cutoff_hz)
         smoothing = Smoothing(points=points)
     return Tracking(args.max_faces, args.redetect, smoothing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -33,7 +33,7 @@ class Place(NamedTuple):
         return math.hypot(self.x - other.x, self.y - other.y) / size + abs(math.log(self.size / other.size))
 
 
-def place_of(box_xyxy: NDArray) -> Place:
+def place_of(box_xyxy: NDArray[Any]) -> Place:
     """Return the place of a box (4,) px."""
     x1, y1, x2, y2 = box_xyxy.tolist()
     return Place((x1 + x2) / 2, (y1 + y2) / 2, max(1e-3, (x2 - x1 + y2 - y1) / 2))

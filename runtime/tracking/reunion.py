@@ -30,7 +30,7 @@ def reunited(
     shown = [look_appearance(look, image) for look in looks]
     costs = []
     for track in tracks:
-        expected, reach = track.expected(time_s), REACH + REACH_PER_S * (time_s - track.lost_s)
+        expected, reach = track.expected(time_s), REACH + REACH_PER_S * track.lost_for(time_s)
         costs.append(
             [
                 place_of(look.box_xyxy).distance(expected) / reach + difference(track.appearance, appearance)

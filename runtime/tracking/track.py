@@ -98,6 +98,10 @@ class Track:
         """Keep the number and the motion until the face is found again."""
         self.lost_s = time_s
 
+    def lost_for(self, time_s: float) -> float:
+        """Return the time since the face was lost, 0 for one that is seen."""
+        return 0.0 if self.lost_s is None else time_s - self.lost_s
+
     def find(self, score: float | None) -> None:
         """Go on after a loss; filters start anew, and `see` comes next. ``score`` None keeps the last one."""
         self.lost_s = None

@@ -105,8 +105,8 @@ class Tracker:
         for track, look in [] if is_cut or not back else reunited(lost_before, back, image, time_s):
             if not self._is_hidden(look):
                 self._return(track, look, None, time_s, step_s)
-        self.lost = [track for track in self.lost if time_s - track.lost_s <= MEMORY_S]
-        self._absent = [track for track in self._absent if time_s - track.lost_s <= CUT_MEMORY_S]
+        self.lost = [track for track in self.lost if track.lost_for(time_s) <= MEMORY_S]
+        self._absent = [track for track in self._absent if track.lost_for(time_s) <= CUT_MEMORY_S]
         self._note_appearances(image, time_s)
         return wants_check or not self.seen
 
@@ -185,6 +185,7 @@ class Tracker:
         """Follow a change of the frame's size by ``factor``; None: the shape is another one, so all start anew."""
         if factor is None:
             self.seen, self.lost, self._absent = [], [], []
+            return
         for track in (*self.seen, *self.lost, *self._absent):
             track.rescale(factor)
 

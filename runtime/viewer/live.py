@@ -60,4 +60,5 @@ def open_live_sinks(args: argparse.Namespace, topology: MeshTopology, clock: Sta
     if args.osc is not None:
         yield VmcSink(*args.osc)
     if args.serve is not None:
-        yield ViewerSink(topology, *args.serve, args.serve_token, clock)
+        host, port = args.serve
+        yield ViewerSink(topology, host, port, args.serve_token, clock)

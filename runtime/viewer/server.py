@@ -12,6 +12,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -105,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             fault = b"the token is missing or wrong, or the host is not this one\n"
             self._send(HTTPStatus.FORBIDDEN, "text/plain", fault)
             return
-        answers = {
+        answers: dict[str, Callable[[], object]] = {
             "/": lambda: self._send(HTTPStatus.OK, "text/html; charset=utf-8", served.page),
             "/stream": self._stream,
             "/mesh": lambda: self._send_mesh(query),

@@ -37,12 +37,12 @@ class StageClock:
     def timed(self, name: str, items: Iterable[T]) -> Iterator[T]:
         """Pass ``items`` through; count the waiting for them for ``name``."""
         iterator = iter(items)
-        end = object()
         while True:
             with self.stage(name):
-                item = next(iterator, end)
-            if item is end:
-                return
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
             yield item
 
     def timed_calls(self, name: str, function: Callable[..., T]) -> Callable[..., T]:

@@ -118,7 +118,8 @@ class Engine:
         """Raise `FaceMeshError` unless input and outputs are the spec's."""
         trt = self._library
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        wanted = {self.spec.input.name: (trt.TensorIOMode.INPUT, self.input_shape)}
+        shapes: dict[str, tuple[int, ...]] = {self.spec.input.name: self.input_shape}
+        wanted = {name: (trt.TensorIOMode.INPUT, shape) for name, shape in shapes.items()}
         wanted |= {name: (trt.TensorIOMode.OUTPUT, shape) for name, shape in self.spec.outputs.items()}
         fits = sorted(names) == sorted(wanted) and all(
             self._engine.get_tensor_mode(name) == mode

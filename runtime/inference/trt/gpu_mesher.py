@@ -217,6 +217,8 @@ class _FrameSlot:
         engine, spec = shared.engine, shared.engine.spec.input
         height, width = self._pixels.shape[:2]
         low, high = spec.value_range
+        assert self._frame is not None  # `submit` has filled it
+        assert shared.cuda.kernels is not None
         self._frame.upload(self._pixels.nbytes, stream)
         if self._has_channel:
             self._params.upload(self._landmarks_start + batch * LANDMARKS_NBYTES, stream)

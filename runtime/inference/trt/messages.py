@@ -55,7 +55,7 @@ def logger_for(trt: ModuleType, messages: Messages) -> Any:
 
 
 def _make_logger(trt: ModuleType) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[name-defined]
+    class Logger(trt.ILogger):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self._listeners: tuple[

@@ -155,8 +155,9 @@ class _Network:
         self._stream.wait()
         if self._result is not self._staged_output:
             self._result[:n] = self._staged_output[:n]
-        if self.confidence is not self._output.confidence:
-            self.confidence[:n] = self._output.confidence[:n]
+        staged = self._output.confidence
+        if self.confidence is not None and staged is not None and self.confidence is not staged:
+            self.confidence[:n] = staged[:n]
         return self._result[:n]
 
     def close(self) -> None:
