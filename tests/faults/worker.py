@@ -179,7 +179,8 @@ def _is_part_of(name: str, content: bytes, whole: bytes) -> bool:
         if set(lines) <= set(wanted):
             return True
         # Without one frame of a film the tracks of the others differ.
-        return name.endswith(".jsonl") and all(json.loads(line).keys() == json.loads(wanted[0]).keys() for line in lines)
+        keys = json.loads(wanted[0]).keys() if name.endswith(".jsonl") else ()
+        return bool(keys) and all(json.loads(line).keys() == keys for line in lines)
     if name.endswith(".mp4"):
         return _film_length(content) is not None
     if name == "faces.npz":
