@@ -19,7 +19,7 @@ MAX_REGRESSION ?= 10%
 # As many tests at a time as there are cores, each on one; the tests of a file run in their order.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=10
 
-.PHONY: demo test test-slow test-all fuzz sanitize gate int8 lint clean
+.PHONY: demo test test-slow test-all fuzz faults sanitize gate int8 lint clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m runtime.run --source runtime/assets/astronaut.jpg --output out/demo --save overlay,json,obj,ply
@@ -52,6 +52,10 @@ int8: $(VENV)/test.stamp
 SECONDS ?= 20
 fuzz: $(VENV)/test.stamp
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+# Every open, read, write, rename, fsync, buffer, call of ONNX Runtime and of the stand-in device fails once; half an hour.
+faults: $(VENV)/test.stamp
+	$(BIN)/python -m tests.faults
 
 # The compiled module under AddressSanitizer and UndefinedBehaviourSanitizer, with its tests; without CUDA. Python itself
 # keeps memory until the end, so leaks are not looked for.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from runtime.cores import usable_cores
 from runtime.detection.yunet_rows import INPUT, STRIDES, face_rows
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, reason
 from runtime.models.shipped import YUNET_ONNX
 
 
@@ -30,9 +30,17 @@ class OnnxYuNet:
         self._score_threshold = score_threshold
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return rows (N, 15) as `face_rows` gives them, for (H, W, 3) uint8 BGR."""
+        """Return rows (N, 15) as `face_rows` gives them, for (H, W, 3) uint8 BGR.
+
+        Raises `FaceMeshError` if ONNX Runtime fails.
+        """
         height, width = image.shape[:2]
         below, right = -height % STRIDES[-1], -width % STRIDES[-1]
         if below or right:
             image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT)
-        return face_rows(self._session.run(None, {INPUT: image[None]}), self._score_threshold)
+        try:
+            outputs = self._session.run(None, {INPUT: image[None]})
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+            fault = f"the detector does not run on {width} x {height} px ({reason(error)})"
+            raise FaceMeshError(f"{fault}; give it more memory or smaller pictures") from error
+        return face_rows(outputs, self._score_threshold)

@@ -1,6 +1,7 @@
-"""``python -m tests.faults.worker SCENARIO LIBRARY STEP``, with LIBRARY preloaded: each STEP-th call fails.
+"""``python -m tests.faults.worker SCENARIO LIBRARY MOST [KIND:NUMBER …]``, with LIBRARY preloaded.
 
-The command runs once whole; then, in a process of its own for each, with one call that fails. Prints one JSON document.
+The command runs once whole; then, in a process of its own for each, with one call that fails: all calls of a kind, or
+MOST of them where MOST is not 0. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -206,8 +207,20 @@ def _film_length(content: bytes) -> int | None:
         return read if read == promised > 0 else None
 
 
+def chosen_points(counts: dict[str, int], most: int, only: list[str]) -> list[tuple[str, int]]:
+    """Return (kind, number) of the calls to fail; ``only`` names kinds or points such as ``read:3``."""
+    points = []
+    for kind, count in counts.items():
+        numbers = range(1, count + 1)
+        if most:
+            numbers = sorted({1 + round(step) for step in np.linspace(0, count - 1, most)}) if count else []
+        points += [(kind, number) for number in numbers if not only or {kind, f"{kind}:{number}"} & {*only}]
+    return points
+
+
 def main() -> int:
-    name, library, step, *only = sys.argv[1:]
+    """Run one scenario; return the exit code."""
+    name, library, most, *only = sys.argv[1:]
     scenario = SCENARIOS[name]
     with tempfile.TemporaryDirectory() as text:
         folder = Path(os.path.realpath(text))
@@ -232,17 +245,14 @@ def main() -> int:
         assert code == 0, said
         counts, whole = json.loads((folder / "counts").read_text()), contents(made)
         report: dict[str, Any] = {"scenario": name, "counts": counts, "tried": 0, "unnoticed": 0, "defects": []}
-        for kind, count in counts.items():
-            for number in range(1, count + 1, int(step)):
-                if only and f"{kind}:{number}" not in only and kind not in only:
-                    continue
-                arm = functools.partial(calls.arm, kind, number)
-                code, said = run_apart(scenario, given, made, arm, lambda: None)
-                report["tried"] += 1
-                report["unnoticed"] += code == 0
-                if fault := fault_of(code, said, contents(made), whole):
-                    report["defects"].append([f"{kind}:{number}", fault, said[-3000:]])
-                    print(f"{kind}:{number}: {fault} (exit code {code})", file=sys.stderr, flush=True)
+        for kind, number in chosen_points(counts, int(most), only):
+            arm = functools.partial(calls.arm, kind, number)
+            code, said = run_apart(scenario, given, made, arm, lambda: None)
+            report["tried"] += 1
+            report["unnoticed"] += code == 0
+            if fault := fault_of(code, said, contents(made), whole):
+                report["defects"].append([f"{kind}:{number}", fault, said[-3000:]])
+                print(f"{name} {kind}:{number}: {fault} (exit code {code})", file=sys.stderr, flush=True)
         print(json.dumps(report))
         return 0
 
