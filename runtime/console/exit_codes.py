@@ -77,9 +77,11 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
 
 def lacks_memory(error: BaseException) -> bool:
     """Tell whether an exception, also one of OpenCV, says that there is no more memory."""
+    if isinstance(error, SystemError) and error.__cause__ is not None:  # OpenCV's bindings wrap it so
+        error = error.__cause__
     opencv = sys.modules.get("cv2")
     if opencv is not None and isinstance(error, opencv.error):
-        return error.code == opencv.Error.StsNoMem
+        return bool(error.code == opencv.Error.StsNoMem)
     return isinstance(error, MemoryError)
 
 

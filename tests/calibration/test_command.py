@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -207,16 +208,23 @@ def label_with(model, stem) -> None:
 
 
 def test_judge_agrees_with_the_definition_of_nme(write_network, write_faces):
-    """Landmarks found are the labels shifted by (0.01, 0.01) px of the picture: NME is 100 * 0.01 * sqrt(2) / side
-    of the box, 40 px."""
+    """Landmarks found are the labels shifted by (0.01, 0.01) px of the picture: NME is 100 * 0.01 * sqrt(2) divided by
+    the size of the box, sqrt(width * height): 40 px, or 26 px of one that is 70 px wide and 10 px high."""
     from calibration.accuracy.judge import LandmarkJudge
     from calibration.crops import read_crops
     from calibration.face_sources import load_faces
 
     faces, model = write_faces(), write_network()
     label_with(model, faces)
-    judge = LandmarkJudge(read_crops(load_faces(faces), ModelSpec.load(ModelSpec.path_for(model))), threads=1)
-    assert judge.nme(judge.landmarks(onnx.load(model))) == pytest.approx(100 * 0.01 * 2**0.5 / 40, rel=1e-2)
+    crops = read_crops(load_faces(faces), ModelSpec.load(ModelSpec.path_for(model)))
+    square = crops.faces.boxes_xyxy
+    judge = LandmarkJudge(crops, threads=1)
+    found = judge.landmarks(onnx.load(model))
+    assert judge.nme(found) == pytest.approx(100 * 0.01 * 2**0.5 / 40, rel=1e-2)
+    # Boxes of the same middle and the same half girth have the same crops.
+    flat = dataclasses.replace(crops.faces, boxes_xyxy=square + np.float32([-15, 15, 15, -15]))
+    judge = LandmarkJudge(dataclasses.replace(crops, faces=flat), threads=1)
+    assert judge.nme(found) == pytest.approx(100 * 0.01 * 2**0.5 / (70 * 10) ** 0.5, rel=1e-2)
 
 
 def test_quantised_already(run, write_network, write_faces, tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import cv2
 import pytest
 
 from runtime.console.exit_codes import exit_code_of
@@ -95,3 +96,39 @@ def test_full_disk_behind_the_output(command):
         done = subprocess.run([sys.executable, "-m", *command], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr == "error: nothing more can be written (No space left on device); make room\n"
+
+
+def refused_by_opencv():
+    error = cv2.error("no memory")
+    error.code = cv2.Error.StsNoMem
+    return error
+
+
+def wrapped_by_opencv():
+    error = SystemError("<built-in function blur> returned a result with an exception set")
+    error.__cause__ = MemoryError()
+    return error
+
+
+@pytest.mark.parametrize("error", [MemoryError(), refused_by_opencv(), wrapped_by_opencv()])
+def test_lack_of_memory_is_one_line(error, capsys):
+    def fail():
+        raise error
+
+    assert exit_code_of(fail) == 1
+    said = capsys.readouterr().err
+    assert said == "error: there is not enough memory; close other programs, or ask for less at once\n"
+
+
+@pytest.mark.parametrize("error", [cv2.error("sizes differ"), SystemError("a bug"), ZeroDivisionError()])
+def test_bugs_keep_their_traceback(error):
+    def fail():
+        raise error
+
+    with pytest.raises(type(error)):
+        exit_code_of(fail)
+
+
+def test_failure_of_the_system_is_one_line(capsys):
+    assert exit_code_of(lambda: os.stat("/nowhere")) == 1
+    assert capsys.readouterr().err == "error: /nowhere: No such file or directory; check files, folders and disks\n"
