@@ -132,11 +132,16 @@ def _with_whitening(spec: ModelSpec, args: argparse.Namespace) -> ModelSpec:
 
 
 def _with_own_range(spec: ModelSpec, came: onnx.ModelProto) -> ModelSpec:
-    """Return the spec with the values that the file itself brings into the range of ``--arch``."""
-    from export.graphs.own_range import own_value_range
+    """Return the spec with the values and the colours that the file's own normalisation takes."""
+    from export.graphs.own_range import own_colour_order, own_value_range
 
+    changes: dict[str, object] = {}
     own = own_value_range(came, spec.input.value_range)
-    if own is None:
-        return spec
-    print(f"the file scales pictures itself: it takes {own[0]:g} to {own[1]:g}, not --arch {spec.name}'s range")
-    return dataclasses.replace(spec, input=dataclasses.replace(spec.input, value_range=own))
+    if own is not None:
+        print(f"the file scales pictures itself: it takes {own[0]:g} to {own[1]:g}, not --arch {spec.name}'s range")
+        changes["value_range"] = own
+    order = own_colour_order(came)
+    if order not in (None, spec.input.colour_order):
+        print(f"the file subtracts means of {order}: it takes {order}, not --arch {spec.name}'s order")
+        changes["colour_order"] = order
+    return dataclasses.replace(spec, input=dataclasses.replace(spec.input, **changes))

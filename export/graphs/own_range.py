@@ -1,4 +1,4 @@
-"""Notice a normalisation that a model does itself: `own_value_range`.
+"""Notice a normalisation that a model does itself: `own_value_range`, `own_colour_order`.
 
     image 0..255 ─ Sub 127.5 ─ Div 128 ─ Conv …        takes 0 to 255, whatever its network was trained on
 """
@@ -38,6 +38,20 @@ def own_value_range(model: onnx.ModelProto, wanted: tuple[float, float]) -> tupl
         reach = np.abs([offset, scale * 255 + offset]).max()
         return (0.0, 255.0) if reach <= LARGEST else None
     return None
+
+
+def own_colour_order(model: onnx.ModelProto) -> str | None:
+    """Return "RGB" or "BGR" if ``model`` subtracts a mean of each channel, None if it does not.
+
+    In pictures of all kinds red is brighter than blue on average: ImageNet's means are 124, 116 and 104.
+    """
+    scale, offset = _first_arithmetic(model.graph)
+    if offset.size != 3:
+        return None
+    means = -offset / scale
+    if abs(means[0] - means[2]) <= TOLERANCE * np.abs(means).max():
+        return None
+    return "RGB" if means[0] > means[2] else "BGR"
 
 
 def _first_arithmetic(graph: onnx.GraphProto) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.__main__ import main
 from export.checks.agreement import check_form
 from export.checks.contact_sheet import TEXT_HEIGHT_PX, TILE_PX, write_contact_sheet
-from export.graphs.own_range import own_value_range
+from export.graphs.own_range import own_colour_order, own_value_range
 from runtime.errors import FaceMeshError
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.models.spec import ModelSpec, load_spec
@@ -94,6 +94,20 @@ FILES = {
 def test_own_range(name, constants_as_nodes):
     steps, wanted, expected = FILES[name]
     assert own_value_range(scaled(*steps, constants_as_nodes=constants_as_nodes), wanted) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (FILES["ImageNet's on bytes"][0], "RGB"),
+        ((("Sub", np.float32([103.9, 116.8, 123.7]).reshape(1, 3, 1, 1)),), "BGR"),
+        ((("Sub", 127.5), ("Div", 128.0)), None),
+        ((("Sub", np.float32([0.5, 0.5, 0.5]).reshape(1, 3, 1, 1)),), None),
+        ((), None),
+    ],
+)
+def test_own_colour_order(steps, expected):
+    assert own_colour_order(scaled(*steps)) == expected
 
 
 @pytest.mark.slow
