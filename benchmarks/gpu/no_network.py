@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from benchmarks.gpu.scene import face_map
-from runtime.cuda.interface import Cuda, Stream
+from runtime.cuda.interface import Cuda, DeviceBuffer, Stream
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.models.spec import load_spec
 
@@ -28,6 +28,7 @@ class NoNetwork:
         self._map = face_map(self.spec)
         self.input_nbytes = 3 * 4 * self.spec.input.size**2
         self.output_nbytes = self._map.nbytes
+        self.scratch_nbytes = 0
 
     def padded(self, n: int, most: int) -> int:
         return min(1 << (n - 1).bit_length(), most)
@@ -35,12 +36,17 @@ class NoNetwork:
     def addresses(self, input_pointer: int, output_pointer: int, confidence_pointer: int) -> dict[str, int]:
         return {self.spec.input.name: input_pointer, self.spec.output.name: output_pointer}
 
-    def context(self, batch: int, addresses: Mapping[str, int], stream: Stream) -> NoNetwork:
+    def context(
+        self, batch: int, addresses: Mapping[str, int], stream: Stream, scratch: DeviceBuffer | None
+    ) -> NoNetwork:
         with self._cuda.host_buffer(batch * self._map.nbytes) as host:
             host.array.reshape(batch, -1)[:] = self._map.view(np.uint8).ravel()
             self._cuda.upload(addresses[self.spec.output.name], host.pointer, batch * self._map.nbytes, stream)
             stream.synchronize()
         return self
+
+    def why_not_capturable(self, stream: Stream) -> str:
+        return ""
 
     def enqueue(self, stream: Stream) -> None:
         pass

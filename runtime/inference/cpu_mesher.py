@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from itertools import repeat
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.families.family import Family
 from runtime.geometry.crop import crop_into, draw_landmarks
-from runtime.inference.interface import Landmarks, MeshedFace, Runner, landmarks_for
+from runtime.inference.interface import Landmarks, MeshedFace, Runner, landmarks_for, unusable_vertices
 
 
 class CpuMesher:
@@ -49,6 +50,10 @@ class CpuMesher:
                 outputs = runner.infer(len(batch))
                 confidence = repeat(None) if runner.confidence is None else runner.confidence.tolist()
                 meshes = self._decode.batch(outputs, batch)
+            for vertices, _ in meshes:
+                numbers = vertices.ravel()
+                if not math.isfinite(numbers.dot(numbers)):  # a fifth of the time of numpy.isfinite
+                    raise unusable_vertices()
             faces += [MeshedFace(*mesh, probability) for mesh, probability in zip(meshes, confidence, strict=False)]
         return faces
 

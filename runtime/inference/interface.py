@@ -102,6 +102,12 @@ def landmarks_for(
     return known
 
 
+def unusable_vertices() -> FaceMeshError:
+    """Return the error of a network with vertices that are not finite."""
+    fault = "the vertices are not finite: the model's output is unusable"
+    return FaceMeshError(f"{fault}; check the engine with another picture")
+
+
 def no_landmark_source(spec: ModelSpec) -> FaceMeshError:
     """Return the error of a network with a landmark channel that nobody gives landmarks."""
     return FaceMeshError(

@@ -11,7 +11,8 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -21,7 +22,7 @@ import numpy as np
 from benchmarks.records.measured_faces import load_measured_faces
 from runtime.cuda.driver import Device
 from runtime.families.uv_topology import load_topology
-from runtime.geometry.crop import crop_matrix
+from runtime.geometry.crop import crop_matrix, landmark_box
 from runtime.geometry.pose import PoseEstimator
 from runtime.inference.open_runner import open_runner
 from runtime.inference.trt.network_stream import NetworkStream
@@ -37,14 +38,19 @@ WARM_UP = 10
 
 def measure(model: Path = SHIPPED_MODEL, frames: int = 1000, dense: bool = True) -> np.ndarray:
     """(frames,) microseconds outside the wait."""
-    found, seconds, waited = Detections(BOX, np.ones(1, np.float32)), [], 0.0
-    wait = NetworkStream.wait
+    with _opened(model, dense) as (pipeline, waits), _forgetful():
+        return _times(waits, [lambda: pipeline(pipeline.frame_buffer(720, 1280))] * frames)
+
+
+@contextmanager
+def _opened(model: Path, dense: bool = True) -> Iterator[tuple[FaceMeshPipeline, list[float]]]:
+    """A pipeline that finds a face at BOX, its frame's memory filled; and the seconds of its waits."""
+    found, waits, wait = Detections(BOX, np.ones(1, np.float32)), [], NetworkStream.wait
 
     def timed_wait(lane: NetworkStream) -> None:
-        nonlocal waited
         start = time.perf_counter()
         wait(lane)
-        waited += time.perf_counter() - start
+        waits.append(time.perf_counter() - start)
 
     with _stand_in(model) as engine, open_runner(engine) as runner, patch.object(NetworkStream, "wait", timed_wait):
         pipeline = FaceMeshPipeline(runner, lambda image: found, dense=dense)
@@ -53,12 +59,41 @@ def measure(model: Path = SHIPPED_MODEL, frames: int = 1000, dense: bool = True)
             buffer = pipeline.frame_buffer(720, 1280)
             buffer[:] = picture
             pipeline(buffer)
-        with patch.object(FakeStream, "run", lambda stream, until=None: stream.queue.clear()):
-            for _ in range(frames):
-                waited, start = 0.0, time.perf_counter()
-                pipeline(pipeline.frame_buffer(720, 1280))
-                seconds.append(time.perf_counter() - start - waited)
+        yield pipeline, waits
+
+
+def measure_changes(model: Path = SHIPPED_MODEL, frames: int = 40) -> np.ndarray:
+    """(3,) microseconds that the first frame with another number of faces takes longer than the median of its kind.
+
+    One face, three, one and five, ``frames`` of each, outside the wait.
+    """
+    boxes = np.repeat(BOX, 5, axis=0)
+    with _opened(model) as (pipeline, waits):
+
+        def run(count: int) -> None:
+            pipeline.from_boxes(pipeline.frame_buffer(720, 1280), boxes[:count])
+
+        run(5), run(5)  # so that either slot has five faces to show
+        with _forgetful():
+            times = _times(waits, [partial(run, count) for count in np.repeat((1, 3, 1, 5), frames)])
+    per_count = times.reshape(4, frames)
+    return (per_count[:, 0] - np.median(per_count, axis=1))[1:]
+
+
+def _times(waits: list[float], calls: list[Callable[[], object]]) -> np.ndarray:
+    """Return the microseconds of each call, its waits left out."""
+    seconds = []
+    for call in calls:
+        waits.clear()
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start - sum(waits))
     return 1e6 * np.array(seconds)
+
+
+def _forgetful() -> AbstractContextManager[object]:
+    """Let streams forget their work."""
+    return patch.object(FakeStream, "run", lambda stream, until=None: stream.queue.clear())
 
 
 def _picture() -> np.ndarray:
@@ -78,7 +113,7 @@ def unavoidable(frames: int = 1000) -> float:
     steps: list[Callable[[], object]] = [
         lambda: crop_matrix(BOX[0], 1.6, 128),
         vertices.copy,
-        lambda: np.concatenate([landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)]),
+        lambda: landmark_box(landmarks),
         lambda: pose(landmarks),
     ]
     return sum(np.median([_time(step) for _ in range(frames)]) for step in steps)
@@ -99,7 +134,7 @@ def _stand_in(model: Path) -> Iterator[Path]:
         tempfile.TemporaryDirectory() as folder,
         patch.dict(sys.modules, {"tensorrt": fake_engine.make("tensorrt-10.3", cuda)}),
         patch("runtime.inference.trt.engine_file.find_device", lambda: Device("Orin", "8.7")),
-        patch("runtime.inference.trt.runner.open_cuda", lambda: cuda),
+        patch("runtime.inference.trt.runner.open_cuda", lambda **_: cuda),
     ):
         yield fake_engine.write_engine(Path(folder) / "m.engine", model)
 
@@ -109,6 +144,7 @@ def main() -> None:
     for dense, what in ((True, "43,867 vertices"), (False, "landmarks alone")):
         p50, p90, p99 = np.percentile(measure(dense=dense), (50, 90, 99))
         print(f"{what}: {p50:.0f} us a frame outside the wait (p90 {p90:.0f}, p99 {p99:.0f})")
+    print(f"1, 3, 1 and 5 faces: the first frame with another number takes {measure_changes().max():.0f} us longer")
     print(f"crop matrix, copy, box and pose alone: {unavoidable():.0f} us")
 
 

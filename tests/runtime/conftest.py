@@ -135,7 +135,7 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., GpuMa
         for name in fake_engine.MODULES.values():
             monkeypatch.setitem(sys.modules, name, library if name == library.__name__ else None)
         monkeypatch.setattr("runtime.inference.trt.engine_file.find_device", lambda: device)
-        monkeypatch.setattr("runtime.inference.trt.runner.open_cuda", lambda: cuda)
+        monkeypatch.setattr("runtime.inference.trt.runner.open_cuda", lambda **_: cuda)
         machines.append(GpuMachine(library, cuda))
         return machines[-1]
 

@@ -41,7 +41,7 @@ CALLS = {
         "decode",
         "enqueue",
     ),
-    *("record", "synchronize", "done", "elapsed_ms", "capture", "launch", "close"),
+    *("record", "synchronize", "done", "elapsed_ms", "capture", "launch", "close", "context"),
 }
 NOT_WHILE_CAPTURING = CALLS - {"upload", "download", "crop", "decode", "enqueue", "record"}
 Work = Callable[[], object]
@@ -314,6 +314,10 @@ class FakeCuda:
         self._check(
             pointer, nbytes, [buffer for buffer in self._buffers() if buffer.kind == "device_buffer" or buffer.mapped]
         )
+
+    def buffer_at(self, pointer: int) -> FakeBuffer | None:
+        """Return the open buffer that holds this address."""
+        return next((buffer for buffer in self._buffers() if buffer.holds(pointer, 1)), None)
 
     # What the parts above use
 

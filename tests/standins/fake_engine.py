@@ -4,8 +4,10 @@ ONNX Runtime computes the network of the plan, on the memory of a `tests.standin
 `make_plan` is an ONNX file with a few words before it; `write_engine` puts one on disk with its manifest. `make`
 returns the module of one version of TensorRT, its lean runtime or TensorRT-RTX, with exactly the attributes of the
 real classes. It refuses the same inputs: plans that are damaged or not for it, shapes out of range, a capture before
-the first run. Weights and the memory of contexts are device buffers of the FakeCuda: its ``live`` shows memory that
-is not released, ``late`` memory that is released too late.
+the first run, a context that is made during a capture or has no scratch memory, two contexts that use one scratch
+memory at the same time, and, of TensorRT-RTX, the capture of an engine that was built without REQUIRE_USER_ALLOCATION.
+Weights are device buffers of the FakeCuda: its ``live`` shows memory that is not released, ``late`` memory that is
+released too late.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import enum
 import json
 import math
 import traceback
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,7 @@ from tests.standins.fake_cuda import ALIGNMENT, FakeCuda
 
 MAGIC = b"plan of the stand-in "
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16}
+SCRATCH = 1 << 16  # bytes, of every network
 VERSIONS = {
     "tensorrt-8.6": "8.6.1",
     "tensorrt-10.3": "10.3.0",
@@ -55,7 +59,8 @@ def make_plan(
 ) -> bytes:
     """Return a plan for the network ``onnx``; ``confidence_type`` is that of its second output, if it has one.
 
-    ``words``: ``version_compatible``, ``rtx``, ``shares_profile`` (8.6), ``outputs`` (one more), ``vectorised``.
+    ``words``: ``version_compatible``, ``rtx``, ``user_allocation`` (RTX), ``shares_profile`` (8.6), ``outputs`` (one
+    more), ``vectorised``.
     """
     head = {"batch": batch, "types": [input_type, output_type, confidence_type], **words}
     return MAGIC + json.dumps(head).encode() + b"\n" + onnx + b"end"
@@ -122,8 +127,14 @@ def make(label: str, cuda: FakeCuda) -> Any:
     trt = fake_tensorrt.make(label, VERSIONS[label])
     trt.__name__ = MODULES[label.partition("-")[0]]
     trt.cuda, trt.late, trt.contexts = cuda, [], []
+    trt.users = weakref.WeakKeyDictionary()  # scratch memory -> the stream that uses it
     Strict, names = trt.Strict, trt.names
-    for name in ("DataType", "TensorIOMode", "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy"):
+    for name in (
+        *("DataType", "TensorIOMode", "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy"),
+        "ExecutionContextAllocationStrategy",
+    ):
+        if name not in names:
+            continue
         members = [entry.partition(".")[2] for entry in sorted(names) if entry.startswith(f"{name}.")]
         setattr(trt, name, enum.IntEnum(name, members, start=0))
 
@@ -194,16 +205,40 @@ def make(label: str, cuda: FakeCuda) -> Any:
             least, most = self._head["batch"]
             return [[batch, *self.get_tensor_shape(name)[1:]] for batch in (least, least, most)]
 
-        def create_execution_context(self, runtime_config: Any = None) -> IExecutionContext | None:
-            memory = allocate(trt, 1 << 16, self._logger)
-            return None if memory is None else IExecutionContext(self, runtime_config, memory)
+        device_memory_size = device_memory_size_v2 = SCRATCH
+
+        def create_execution_context(self, how: Any) -> IExecutionContext | None:
+            runtime_config = how if isinstance(how, IRuntimeConfig) else None
+            strategy = how if runtime_config is None else how._strategy
+            assert strategy == trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            return self._new_context(runtime_config)
+
+        def create_execution_context_without_device_memory(self) -> IExecutionContext | None:
+            return self._new_context(None)
+
+        def _new_context(self, runtime_config: Any) -> IExecutionContext | None:
+            try:
+                if trt.failing == "memory":
+                    raise CudaError("cudaMalloc", "CUDA_ERROR_OUT_OF_MEMORY")
+                trt.cuda.called("context")  # which allocates
+            except CudaError as error:
+                traceback.clear_frames(error.__traceback__)
+                self._logger.log(trt.ILogger.Severity.ERROR, str(error))
+                return None
+            return IExecutionContext(self, runtime_config)
 
         def create_runtime_config(self) -> Any:
             return IRuntimeConfig()
 
     class IExecutionContext(Strict):
-        def __init__(self, engine: ICudaEngine, runtime_config: Any, memory: Memory) -> None:
-            self._engine, self._runtime_config, self._memory = engine, runtime_config, memory
+        device_memory = property(
+            lambda self: self._scratch[0],
+            lambda self, pointer: object.__setattr__(self, "_scratch", (pointer, SCRATCH)),
+        )
+
+        def __init__(self, engine: ICudaEngine, runtime_config: Any) -> None:
+            self._engine, self._runtime_config = engine, runtime_config
+            self._scratch: tuple[int, int] | None = None
             self._addresses: dict[str, int] = {}
             self._shape: tuple[int, ...] | None = None
             self._warm: set[tuple[int, ...]] = set()
@@ -212,6 +247,13 @@ def make(label: str, cuda: FakeCuda) -> Any:
             engine._has_profile = True
 
         active_optimization_profile = property(lambda self: self._profile)
+
+        def set_device_memory(self, pointer: int, nbytes: int) -> None:
+            assert pointer % ALIGNMENT == 0
+            self._scratch = pointer, nbytes
+
+        def is_stream_capturable(self, stream: int) -> bool:
+            return self._engine._head.get("user_allocation", False)
 
         def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
             return self._fail("Profile 0 has been chosen by another IExecutionContext.")
@@ -234,6 +276,12 @@ def make(label: str, cuda: FakeCuda) -> Any:
 
         def execute_async_v3(self, stream: int) -> bool:
             capturing = trt.cuda.stream_of(stream).captured is not None
+            if self._scratch is None or self._scratch[1] < SCRATCH:
+                return self._fail("The context has no device memory")
+            if capturing and label.startswith("rtx") and not self.is_stream_capturable(stream):
+                return self._fail("stream is in capturing mode, but this TRT engine is not stream capturable")
+            if trt.users.setdefault(trt.cuda.buffer_at(self._scratch[0]), stream) != stream:
+                return self._fail("device memory is in use by a context of another stream")
             if trt.failing == "run" or (capturing and (trt.failing == "capture" or self._shape not in self._warm)):
                 return self._fail(
                     "Cuda Runtime (operation not permitted when stream is capturing)"
@@ -241,9 +289,14 @@ def make(label: str, cuda: FakeCuda) -> Any:
                     else "Cuda Runtime (launch failed)"
                 )
             session, tensors = self._engine._session, self._engine._tensors
-            shape, addresses = self._shape, dict(self._addresses)
+            shape, addresses, scratch = self._shape, dict(self._addresses), self._scratch
+
+            def work() -> None:
+                trt.cuda.check_device(*scratch)
+                run(session, tensors, shape, addresses)
+
             try:
-                trt.cuda.enqueue(stream, lambda: run(session, tensors, shape, addresses), batch=shape[0])
+                trt.cuda.enqueue(stream, work, batch=shape[0])
             except CudaError as error:
                 traceback.clear_frames(error.__traceback__)
                 return self._fail(str(error))
@@ -258,7 +311,10 @@ def make(label: str, cuda: FakeCuda) -> Any:
             return False
 
     class IRuntimeConfig(Strict):
-        dynamic_shapes_kernel_specialization_strategy = cuda_graph_strategy = None
+        dynamic_shapes_kernel_specialization_strategy = cuda_graph_strategy = _strategy = None
+
+        def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
+            self._strategy = strategy
 
         def create_runtime_cache(self) -> Any:
             return IRuntimeCache()

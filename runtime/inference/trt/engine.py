@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from runtime.cuda.errors import CudaError
-from runtime.cuda.interface import Stream
+from runtime.cuda.interface import DeviceBuffer, Stream
 from runtime.errors import FaceMeshError
 from runtime.inference.trt.engine_file import EngineFile
 from runtime.inference.trt.messages import Messages, logger_for
@@ -47,14 +47,18 @@ class Engine:
         pointers = (input_pointer, output_pointer, confidence_pointer)
         return dict(zip([self.spec.input.name, *self.spec.outputs], pointers, strict=False))
 
-    def context(self, batch: int, addresses: Mapping[str, int], stream: Stream) -> Context:
-        """Make a context for ``batch`` inputs; ``addresses`` are those of `addresses`. Raises `FaceMeshError`."""
+    def context(
+        self, batch: int, addresses: Mapping[str, int], stream: Stream, scratch: DeviceBuffer | None
+    ) -> Context:
+        """Make a context for ``batch`` inputs; ``addresses`` are those of `addresses`. Raises `FaceMeshError`.
+
+        ``scratch`` has `scratch_nbytes` for the network's inner results. Contexts that share it must not run at the
+        same time.
+        """
         self._messages.forget()
-        self._contexts.append(
-            Context(self, self._engine.create_execution_context() if self._rtx is None else self._rtx.create())
-        )
+        self._contexts.append(Context(self, self._new_context()))
         try:
-            self._contexts[-1].prepare(batch, addresses, stream)
+            self._contexts[-1].prepare(batch, addresses, stream, scratch)
         except BaseException:
             self._contexts.pop().close()
             raise
@@ -63,9 +67,13 @@ class Engine:
         return self._contexts[-1]
 
     def padded(self, n: int, most: int) -> int:
-        """Return the batch size for ``n`` faces: a power of two up to ``most``, within the engine's limits."""
+        """Return the batch size for ``n`` faces: the next of 1, 2, 3, 4, 6, 8, 12, 16 …, within the engine's limits.
+
+        ``most`` is one, too. Five faces run as six: with powers of two alone every third network would run in vain.
+        """
         smallest, largest = self.batches
-        return max(smallest, min(1 << (n - 1).bit_length(), most, largest))
+        power = 1 << (n - 1).bit_length()
+        return max(smallest, min(power * 3 // 4 if power > 2 and n <= power * 3 // 4 else power, most, largest))
 
     def failure(self, what: str) -> FaceMeshError:
         """Return the error of a failed step with the library's reasons."""
@@ -103,6 +111,17 @@ class Engine:
             from runtime.inference.trt.rtx_contexts import RtxContexts
 
             self._rtx = RtxContexts(trt, self._engine, file.path)
+        self._shares = hasattr(trt, "ExecutionContextAllocationStrategy")  # 8.6 has other names for the same
+        self.scratch_nbytes = self._engine.device_memory_size_v2 if self._shares else self._engine.device_memory_size
+
+    def _new_context(self) -> Any:
+        """Return a context of the library that is given its scratch memory, None if the library fails."""
+        trt = self._library
+        if self._rtx is not None:
+            return self._rtx.create()
+        if not self._shares:
+            return self._engine.create_execution_context_without_device_memory()
+        return self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
 
     def _look_at_tensors(self) -> None:
         self.input_shape = self.spec.input.shape  # of one face
@@ -158,11 +177,18 @@ class Context:
         self._owner = owner
         self._context = context
 
-    def prepare(self, batch: int, addresses: Mapping[str, int], stream: Stream) -> None:
+    def prepare(
+        self, batch: int, addresses: Mapping[str, int], stream: Stream, scratch: DeviceBuffer | None
+    ) -> None:
         """Set sizes and addresses, once, and run once, because a library does a part of its work at the first run."""
         owner, spec = self._owner, self._owner.spec
         if self._context is None:
             raise owner.failure(f"makes no execution context for {batch} faces")
+        self._scratch = scratch  # the library keeps its address alone
+        if scratch is not None and owner._shares:
+            self._context.set_device_memory(scratch.pointer, scratch.nbytes)
+        elif scratch is not None:
+            self._context.device_memory = scratch.pointer
         try:
             is_ready = (
                 (not owner.dynamic or self._takes_profile(stream))
@@ -185,6 +211,12 @@ class Context:
         return self._context.active_optimization_profile == 0 or self._context.set_optimization_profile_async(
             0, stream.handle
         )
+
+    def why_not_capturable(self, stream: Stream) -> str:
+        """Return the reason why a run on ``stream`` cannot be captured, "" if it can; TensorRT tells by failing."""
+        if self._owner._rtx is None or self._context.is_stream_capturable(stream.handle):
+            return ""
+        return f"{self._owner.path}: this engine allocates while it runs; build it again with this version"
 
     def enqueue(self, stream: Stream) -> None:
         """Queue one run of the network. Raises `CudaError`."""

@@ -1,31 +1,34 @@
-"""From frame to mesh on the GPU: upload, crop, network, decode and download in one CUDA graph, two frames in turn."""
+"""From frame to mesh on the GPU: crop, network, decode and download in one CUDA graph, two frames in turn."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.compiled import native
 from runtime.cuda.errors import CudaError
 from runtime.cuda.interface import Cuda, Graph
 from runtime.cuda.staged_buffer import StagedBuffer
 from runtime.families.family import GpuDecoder
-from runtime.geometry.crop import check_image, check_matrix
-from runtime.inference.interface import Landmarks, MeshedFace, landmarks_for
+from runtime.inference.interface import Landmarks, MeshedFace, landmarks_for, unusable_vertices
+from runtime.inference.trt.array_ring import ArrayRing
 from runtime.inference.trt.engine import Engine
+from runtime.inference.trt.frame_memory import FrameMemory
 from runtime.inference.trt.network_stream import NetworkStream
 from runtime.inference.trt.result_buffer import ResultBuffer
 from runtime.types import LANDMARK_COUNT
 
 MATRIX_NBYTES, POINT_NBYTES = 48, 12
 LANDMARKS_NBYTES = LANDMARK_COUNT * POINT_NBYTES
+VIEW_NBYTES = -(-native.FRAME_VIEW_NBYTES // 16) * 16
+KEPT_RESULTS = 32  # faces whose arrays are used again
+BLACK = np.zeros((8, 8, 3), np.uint8)
 
 
 class _Batch(NamedTuple):
@@ -38,8 +41,9 @@ class _Batch(NamedTuple):
 class GpuMesher:
     """`runtime.inference.interface.Mesher` on the device: the host writes matrices and reads points, nothing else.
 
-    Two frame slots take turns, so that a frame is uploaded while the one before is computed. When a slot meets a batch
-    size for the second time, its work is captured as a CUDA graph and replayed from then on.
+    Two frame slots take turns, so that a frame is uploaded while the one before is computed. `warm_up` captures the
+    work of every size of batch as a CUDA graph. A graph reads place and size of the frame on the device, so it serves
+    all frames.
     """
 
     depth = 2
@@ -57,10 +61,24 @@ class GpuMesher:
         """Allocate for ``max_batch`` faces; ``blocking`` waits asleep, ``mapped`` shares memory with the host."""
         shared = _SharedBuffers(engine, cuda, decoder, max_batch, blocking, mapped)
         self._slots: tuple[_FrameSlot, ...] = _FrameSlot(shared), _FrameSlot(shared)
+        self._make_current = cuda.make_current
         self._max_batch = max_batch
         self._spec = engine.spec
         self._in_flight: deque[tuple[_FrameSlot, list[_Batch]]] = deque()
         self._collected = self._slots[0]  # of the frame collected last; its pixels stay until the slot's next frame
+
+    def warm_up(self, sizes: Iterable[int] | None = None, height: int = 0, width: int = 0) -> None:
+        """Make contexts and graphs for these numbers of faces, and memory for frames up to this size.
+
+        Otherwise the first frame with another number of faces would wait for that. ``sizes`` None: all of them. Raises
+        `FaceMeshError` if the library makes no context.
+        """
+        self._make_current()
+        for slot in self._slots:
+            for count in range(1, self._max_batch + 1) if sizes is None else sizes:
+                slot.prepare(count)
+            if height and width:
+                slot.frame(height, width)
 
     def submit(
         self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]], landmarks: Landmarks = ()
@@ -72,6 +90,7 @@ class GpuMesher:
         self._slots = self._slots[::-1]
 
     def collect(self) -> list[MeshedFace]:
+        self._make_current()
         self._collected, batches = self._in_flight.popleft()
         return _finish(self._collected, batches)
 
@@ -84,9 +103,12 @@ class GpuMesher:
         self._in_flight.clear()
 
     def frame_buffer(self, height: int, width: int) -> NDArray[np.uint8]:
+        self._make_current()
         return self._next_slot().frame(height, width)
 
     def close(self) -> None:
+        for slot in self._slots:
+            slot.wait()
         for slot in self._slots:
             slot.close()
         self._slots = ()
@@ -100,6 +122,7 @@ class GpuMesher:
         landmarks: Landmarks,
     ) -> list[_Batch]:
         """Set ``slot`` to work on the first batch of a frame's faces; return all batches."""
+        self._make_current()
         known = landmarks_for(self._spec, matrices, landmarks)
         slot.load(image, matrices)
         most = self._max_batch
@@ -115,22 +138,25 @@ class GpuMesher:
         return self._slots[0]
 
 
-@dataclass
 class _SharedBuffers:
     """The things that both slots use."""
 
-    engine: Engine
-    cuda: Cuda
-    decoder: GpuDecoder
-    max_batch: int
-    blocking: bool
-    mapped: bool
-    capturing: bool = True  # until a capture fails
+    def __init__(
+        self, engine: Engine, cuda: Cuda, decoder: GpuDecoder, max_batch: int, blocking: bool, mapped: bool
+    ) -> None:
+        self.engine = engine
+        self.cuda = cuda
+        self.decoder = decoder
+        self.max_batch = max_batch
+        self.blocking = blocking
+        self.mapped = mapped
+        self.capturing = True  # until a capture fails
+        self.vertices = ArrayRing((decoder.vertex_count, 3), KEPT_RESULTS)
 
-    def stop_capturing(self, error: CudaError) -> None:
+    def stop_capturing(self, reason: str) -> None:
         self.capturing = False
         warnings.warn(
-            f"no CUDA graph can be made ({error}); every step is launched by itself, which takes longer",
+            f"no CUDA graph can be made ({reason}); every step is launched by itself, which takes longer",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -143,48 +169,64 @@ class _FrameSlot:
         engine, cuda, most = shared.engine, shared.cuda, shared.max_batch
         count = shared.decoder.point_count
         self._shared = shared
-        # Matrices first: the landmarks behind them are there for a network with a landmark channel alone.
-        self._landmarks_start = most * MATRIX_NBYTES
+        # The frame's place and size, then matrices, then landmarks where the network has a channel for them.
         self._has_channel = engine.spec.input.landmark_channel
+        matrices_end = VIEW_NBYTES + most * MATRIX_NBYTES
         landmarks_nbytes = most * LANDMARKS_NBYTES if self._has_channel else 0
-        self._params = StagedBuffer(cuda, self._landmarks_start + landmarks_nbytes, shared.mapped)
-        self._matrices = self._params.array[: self._landmarks_start].view(np.float64).reshape(most, 2, 3)
-        self._landmarks = self._params.array[self._landmarks_start :].view(np.float32).reshape(-1, LANDMARK_COUNT, 3)
+        self._params = StagedBuffer(cuda, matrices_end + landmarks_nbytes, shared.mapped)
+        numbers = self._params.array
+        self._view_address = numbers.ctypes.data
+        self._matrices = numbers[VIEW_NBYTES:matrices_end].view(np.float64).reshape(most, 2, 3)
+        self._landmarks = numbers[matrices_end:].view(np.float32).reshape(-1, LANDMARK_COUNT, 3)
+        self._matrices_pointer = self._params.pointer + VIEW_NBYTES
+        self._landmarks_pointer = self._params.pointer + matrices_end
         self._input = cuda.device_buffer(most * engine.input_nbytes)
         self._output = cuda.device_buffer(most * engine.output_nbytes)
         self._result = ResultBuffer(engine, cuda, most, count * POINT_NBYTES, shared.mapped)
         self._points = self._result.faces.view(np.float32).reshape(most, count, 3)
         addresses = engine.addresses(self._input.pointer, self._output.pointer, self._result.confidence_pointer)
         self._network = NetworkStream(engine, cuda, addresses, shared.blocking)
-        self._network.context(engine.padded(1, most))  # now, so that the first frame need not wait for it
-        self._frame: StagedBuffer | None = None
-        self._pixels = np.empty((0, 0, 3), np.uint8)  # the frame's memory on the host
-        self._met: set[int] = set()  # sizes of batch that this size of frame has come with
+        self._frame = FrameMemory(cuda, shared.mapped)
+        self._sizes = [0, *(engine.padded(n, most) for n in range(1, most + 1))]  # of the batch, by number of faces
         self._graphs: dict[int, Graph] = {}
+        self._whole_size = np.eye(2, 3)
+        self.load(BLACK, [])
+
+    def prepare(self, count: int) -> None:
+        """Make the context and the graph for ``count`` faces."""
+        batch = self._sizes[count]
+        context, stream = self._network.context(batch), self._network.stream
+        if batch in self._graphs or not self._shared.capturing:
+            return
+        if reason := context.why_not_capturable(stream):
+            self._shared.stop_capturing(reason)
+            return
+        self._matrices[:] = self._whole_size
+        self._enqueue(batch)  # so that the driver has loaded every kernel
+        stream.synchronize()
+        try:
+            self._graphs[batch] = self._shared.cuda.capture(stream, lambda: self._enqueue(batch))
+        except CudaError as error:
+            if error.lost:
+                raise
+            self._shared.stop_capturing(str(error))
 
     def load(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]]) -> None:
-        """Copy the parts under the crops to the frame's memory, unless the picture lies there already."""
-        check_image(image)
+        """Queue the upload of the parts of a picture under the crops, and say what it is."""
         height, width = image.shape[:2]
-        pixels = self.frame(height, width)
-        if _address(image) == _address(pixels) and image.strides == pixels.strides:
-            return
-        if np.may_share_memory(image, pixels):  # a part of it, which copying would change on the way
-            image = image.copy()
-        for matrix in matrices:
-            region = crop_region(matrix, self._shared.engine.spec.input.size, height, width)
-            pixels[region] = image[region]
+        frame = self._frame.load(image, matrices, self._shared.engine.spec.input.size, self._network.stream)
+        native.pack_frame_view(self._view_address, frame, height, width, 3 * width)
 
     def start(self, faces: _Batch) -> None:
         """Set the device to work on some faces of the frame."""
-        batch = self._shared.engine.padded(len(faces.matrices), self._shared.max_batch)
+        count = len(faces.matrices)
+        batch = self._sizes[count]
         for row in range(batch):
-            face = min(row, len(faces.matrices) - 1)
+            face = min(row, count - 1)
             self._matrices[row] = faces.matrices[face]
             if self._has_channel:
                 self._landmarks[row] = faces.landmarks[face]
-        self._network.context(batch)  # made where it is not there yet, which must not happen while capturing
-        graph = self._graphs.get(batch) or self._capture(batch)
+        graph = self._graphs.get(batch)
         if graph is None:
             self._enqueue(batch)
         else:
@@ -196,40 +238,42 @@ class _FrameSlot:
         self._network.wait()
         count, found = self._shared.decoder.vertex_count, self._result.confidence
         confidence = repeat(None) if found is None else found.tolist()
-        return [
-            MeshedFace(points[:count].copy(), points[count:].copy(), probability)
-            for points, probability in zip(self._points[:n], confidence, strict=False)
-        ]
+        faces = []
+        for points, probability in zip(self._points[:n], confidence, strict=False):
+            vertices = self._shared.vertices.take()
+            if not native.copy_finite(points[:count], vertices):
+                raise unusable_vertices()
+            faces.append(MeshedFace(vertices, points[count:].copy(), probability))
+        return faces
 
     def frame(self, height: int, width: int) -> NDArray[np.uint8]:
         """The frame's memory, for frames of this size."""
-        if self._pixels.shape[:2] != (height, width):
-            self._resize(height, width)
-        return self._pixels
+        return self._frame.fit(height, width, self._network.stream)
+
+    def wait(self) -> None:
+        """Wait until the device has left the memory; the contexts go with the engine."""
+        self._network.close()
 
     def close(self) -> None:
-        self._network.close()
-        self._drop_graphs()
+        for graph in self._graphs.values():
+            graph.close()
+        self._graphs.clear()
 
     def _enqueue(self, batch: int) -> None:
-        """Queue upload, crop, network, decode and download."""
+        """Queue crop, network, decode and download of the frame that is loaded."""
         shared, stream = self._shared, self._network.stream
         engine, spec = shared.engine, shared.engine.spec.input
-        height, width = self._pixels.shape[:2]
         low, high = spec.value_range
-        assert self._frame is not None  # `submit` has filled it
         assert shared.cuda.kernels is not None
-        self._frame.upload(self._pixels.nbytes, stream)
-        if self._has_channel:
-            self._params.upload(self._landmarks_start + batch * LANDMARKS_NBYTES, stream)
-        else:
-            self._params.upload(batch * MATRIX_NBYTES, stream)
+        nbytes = VIEW_NBYTES + batch * MATRIX_NBYTES
+        self._params.upload(self._params.nbytes if self._has_channel else nbytes, stream)
         shared.cuda.kernels.crop(
-            frame=self._frame.pointer,
-            height=height,
-            width=width,
-            row_stride=3 * width,
-            matrices=self._params.pointer,
+            view=self._params.pointer,
+            frame=0,
+            height=0,
+            width=0,
+            row_stride=0,
+            matrices=self._matrices_pointer,
             n=batch,
             out=self._input.pointer,
             size=spec.size,
@@ -239,43 +283,11 @@ class _FrameSlot:
             high=high,
             half=engine.input_dtype == np.float16,
             stream=stream.handle,
-            landmarks=self._params.pointer + self._landmarks_start if self._has_channel else 0,
+            landmarks=self._landmarks_pointer if self._has_channel else 0,
         )
         self._network.context(batch).enqueue(stream)
-        shared.decoder.enqueue(self._output.pointer, self._params.pointer, batch, self._result.faces_pointer, stream)
+        shared.decoder.enqueue(self._output.pointer, self._matrices_pointer, batch, self._result.faces_pointer, stream)
         self._result.download(batch, stream)
-
-    def _capture(self, batch: int) -> Graph | None:
-        """Capture the work as a CUDA graph when a batch size is seen for the second time."""
-        if batch not in self._met or not self._shared.capturing:
-            self._met.add(batch)
-            return None
-        try:
-            self._graphs[batch] = self._shared.cuda.capture(self._network.stream, lambda: self._enqueue(batch))
-        except CudaError as error:
-            if error.lost:
-                raise
-            self._shared.stop_capturing(error)
-        return self._graphs.get(batch)
-
-    def _resize(self, height: int, width: int) -> None:
-        """Drop the graphs: they hold sizes and addresses. Keep the memory for smaller frames: locking pages is slow."""
-        self._network.stream.synchronize()  # a frame that nobody collected may be at work
-        self._drop_graphs()
-        self._pixels = self._pixels[:0, :0]
-        nbytes = 3 * height * width
-        if self._frame is None or nbytes > self._frame.nbytes:
-            if self._frame is not None:
-                self._frame.close()
-                self._frame = None
-            self._frame = StagedBuffer(self._shared.cuda, nbytes, self._shared.mapped)
-        self._pixels = self._frame.array[:nbytes].reshape(height, width, 3)
-
-    def _drop_graphs(self) -> None:
-        for graph in self._graphs.values():
-            graph.close()
-        self._graphs.clear()
-        self._met.clear()
 
 
 def _finish(slot: _FrameSlot, batches: list[_Batch]) -> list[MeshedFace]:
@@ -286,27 +298,3 @@ def _finish(slot: _FrameSlot, batches: list[_Batch]) -> list[MeshedFace]:
             slot.start(batch)
         faces += slot.finish(len(batch.matrices))
     return faces
-
-
-def crop_region(matrix: NDArray[np.float64], size: int, height: int, width: int) -> tuple[slice, slice]:
-    """Return the rows and columns of a (height, width) frame under a crop of ``size`` px, with a pixel to spare.
-
-    ``matrix`` is (2, 3), frame px -> crop px. Raises `ValueError` for one that is singular or not finite.
-    """
-    check_matrix(matrix)
-    (a, b, x), (c, d, y) = matrix.tolist()
-    determinant = a * d - b * c
-    corners = [(u - x, v - y) for u in (-0.5, size - 0.5) for v in (-0.5, size - 0.5)]
-    xs = [(d * u - b * v) / determinant for u, v in corners]
-    ys = [(a * v - c * u) / determinant for u, v in corners]
-    return _span(ys, height), _span(xs, width)
-
-
-def _span(ends: list[float], length: int) -> slice:
-    """Return the pixels between two ends, one more for bilinear sampling and one for rounding."""
-    first, last = max(0.0, min(ends) - 1), min(length - 1.0, max(ends) + 2)
-    return slice(math.floor(first), math.ceil(last) + 1) if first <= last else slice(0)
-
-
-def _address(array: NDArray[np.uint8]) -> int:
-    return array.__array_interface__["data"][0]

@@ -13,7 +13,8 @@ from runtime.inference.trt.engine import Context, Engine
 class NetworkStream:
     """The network between addresses of the device, in a stream of its own.
 
-    Closing the Cuda object frees everything allocated here.
+    Its contexts, one per size of batch, never run at the same time, so they share their scratch memory. Closing the
+    Cuda object frees everything allocated here.
     """
 
     def __init__(self, engine: Engine, cuda: Cuda, addresses: Mapping[str, int], blocking: bool) -> None:
@@ -25,12 +26,13 @@ class NetworkStream:
         self._addresses = addresses
         self.stream = cuda.stream()
         self._event = cuda.event(blocking=blocking)
+        self._scratch = cuda.device_buffer(engine.scratch_nbytes) if engine.scratch_nbytes else None
         self._contexts: dict[int, Context] = {}
 
     def context(self, batch: int) -> Context:
         """Return the context for ``batch`` inputs; one per size: a captured graph stays bound to its context."""
         if batch not in self._contexts:
-            self._contexts[batch] = self._engine.context(batch, self._addresses, self.stream)
+            self._contexts[batch] = self._engine.context(batch, self._addresses, self.stream, self._scratch)
         return self._contexts[batch]
 
     def mark(self) -> None:

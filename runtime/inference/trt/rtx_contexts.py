@@ -26,6 +26,9 @@ class RtxContexts:
         self._runtime_config.dynamic_shapes_kernel_specialization_strategy = (
             trt.DynamicShapesKernelSpecializationStrategy.EAGER
         )
+        self._runtime_config.set_execution_context_allocation_strategy(
+            trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
         self._runtime_config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED  # ours holds crop and decode too
         self._runtime_cache = self._runtime_config.create_runtime_cache()
         self._content = self._read()

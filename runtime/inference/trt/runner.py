@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -12,6 +12,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.cuda.errors import CudaError
 from runtime.cuda.interface import Cuda
 from runtime.cuda.open_cuda import open_cuda
 from runtime.cuda.staged_buffer import StagedBuffer
@@ -32,7 +33,7 @@ def open_model(path: Path, options: RunnerOptions) -> TensorRTRunner:
     """Open an engine that its manifest (or ``options.trust_engine``) lets in. Raises `FaceMeshError`."""
     file = read_engine(path, options.trust_engine, options.face_model)
     with ExitStack() as stack:
-        cuda = stack.enter_context(open_cuda())
+        cuda = stack.enter_context(open_cuda(spin=options.sync == "spin"))
         engine = stack.enter_context(Engine(file))
         runner = TensorRTRunner(engine, cuda, options.max_batch, options.sync, options.memory)
         stack.pop_all()
@@ -60,6 +61,7 @@ class TensorRTRunner:
         self.max_batch = engine.padded(max_batch, max_batch)
         self._engine = engine
         self._cuda = cuda
+        self._make_current = cuda.make_current  # threads may take turns
         self._blocking = sync == "block"
         self._mapped = cuda.integrated if memory is None else memory == "mapped"
         self._meshers: list[GpuMesher] = []
@@ -80,23 +82,24 @@ class TensorRTRunner:
         """Run the first ``n`` crops in ``input``; a view that the next call overwrites."""
         if not 1 <= n <= self.max_batch:
             raise ValueError(f"n must be 1..{self.max_batch}, is {n}")
+        self._make_current()
         return self._network.infer(n)
 
     def mesher(self, family: Family, dense: bool = True) -> Mesher:
-        """Return a mesher on the device; without kernels, crop and decode run on the CPU."""
+        """Return a mesher on the device, its graphs made; without kernels, crop and decode run on the CPU."""
         half = self._engine.output_dtype == np.float16
         decoder = None if self._cuda.kernels is None else family.gpu_decoder(self._cuda, half, dense)
         if decoder is None:
-            reason = "runtime._native has no CUDA kernels for this device"
+            reason = "there are no kernels for this device, which need compute capability 7.5"
             if self._cuda.kernels is not None:
                 reason = f"models of the family {self.spec.family} have no CUDA kernel"
-            remedy = "install again where a CUDA toolkit knows it" if self._cuda.kernels is None else "it takes longer"
-            warnings.warn(f"{reason}: crop and decode run on the CPU; {remedy}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{reason}: crop and decode run on the CPU; it takes longer", RuntimeWarning, stacklevel=2)
             return CpuMesher(self, family, dense)
         mesher = GpuMesher(
             self._engine, self._cuda, decoder, self.max_batch, blocking=self._blocking, mapped=self._mapped
         )
         self._meshers.append(mesher)
+        mesher.warm_up()
         return mesher
 
     def close(self) -> None:
@@ -105,6 +108,8 @@ class TensorRTRunner:
             return
         self._closed = True
         atexit.unregister(self.close)
+        with suppress(CudaError):  # a lost device
+            self._make_current()
         with ExitStack() as closing:  # all of it, whatever fails; from the last to the first
             closing.callback(self._cuda.close)
             closing.callback(self._engine.close)
@@ -122,6 +127,7 @@ class TensorRTRunner:
         """Buffers of `infer`, made when first used: a `GpuMesher` needs none of them."""
         if self._closed:
             raise RuntimeError("the runner is closed: open another")
+        self._make_current()
         return _Network(self._engine, self._cuda, self.max_batch, self._blocking, self._mapped)
 
 

@@ -7,6 +7,7 @@ find_package(nanobind CONFIG REQUIRED)
 nanobind_add_module(_native NB_STATIC NOMINSIZE LTO
   runtime/native/python/bind_coefficients.cpp
   runtime/native/python/bind_driver.cpp
+  runtime/native/python/bind_frame_parts.cpp
   runtime/native/python/bind_kernels.cpp
   runtime/native/python/bind_tracking.cpp
   runtime/native/python/bind_rendering.cpp

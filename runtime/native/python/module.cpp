@@ -9,6 +9,7 @@
 #include "arrays.h"
 #include "bind_coefficients.h"
 #include "bind_driver.h"
+#include "bind_frame_parts.h"
 #include "bind_kernels.h"
 #include "bind_tracking.h"
 #include "bind_rendering.h"
@@ -155,6 +156,7 @@ NB_MODULE(_native, module) {
                "the landmarks (68, 3) float32 frame px, clipped to rows and columns 1..S - 1. matrix: (2, 3) float64.");
     bind_coefficients(module);
     bind_driver(module);
+    bind_frame_parts(module);
     bind_kernels(module);
     bind_tracking(module);
     bind_rendering(module);

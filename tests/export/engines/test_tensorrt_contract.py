@@ -66,6 +66,13 @@ GATED = {
     "ILayer.precision": ["tensorrt-8.6"],
     "ILayer.set_output_type": ["tensorrt-8.6"],
     "PreviewFeature.PROFILE_SHARING_0806": ["tensorrt-8.6"],
+    "ICudaEngine.create_execution_context_without_device_memory": ["tensorrt-8.6"],
+    "ICudaEngine.device_memory_size": ["tensorrt-8.6"],
+    "ICudaEngine.device_memory_size_v2": [*TENSORRT[1:], *LEAN, *RTX],
+    "ExecutionContextAllocationStrategy": [*TENSORRT[1:], *LEAN, *RTX],
+    "ExecutionContextAllocationStrategy.USER_MANAGED": [*TENSORRT[1:], *LEAN, *RTX],
+    "IExecutionContext.set_device_memory": [*TENSORRT[1:], *LEAN, *RTX],
+    "IExecutionContext.is_stream_capturable": RTX,
     "IProgressMonitor": ["tensorrt-10.3", "tensorrt-10.16", "tensorrt-11.4", *RTX],
     "IBuilderConfig.progress_monitor": ["tensorrt-10.3", "tensorrt-10.16", "tensorrt-11.4", *RTX],
 }

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -21,13 +23,14 @@ from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
 from runtime.geometry.crop import crop_into, crop_matrix
 from runtime.inference.open_runner import open_runner
-from runtime.inference.trt.gpu_mesher import GpuMesher, crop_region
+from runtime.inference.trt.frame_memory import crop_region
+from runtime.inference.trt.gpu_mesher import GpuMesher
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.sources.photos import read_photo
 from runtime.tensors import InputSpec
-from tests.programs.host_work import measure, unavoidable
+from tests.programs.host_work import measure, measure_changes, unavoidable
 from tests.standins.fake_cuda import CALLS
-from tests.standins.fake_engine import write_engine
+from tests.standins.fake_engine import SCRATCH, write_engine
 
 ALLOCATIONS = ("stream", "event", "host_buffer", "device_buffer", "capture")
 
@@ -142,20 +145,59 @@ def test_layouts_and_types(runners, write_model, tmp_path, topology, noise, layo
     )
 
 
+def rows_under(matrices, height=480, width=640):
+    """Bytes of the rows of a frame between the first and the last that crops touch."""
+    rows = [crop_region(matrix, 128, height, width)[0] for matrix in matrices]
+    return 3 * width * (max(each.stop for each in rows) - min(each.start for each in rows if each.stop > each.start))
+
+
+@pytest.mark.parametrize("max_batch", [2, 8])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_only_the_rows_that_crops_touch_are_uploaded_once_a_frame(runners, topology, noise, max_batch, in_place):
+    """Five faces, in one batch or three."""
+    machine, cpu, gpu = runners(max_batch=max_batch, integrated=False)
+    expected = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES)
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
+    for matrices in (MATRICES, MATRICES[1:2], MATRICES[3:4]):
+        machine.cuda.log.clear()
+        frame = mesher.frame_buffer(480, 640) if in_place else noise
+        frame[:] = noise
+        found = run(mesher, frame, matrices)
+        assert [details["nbytes"] for _, details in machine.cuda.calls("upload")] == [rows_under(matrices)]
+        assert len(machine.cuda.calls("launch")) == -(-len(matrices) // max_batch)
+        if matrices is MATRICES:
+            assert_same(found, expected)
+
+
 @pytest.mark.parametrize(("model", "confidences"), [("live_model", 0), ("sure_model", 256)])
 @pytest.mark.parametrize("integrated", [False, True])
-def test_mapped_memory_needs_no_copies(runners, topology, noise, integrated, model, confidences, request):
-    machine, cpu, gpu = runners(request.getfixturevalue(model), integrated=integrated)
-    expected, mesher = (
-        run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES[:2]),
+def test_work_of_a_graph(runners, topology, integrated, model, confidences, request):
+    """View and matrices of the faces go up, confidences and points come down; nothing where memory is shared."""
+    machine, _, gpu = runners(request.getfixturevalue(model), integrated=integrated)
+    gpu.mesher(open_family(gpu.spec, topology))
+    road = ["upload", "crop", "enqueue", "decode", "download"] if not integrated else ["crop", "enqueue", "decode"]
+    captured = machine.cuda.log[-len(road) :]
+    assert [name for name, _ in captured] == road
+    if not integrated:
+        points = 8 * (43867 + 68) * 12
+        assert captured[0][1]["nbytes"] == 32 + 8 * 48
+        assert captured[-1][1]["nbytes"] == confidences + points  # one download for both
+
+
+@pytest.mark.parametrize(("side", "is_copied"), [(190, False), (192, True)])
+def test_shared_memory_is_copied_where_crops_read_its_pixels_again_and_again(runners, topology, noise, side, is_copied):
+    """From two samples per crop pixel and axis on: the device does not cache what it reads of the host's memory."""
+    machine, cpu, gpu = runners(integrated=True)
+    matrices = [turned(100, 80, 90), turned(200, 100, side)]
+    mesher, expected = (
         gpu.mesher(open_family(gpu.spec, topology)),
+        run(cpu.mesher(open_family(cpu.spec, topology)), noise, matrices),
     )
-    machine.cuda.log.clear()
-    for _ in range(4):
-        assert_same(run(mesher, noise, MATRICES[:2]), expected)
-    sizes = sorted({details["nbytes"] for _, details in machine.cuda.calls("upload", "download")})
-    points = 2 * (43867 + 68) * 12
-    assert sizes == ([] if integrated else [2 * 48, noise.nbytes, confidences + points])  # one download for both
+    for _ in range(3):
+        machine.cuda.log.clear()
+        assert_same(run(mesher, noise, matrices), expected)
+        copied = [details["nbytes"] for _, details in machine.cuda.calls("upload")]
+        assert copied == ([rows_under(matrices)] if is_copied else [])
 
 
 def test_landmarks_alone_are_816_bytes(runners, live_model, topology, noise):
@@ -165,7 +207,8 @@ def test_landmarks_alone_are_816_bytes(runners, live_model, topology, noise):
     ((vertices, landmarks, _),) = run(mesher, noise, MATRICES[:1])
     assert vertices.shape == (0, 3)
     np.testing.assert_allclose(landmarks, expected[0][1], atol=0.02)
-    assert [details["nbytes"] for _, details in machine.cuda.calls("download")] == [816]
+    sizes = {details["nbytes"] for _, details in machine.cuda.calls("download")}
+    assert sizes == {816 * faces for faces in (1, 2, 3, 4, 6, 8)}
     assert run(cpu.mesher(open_family(cpu.spec, topology), dense=False), noise, MATRICES[:1])[0][0].shape == (0, 3)
     np.testing.assert_array_equal(
         run(cpu.mesher(open_family(cpu.spec, topology), dense=False), noise, MATRICES[:1])[0][1], expected[0][1]
@@ -206,6 +249,23 @@ def test_meshes_own_their_arrays(runners, topology, noise):
     assert landmarks.base is None
 
 
+def test_arrays_are_used_again_once_nobody_holds_them(runners, topology, noise):
+    _, _, gpu = runners()
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
+
+    def address():
+        return run(mesher, noise, MATRICES[:1])[0].vertices.ctypes.data
+
+    assert len({address() for _ in range(6)}) == 1
+    part = run(mesher, noise, MATRICES[:1])[0].vertices[5:7]
+    before = part.copy()
+    assert address() != part.ctypes.data - 60
+    run(mesher, 255 - noise, MATRICES[1:2])
+    np.testing.assert_array_equal(part, before)
+    held = [run(mesher, noise, MATRICES)[0].vertices for _ in range(50)]
+    assert len({array.ctypes.data for array in held}) == 50
+
+
 # Two frames in flight
 
 
@@ -242,7 +302,7 @@ def test_the_streams_of_two_frames_differ_so_that_they_overlap(runners, topology
     machine.cuda.log.clear()
     mesher.submit(noise, MATRICES[:1])
     mesher.submit(noise, MATRICES[:1])
-    assert len({details["stream"] for _, details in machine.cuda.calls("crop")}) == 2
+    assert len({details["stream"] for _, details in machine.cuda.calls("launch")}) == 2
     assert not machine.cuda.calls("synchronize")
     with pytest.raises(RuntimeError, match="2 frames are in flight: collect one first"):
         mesher.submit(noise, MATRICES[:1])
@@ -294,7 +354,7 @@ def test_memory_is_not_released_before_the_device_has_left_it(runners, topology,
     machine.cuda.log.clear()
     mesher.submit(noise, MATRICES)
     names = [name for name, _ in machine.cuda.log]
-    assert names.index("synchronize") < names.index("close") < names.index("crop")
+    assert names.index("synchronize") < names.index("close") < names.index("launch")
     machine.cuda.log.clear()
     gpu.close()
     names = [name for name, _ in machine.cuda.log]
@@ -403,7 +463,7 @@ def test_regions_hold_all_that_crops_touch():
 
 
 def test_frame_size_that_changes_mid_stream(runners, topology, noise):
-    """Graphs of the old size are released; memory stays for smaller frames and is replaced for larger ones."""
+    """Memory stays for smaller frames and is replaced for larger ones; the graphs serve all of them."""
     machine, cpu, gpu = runners(integrated=False)
     on_cpu, on_gpu = cpu.mesher(open_family(cpu.spec, topology)), gpu.mesher(open_family(gpu.spec, topology))
     live = Counter()
@@ -412,6 +472,7 @@ def test_frame_size_that_changes_mid_stream(runners, topology, noise):
         assert_same(run(on_gpu, frame, MATRICES[:2]), run(on_cpu, frame, MATRICES[:2]))
         live[height, width] = len(machine.cuda.live)
     assert live[240, 320] == live[720, 1280] == live[480, 640]
+    assert len(machine.cuda.calls("capture")) == 2 * 6
     frames = [
         buffer.nbytes
         for buffer in machine.cuda.live
@@ -423,20 +484,38 @@ def test_frame_size_that_changes_mid_stream(runners, topology, noise):
 # The work on the device
 
 
-def test_the_road_is_captured_when_a_size_comes_again_and_replayed_from_then_on(runners, topology, noise):
+def test_a_frame_is_an_upload_a_launch_and_a_wait(runners, topology, noise):
+    """From the first frame on, but for the memory of either slot."""
     machine, _, gpu = runners(integrated=False)
-    mesher, road = (
-        gpu.mesher(open_family(gpu.spec, topology)),
-        ["upload", "upload", "crop", "enqueue", "decode", "download"],
-    )
-    calls = []
-    for _ in range(8):
+    mesher, calls = gpu.mesher(open_family(gpu.spec, topology)), []
+    frame = ["upload", "launch", "record", "synchronize"]
+    for _ in range(6):
         machine.cuda.log.clear()
         run(mesher, noise, MATRICES[:1])
         calls.append([name for name, _ in machine.cuda.log])
-    assert calls[0] == calls[1] == ["synchronize", "host_buffer", "device_buffer", *road, "record", "synchronize"]
-    assert calls[2] == calls[3] == ["capture", *road, "launch", "record", "synchronize"]
-    assert calls[4] == calls[5] == calls[6] == calls[7] == ["launch", "record", "synchronize"]
+    assert calls[0] == calls[1] == ["synchronize", "close", "close", "host_buffer", "device_buffer", *frame]
+    assert calls[2] == calls[3] == calls[4] == calls[5] == frame
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_faces_that_come_and_go_and_frames_that_change_cost_no_new_work(runners, topology, noise, integrated):
+    """Contexts and graphs are there from the start: 1 -> 3 -> 1 -> 5 faces, in frames of three sizes."""
+    machine, cpu, gpu = runners(integrated=integrated)
+    on_cpu, mesher = cpu.mesher(open_family(cpu.spec, topology)), gpu.mesher(open_family(gpu.spec, topology))
+    mesher.warm_up(height=480, width=640)
+    machine.cuda.log.clear()
+    for height, width, count in [(480, 640, 1), (480, 640, 3), (240, 320, 1), (400, 600, 5), (480, 640, 8), (9, 7, 2)]:
+        frame, matrices = np.ascontiguousarray(noise[:height, :width]), (MATRICES * 2)[:count]
+        for _ in range(2):
+            assert_same(run(mesher, frame, matrices), run(on_cpu, frame, matrices))
+    assert not machine.cuda.calls(*ALLOCATIONS, "context", "close")
+    assert {name for name, _ in machine.cuda.log} <= {"upload", "launch", "record", "synchronize"}
+
+
+def test_the_host_does_not_stall_when_the_number_of_faces_changes(live_model):
+    """By a millisecond, beside the wait and what each face costs; `python -m tests.programs.host_work` prints it."""
+    stalls = [measure_changes(live_model).max() for _ in range(3)]
+    assert min(stalls) < 1000, stalls
 
 
 def test_steady_state_allocates_nothing_and_waits_once_a_frame(runners, topology, noise):
@@ -481,61 +560,95 @@ def test_steady_state_allocates_nothing_and_waits_once_a_frame(runners, topology
 
 def test_each_size_of_batch_has_one_context_and_one_graph_per_slot(runners, topology, noise):
     machine, _, gpu = runners()
-    mesher = gpu.mesher(open_family(gpu.spec, topology))
-    machine.library.contexts.clear()
     machine.cuda.log.clear()
-    for _ in range(4):
-        for count in (1, 2, 3, 4, 5):
-            run(mesher, noise, MATRICES[:count])
-            run(mesher, noise, MATRICES[:count])
-    assert {shape[0] for shape in machine.library.contexts} == {1, 2, 4, 8}
-    assert len(machine.cuda.calls("capture")) == 2 * 4
-    assert [details["nbytes"] for _, details in machine.cuda.calls("device_buffer")] == [
-        1 << 16
-    ] * 2 * 3  # contexts; those of 1 came before
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
+    sizes = Counter(details["batch"] for _, details in machine.cuda.calls("enqueue"))
+    assert sizes == dict.fromkeys((1, 2, 3, 4, 6, 8), 2 * 3)  # the first run, one with the kernels, the captured one
+    assert len(machine.cuda.calls("context")) == len(machine.cuda.calls("capture")) == 2 * 6
+    scratch = [1 for _, details in machine.cuda.calls("device_buffer") if details["nbytes"] == SCRATCH]
+    assert len(scratch) == 2, "contexts of one stream share their scratch memory"
+    machine.cuda.log.clear()
+    for count in (1, 2, 3, 4, 5, 6, 7, 8):
+        run(mesher, noise, (MATRICES * 2)[:count])
+    assert not machine.cuda.calls("context", "capture", "enqueue")
+
+
+@pytest.mark.parametrize(
+    ("most", "sizes"), [(1, [1]), (3, [1, 2, 3]), (5, [1, 2, 3, 4, 5]), (8, [1, 2, 3, 4, 6, 6, 8, 8])]
+)
+def test_sizes_of_batch(runners, topology, most, sizes):
+    _, _, gpu = runners(max_batch=most)
+    assert [gpu._engine.padded(count, most) for count in range(1, most + 1)] == sizes
+
+
+def test_an_engine_without_the_flag_for_captures_says_so(gpu_machine, sure_model, tmp_path, topology, noise):
+    """TensorRT-RTX is asked before a capture, which it would refuse."""
+    for allowed in (False, True):
+        machine = gpu_machine("rtx-1.7")
+        engine = write_engine(
+            tmp_path / f"{allowed}.engine",
+            sure_model,
+            {"library": "tensorrt-rtx", "version": "1.7.1.116"},
+            rtx=True,
+            user_allocation=allowed,
+        )
+        with open_runner(engine) as gpu, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            mesher = gpu.mesher(open_family(gpu.spec, topology))
+            assert len(run(mesher, noise, MATRICES[:1])) == 1
+            refusals = [str(each.message) for each in caught if "no CUDA graph can be made" in str(each.message)]
+            assert bool(refusals) is not allowed
+            assert bool(machine.cuda.calls("launch")) is allowed
+            if not allowed:
+                assert "allocates while it runs; build it again" in refusals[0]
+                assert not machine.cuda.calls("capture")
+
+
+def test_other_threads_may_take_turns(runners, topology, noise):
+    _, cpu, gpu = runners()
+    expected = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES)
+    mesher, found = gpu.mesher(open_family(gpu.spec, topology)), []
+    with ThreadPoolExecutor(1) as pool:
+        found.append(pool.submit(run, mesher, noise, MATRICES).result())
+    with ThreadPoolExecutor(1) as pool:
+        mesher.submit(noise, MATRICES)
+        found.append(pool.submit(mesher.collect).result())
+    found.append(run(mesher, noise, MATRICES))
+    for faces in found:
+        assert_same(faces, expected)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(gpu.infer, 1).result()
+        pool.submit(gpu.close).result()
 
 
 def test_a_network_that_cannot_be_captured_is_launched_step_by_step(runners, topology, noise):
     machine, cpu, gpu = runners()
-    expected, mesher = (
-        run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES),
-        gpu.mesher(open_family(gpu.spec, topology)),
-    )
+    expected = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES)
     machine.library.failing = "capture"
     refused = (
         "no CUDA graph can be made .execute_async_v3 failed: .*stream is capturing.*every step is launched by itself"
     )
     with pytest.warns(RuntimeWarning, match=refused) as caught:
-        meshes = [run(mesher, noise, MATRICES) for _ in range(6)]
-    for found in meshes:
-        assert_same(found, expected)
+        mesher = gpu.mesher(open_family(gpu.spec, topology))
+    for _ in range(6):
+        assert_same(run(mesher, noise, MATRICES), expected)
     assert len(caught) == len(machine.cuda.calls("capture")) == 1
     assert not machine.cuda.calls("launch")
 
 
-def test_a_size_of_batch_for_which_memory_is_short_leaves_the_others_alone(runners, topology, noise):
+def test_memory_that_is_short_shows_when_the_mesher_is_made(runners, topology, noise):
     machine, cpu, gpu = runners()
-    expected, mesher = (
-        run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES),
-        gpu.mesher(open_family(gpu.spec, topology)),
-    )
-    run(mesher, noise, MATRICES[:1])
-    live = len(machine.cuda.live)
-    machine.library.failing = "memory"
-    for _ in range(3):
-        with pytest.raises(
-            FaceMeshError,
-            match="makes no execution context for 8 faces: cudaMalloc failed with CUDA_ERROR_OUT_OF_MEMORY",
-        ):
-            mesher.submit(noise, MATRICES)
-        assert_same(run(mesher, noise, MATRICES[:1]), expected[:1])
-    machine.library.failing = "shape"
-    with pytest.raises(FaceMeshError, match="refuses to run 8 faces"):
-        mesher.submit(noise, MATRICES)
+    family = open_family(gpu.spec, topology)
+    expected = run(cpu.mesher(family), noise, MATRICES)
+    for failing, message in (
+        ("memory", "makes no execution context for 1 faces: cudaMalloc failed with CUDA_ERROR_OUT_OF_MEMORY"),
+        ("shape", "refuses to run 1 faces"),
+    ):
+        machine.library.failing = failing
+        with pytest.raises(FaceMeshError, match=message):
+            gpu.mesher(family)
     machine.library.failing = ""
-    assert len(machine.cuda.live) <= live + 5  # the other slot's frame, and graphs
-    for _ in range(5):
-        assert_same(run(mesher, noise, MATRICES), expected)
+    assert_same(run(gpu.mesher(family), noise, MATRICES), expected)
 
 
 def test_a_frame_for_which_memory_is_short_leaves_none_behind(runners, topology, noise):
@@ -544,12 +657,13 @@ def test_a_frame_for_which_memory_is_short_leaves_none_behind(runners, topology,
         run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES),
         gpu.mesher(open_family(gpu.spec, topology)),
     )
-    live = len(machine.cuda.live)
+    run(mesher, noise[:50, :50], MATRICES[:1])
     machine.cuda.fail("device_buffer")
     for _ in range(3):
         with pytest.raises(CudaError, match="CUDA_ERROR_OUT_OF_MEMORY"):
             mesher.submit(noise, MATRICES[:1])
-    assert len(machine.cuda.live) == live
+    frames = [buffer for buffer in machine.cuda.live if getattr(buffer, "nbytes", 0) == noise.nbytes]
+    assert not frames
     machine.cuda.heal()
     assert_same(run(mesher, noise, MATRICES), expected)
 
@@ -563,9 +677,9 @@ def test_how_to_wait(runners, topology, sync):
 
 
 def test_the_host_does_little_beside_what_it_cannot_leave_out(live_model):
-    """1.8 times that where it was written; ``python -m tests.programs.host_work`` gives the figure of a machine."""
+    """Three times that where it was written; ``python -m tests.programs.host_work`` gives the figure of a machine."""
     ratios = [np.median(measure(live_model, 200)) / unavoidable(200) for _ in range(3)]
-    assert min(ratios) < 3, ratios
+    assert min(ratios) < 5, ratios
 
 
 # Faults
@@ -608,7 +722,7 @@ def test_device_lost_or_out_of_memory_at_any_call(gpu_machine, engine, topology,
                 a_life(engine, topology, noise)
         else:
             with pytest.raises(
-                CudaError if call not in ("device_buffer", "enqueue") else Exception, match=status
+                CudaError if call not in ("device_buffer", "enqueue", "context") else Exception, match=status
             ) as caught:
                 a_life(engine, topology, noise)
             assert "\n" not in str(caught.value)

@@ -98,14 +98,15 @@ def test_confidences_come_with_the_maps(gpu_machine, sure_model, tmp_path, kind,
 @pytest.mark.parametrize(
     ("batch", "max_batch", "taken", "sizes"),
     [
-        ((1, 1, 8), 8, 8, {1: 1, 2: 2, 3: 4, 5: 8, 8: 8}),
-        ((1, 1, 8), 6, 6, {1: 1, 3: 4, 5: 6, 6: 6}),
+        ((1, 1, 8), 8, 8, {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 7: 8, 8: 8}),
+        ((1, 1, 8), 6, 6, {1: 1, 3: 3, 5: 6, 6: 6}),
+        ((1, 1, 24), 24, 24, {9: 12, 13: 16, 17: 24}),
         ((1, 1, 3), 8, 3, {1: 1, 2: 2, 3: 3}),
         ((2, 4, 8), 1, 2, {1: 2, 2: 2}),
         ((4, 4, 4), 8, 4, {1: 4, 4: 4}),
     ],
 )
-def test_batches_are_padded_to_powers_of_two_within_what_the_engine_takes(
+def test_batches_are_padded_to_few_sizes_within_what_the_engine_takes(
     gpu_machine, live_model, tmp_path, batch, max_batch, taken, sizes
 ):
     machine = gpu_machine()
@@ -129,7 +130,7 @@ def test_input_and_output_are_the_same_page_locked_memory_every_time(gpu_machine
         assert address in [
             buffer.pointer for buffer in machine.cuda.live if getattr(buffer, "kind", "") == "host_buffer"
         ]
-        assert len(machine.cuda.live) == allocated + 1  # the context of batch 2
+        assert len(machine.cuda.live) == allocated
 
 
 @pytest.mark.parametrize("sync", ["spin", "block"])
@@ -157,7 +158,7 @@ def test_unknown_ways_to_wait(gpu_machine, engine):
 def test_without_kernels_crop_and_decode_run_on_the_cpu(gpu_machine, engine, topology):
     gpu_machine(kernels=False)
     with open_runner(engine) as runner:
-        with pytest.warns(RuntimeWarning, match="no CUDA kernels for this device: crop and decode run on the CPU"):
+        with pytest.warns(RuntimeWarning, match="no kernels for this device.*: crop and decode run on the CPU"):
             mesher = runner.mesher(open_family(runner.spec, topology))
         assert isinstance(mesher, CpuMesher)
 
@@ -341,7 +342,7 @@ def test_contexts_of_8_6_share_a_profile_where_the_engine_was_built_so(gpu_machi
     with (
         open_runner(engine_for("tensorrt-8.6", tmp_path / "a.engine", live_model, shares_profile=False)) as runner,
         pytest.raises(
-            FaceMeshError, match=r"refuses to run 1 faces: Profile 0 has been chosen by another IExecutionContext\."
+            FaceMeshError, match=r"refuses to run 2 faces: Profile 0 has been chosen by another IExecutionContext\."
         ),
     ):
         runner.mesher(open_family(runner.spec, topology))

@@ -1,0 +1,98 @@
+"""A frame's pixels in page-locked memory, and on the device the rows of them that crops touch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.compiled import native
+from runtime.cuda.interface import Cuda, DeviceBuffer, HostBuffer, Stream
+from runtime.geometry.crop import check_image, check_matrix
+
+# A crop that is finer than this many frame pixels takes one sample per crop pixel, see runtime/native/gpu/crop_body.h.
+ONE_SAMPLE = 1.5
+
+
+class FrameMemory:
+    """Room for one frame. It grows with the frames; arrays of earlier ones stay valid."""
+
+    def __init__(self, cuda: Cuda, mapped: bool) -> None:
+        """Allocate nothing yet. ``mapped``: the device can read the host's memory."""
+        self._cuda = cuda
+        self._mapped = mapped
+        self._host: HostBuffer | None = None
+        self._device: DeviceBuffer | None = None
+        self.pixels = np.empty((0, 0, 3), np.uint8)  # of the frame, on the host
+        self._address = 0  # of the pixels
+
+    def fit(self, height: int, width: int, stream: Stream) -> NDArray[np.uint8]:
+        """Return the pixels (height, width, 3). ``stream`` must have left the memory where it has to grow."""
+        if self.pixels.shape[:2] != (height, width):
+            nbytes = 3 * height * width
+            self.pixels = self.pixels[:0, :0]
+            if self._host is None or nbytes > self._device.nbytes:
+                stream.synchronize()  # a frame that nobody collected may be at work
+                self._grow(nbytes)
+            self.pixels = self._host.array[:nbytes].reshape(height, width, 3)
+            self._address = self._host.pointer
+        return self.pixels
+
+    def load(
+        self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]], size: int, stream: Stream
+    ) -> int:
+        """Queue the upload of the rows that the crops touch; return the address of the frame for the device.
+
+        What lies elsewhere than in `pixels` is copied there first, as far as the crops of ``size`` px touch it. Where
+        host and device share their memory, crops that read every pixel about once read it in place: the device caches
+        nothing of it, and larger ones read each pixel many times.
+        """
+        check_image(image)
+        height, width = image.shape[:2]
+        pixels = self.fit(height, width, stream)
+        regions = [crop_region(matrix, size, height, width) for matrix in matrices]
+        if not self._holds(image):
+            if np.may_share_memory(image, pixels):  # a part of it, which copying would change on the way
+                image = image.copy()
+            for region in regions:
+                pixels[region] = image[region]
+        if self._mapped and all(abs(a * d - b * c) * ONE_SAMPLE**2 >= 1 for (a, b, _), (c, d, _) in matrices):
+            return self._host.device_pointer
+        first = min((rows.start for rows, _ in regions if rows.stop > rows.start), default=0)
+        end = max((rows.stop for rows, _ in regions), default=0)
+        if end > first:
+            offset, nbytes = 3 * width * first, 3 * width * (end - first)
+            self._cuda.upload(self._device.pointer + offset, self._address + offset, nbytes, stream)
+        return self._device.pointer
+
+    def _holds(self, image: NDArray[np.uint8]) -> bool:
+        if image is self.pixels:
+            return True
+        return image.__array_interface__["data"][0] == self._address and image.strides == self.pixels.strides
+
+    def _grow(self, nbytes: int) -> None:
+        for buffer in (self._host, self._device):
+            if buffer is not None:
+                buffer.close()
+        self._host = None
+        host = self._cuda.host_buffer(nbytes, mapped=self._mapped)
+        try:
+            self._device = self._cuda.device_buffer(nbytes)
+        except BaseException:
+            host.close()
+            raise
+        self._host = host
+
+
+def crop_region(matrix: NDArray[np.float64], size: int, height: int, width: int) -> tuple[slice, slice]:
+    """Return the rows and columns of a (height, width) frame under a crop of ``size`` px, with a pixel to spare.
+
+    ``matrix`` is (2, 3), frame px -> crop px. Raises `ValueError` for one that is singular or not finite.
+    """
+    try:
+        top, bottom, left, right = native.crop_region(matrix, size, height, width)
+    except TypeError:
+        check_matrix(matrix)  # tells what it is
+        raise
+    return slice(top, bottom), slice(left, right)
