@@ -685,7 +685,7 @@ def test_json_alone_needs_no_vertices(run, results, gpu_machine, engine, portrai
     assert results() == expected
     machine = gpu_machine(integrated=False)
     assert run("--source", portrait, "--save", "json", "--engine", engine, engine=False)[0] == 0
-    assert [details["nbytes"] for _, details in machine.cuda.calls("download")] == [816]
+    assert {details["nbytes"] / 816 for _, details in machine.cuda.calls("download")} == {1, 2, 3, 4, 6, 8}
     np.testing.assert_allclose(results()[0]["faces"][0]["landmarks"], expected[0]["faces"][0]["landmarks"], atol=0.02)
 
 
@@ -729,7 +729,7 @@ def test_warnings_are_lines_of_their_own(run, gpu_machine, engine, clip):
     [
         ("synchronize", 4, "CUDA_ERROR_LAUNCH_FAILED", "the device is lost"),  # the last two are those of closing
         ("launch", 1, "CUDA_ERROR_OUT_OF_MEMORY", "the GPU's memory is full"),
-        ("enqueue", 2, "CUDA_ERROR_ILLEGAL_ADDRESS", "execute_async_v3 failed"),  # the last two are those of capturing
+        ("record", 2, "CUDA_ERROR_ILLEGAL_ADDRESS", "the device is lost"),
         ("host_buffer", 1, "CUDA_ERROR_OUT_OF_MEMORY", "the GPU's memory is full"),
     ],
 )
