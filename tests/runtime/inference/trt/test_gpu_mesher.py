@@ -543,9 +543,11 @@ def test_steady_state_allocates_nothing_and_waits_once_a_frame(runners, topology
     tracemalloc.start()
     for index in range(100):  # until Python's free lists hold nothing from before
         frame(index)
+    gc.collect()
     before = tracemalloc.take_snapshot()
     for index in range(200):
         frame(index)
+    gc.collect()
     after = tracemalloc.take_snapshot()
     tracemalloc.stop()
     ours = [
