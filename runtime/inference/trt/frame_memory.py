@@ -22,8 +22,7 @@ class FrameMemory:
         """Allocate nothing yet. ``mapped``: the device can read the host's memory."""
         self._cuda = cuda
         self._mapped = mapped
-        self._host: HostBuffer | None = None
-        self._device: DeviceBuffer | None = None
+        self._buffers: tuple[HostBuffer, DeviceBuffer] | None = None
         self.pixels = np.empty((0, 0, 3), np.uint8)  # of the frame, on the host
         self._address = 0  # of the pixels
 
@@ -32,11 +31,12 @@ class FrameMemory:
         if self.pixels.shape[:2] != (height, width):
             nbytes = 3 * height * width
             self.pixels = self.pixels[:0, :0]
-            if self._host is None or nbytes > self._device.nbytes:
+            if self._buffers is None or nbytes > self._buffers[1].nbytes:
                 stream.synchronize()  # a frame that nobody collected may be at work
-                self._grow(nbytes)
-            self.pixels = self._host.array[:nbytes].reshape(height, width, 3)
-            self._address = self._host.pointer
+                self._buffers = self._larger(nbytes)
+            host, _ = self._buffers
+            self.pixels = host.array[:nbytes].reshape(height, width, 3)
+            self._address = host.pointer
         return self.pixels
 
     def load(
@@ -51,6 +51,8 @@ class FrameMemory:
         check_image(image)
         height, width = image.shape[:2]
         pixels = self.fit(height, width, stream)
+        assert self._buffers is not None  # after `fit`
+        host, device = self._buffers
         regions = [crop_region(matrix, size, height, width) for matrix in matrices]
         if not self._holds(image):
             if np.may_share_memory(image, pixels):  # a part of it, which copying would change on the way
@@ -58,31 +60,30 @@ class FrameMemory:
             for region in regions:
                 pixels[region] = image[region]
         if self._mapped and all(abs(a * d - b * c) * ONE_SAMPLE**2 >= 1 for (a, b, _), (c, d, _) in matrices):
-            return self._host.device_pointer
+            return host.device_pointer
         first = min((rows.start for rows, _ in regions if rows.stop > rows.start), default=0)
         end = max((rows.stop for rows, _ in regions), default=0)
         if end > first:
             offset, nbytes = 3 * width * first, 3 * width * (end - first)
-            self._cuda.upload(self._device.pointer + offset, self._address + offset, nbytes, stream)
-        return self._device.pointer
+            self._cuda.upload(device.pointer + offset, self._address + offset, nbytes, stream)
+        return device.pointer
 
     def _holds(self, image: NDArray[np.uint8]) -> bool:
         if image is self.pixels:
             return True
         return image.__array_interface__["data"][0] == self._address and image.strides == self.pixels.strides
 
-    def _grow(self, nbytes: int) -> None:
-        for buffer in (self._host, self._device):
-            if buffer is not None:
-                buffer.close()
-        self._host = None
+    def _larger(self, nbytes: int) -> tuple[HostBuffer, DeviceBuffer]:
+        """Return buffers in place of those there are."""
+        for buffer in self._buffers or ():
+            buffer.close()
+        self._buffers = None
         host = self._cuda.host_buffer(nbytes, mapped=self._mapped)
         try:
-            self._device = self._cuda.device_buffer(nbytes)
+            return host, self._cuda.device_buffer(nbytes)
         except BaseException:
             host.close()
             raise
-        self._host = host
 
 
 def crop_region(matrix: NDArray[np.float64], size: int, height: int, width: int) -> tuple[slice, slice]:
