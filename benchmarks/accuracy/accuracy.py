@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.arguments import add_data_arguments
+from benchmarks.accuracy.arguments import LANDMARKS_FROM_HELP, add_data_arguments
 from benchmarks.accuracy.labelled_faces import DenseTruth, FaceSet, load_faces
 from benchmarks.accuracy.nme import Score, summarise
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
@@ -60,8 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--rows", choices=("all", "training", "validation"), default="all", help=rows_help)
     add("--limit", type=positive_int, metavar="N", help="measure N faces only, evenly spread over the rows")
     add("--engine", type=Path, metavar="MODEL.onnx", help="default: the shipped model")
-    first_help = "network that finds landmarks first, for a model that takes them beside the picture"
-    add("--landmarks-from", type=Path, metavar="MODEL", help=first_help)
+    add("--landmarks-from", type=Path, metavar="MODEL", help=LANDMARKS_FROM_HELP)
     boxes_help = f"source of the crops: {','.join(BOXES)} (default: both)"
     add("--boxes", type=_box_kinds, default=BOXES, metavar="KIND,...", help=boxes_help)
     predictions_help = "score these landmarks, not a network's: names (N,) and --key"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+LANDMARKS_FROM_HELP = "network that finds landmarks first, for a model that takes them beside the picture"
+
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--data`` and ``--face-model``, for every command that calls `load_faces`."""

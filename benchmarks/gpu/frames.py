@@ -34,7 +34,7 @@ from benchmarks.gpu.clocks import (
     time_on_host,
 )
 from benchmarks.gpu.no_network import NoNetwork
-from benchmarks.gpu.scene import NO_KERNELS, PartSkipped, face_map, face_matrices
+from benchmarks.gpu.scene import NO_KERNELS, PartSkipped, face_map, face_matrices, mean_landmarks
 from benchmarks.gpu.scene import frame as make_picture
 from benchmarks.gpu.settings import SETTINGS, Setting
 from benchmarks.records.ranges import named_range
@@ -44,7 +44,7 @@ from runtime.errors import FaceMeshError
 from runtime.families.family import Family, Mesh
 from runtime.families.table import FAMILIES, open_family
 from runtime.inference.cpu_mesher import CpuMesher
-from runtime.inference.interface import MeshedFace, Mesher
+from runtime.inference.interface import MeshedFace, Runner
 from runtime.inference.open_runner import open_runner
 from runtime.inference.trt.engine import Engine
 from runtime.inference.trt.engine_file import read_engine
@@ -62,7 +62,7 @@ def frames(engine: str | None, setting: str, length: SeriesLength) -> Iterator[R
     if not chosen.transfers:
         wrap = WithoutTransfers
     with _opened_runner(engine, chosen, wrap) as (runner, cuda, family):
-        frame = _Frame(runner.mesher(family, chosen.dense), family, chosen)
+        frame = _Frame(runner, family, chosen)
         for _ in range(2):  # either slot of a mesher has its frame, and no graph yet
             frame.run()
         if isinstance(cuda, WithoutTransfers):
@@ -105,11 +105,10 @@ def throughput(engine: str | None, length: SeriesLength) -> Iterator[Row]:
     """Measure the time from one result to the next, one frame at a time and two in flight."""
     for name, depth in (("one frame at a time", 1), ("two frames in flight", 2)):
         with _opened_runner(engine, Setting()) as (runner, _, family):
-            mesher = runner.mesher(family)
-            if depth > mesher.depth:
+            frame = _Frame(runner, family, Setting())
+            if depth > frame.mesher.depth:
                 warnings.warn("without CUDA kernels there is one frame at a time", RuntimeWarning, stacklevel=2)
                 break
-            frame = _Frame(mesher, family, Setting())
             times = take_series(_between_results(frame, depth), length)
             rate = 1000 / max(float(times.mean()), 1e-6)
             yield record_row(name, times, frames_per_s=round(rate, 1))
@@ -119,7 +118,7 @@ def host_work(engine: str | None, length: SeriesLength) -> Iterator[Row]:
     """Measure the host's time per frame without its waits for the GPU, with the frame copied and in place."""
     for name, setting in (("host's work", Setting()), ("host's work, frame in place", Setting(in_place=True))):
         with _opened_runner(engine, setting, WaitClock) as (runner, cuda, family):
-            frame = _Frame(runner.mesher(family), family, setting)
+            frame = _Frame(runner, family, setting)
 
             def sample(frame: _Frame = frame, cuda: WaitClock = cuda) -> float:
                 cuda.waited_ns = 0
@@ -135,7 +134,7 @@ def stages(engine: str | None, length: SeriesLength) -> Iterator[Row]:
     samples: dict[str, list[float]] = {}
     setting = Setting(memory="copy", graph=False)
     with _opened_runner(engine, setting, StageClock) as (runner, cuda, family):
-        frame = _Frame(runner.mesher(family), family, setting)
+        frame = _Frame(runner, family, setting)
 
         def sample() -> float:
             cuda.begin()
@@ -159,7 +158,7 @@ def check(engine: str | None, model: str | None) -> Facts:
     """
     with _opened_runner(engine, Setting()) as (runner, _, family):
         spec = runner.spec
-        frame = _Frame(runner.mesher(family), family, Setting(faces=2))
+        frame = _Frame(runner, family, Setting(faces=2))
         found = [frame.run() for _ in range(4)][-1]  # by a graph, if one can be made
     expected = _on_cpu(frame, spec, family, model)
     differences = []
@@ -185,17 +184,18 @@ def _on_cpu(frame: _Frame, spec: ModelSpec, family: Family, model: str | None) -
     face_model = spec.topology if FAMILIES[spec.family].has_face_model else None
     with open_runner(model, face_model=face_model) as runner:
         mesher = CpuMesher(runner, family)
-        mesher.submit(frame.image, frame.matrices)
+        mesher.submit(frame.image, frame.matrices, frame.landmarks)
         return [(face.vertices, face.landmarks) for face in mesher.collect()]
 
 
 class _Frame:
     """The picture with its faces, run through a mesher again and again."""
 
-    def __init__(self, mesher: Mesher, family: Family, setting: Setting) -> None:
-        self.mesher = mesher
+    def __init__(self, runner: Runner, family: Family, setting: Setting) -> None:
+        self.mesher = runner.mesher(family, setting.dense)
         self.image = make_picture(setting.height, setting.width)
         self.matrices = face_matrices(setting.faces, family, setting.height, setting.width, setting.sides)
+        self.landmarks = mean_landmarks(runner.spec, family, self.matrices)
         self.counts: Iterator[int] = itertools.cycle(setting.counts)
         self._filled: set[int] = set()  # addresses of the mesher's memory that hold the picture
         self._in_place = setting.in_place
@@ -208,9 +208,10 @@ class _Frame:
 
     def submit(self) -> None:
         """Start a frame; the mesher collects it."""
-        matrices = self.matrices[: next(self.counts)]
+        count = next(self.counts)
+        faces = (self.matrices[:count], self.landmarks[:count])
         with named_range("submit"):
-            self.mesher.submit(self._pixels() if self._in_place else self.image, matrices)
+            self.mesher.submit(self._pixels() if self._in_place else self.image, *faces)
 
     def _pixels(self) -> NDArray[np.uint8]:
         pixels = self.mesher.frame_buffer(*self.image.shape[:2])

@@ -53,6 +53,25 @@ def face_matrices(
     return matrices
 
 
+def mean_landmarks(
+    spec: ModelSpec, family: Family, matrices: list[NDArray[np.float64]]
+) -> list[NDArray[np.float32]]:
+    """Return the mean face's landmarks (68, 3) float32 frame px in each crop, for a landmark channel; none for others."""
+    if not spec.input.landmark_channel:
+        return []
+    topology = family.topology
+    points = topology.canonical_vertices[topology.landmark_vertices].astype(np.float64)
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    points[:, :2] -= (low + high) / 2
+    points *= spec.input.size / spec.crop_scale / (high - low).max()
+    points[:, :2] += (spec.input.size - 1) / 2
+    inverses = (np.linalg.inv(matrix[:, :2]) for matrix in matrices)
+    return [
+        np.column_stack([(points[:, :2] - matrix[:, 2]) @ inverse.T, points[:, 2]]).astype(np.float32)
+        for matrix, inverse in zip(matrices, inverses, strict=True)
+    ]
+
+
 def face_map(spec: ModelSpec) -> NDArray[np.float32]:
     """Return a position map of a dome over the whole crop, float32 (3, M, M) or (M, M, 3) by the spec's layout."""
     side = max(spec.output_shape)

@@ -9,7 +9,8 @@ face and is therefore not the sum of the medians.
 With --film whole frames are compared: this runtime with its detector in every frame and tracked, MediaPipe and 3DDFA_V2
 tracked. MediaPipe's process is bound to as many cores as the others have threads.
 
-With --engine mb05.onnx, 3DDFA_V2's published steps run round the same file, and both also decode landmarks alone.
+With --engine mb05.onnx, 3DDFA_V2's published steps run round the same file, and both also decode landmarks alone. Of
+other networks of coefficients this runtime alone is measured, those with a landmark channel behind --landmarks-from.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.arguments import add_data_arguments
+from benchmarks.accuracy.arguments import LANDMARKS_FROM_HELP, add_data_arguments
 from benchmarks.accuracy.labelled_faces import FaceSet, load_faces
 from benchmarks.accuracy.nme import summarise
 from benchmarks.peers.interface import Peer
@@ -70,6 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--threads", type=positive_int, metavar="N", help="of every peer (default: the cores that may be used)")
     interval_help = "rest before every face, 33 as with a camera (default: 0)"
     add("--interval-ms", type=float, default=0.0, metavar="MS", help=interval_help)
+    add("--landmarks-from", type=Path, metavar="MODEL", help=LANDMARKS_FROM_HELP)
     mb05_help = "3DDFA_V2's mb05_120x120.pth (default: models/ beside the data)"
     add("--mb05", type=Path, metavar="FILE.pth", help=mb05_help)
     mediapipe_help = "interpreter of an environment with mediapipe==0.10.21"
@@ -143,13 +145,13 @@ def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[Op
     if args.engine is not None and args.engine.suffix == ".onnx":
         spec = load_spec(args.engine)
         if FAMILIES[spec.family].has_face_model:
-            return same_network_peers(args.engine, spec, faces, threads), []
+            return same_network_peers(args.engine, spec, faces, threads, args.landmarks_from)
     weights = args.mb05 or args.data.parent / "models" / "mb05_120x120.pth"
 
     def this_runtime(engine: Path) -> Peer:
         from benchmarks.peers.this_runtime import runtime_peer
 
-        return runtime_peer(engine, threads)
+        return runtime_peer(engine, threads, landmarks_from=args.landmarks_from)
 
     def prnet() -> Peer:
         from benchmarks.peers.prnet import prnet_peer

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.arguments import add_data_arguments
+from benchmarks.accuracy.arguments import LANDMARKS_FROM_HELP, add_data_arguments
 from benchmarks.accuracy.labelled_faces import FaceSet, load_faces
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
 from benchmarks.robustness.conditions import CLEAN, KINDS, conditions
@@ -53,6 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--only", type=_kinds, metavar="KIND,...", help=only_help)
     add("--non-faces", type=whole_number(0, MOST_PICTURES), default=200, metavar="N", help="without a face (200)")
     add("--model", type=Path, metavar="MODEL", help=".onnx or .engine (default: the shipped model)")
+    add("--landmarks-from", type=Path, metavar="MODEL", help=LANDMARKS_FROM_HELP)
     detector_help = "none: ground-truth boxes alone (default: yunet)"
     add("--detector", choices=("yunet", "none"), default="yunet", help=detector_help)
     add("-o", "--output", type=Path, metavar="STEM", help="write STEM.json with the table and STEM.png with charts")
@@ -81,6 +82,7 @@ def run_command(args: argparse.Namespace) -> None:
         seeds=args.seeds,
         no_faces=args.non_faces,
         detects=args.detector != "none",
+        landmarks_from=args.landmarks_from,
     )
     title = f"{subject['model']}, {min(args.faces, len(faces))} faces of {args.data.name}, seeds: {args.seeds}"
     print(title)
@@ -106,6 +108,7 @@ def measure_robustness(
     seeds: int,
     no_faces: int,
     detects: bool,
+    landmarks_from: Path | None = None,
 ) -> tuple[dict[str, str], list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the model's identity, the rows of conditions and of pictures without a face, and those of certainty."""
     from runtime.console.progress import progress_bar
@@ -118,7 +121,7 @@ def measure_robustness(
     kinds = ("detected", "ground-truth") if detects else ("ground-truth",)
     draws = [(seed, int(row)) for seed in range(seeds) for row in draw_rows(len(faces), faces_per_seed, seed)]
     observations = []
-    with open_runner(model) as runner:
+    with open_runner(model, landmarks_from=landmarks_from) as runner:
         spec = runner.spec
         detector = YuNetDetector() if detects else None
         pipeline = FaceMeshPipeline(runner, detector, faces.topology_for(spec), dense=False)
@@ -127,6 +130,8 @@ def measure_robustness(
         pictures = (no_face_picture(faces, number) for number in range(no_faces))
         false_faces = find_false_faces(pipeline, progress_bar(pictures, no_faces, "picture"), spec.crop_scale, detects)
     subject = {"model": spec.name, "file": (model or SHIPPED_MODEL).name, "sha256": spec.onnx_sha256}
+    if landmarks_from is not None:
+        subject["landmarks from"] = landmarks_from.name
     table = condition_rows(chosen, observations, kinds)
     if no_faces:
         table += no_face_rows(false_faces, kinds)

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from calibration.precision.graph_view import LAYERS, Graph, layer_name
 from runtime.errors import FaceMeshError, one_line, reason
 from runtime.models.file_kinds import refuse_other_kind
-from runtime.models.spec import ModelSpec
+from runtime.models.spec import ModelSpec, topology_seen_from
 from runtime.storage.bounded_files import read_bounded
 from runtime.storage.json_documents import document_bytes
 from runtime.storage.whole_files import whole_files
@@ -149,7 +149,11 @@ def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> ModelSpe
 
 
 def write_content(content: Iterable[bytes | memoryview], spec: ModelSpec, path: Path) -> ModelSpec:
-    """Write ``path`` from the pieces of its content, and its spec, as `write_model` does."""
+    """Write ``path`` from the pieces of its content, and its spec, as `write_model` does.
+
+    The topology of ``spec`` is seen from the working folder, that of the written spec from its own.
+    """
+    spec = dataclasses.replace(spec, topology=topology_seen_from(path.parent, spec.topology))
     digest = hashlib.sha256()
     with whole_files(ModelSpec.path_for(path), path) as (spec_file, model_file):
         for piece in content:

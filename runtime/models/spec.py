@@ -125,3 +125,10 @@ def with_face_model(spec: ModelSpec, path: Path, face_model: Path | None = None)
         named, beside = path.parent / spec.topology, path.parent / Path(spec.topology).name
         face_model = beside if beside.exists() and not named.exists() else named
     return dataclasses.replace(spec, topology=os.fspath(face_model))
+
+
+def topology_seen_from(folder: Path, topology: str) -> str:
+    """Return how a spec in ``folder`` names the file ``topology``; shipped files and absolute paths keep their names."""
+    if is_asset(topology) or Path(topology).is_absolute():
+        return topology
+    return os.path.relpath(topology, folder)

@@ -213,10 +213,11 @@ def test_everything(machine, tensorrt, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_network_of_coefficients(machine, tensorrt, few, tmp_path):
+@pytest.mark.parametrize("landmark_channel", [False, True])
+def test_network_of_coefficients(machine, tensorrt, few, tmp_path, landmark_channel):
     from tests.standins.coefficient_network import save_face_model, wide_face_model, write_toy_model
 
-    model, elsewhere = write_toy_model(tmp_path), tmp_path / "elsewhere.npz"
+    model, elsewhere = write_toy_model(tmp_path, landmark_channel=landmark_channel), tmp_path / "elsewhere.npz"
     (tmp_path / "face_model.npz").rename(elsewhere)
     code, document, _ = report(tmp_path, "--models", str(model), "--face-model", str(elsewhere))
     assert (code, outcomes(document, "failed")) == (0, {})

@@ -214,3 +214,19 @@ def test_usage_errors(portraits, capsys, options):
         main(["robustness", "--data", str(portraits), *options])
     assert exit_code.value.code == 2
     assert "error: argument" in capsys.readouterr().err
+
+
+def test_a_network_with_a_landmark_channel(portraits, live_model, tmp_path, capsys):
+    pytest.importorskip("onnx", reason="needs onnx to make a model")
+    from tests.standins.coefficient_network import write_toy_model
+
+    model = write_toy_model(tmp_path, landmark_channel=True)
+    arguments = ["robustness", "--data", str(portraits), "--model", str(model), "--faces", "1", "--seeds", "1"]
+    arguments += ["--only", "gamma", "--non-faces", "1", "--detector", "none"]
+    assert main(arguments) == 1
+    assert "nothing finds them; give a network that does by --landmarks-from" in capsys.readouterr().err
+    record = tmp_path / "record"
+    assert main([*arguments, "--landmarks-from", str(live_model), "-o", str(record)]) == 0
+    document = json.loads((tmp_path / "record.json").read_text())
+    assert document["subject"]["landmarks from"] == live_model.name
+    assert all(row["faces"] == 1 for row in document["table"])
