@@ -78,7 +78,7 @@ def newcomers(engine: str | None, most: int = 8) -> Iterator[Row]:
     """
     setting = Setting(faces=most)
     with _opened_runner(engine, setting) as (runner, _, family):
-        frame = _Frame(runner.mesher(family), family, setting)
+        frame = _Frame(runner, family, setting)
         frame.counts = itertools.repeat(1)
         for _ in range(8):
             frame.run()

@@ -91,7 +91,10 @@ def run_command(args: argparse.Namespace) -> None:
     opened = open_weights(args)
     name = str(args.weights or f"untrained {args.arch}")
     reference, heavy = opened.prepared, opened.heavy
-    spec = opened.spec = with_face_model(opened.spec, args.weights or args.output, args.face_model)
+    names_its_place = args.weights is not None and ModelSpec.path_for(args.weights).is_file()
+    if args.face_model is not None or not names_its_place:
+        opened.spec = with_face_model(opened.spec, args.weights or args.output, args.face_model)
+    spec = opened.spec
     images = verification_images(spec.input, spec.crop_scale)
     expected = run_outputs(opened.came, images, spec.outputs, heavy=heavy)
     if opened.network is not None:

@@ -202,6 +202,21 @@ def test_missing_face_model(files, capsys, monkeypatch):
     assert "face_model.npz: no such file; a network of coefficients needs" in refused(capsys, files)
 
 
+def test_a_face_model_in_another_folder_is_found_from_any(files, image, monkeypatch):
+    """The spec names it from its own folder, also after a second command, whose output lies elsewhere again."""
+    root = files.parent
+    for name in ("here", "models", "there"):
+        (root / name).mkdir()
+    files.with_name("face_model.npz").rename(root / "models" / "sheet.npz")
+    monkeypatch.chdir(root / "here")
+    assert export(files, "--face-model", "../models/sheet.npz", output=root / "mb05.onnx") == 0
+    half = Path("../there/half.onnx")
+    assert main(["onnx", "--weights", "../mb05.onnx", "--precision", "fp16", "-o", str(half)]) == 0
+    monkeypatch.chdir(root / "models")
+    assert ModelSpec.load(root / "mb05.onnx.json").topology == "models/sheet.npz"
+    np.testing.assert_allclose(meshes(half, image), meshes(root / "mb05.onnx", image), atol=0.5)
+
+
 @pytest.mark.slow
 def test_face_model_of_another_network(files, capsys):
     save_face_model(files.with_name("face_model.npz"))

@@ -101,6 +101,24 @@ def test_fp16_and_int8_run_and_become_engines(files, tmp_path, capsys):
         assert EngineManifest.load_for(engine).spec == ModelSpec.load(ModelSpec.path_for(model))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["2dasl", "edge-coefficients"])
+def test_whole_networks_become_engines(tmp_path, arch):
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    network = live_coefficients(arch)
+    whitening = {"mean": torch.from_numpy(MEAN), "std": torch.from_numpy(STD)}
+    torch.save({"network": network.state_dict(), "whitening": whitening}, tmp_path / "weights.pt")
+    save_face_model(tmp_path / "face_model.npz", model=wide_face_model())
+    for precision in ("fp32", "fp16"):
+        model = tmp_path / f"{precision}.onnx"
+        arguments = ["--arch", arch, "--weights", tmp_path / "weights.pt", "--precision", precision, "-o", model]
+        assert main(["onnx", *map(str, arguments)]) == 0
+        engine = model.with_suffix(".engine")
+        assert main(["engine", str(model), "-o", str(engine), "--backend", "tensorrt-rtx"]) == 0
+        assert EngineManifest.load_for(engine).spec.precision == precision
+        assert engine.stat().st_size > 0.9 * model.stat().st_size
+
+
 def test_int8_needs_faces_with_landmarks(files, tmp_path, capsys):
     """A folder of pictures has none to draw."""
     (tmp_path / "pictures").mkdir()

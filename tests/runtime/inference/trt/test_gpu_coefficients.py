@@ -13,7 +13,6 @@ pytest.importorskip("onnxruntime", reason="needs ONNX Runtime, which the stand-i
 from runtime.families.table import open_family
 from runtime.inference.open_runner import open_runner
 from runtime.inference.trt.gpu_mesher import GpuMesher
-from runtime.pipeline import FaceMeshPipeline
 from runtime.run import main
 from tests.standins.coefficient_network import write_toy_model
 from tests.standins.fake_engine import write_engine
@@ -32,9 +31,9 @@ def runners(gpu_machine, tmp_path):
     """``runners(precision, pose_count, **engine words)`` -> the machine, a runner on the CPU and one on it."""
     opened = []
 
-    def runners(precision="fp32", pose_count=12, **words):
+    def runners(precision="fp32", pose_count=12, landmark_channel=False, **words):
         machine = gpu_machine(integrated=False)
-        model = write_toy_model(tmp_path, precision, pose_count)
+        model = write_toy_model(tmp_path, precision, pose_count, landmark_channel)
         engine = write_engine(tmp_path / "toy.engine", model, **words)
         opened.extend([open_runner(model), open_runner(engine)])
         return machine, *opened[-2:]
@@ -94,17 +93,20 @@ def test_landmarks_alone_are_816_bytes(runners, picture):
     assert basis in [details["nbytes"] for _, details in machine.cuda.calls("device_buffer")]
 
 
-def test_steady_state_allocates_nothing_and_waits_once_a_frame(runners, picture):
-    machine, _, gpu = runners("fp16")
-    pipeline = FaceMeshPipeline(gpu)
-    mesher, family = pipeline._mesher, pipeline.family
+@pytest.mark.parametrize("pose_count", [12, 0])
+@pytest.mark.parametrize("landmark_channel", [False, True])
+def test_steady_state_allocates_nothing_and_waits_once_a_frame(runners, picture, pose_count, landmark_channel):
+    machine, _, gpu = runners("fp16", pose_count, landmark_channel)
+    family = open_family(gpu.spec)
+    mesher = gpu.mesher(family)
     matrices = [family.crop_matrix(np.array(BOXES[0]))]
+    landmarks = [np.full((68, 3), 40, np.float32)] if landmark_channel else ()
 
     def frame(index):
         buffer = mesher.frame_buffer(*picture.shape[:2])
         buffer[:] = picture
         buffer[0, 0] = index
-        mesher.submit(buffer, matrices)
+        mesher.submit(buffer, matrices, landmarks)
         return mesher.collect()
 
     for index in range(6):
