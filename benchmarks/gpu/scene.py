@@ -56,7 +56,7 @@ def face_matrices(
 def mean_landmarks(
     spec: ModelSpec, family: Family, matrices: list[NDArray[np.float64]]
 ) -> list[NDArray[np.float32]]:
-    """Return the mean face's landmarks (68, 3) float32 frame px in each crop, for a landmark channel; none for others."""
+    """Return the mean face in each crop, landmarks (68, 3) float32 frame px; none without a landmark channel."""
     if not spec.input.landmark_channel:
         return []
     topology = family.topology

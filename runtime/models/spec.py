@@ -128,7 +128,7 @@ def with_face_model(spec: ModelSpec, path: Path, face_model: Path | None = None)
 
 
 def topology_seen_from(folder: Path, topology: str) -> str:
-    """Return how a spec in ``folder`` names the file ``topology``; shipped files and absolute paths keep their names."""
+    """Return how a spec in ``folder`` names the file ``topology``; shipped files and absolute paths stay."""
     if is_asset(topology) or Path(topology).is_absolute():
         return topology
     return os.path.relpath(topology, folder)
