@@ -14,6 +14,7 @@ from runtime.console.exit_codes import exit_code_of
 
 COMMANDS = {
     "run": ("runtime.run", "face meshes of photos, folders, films and cameras"),
+    "batch": ("runtime.batch", "faces of whole archives as Parquet, on one machine or a Ray cluster"),
     "swap": ("runtime.swap", "the face of one photo on the head of another"),
     "export": ("export.__main__", "a checkpoint or a foreign model as ONNX, an engine; inspect"),
     "calibrate": ("calibration.__main__", "an ONNX model in INT8"),

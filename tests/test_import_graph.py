@@ -26,7 +26,8 @@ LAYERS = (
     ("runtime.tracking",),
     ("runtime.pipeline",),
     ("runtime.serving",),
-    ("runtime.run", "runtime.swap"),
+    ("runtime.archives",),
+    ("runtime.batch", "runtime.run", "runtime.swap"),
     ("runtime.__main__",),
 )
 LARGEST_FOLDER = 14

@@ -59,7 +59,7 @@ def read_tar(path: Path, names: Collection[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     try:
         with open_bounded(path) as file:
-            for name, size in _members(file, file_length(file)):
+            for name, size in tar_members(file, file_length(file)):
                 if name in wanted:
                     found[name] = file.read(size)
     except (OSError, ValueError) as error:
@@ -71,7 +71,7 @@ def read_tar(path: Path, names: Collection[str]) -> dict[str, bytes]:
     return found
 
 
-def _members(file: BinaryIO, length: int) -> Iterator[tuple[str, int]]:
+def tar_members(file: BinaryIO, length: int) -> Iterator[tuple[str, int]]:
     """Yield name and size of every plain file in an uncompressed tar, with ``file`` at its content.
 
     Formats are ustar, GNU and pax (POSIX.1-2008, "ustar Interchange Format"); `tarfile` follows claimed lengths beyond

@@ -7,8 +7,12 @@ import errno
 import fcntl
 import hashlib
 import os
+<<<<<<< HEAD
 import shutil
 import stat
+=======
+import uuid
+>>>>>>> 68d6045 (Archives: python -m runtime.batch on Ray Data, photos, films, tars and Parquet in, Parquet of faces out; goes on after a kill)
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,11 +27,12 @@ def write_error(path: Path, error: Exception) -> FaceMeshError:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open ``path`` for binary writing under a temporary name, until the end of the ``with``.
+def whole_file(path: Path, temporary: Path | None = None) -> Iterator[BinaryIO]:
+    """Open ``path`` for binary writing under the name ``temporary`` (None: with .part behind), until the ``with`` ends.
 
     Nothing stays after an error. Raises `FaceMeshError` if the file cannot be written or another process writes it.
     """
+<<<<<<< HEAD
     with whole_files(path) as (file,):
         yield file
 
@@ -43,6 +48,18 @@ def whole_files(*paths: Path) -> Iterator[tuple[BinaryIO, ...]]:
         with _put_back_on_error(paths[:-1]):
             for each in unfinished:
                 each.rename()
+=======
+    temporary = temporary or path.with_name(path.name + ".part")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise write_error(path, error) from error
+        raise
+>>>>>>> 68d6045 (Archives: python -m runtime.batch on Ray Data, photos, films, tars and Parquet in, Parquet of faces out; goes on after a kill)
 
 
 def require_writable(path: Path) -> None:
@@ -56,6 +73,11 @@ def require_writable(path: Path) -> None:
         temporary.unlink()
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def unique_name(path: Path) -> Path:
+    """Return a temporary name beside ``path`` that no other writer has; readers of data sets leave it out."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
 
 
 def rename_whole(temporary: Path, path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Whole archives: shards of pictures in, Parquet of faces out."""

@@ -1,0 +1,106 @@
+"""The work of one worker: a shard of the plan becomes files of faces and errors, and an entry in the manifest.
+
+OUTPUT/plan.parquet                 the shards of this run
+OUTPUT/faces/0000012.parquet        faces of shard 12
+OUTPUT/errors/0000012.parquet       its pictures that failed, if any
+OUTPUT/done/0000012.json            written last: shard 12 is finished
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.archives.settings import Settings
+from runtime.archives.shard import Counts, Item
+from runtime.errors import FaceMeshError
+from runtime.serving.face_service import FaceService, Picture
+from runtime.storage.json_documents import document_bytes, load_document
+from runtime.storage.whole_files import unique_name, whole_file
+
+FOLDERS = ("faces", "errors", "done")
+
+
+class ShardWorker:
+    """One pipeline that does one shard after the other."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        """Open the plan in ``folder`` and the model. Raises `FaceMeshError`."""
+        from runtime.archives.plan import Plan
+
+        self._folder = folder
+        self._settings = settings
+        self._plan = Plan(folder)
+        self._runner = settings.open_runner()
+        self._service = FaceService(self._runner, min_confidence=settings.min_confidence)
+
+    def __call__(self, number: int) -> Counts:
+        """Do shard ``number``, unless it is finished: then return its counts. Raises `FaceMeshError`.
+
+        A second worker that does the same shard at the same time writes the same files.
+        """
+        from runtime.archives.face_rows import RowFiles
+
+        if (counts := finished(self._folder, number)) is not None:
+            return counts
+        shard, start_s = self._plan[number], time.process_time()
+        pictures, faces, errors = 0, 0, 0
+        name = f"{number:07d}.parquet"
+        vertex_count = self._service.vertex_count if self._settings.vertices else None
+        with RowFiles(shard, self._folder / "faces" / name, self._folder / "errors" / name, vertex_count) as rows:
+            for item, found in self._results(number):
+                pictures += 1
+                if isinstance(found, FaceMeshError):
+                    errors += 1
+                    rows.add_error(item, found)
+                else:
+                    faces += len(found)
+                    rows.add_faces(item, found)
+        counts = Counts(pictures, faces, errors, time.process_time() - start_s)
+        done = done_path(self._folder, number)
+        with whole_file(done, unique_name(done)) as file:
+            file.write(document_bytes(counts))
+        return counts
+
+    def close(self) -> None:
+        """Free the model."""
+        self._service.close()
+        self._runner.close()
+
+    def _results(self, number: int) -> Iterator[tuple[Item, object]]:
+        """Yield every picture with its faces or its error."""
+        from runtime.archives.pictures import pictures_of
+
+        shard = self._plan[number]
+        is_last = number + 1 == len(self._plan) or self._plan[number + 1].source != shard.source
+        unread: list[Item] = []
+        asked: deque[Item] = deque()
+
+        def pictures() -> Iterator[Picture]:
+            for item in pictures_of(shard, is_last, self._settings.column, self._settings.every):
+                if isinstance(item.content, FaceMeshError):
+                    unread.append(item)
+                else:
+                    asked.append(item)
+                    yield Picture(item.content, item.key or f"frame {item.frame}")
+
+        for found in self._service(pictures(), dense=self._settings.vertices):
+            yield asked.popleft(), found
+            yield from ((item, item.content) for item in unread)
+            unread.clear()
+        yield from ((item, item.content) for item in unread)
+
+
+def done_path(folder: Path, number: int) -> Path:
+    """Return the path of a shard's entry in the manifest."""
+    return folder / "done" / f"{number:07d}.json"
+
+
+def finished(folder: Path, number: int) -> Counts | None:
+    """Return the counts of a finished shard, None if it is not finished."""
+    path = done_path(folder, number)
+    return (
+        load_document(Counts, path, "entry of a finished shard", "python -m runtime.batch") if path.exists() else None
+    )

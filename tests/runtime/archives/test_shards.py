@@ -1,0 +1,260 @@
+"""Plans, readers and files of archives, without Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'facemesh-edge[batch]'")
+pytest.importorskip("onnxruntime")
+
+from pyarrow import parquet  # noqa: E402
+
+from runtime.archives.face_rows import unpacked_vertices  # noqa: E402
+from runtime.archives.pictures import picture_column, pictures_of  # noqa: E402
+from runtime.archives.plan import Plan, find_files, make_shards, save_plan  # noqa: E402
+from runtime.archives.settings import Settings  # noqa: E402
+from runtime.archives.shard import Counts, Shard  # noqa: E402
+from runtime.archives.work import FOLDERS, ShardWorker, finished  # noqa: E402
+from runtime.detection.yunet import YuNetDetector  # noqa: E402
+from runtime.errors import FaceMeshError  # noqa: E402
+from runtime.inference.open_runner import open_runner  # noqa: E402
+from runtime.pipeline import FaceMeshPipeline  # noqa: E402
+
+SETTINGS = Settings((), None, "", None, "fp32", False, None, None, 1, 4, False)
+
+
+@pytest.fixture
+def archive(tmp_path, portrait):
+    """A folder with every kind of source: 3 photos (one broken), a tar of 5 members, Parquet of 5 rows."""
+    content = portrait.read_bytes()
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(content)
+    (folder / "b.jpg").write_bytes(content[:900])
+    (folder / "c.png").write_bytes(cv2.imencode(".png", np.full((64, 48, 3), 90, np.uint8))[1].tobytes())
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / ".hidden.jpg").write_bytes(content)
+    with tarfile.open(folder / "shard.tar", "w") as tar:
+        for name, data in (
+            ("0.jpg", content),
+            ("0.json", b"{}"),
+            ("1.jpg", b""),
+            ("2.jpg", content),
+            ("3.jpg", content),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    rows = [
+        {"bytes": content, "path": "first.jpg"},
+        {"bytes": content, "path": None},
+        None,
+        {"bytes": b"?", "path": "x"},
+    ]
+    table = pa.table({"id": range(5), "image": [*rows, rows[0]], "other": [b"1"] * 5})
+    parquet.write_table(table, folder / "set.parquet", row_group_size=2)
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path):
+    folder = tmp_path / "output"
+    for name in FOLDERS:
+        (folder / name).mkdir(parents=True)
+    return folder
+
+
+def do_all(folder, settings=SETTINGS) -> Counts:
+    worker = ShardWorker(folder, settings)
+    total = Counts()
+    for number in range(len(Plan(folder))):
+        total += worker(number)
+    worker.close()
+    return total
+
+
+def plan(sources, folder, pictures=2, recursive=False) -> list[Shard]:
+    shards = list(make_shards(find_files([str(source) for source in sources], recursive), pictures))
+    save_plan(shards, SETTINGS.document(), folder)
+    return shards
+
+
+def test_every_picture_of_every_kind_is_done_once(archive, output, portrait):
+    shards = plan([archive, archive / "a.jpg"], output)
+    assert [shard.kind for shard in shards] == [
+        "photos",
+        "photos",
+        "tar",
+        "tar",
+        "tar",
+        "parquet",
+        "parquet",
+        "parquet",
+    ]
+    assert [Plan(output)[number] for number in range(len(shards))] == shards
+    total = do_all(output)
+    assert (total.pictures, total.faces, total.errors) == (3 + 4 + 5, 1 + 3 + 3, 1 + 1 + 2)
+    assert total.core_s > 0
+    faces = parquet.read_table(output / "faces").to_pylist()
+    keys = sorted((row["source"].rsplit("/", 1)[-1], row["key"].rsplit("/", 1)[-1]) for row in faces)
+    tar, table = "shard.tar", "set.parquet"
+    assert keys == [("archive", "a.jpg"), (table, "1"), (table, "first.jpg"), (table, "first.jpg")] + [
+        (tar, name) for name in ("0.jpg", "2.jpg", "3.jpg")
+    ]
+    errors = {row["key"].rsplit("/", 1)[-1]: row["error"] for row in parquet.read_table(output / "errors").to_pylist()}
+    assert {*errors} == {"b.jpg", "1.jpg", "2", "x"}
+    assert "cut off" in errors["b.jpg"]
+    assert "(0 bytes)" in errors["1.jpg"]
+    assert "holds no picture" in errors["2"]
+    with open_runner(precision="fp32") as runner:
+        (face,) = FaceMeshPipeline(runner, YuNetDetector())(cv2.imread(str(portrait)))
+    row = faces[0]
+    np.testing.assert_array_equal(np.float32(row["landmarks"]).reshape(68, 3), face.landmarks)
+    np.testing.assert_array_equal(np.float32(row["box_xyxy"]), face.box_xyxy)
+    values = (row["score"], row["confidence"], row["yaw_deg"], row["pitch_deg"], row["roll_deg"])
+    expected = (face.score, face.confidence, face.pose.yaw_deg, face.pose.pitch_deg, face.pose.roll_deg)
+    assert values == pytest.approx(expected, rel=1e-6)
+    assert (row["face"], row["frame"], row["time_s"]) == (0, 0, 0.0)
+
+
+def test_a_finished_part_is_not_done_again_and_an_unfinished_one_is_as_a_whole(archive, output):
+    plan([archive], output)
+    first = do_all(output)
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.*")}
+    assert do_all(output) == first
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*.*")} == before
+    (output / "done" / "0000002.json").unlink()
+    again = do_all(output)
+    assert dataclasses.replace(again, core_s=0) == dataclasses.replace(first, core_s=0)
+    changed = {path.name for path in output.rglob("*.*") if path.stat().st_mtime_ns != before[path]}
+    assert changed == {"0000002.parquet", "0000002.json"}
+    assert not list(output.rglob(".*"))
+
+
+def test_nothing_of_a_part_appears_when_its_worker_fails(archive, output, monkeypatch):
+    plan([archive], output)
+    worker = ShardWorker(output, SETTINGS)
+
+    def fail(number):
+        raise MemoryError
+
+    monkeypatch.setattr(worker, "_results", fail)
+    with pytest.raises(MemoryError):
+        worker(0)
+    assert [path for path in output.rglob("*") if path.is_file()] == [output / "plan.parquet"]
+    assert finished(output, 0) is None
+
+
+def test_vertices_are_kept_to_a_thousandth_of_the_face(archive, output, portrait):
+    settings = dataclasses.replace(SETTINGS, vertices=True)
+    plan([archive / "a.jpg"], output)
+    do_all(output, settings)
+    table = parquet.read_table(output / "faces")
+    assert table.schema.field("vertices").type == pa.list_(pa.float16(), 3 * 43867)
+    with open_runner(precision="fp32") as runner:
+        (face,) = FaceMeshPipeline(runner, YuNetDetector())(cv2.imread(str(portrait)))
+    packed = table.column("vertices").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    found = unpacked_vertices(packed, face.box_xyxy)
+    assert np.abs(found - face.vertices).max() < 1e-3 * np.ptp(face.box_xyxy[1::2])
+
+
+def test_a_film_is_cut_by_the_minute_and_no_frame_is_lost_or_twice(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    from tests.standins.films import number_of, numbered, write_film
+
+    film = write_film(tmp_path / "film.mp4", [numbered(number) for number in range(60)], fps=25)
+    monkeypatch.setattr("runtime.archives.plan.SEGMENT_S", 0.7)
+    shards = list(make_shards(find_files([str(film)], False), 4))
+    assert len(shards) == 4
+    frames = [
+        (item.frame, number_of(item.content))
+        for number, shard in enumerate(shards)
+        for item in pictures_of(shard, number == len(shards) - 1, None, 1)
+    ]
+    assert frames == [(number, number) for number in range(60)]
+    beyond = Shard("film", str(film), (), 120.0, 180.0)
+    assert list(pictures_of(beyond, True, None, 1)) == []
+    every = [item.frame for item in pictures_of(dataclasses.replace(shards[0], end=9.0), True, None, 25)]
+    assert every == [0, 25, 50]
+
+
+def test_damaged_files_cost_a_row_each(tmp_path, output, portrait):
+    for name in ("film.mp4", "cut.tar", "table.parquet"):
+        (tmp_path / name).write_bytes(b"nothing of the kind" * 99)
+    sources = [tmp_path / name for name in ("film.mp4", "cut.tar", "table.parquet")]
+    gone = tmp_path / "gone.jpg"
+    gone.write_bytes(portrait.read_bytes())
+    plan([*sources, gone], output)
+    gone.unlink()
+    total = do_all(output)
+    assert (total.pictures, total.faces, total.errors) == (4, 0, 4)
+    texts = sorted(row["error"] for row in parquet.read_table(output / "errors").to_pylist())
+    assert all("\n" not in text for text in texts)
+    names = ("cut.tar", "film.mp4", "gone.jpg", "table.parquet")
+    assert all(name in text for name, text in zip(names, texts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted", "result"),
+    [
+        ({"picture": pa.binary(), "text": pa.string()}, None, "picture"),
+        ({"mask": pa.binary(), "image": pa.large_binary()}, None, "image"),
+        ({"image": pa.struct([("bytes", pa.binary()), ("path", pa.string())])}, None, "image"),
+        ({"a": pa.binary(), "b": pa.binary()}, "b", "b"),
+        (
+            {"a": pa.binary(), "b": pa.binary()},
+            None,
+            "2 columns of bytes (a, b); name the one with pictures by --column",
+        ),
+        ({"text": pa.string()}, None, "has no column of bytes"),
+        ({"text": pa.string(), "a": pa.binary()}, "text", "no column 'text' of bytes; there are a"),
+    ],
+)
+def test_the_column_with_pictures_is_found_or_named(columns, wanted, result):
+    schema = pa.schema(list(columns.items()))
+    if result in columns:
+        assert picture_column(schema, wanted, "x.parquet") == result
+    else:
+        with pytest.raises(FaceMeshError) as error:
+            picture_column(schema, wanted, "x.parquet")
+        assert result in str(error.value)
+
+
+def test_sources_without_pictures_are_refused(tmp_path, archive):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "deep").mkdir()
+    (tmp_path / "empty" / "deep" / "a.jpg").write_bytes(b"x")
+    for source, reason in (
+        ("none", "no such file or folder"),
+        ("empty", "no pictures there (--recursive searches subfolders, too)"),
+        ("archive/notes.txt", "is none of a photo, a folder, a film, a .tar or a .parquet file"),
+        ("s4://bucket/x", "cannot be read"),
+    ):
+        place = source if "://" in source else str(tmp_path / source)
+        with pytest.raises(FaceMeshError) as error:
+            find_files([place], False)
+        assert reason in str(error.value)
+    assert find_files([str(tmp_path / "empty")], True).photos == [str(tmp_path / "empty" / "deep" / "a.jpg")]
+    assert [name.rsplit("/", 1)[-1] for name in find_files([str(archive)], False).others] == ["notes.txt"]
+
+
+def test_uris_are_read_like_paths(archive, output):
+    plan([f"file://{archive}"], output)
+    total = do_all(output)
+    assert (total.pictures, total.errors) == (12, 4)
+
+
+def test_a_plan_of_another_kind_is_refused(output):
+    parquet.write_table(pa.table({"a": [1]}), output / "plan.parquet")
+    with pytest.raises(FaceMeshError, match="cannot be read as the plan of a run"):
+        Plan(output)
+    (output / "plan.parquet").write_text(json.dumps({}))
+    with pytest.raises(FaceMeshError, match="cannot be read as the plan of a run"):
+        Plan(output)
