@@ -141,7 +141,7 @@ def _precision_of(path: Path) -> str:
 
 def _check_model(settings: Settings, on_gpu: bool) -> None:
     """Raise `FaceMeshError` for a model that cannot work, before workers are started; this machine may have no GPU."""
-    if on_gpu:
+    if on_gpu and settings.model is not None:
         EngineManifest.load_for(settings.model)
         return
     from runtime.pipeline import FaceMeshPipeline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
@@ -27,7 +28,7 @@ class Item:
     """One picture of a shard, or the reason that it cannot be read."""
 
     key: str  # path of a photo, member of a tar, row of a Parquet file; "" for a film
-    content: bytes | NDArray | FaceMeshError
+    content: bytes | NDArray[np.uint8] | FaceMeshError
     frame: int = 0  # of a film
     time_s: float = 0.0
 

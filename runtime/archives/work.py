@@ -19,6 +19,7 @@ from runtime.errors import FaceMeshError
 from runtime.serving.face_service import FaceService, Picture
 from runtime.storage.json_documents import document_bytes, load_document
 from runtime.storage.whole_files import unique_name, whole_file
+from runtime.types import FaceMesh
 
 FOLDERS = ("faces", "errors", "done")
 
@@ -69,28 +70,28 @@ class ShardWorker:
         self._service.close()
         self._runner.close()
 
-    def _results(self, number: int) -> Iterator[tuple[Item, object]]:
+    def _results(self, number: int) -> Iterator[tuple[Item, list[FaceMesh] | FaceMeshError]]:
         """Yield every picture with its faces or its error."""
         from runtime.archives.pictures import pictures_of
 
         shard = self._plan[number]
         is_last = number + 1 == len(self._plan) or self._plan[number + 1].source != shard.source
-        unread: list[Item] = []
+        unread: list[tuple[Item, FaceMeshError]] = []
         asked: deque[Item] = deque()
 
         def pictures() -> Iterator[Picture]:
             for item in pictures_of(shard, is_last, self._settings.column, self._settings.every):
                 if isinstance(item.content, FaceMeshError):
-                    unread.append(item)
+                    unread.append((item, item.content))
                 else:
                     asked.append(item)
                     yield Picture(item.content, item.key or f"frame {item.frame}")
 
         for found in self._service(pictures(), dense=self._settings.vertices):
             yield asked.popleft(), found
-            yield from ((item, item.content) for item in unread)
+            yield from unread
             unread.clear()
-        yield from ((item, item.content) for item in unread)
+        yield from unread
 
 
 def done_path(folder: Path, number: int) -> Path:

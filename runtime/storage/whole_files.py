@@ -7,12 +7,9 @@ import errno
 import fcntl
 import hashlib
 import os
-<<<<<<< HEAD
 import shutil
 import stat
-=======
 import uuid
->>>>>>> 68d6045 (Archives: python -m runtime.batch on Ray Data, photos, films, tars and Parquet in, Parquet of faces out; goes on after a kill)
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -32,9 +29,10 @@ def whole_file(path: Path, temporary: Path | None = None) -> Iterator[BinaryIO]:
 
     Nothing stays after an error. Raises `FaceMeshError` if the file cannot be written or another process writes it.
     """
-<<<<<<< HEAD
-    with whole_files(path) as (file,):
-        yield file
+    with _Unfinished(path, temporary) as unfinished:
+        yield unfinished.file
+        unfinished.store()
+        unfinished.rename()
 
 
 @contextmanager
@@ -48,18 +46,6 @@ def whole_files(*paths: Path) -> Iterator[tuple[BinaryIO, ...]]:
         with _put_back_on_error(paths[:-1]):
             for each in unfinished:
                 each.rename()
-=======
-    temporary = temporary or path.with_name(path.name + ".part")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise write_error(path, error) from error
-        raise
->>>>>>> 68d6045 (Archives: python -m runtime.batch on Ray Data, photos, films, tars and Parquet in, Parquet of faces out; goes on after a kill)
 
 
 def require_writable(path: Path) -> None:
@@ -115,9 +101,9 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 class _Unfinished:
     """A file under its temporary name, locked against other processes; a context manager without files after errors."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, temporary: Path | None = None) -> None:
         self._path = path
-        self._temporary = path.with_name(path.name + ".part")
+        self._temporary = temporary or path.with_name(path.name + ".part")
 
     def __enter__(self) -> _Unfinished:
         try:
