@@ -3,8 +3,8 @@
 The face is 200 px wide. Crop and decode are layers without arithmetic and follow the network's formula
 (`benchmarks.roofline.expected_time`). Copies of cards take SLOT_SHARE of their slot's rate; a Jetson copies nothing.
 The host's time is an estimate: crop matrix, launch of a graph, end of the wait, pose and copy of the points. Detection
-on the GPU is YuNet on the frame in 640 × 384, with the whole frame's copy and one more launch and wait; tracked frames
-have none. Detection on the host is YuNet at 640 × 360 in one thread.
+on the host is YuNet at 640 × 360 in one thread; tracked frames have none. Detection on the GPU, which the runtime does
+not have yet, is YuNet on the frame in 640 × 384, with the whole frame's copy and one more launch and wait.
 
 None of this has been measured on these devices. The band is that of the network's prediction, over all of the GPU's
 work; copies and host have none.
