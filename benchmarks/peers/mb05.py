@@ -56,8 +56,12 @@ class Mb05Steps:
 
     def crop(self, face: Face) -> tuple[NDArray[np.float32], list[float]]:
         """Return the crop (1, 3, 120, 120) float32, and its square in the photograph."""
-        roi = roi_box(face.box_xyxy)
-        image = cv2.resize(cut(face.image, roi), dsize=(SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+        return self.crop_box(face.image, face.box_xyxy)
+
+    def crop_box(self, image: NDArray[np.uint8], box_xyxy: NDArray) -> tuple[NDArray[np.float32], list[float]]:
+        """Do the same for one of the boxes in a picture."""
+        roi = roi_box(box_xyxy)
+        image = cv2.resize(cut(image, roi), dsize=(SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
         image = image.astype(np.float32).transpose(2, 0, 1)[np.newaxis, ...]
         return np.ascontiguousarray((image - 127.5) / 128.0), roi
 
@@ -106,14 +110,32 @@ def mb05_peer(weights: Path, model: FaceModel, threads: int) -> StagedPeer:
     return staged(steps, "3DDFA_V2 mb05")
 
 
-def staged(steps: Mb05Steps, name: str) -> StagedPeer:
-    """Return the peer of ``steps``."""
+def staged(steps: Mb05Steps, name: str, faces: int = 1) -> StagedPeer:
+    """Return the peer of ``steps``; several ``faces`` of a picture are done as published, each by crop and network."""
+
+    def crop(done: tuple[Face, list[Any]]) -> tuple[Face, list[Any]]:
+        face, outputs = done
+        outputs.append(steps.crop_box(face.image, face.box_xyxy[len(outputs)]))
+        return done
+
+    def network(done: tuple[Face, list[Any]]) -> tuple[Face, list[Any]]:
+        done[1][-1] = steps.network(done[1][-1])
+        return done
+
+    several = (
+        ("crop", lambda face: crop((face, []))),
+        ("network", network),
+        *((("crop", crop), ("network", network)) * (faces - 1)),
+        ("decode", lambda done: [steps.decode(output) for output in done[1]]),
+    )
+    single = (("crop", steps.crop), ("network", steps.network), ("decode", steps.decode))
     return StagedPeer(
         name=name,
         note="network in ONNX Runtime with this runtime's options, crop and decode as published (OpenCV, NumPy)",
         vertices=steps.vertices,
-        steps=(("crop", steps.crop), ("network", steps.network), ("decode", steps.decode)),
-        landmarks=steps.landmarks,
+        steps=single if faces == 1 else several,
+        landmarks=steps.landmarks if faces == 1 else lambda found: np.stack([steps.landmarks(one) for one in found]),
+        faces=faces,
     )
 
 

@@ -34,9 +34,10 @@ from benchmarks.peers.interface import Peer
 from benchmarks.peers.same_network import same_network_peers
 from benchmarks.records.measured_faces import Face
 from benchmarks.records.provenance import check_writable, provenance, text_table, two_digits, write_json
-from runtime.console.arguments import positive_int
+from runtime.console.arguments import positive_int, whole_number
 from runtime.console.extras import EXTRA_OF, remedy
 from runtime.cores import usable_cores
+from runtime.errors import FaceMeshError
 from runtime.families.table import FAMILIES
 from runtime.geometry.nme import box_size, point_nme
 from runtime.models.shipped import SHIPPED_MODEL, shipped_model
@@ -46,6 +47,7 @@ from runtime.storage.whole_files import file_sha256
 if TYPE_CHECKING:
     from benchmarks.peers.whole_films import FilmPeer
 
+MOST_FACES = 64  # of a picture
 BLOCK = 10  # faces of a turn
 SETTLE_S = 0.05  # OpenBLAS, for one, spins for 26 ms
 
@@ -72,6 +74,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     interval_help = "rest before every face, 33 as with a camera (default: 0)"
     add("--interval-ms", type=float, default=0.0, metavar="MS", help=interval_help)
     add("--landmarks-from", type=Path, metavar="MODEL", help=LANDMARKS_FROM_HELP)
+    several_help = "with a network of coefficients: so many faces side by side in one picture (default: 1)"
+    add("--faces-per-picture", type=whole_number(1, MOST_FACES), default=1, metavar="N", help=several_help)
     mb05_help = "3DDFA_V2's mb05_120x120.pth (default: models/ beside the data)"
     add("--mb05", type=Path, metavar="FILE.pth", help=mb05_help)
     mediapipe_help = "interpreter of an environment with mediapipe==0.10.21"
@@ -103,11 +107,11 @@ def run_command(args: argparse.Namespace) -> None:
                 install = remedy(library) if library in EXTRA_OF else f"pip install {library}"
                 absent.append(f"{name}: not measured, needs {error.name}: {install}")
         stack.enter_context(limited_threads(threads))  # of the libraries that are loaded by now
-        results = measure_peers(peers, faces, args.interval_ms / 1000)
+        results = measure_peers(peers, faces, args.interval_ms / 1000, args.faces_per_picture)
     groups = [summary(peer, seconds, nme, faces) for peer, (seconds, nme) in zip(peers, results, strict=True)]
 
     # Print and write.
-    conditions = f"{threads} threads, {args.interval_ms:g} ms between faces"
+    conditions = f"{threads} threads, {args.interval_ms:g} ms between faces, {args.faces_per_picture} in a picture"
     print(f"{len(faces)} faces of {args.data.name}, boxes of the labels, {conditions}")
     print(format_groups(groups))
     print("\n".join([*(_note(group, len(faces)) for group in groups), *absent]))
@@ -120,6 +124,7 @@ def run_command(args: argparse.Namespace) -> None:
             **provenance(),
             "threads": threads,
             "interval_ms": args.interval_ms,
+            "faces_per_picture": args.faces_per_picture,
             "engines": [{"file": path.name, "sha256": file_sha256(path)} for path in _engines(args)],
             "data": {"faces": len(faces), "sha256": faces.sha256},
             "peers": groups,
@@ -145,7 +150,9 @@ def _openers(args: argparse.Namespace, faces: FaceSet, threads: int) -> tuple[Op
     if args.engine is not None and args.engine.suffix == ".onnx":
         spec = load_spec(args.engine)
         if FAMILIES[spec.family].has_face_model:
-            return same_network_peers(args.engine, spec, faces, threads, args.landmarks_from)
+            return same_network_peers(*(args.engine, spec, faces, threads, args.landmarks_from), args.faces_per_picture)
+    if args.faces_per_picture > 1:
+        raise FaceMeshError("--faces-per-picture: for a network of coefficients alone; give it by --engine")
     weights = args.mb05 or args.data.parent / "models" / "mb05_120x120.pth"
 
     def this_runtime(engine: Path) -> Peer:
@@ -219,35 +226,58 @@ def format_films(films: list[dict[str, Any]]) -> str:
 
 
 def measure_peers(
-    peers: list[Peer], faces: FaceSet, interval_s: float = 0.0
+    peers: list[Peer], faces: FaceSet, interval_s: float = 0.0, per_picture: int = 1
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
     """Measure the peers by turns; returns seconds and NME of each.
 
-    Seconds are (faces, stages), with NaN rows for faces that it did not find. NME is (faces, 2) in %, in 2D and in 3D,
-    None for a peer without the 68 landmarks.
+    Seconds are (faces, stages), with NaN rows for faces that it did not find; the ``per_picture`` faces of a picture
+    share theirs. NME is (faces, 2) in %, in 2D and in 3D, None for a peer without the 68 landmarks.
     """
     from runtime.console.progress import progress_bar
 
     # Time blocks of faces, in an order of the peers that rotates.
-    seconds = [np.full((len(faces), len(peer.stages)), math.nan) for peer in peers]
+    pictures = -(-len(faces) // per_picture)
+    seconds = [np.full((pictures, len(peer.stages)), math.nan) for peer in peers]
     landmarks: list[list[NDArray]] = [[] for _ in peers]
-    blocks = range(0, len(faces), BLOCK)
+    blocks = range(0, pictures, BLOCK)
     for turn, start in enumerate(progress_bar(blocks, len(blocks), "block")):
-        rows = range(start, min(start + BLOCK, len(faces)))
-        block = [Face(faces.images[row], faces.labels.box[row]) for row in rows]
+        rows = range(start, min(start + BLOCK, pictures))
+        block, shifts = zip(*(_picture(faces, row * per_picture, per_picture) for row in rows), strict=True)
         for number in ((turn + place) % len(peers) for place in range(len(peers))):
             time.sleep(SETTLE_S)
             for _ in range(2):
                 peers[number].run(block[0])
-            for row, face in zip(rows, block, strict=True):
+            for row, face, shift in zip(rows, block, shifts, strict=True):
                 time.sleep(interval_s)
                 seconds[number][row], points = peers[number].run(face)
                 if points is not None:
-                    landmarks[number].append(points)
+                    several = points.copy() if per_picture > 1 else points[None].copy()
+                    several[..., :2] -= shift[:, None]
+                    landmarks[number].extend(several)
 
     # Compare the landmarks with the labels.
-    errors = [_errors(np.array(points), faces) if points else None for points in landmarks]
-    return list(zip(seconds, errors, strict=True))
+    errors = [_errors(np.array(points[: len(faces)]), faces) if points else None for points in landmarks]
+    by_face = [np.repeat(times, per_picture, axis=0)[: len(faces)] for times in seconds]
+    return list(zip(by_face, errors, strict=True))
+
+
+def _picture(faces: FaceSet, first: int, count: int) -> tuple[Face, NDArray[np.float32]]:
+    """Return faces from row ``first`` on, side by side in one picture, and how far each is moved, (count, 2) px.
+
+    After the last row comes the first one again.
+    """
+    rows = [row % len(faces) for row in range(first, first + count)]
+    if count == 1:
+        return Face(faces.images[rows[0]], faces.labels.box[rows[0]]), np.zeros((1, 2), np.float32)
+    images = [faces.images[row] for row in rows]
+    columns = math.ceil(math.sqrt(count))
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    picture = np.zeros((height * math.ceil(count / columns), width * columns, 3), np.uint8)
+    places = [divmod(number, columns) for number in range(count)]
+    for image, (down, right) in zip(images, places, strict=True):
+        picture[down * height :, right * width :][: image.shape[0], : image.shape[1]] = image
+    shift = np.array([(right * width, down * height) for down, right in places], np.float32)
+    return Face(picture, faces.labels.box[rows] + np.tile(shift, 2)), shift
 
 
 def _errors(points: NDArray[np.float32], faces: FaceSet) -> NDArray[np.float64]:

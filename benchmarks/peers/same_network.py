@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.accuracy.labelled_faces import FaceSet
 from benchmarks.peers.interface import Peer
 from benchmarks.peers.this_runtime import runtime_peer
+from runtime.errors import FaceMeshError
 from runtime.families.model_topology import FaceModelTopology
 from runtime.models.spec import ModelSpec
 from training.networks.coefficients import Whitening
@@ -20,12 +21,20 @@ SPLIT = (12, 40, 10)  # numbers of pose, shape and expression that the published
 
 
 def same_network_peers(
-    engine: Path, spec: ModelSpec, faces: FaceSet, threads: int, landmarks_from: Path | None = None
+    engine: Path,
+    spec: ModelSpec,
+    faces: FaceSet,
+    threads: int,
+    landmarks_from: Path | None = None,
+    per_picture: int = 1,
 ) -> tuple[dict[str, Callable[[], Peer]], list[str]]:
     """Return functions that open the peers, by name, and a line about those that do not know this network.
 
-    ``spec`` is that of the ONNX file ``engine``, a network of coefficients.
+    ``spec`` is that of the ONNX file ``engine``, a network of coefficients. A picture has ``per_picture`` faces. Raises
+    `FaceMeshError` for several faces of a network with a landmark channel.
     """
+    if per_picture > 1 and spec.input.landmark_channel:
+        raise FaceMeshError(f"--faces-per-picture: {spec.name} takes landmarks, of one face at a time; leave it out")
     output = spec.output
     whitening = Whitening(np.array(output.mean, np.float32), np.array(output.std, np.float32))
     split = (output.pose_count, output.shape_count, output.expression_count)
@@ -34,13 +43,14 @@ def same_network_peers(
     def this_runtime(dense: bool) -> Peer:
         from benchmarks.peers.mb05 import without_neck
 
-        return runtime_peer(engine, threads, FaceModelTopology(without_neck(faces.model)), dense, landmarks_from)
+        topology = FaceModelTopology(without_neck(faces.model))
+        return runtime_peer(engine, threads, topology, dense, landmarks_from, per_picture)
 
     def published(dense: bool, name: str) -> Peer:
         from benchmarks.peers.mb05 import Mb05Steps, staged, without_neck
 
         model = without_neck(faces.model)
-        return staged(Mb05Steps(engine.read_bytes(), whitening, model, threads, dense), name)
+        return staged(Mb05Steps(engine.read_bytes(), whitening, model, threads, dense), name, per_picture)
 
     openers: dict[str, Callable[[], Peer]] = {}
     for dense, ending in ((True, ""), (False, ", landmarks alone")):

@@ -26,13 +26,14 @@ def runtime_peer(
     topology: MeshTopology | None = None,
     dense: bool = True,
     landmarks_from: Path | None = None,
+    faces: int = 1,
 ) -> StagedPeer:
-    """Open ``engine`` for one face at a time; ``dense`` False decodes the landmarks alone.
+    """Open ``engine`` for so many ``faces`` of a picture at a time; ``dense`` False decodes the landmarks alone.
 
     A network with a landmark channel is given those of the network ``landmarks_from``, whose time is a stage of its
     own. Raises `FaceMeshError` if it is missing, or if nothing would use it.
     """
-    runner = open_runner(engine, max_batch=1, threads=threads)
+    runner = open_runner(engine, max_batch=faces, threads=threads)
     spec = runner.spec
     family = open_family(spec, topology)
     decode = family.decoder(dense)
@@ -49,23 +50,36 @@ def runtime_peer(
         draw_landmarks(landmarks, matrix, runner.input[0])
         return matrix
 
+    def crop_all(face: Face) -> list[NDArray[np.float64]]:
+        matrices = [family.crop_matrix(box) for box in face.box_xyxy]
+        for matrix, slot in zip(matrices, runner.input, strict=True):
+            crop_into(face.image, matrix, spec.input, slot)
+        return matrices
+
     def close() -> None:
         runner.close()
         if first is not None:
             first.close()
 
+    several = (
+        ("crop", crop_all),
+        ("network", lambda matrices: (runner.infer(faces), matrices)),
+        ("decode", lambda output: decode.batch(*output)),
+    )
+    single = (
+        *(() if first is None else (("first network", lambda face: (face, first.find(face))),)),
+        ("crop", crop if first is None else crop_and_draw),
+        ("network", lambda matrix: (runner.infer(1)[0], matrix)),
+        ("decode", lambda output: decode(*output)),
+    )
     return StagedPeer(
         name=f"this runtime, {spec.precision}" if dense else f"this runtime, {spec.precision}, landmarks alone",
         note=f"model {spec.name}, native crop and decode; {spec.output.describe()}{SAMPLED.get(spec.family, '')}",
         vertices=len(family.topology.canonical_vertices if dense else family.topology.landmark_vertices),
-        steps=(
-            *(() if first is None else (("first network", lambda face: (face, first.find(face))),)),
-            ("crop", crop if first is None else crop_and_draw),
-            ("network", lambda matrix: (runner.infer(1)[0], matrix)),
-            ("decode", lambda output: decode(*output)),
-        ),
-        landmarks=lambda mesh: mesh[1],
+        steps=single if faces == 1 else several,
+        landmarks=lambda found: found[1] if faces == 1 else np.stack([mesh[1] for mesh in found]),
         on_close=close,
+        faces=faces,
     )
 
 

@@ -336,6 +336,61 @@ def test_published_steps_are_for_the_published_split_alone(toy_set, tmp_path, ca
     assert wanted in capsys.readouterr().out
 
 
+def test_several_faces_of_a_picture(toy_set, tmp_path, capsys):
+    """They are those of pictures of their own; an odd one is filled up with the first face."""
+    pytest.importorskip("onnx", reason="needs onnx to make a model")
+    from benchmarks.peers.peers import measure_peers
+    from runtime.families.model_topology import FaceModelTopology
+    from tests.standins.coefficient_network import write_toy_model
+
+    faces = load_faces(toy_set.data, limit=3)
+    engine, errors = write_toy_model(tmp_path), []
+    for count in (1, 2):
+        peer = runtime_peer(engine, 1, FaceModelTopology(faces.model), dense=False, faces=count)
+        ((seconds, nme),) = measure_peers([peer], faces, per_picture=count)
+        assert seconds.shape == (3, 3)
+        assert (seconds > 0).all()
+        errors.append(nme[:, 0])
+        peer.close()
+    np.testing.assert_allclose(*errors, rtol=0.1)  # beyond a picture's border lies its neighbour instead of black
+    arguments = ["peers", "--data", str(toy_set.data), "--faces", "1", "--faces-per-picture", "2"]
+    assert main(arguments) == 1
+    assert "--faces-per-picture: for a network of coefficients alone" in capsys.readouterr().err
+    channel = write_toy_model(tmp_path, landmark_channel=True, name="channel")
+    assert main([*arguments, "--engine", str(channel)]) == 1
+    assert "takes landmarks, of one face at a time; leave it out" in capsys.readouterr().err
+
+
+def test_published_steps_do_the_faces_of_a_picture_one_by_one():
+    pytest.importorskip("torch", reason="3DDFA_V2 needs torch")
+    from benchmarks.peers.mb05 import staged
+
+    class Steps:
+        vertices = 68
+
+        def crop(self, face):
+            raise AssertionError("of a single face")
+
+        def crop_box(self, image, box):
+            return [f"crop {box}"]
+
+        def network(self, crop):
+            return [*crop, "network"]
+
+        def decode(self, output):
+            return [*output, "decode"]
+
+        def landmarks(self, points):
+            return points
+
+    peer = staged(Steps(), "steps", faces=2)
+    assert [name for name, _ in peer.steps] == ["crop", "network", "crop", "network", "decode"]
+    assert peer.stages == ("crop", "network", "decode")
+    seconds, found = peer.run(Face(None, ["left", "right"]))
+    assert len(seconds) == 3
+    assert found.tolist() == [[f"crop {side}", "network", "decode"] for side in ("left", "right")]
+
+
 def test_a_network_with_a_landmark_channel_runs_behind_another(toy_set, write_oracle, oracle_face, tmp_path, capsys):
     """The landmarks of the first network are drawn: the result is the pipeline's, and its time is a stage."""
     pytest.importorskip("onnx", reason="needs onnx to make a model")
