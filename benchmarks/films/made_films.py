@@ -25,7 +25,7 @@ GREY = 96
 FACE_PX = 200.0  # sqrt(width × height) of the box of a face in a film of one face
 HEAD = 1.45  # height and width of a head, in those of the box of the landmarks
 RISE = 0.17  # of the head's middle over that of the box, in heights of the box
-MOST_COVERED = 0.4  # share of a head behind others; beyond it the face is not there
+MOST_COVERED = 0.4  # share of a head behind others or outside the picture; beyond it the face is not there
 BLUR = 0.03  # largest sigma, of the face's size
 CUT_EVERY_S = 1.6
 
@@ -263,8 +263,9 @@ def _cast(
             heads.append(head.astype(bool))
             owner[heads[-1]] = person
         for person, head in enumerate(heads):
-            covered = 1 - np.mean(owner[head] == person) if head.any() else 1.0
-            if covered > MOST_COVERED:
+            x1, y1, x2, y2 = truth[person].box_xyxy
+            shown = np.count_nonzero(owner[head] == person) / (math.pi / 4 * (x2 - x1) * (y2 - y1))
+            if 1 - shown > MOST_COVERED:
                 truth[person] = TrueFace(person, truth[person].points, False)
         yield _frame(image, index, name), truth
 

@@ -57,7 +57,7 @@ class FaceFollower:
         self._clock.tick(timestamp_s)
         self._resize(image.shape[1::-1])
         self._image = image
-        self._crops = self._tracker.crops(self._clock.time_s)
+        self._crops = self._tracker.crops(self._clock.time_s, image.shape[1::-1])
         self._mesher.submit(image, self._crops, self._tracker.landmarks())
         try:
             self._scene.look(image)

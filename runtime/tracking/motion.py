@@ -27,6 +27,10 @@ class Place(NamedTuple):
         """Return the place in a picture that is ``factor`` times as large."""
         return Place(factor * self.x, factor * self.y, factor * self.size)
 
+    def inside(self, size_wh: tuple[int, int]) -> Place:
+        """Return the place, or the nearest one in a picture: people who leave it come back where they went."""
+        return Place(min(max(self.x, 0.0), size_wh[0]), min(max(self.y, 0.0), size_wh[1]), self.size)
+
     def distance(self, other: Place) -> float:
         """Return how far the places are apart, in sizes; a size that differs by a factor of e counts as 1."""
         size = math.sqrt(self.size * other.size)

@@ -110,11 +110,11 @@ class Track:
         if score is not None:
             self.score = score
 
-    def crop_matrix(self, time_s: float) -> NDArray[np.float64]:
-        """Return the crop for the next frame, of a lost face at the place where it is expected."""
+    def crop_matrix(self, time_s: float, size_wh: tuple[int, int]) -> NDArray[np.float64]:
+        """Return the crop for the next frame, of a lost face at the place in the picture where it is expected."""
         if self.lost_s is None:
             return self._crop.matrix()
-        return self._crop.matrix_at(self.expected(time_s), self._sure_roll_deg)
+        return self._crop.matrix_at(self.expected(time_s).inside(size_wh), self._sure_roll_deg)
 
     def expected(self, time_s: float) -> Place:
         """Return the place at a time, by the motion before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +14,16 @@ from runtime.inference.second_look import Look
 from runtime.tracking.appearance import blend, difference
 from runtime.tracking.motion import place_of
 from runtime.tracking.options import Tracking
-from runtime.tracking.reunion import look_appearance, recognised, reunited
+from runtime.tracking.reunion import CLEAR, NEAR_REACHES, look_appearance, reaches, recognised, reunited
 from runtime.tracking.track import SURE, Track
 from runtime.types import Detections
 
 LEAST = 0.1  # confidence below which there is no face, unless the detector finds it
 PATIENCE_S = 0.5  # that a face between the two is kept without being detected
-MEMORY_S = 2.0  # for lost people
-# The detector looks for lost people at once and then so often. In between the network looks at the place where they
-# should be, in every frame.
-SEARCH_S = 0.5
+MEMORY_S = 3.0  # for lost people
+# The detector looks for lost people at once, then so often, then more rarely. In between the network looks at the place
+# where they should be, in every frame.
+SEARCH_S = 0.3
 # Two meshes that overlap so much show one face: the other one is hidden behind it.
 HIDDEN_IOU = 0.5
 # A face that comes back must stand beside the others.
@@ -31,6 +32,7 @@ APPEARANCE_S = 0.5  # between two looks at the appearance of a face
 APPEARANCE_ALONE_S = 2.0  # of a face whom nobody can be mistaken for
 OTHER_LOOKS = 0.4  # difference beyond which a face at the same place after a cut is another person's
 CUT_MEMORY_S = 30.0  # for people from before a cut
+MARGIN = 0.05  # of a face that may lie outside the picture
 MISSES = 2  # detections without it that lose a face whose network tells no confidence
 UNSURE_REDETECT_S = 1.0  # time between them at most
 
@@ -51,10 +53,10 @@ class Tracker:
         self._detected_s = -np.inf
         self._search_due_s = 0.0  # for lost people
 
-    def crops(self, time_s: float) -> list[NDArray[np.float64]]:
-        """Return the crops of a frame: of the tracks seen, then of the lost ones at the places expected."""
+    def crops(self, time_s: float, size_wh: tuple[int, int]) -> list[NDArray[np.float64]]:
+        """Return the crops of a frame of ``size_wh`` px: of the tracks seen, then of the lost ones where expected."""
         lost = self.lost if self._has_confidence else []
-        return [track.crop_matrix(time_s) for track in (*self.seen, *lost)]
+        return [track.crop_matrix(time_s, size_wh) for track in (*self.seen, *lost)]
 
     def landmarks(self) -> list[NDArray[np.float32] | None]:
         """Return what is known of the faces in `crops`: the last landmarks of the tracks seen, None for the lost."""
@@ -67,7 +69,8 @@ class Tracker:
             return True
         nearest_s = time_s + step_s / 2  # of the frames near the due time the nearest one
         if self.lost and nearest_s >= self._search_due_s:
-            self._search_due_s = time_s + SEARCH_S
+            since_s = min(track.lost_for(time_s) for track in self.lost)
+            self._search_due_s = time_s + max(SEARCH_S, since_s / 2)
             return True
         is_full = self._settings.max_faces is not None and len(self.seen) >= self._settings.max_faces
         return nearest_s - self._detected_s >= self._redetect_s and not (is_full and self._has_confidence)
@@ -102,7 +105,7 @@ class Tracker:
             else:
                 wants_check |= track.doubt.wants_check(confidence, time_s)
         self._part(image, time_s)
-        for track, look in [] if is_cut or not back else reunited(lost_before, back, image, time_s):
+        for track, look in [] if is_cut else self._reunited(lost_before, back, image, time_s):
             if not self._is_hidden(look):
                 self._return(track, look, None, time_s, step_s)
         self.lost = [track for track in self.lost if track.lost_for(time_s) <= MEMORY_S]
@@ -167,13 +170,13 @@ class Tracker:
             self.lost = []
             found = recognised(self._absent, others, image)
         else:
-            found = reunited(self.lost, others, image, time_s)
+            found = self._reunited(self.lost, others, image, time_s)
         pairs = {id(look): track for track, look in found}
         for look, score in candidates:
             if track := pairs.get(id(look)):
                 if not self._is_hidden(look):
                     self._return(track, look, score, time_s, step_s, has_jumped=is_cut)
-            elif self._has_room() and not self._is_hidden(look):
+            elif self._has_room() and not self._is_hidden(look) and self._is_nobody_lost(look, image, time_s):
                 self._count += 1
                 track = Track(self._count, look, score, self._family, self._settings.smoothing)
                 track.see(look, time_s, step_s)
@@ -191,17 +194,15 @@ class Tracker:
 
     def _part(self, image: NDArray[np.uint8], time_s: float) -> None:
         """Lose one of two tracks that show the same face: the one that should be somewhere else."""
-        for number, first in reversed(list(enumerate(self.seen))):
-            for second in self.seen[:number]:
-                if _iou(first.look, second.look) <= HIDDEN_IOU:
-                    continue
-                shown = look_appearance(first.look, image)
-                strays = [
-                    track.place.distance(track.expected(time_s)) + difference(track.appearance, shown)
-                    for track in (first, second)
-                ]
-                self._lose(first if strays[0] >= strays[1] else second, time_s)
-                break
+        for second, first in combinations(list(self.seen), 2):
+            if _iou(first.look, second.look) <= HIDDEN_IOU or first.lost_s is not None or second.lost_s is not None:
+                continue
+            shown = look_appearance(first.look, image)
+            strays = [
+                track.place.distance(track.expected(time_s)) + difference(track.appearance, shown)
+                for track in (first, second)
+            ]
+            self._lose(first if strays[0] >= strays[1] else second, time_s)
 
     def _note_appearances(self, image: NDArray[np.uint8], time_s: float) -> None:
         """Look at the appearance of sure faces, now and then, where nobody else's is in the way."""
@@ -212,6 +213,26 @@ class Tracker:
             if all(other is track or _iou(track.look, other.look) == 0 for other in self.seen):
                 track.appearance = blend(track.appearance, look_appearance(track.look, image))
                 track.appearance_s = time_s
+
+    def _reunited(
+        self, lost: Sequence[Track], looks: Sequence[Look], image: NDArray[np.uint8], time_s: float
+    ) -> list[tuple[Track, Look]]:
+        beside = [look for look in looks if not self._is_hidden(look)] if lost else []
+        return reunited(lost, beside, [self._is_clear(look, image) for look in beside], image, time_s)
+
+    def _is_clear(self, look: Look, image: NDArray[np.uint8]) -> bool:
+        """Return True for a whole face that nothing covers, as far as the network and the other faces tell."""
+        if not _is_whole(look, image.shape[1::-1]):
+            return False
+        confidence = _confidence(look)
+        is_apart = all(_iou(track.look, look) == 0 for track in self.seen)
+        return confidence >= CLEAR or (confidence >= SURE and is_apart)
+
+    def _is_nobody_lost(self, look: Look, image: NDArray[np.uint8], time_s: float) -> bool:
+        """Return False for a face that may be a lost person's, half hidden: it will be seen better soon."""
+        size_wh = image.shape[1::-1]
+        is_near = any(reaches(track, look, time_s, size_wh) <= NEAR_REACHES for track in self.lost)
+        return not is_near or self._is_clear(look, image)
 
     def _is_hidden(self, look: Look) -> bool:
         return any(_iou(track.look, look) > APART_IOU for track in self.seen)
@@ -267,6 +288,13 @@ def _iou(first: Look, second: Look) -> float:
 
 def _confidence(look: Look) -> float:
     return 1.0 if look.face.confidence is None else look.face.confidence
+
+
+def _is_whole(look: Look, size_wh: tuple[int, int]) -> bool:
+    """Return True if a face lies in the picture, but for a margin."""
+    x1, y1, x2, y2 = look.box_xyxy.tolist()
+    x, y = MARGIN * (x2 - x1), MARGIN * (y2 - y1)
+    return x1 >= -x and y1 >= -y and x2 <= size_wh[0] + x and y2 <= size_wh[1] + y
 
 
 def _is_inside(look: Look, size_wh: tuple[int, int]) -> bool:

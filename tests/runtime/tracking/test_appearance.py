@@ -97,6 +97,35 @@ def test_two_people_who_change_sides_in_a_cut(open_world):
     assert first == second == {(1, 2)}
 
 
+def two_faces(one, other, sides):
+    """A picture with two faces side by side."""
+    image = painted(one, sides[0], 360, 150, 0)
+    side = 240
+    part = slice(360 - side // 2, 360 + side // 2), slice(sides[1] - side // 2, sides[1] + side // 2)
+    image[part] = painted(other, sides[1], 360, 150, 0)[part]
+    return image
+
+
+def test_two_people_who_change_places_behind_something_keep_their_numbers(open_world):
+    """The place says the one, the appearance the other."""
+    now = {}
+    world, follower = open_world([now.get, lambda time_s: now.get(-time_s)])
+    numbers = []
+    for index in range(75):
+        time_s = world.time_s = (index + 1) / 25
+        sides = (500, 760) if index < 40 else (760, 500)
+        is_hidden = 25 <= index < 40
+        if not is_hidden:
+            now[time_s], now[-time_s] = Person(sides[0], 360, 150), Person(sides[1], 360, 150)
+        image = painted(9, 200, 360, 150, 0) if is_hidden else two_faces(1, 2, sides)
+        follower.begin(image, time_s)
+        faces = sorted(follower.finish(), key=lambda face: face.box_xyxy[0])
+        numbers.append([face.track_id for face in faces])
+    assert sorted(numbers[0]) == [1, 2]
+    assert numbers[24] == numbers[0]
+    assert numbers[-1] == numbers[0][::-1]
+
+
 def test_motion_before_a_cut_says_nothing_about_the_place_after_it(open_world):
     now = {}
     world, follower = open_world([now.get])
