@@ -39,7 +39,7 @@ def reunited(
     size_wh = image.shape[1::-1]
     places = [[reaches(track, look, time_s, size_wh) for look in looks] for track in tracks]
     shown = [look_appearance(look, image) if clear else None for look, clear in zip(looks, are_clear, strict=True)]
-    costs = []
+    costs: list[list[float]] = []
     for track, row in zip(tracks, places, strict=True):
         costs.append([])
         for column, (place, appearance) in enumerate(zip(row, shown, strict=True)):
