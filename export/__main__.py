@@ -11,9 +11,20 @@ from export.commands import (
     face_model_command,
     inspect_command,
     onnx_command,
+    ros2_command,
     triton_command,
 )
 from runtime.console.exit_codes import run_subcommands
+
+COMMANDS = (
+    onnx_command,
+    engine_command,
+    inspect_command,
+    face_model_command,
+    detector_command,
+    triton_command,
+    ros2_command,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_subcommands(
         "export",
         "From a trained checkpoint to a model that the runtime takes.",
-        (onnx_command, engine_command, inspect_command, face_model_command, detector_command, triton_command),
+        COMMANDS,
         argv,
     )
 

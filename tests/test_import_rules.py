@@ -73,6 +73,10 @@ HOMES = {
     "pytest": {"benchmarks.suites.conftest"},
     "safetensors": {"export.checkpoints.safetensors_file"},
     "scipy": {"benchmarks.latency.sen_slope"},
+    # ROS 2
+    "hri_msgs": {"runtime.serving.ros2_node"},
+    "rclpy": {"runtime.serving.ros2_node"},
+    "sensor_msgs": {"runtime.serving.ros2_node"},
     "ray": {"runtime.archives.ray_pool"},
     "skimage": {"benchmarks.peers.prnet"},
     "threadpoolctl": {"benchmarks.peers.thread_limit"},

@@ -1,0 +1,64 @@
+"""The example package for ROS 2: its files are what colcon and ROS look for."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from export.__main__ import main
+from tests.test_import_rules import ROOT
+
+
+@pytest.fixture
+def package(tmp_path):
+    assert main(["ros2", "-o", str(tmp_path / "facemesh_ros2")]) == 0
+    return tmp_path / "facemesh_ros2"
+
+
+def test_names_in_all_files_agree(package, tmp_path):
+    description = ElementTree.parse(package / "package.xml").getroot()
+    assert description.find("name").text == "facemesh_ros2"
+    assert description.find("export/build_type").text == "ament_python"
+    assert {each.text for each in description.findall("exec_depend")} == {"rclpy", "sensor_msgs", "hri_msgs"}
+    assert (package / "resource" / "facemesh_ros2").exists()
+    for path in package.rglob("*.py"):
+        ast.parse(path.read_text())
+    assert [path.name for path in tmp_path.iterdir()] == ["facemesh_ros2"]
+    launch = (package / "launch" / "face_mesh.launch.py").read_text()
+    assert 'package="facemesh_ros2"' in launch
+    assert 'executable="face_mesh"' in launch
+
+
+@pytest.mark.slow
+def test_setuptools_installs_it_where_ros_looks(package, tmp_path):
+    """As colcon does for ament_python: the program goes to lib/PACKAGE, launch file and marker to share."""
+    pytest.importorskip("setuptools")
+    command = [sys.executable, "setup.py", "install", "--prefix", tmp_path / "install"]
+    command += ["--single-version-externally-managed", "--record", tmp_path / "record.txt"]
+    subprocess.run(command, cwd=package, check=True, capture_output=True)
+    program = tmp_path / "install" / "lib" / "facemesh_ros2" / "face_mesh"
+    assert program.is_file()
+    share = tmp_path / "install" / "share"
+    assert (share / "ament_index" / "resource_index" / "packages" / "facemesh_ros2").is_file()
+    assert (share / "facemesh_ros2" / "launch" / "face_mesh.launch.py").is_file()
+    (packages,) = (tmp_path / "install").rglob("site-packages")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(ROOT), *filter(None, sys.path)])}
+    run = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True)
+    assert (run.returncode, len(run.stderr.splitlines())) == (1, 1)
+    assert "the node needs" in run.stderr
+
+
+def test_what_is_there_is_left_alone(package, tmp_path, capsys):
+    for place, reason in (
+        (package, "is there already"),
+        (tmp_path / "no" / "package", "no such folder; make it first"),
+    ):
+        assert main(["ros2", "-o", str(place)]) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert reason in lines[0]
