@@ -35,7 +35,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Counts:
-    """What came of a finished shard, or of several."""
+    """Result of a finished shard, or the sum of several."""
 
     pictures: int = 0
     faces: int = 0
