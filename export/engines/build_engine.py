@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from export.engines.build_steps import BuiltEngine, EngineOptions
 from runtime.console.extras import EXTRA_OF
+from runtime.cuda.driver import platform_name
 from runtime.errors import FaceMeshError
 from runtime.models.manifest import EngineManifest
 from runtime.storage.json_documents import document_bytes
@@ -45,10 +46,12 @@ def build_engine(source: EngineSource, options: EngineOptions, path: Path) -> En
         version=engine.version,
         batch=options.batch,
         compute_capabilities=engine.compute_capabilities,
-        device=engine.device,
+        device=engine.device.name if engine.device else None,
         dla_core=options.dla_core,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=rebuild_command(source.path, options, path),
+        platform=platform_name(engine.device),
+        multiprocessors=engine.device.multiprocessors or None if engine.device and not engine.fits_all_sizes else None,
     )
     write_engine(path, engine, manifest)
     return manifest

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from runtime.cuda.driver import Device
 from runtime.errors import FaceMeshError
 from runtime.inference.trt.messages import Messages
 
@@ -40,7 +41,8 @@ class BuiltEngine:
     plan: memoryview
     version: str
     compute_capabilities: tuple[str, ...]
-    device: str | None
+    device: Device | None  # that it was built on; None: built without one
+    fits_all_sizes: bool = False  # devices with more or fewer multiprocessors run it as well
 
 
 class Progress:

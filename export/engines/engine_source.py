@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto
 
 from calibration.precision.model_file import read_onnx, sound_model
+from export.engines.half_tensors import with_half_ends
 from export.graphs.model_file import all_tensors, check_interface, precision_of
 from runtime.errors import FaceMeshError
 from runtime.models.spec import ModelSpec, load_spec
@@ -20,7 +21,7 @@ class EngineSource:
     """A model file and its spec."""
 
     path: Path
-    data: bytes  # the whole file, as hashed
+    data: bytes  # the whole file, without casts of the ends of an FP16 model
     model: onnx.ModelProto
     spec: ModelSpec
     batch: int | None  # fixed batch size; None: dynamic
@@ -46,6 +47,9 @@ def _compared(path: Path, data: bytes, model: onnx.ModelProto) -> EngineSource:
             f"{path}: its activations are uint8, a form for CPUs that TensorRT would read as int8; "
             "quantise with --target tensorrt"
         )
+    if spec.precision == "fp16":
+        model = with_half_ends(model)
+        data = model.SerializeToString()
     batch = next(value for value in model.graph.input if value.name == spec.input.name).type.tensor_type.shape.dim[0]
     return EngineSource(path, data, model, spec, batch.dim_value if batch.HasField("dim_value") else None)
 

@@ -41,6 +41,7 @@ def build(source: EngineSource, options: EngineOptions) -> BuiltEngine:
     )
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32, not 10 bits of mantissa; who wants less takes an FP16 model
+    config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # or the runtime could capture no graph
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if source.batch is None:

@@ -51,7 +51,7 @@ def build(source: EngineSource, options: EngineOptions) -> BuiltEngine:
         config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
     if source.batch is None:
         add_profile(builder, config, source, options.batch, messages)
-    cache = _configure(config, builder, options, messages)
+    cache = _configure(config, builder, options, source.spec.precision, messages)
     monitor = new_monitor(trt, progress) if found[0] > 8 else None
     if monitor is not None:
         config.progress_monitor = monitor
@@ -64,7 +64,8 @@ def build(source: EngineSource, options: EngineOptions) -> BuiltEngine:
         plan=plan,
         version=VERSION + "+" * options.version_compatible,
         compute_capabilities=("8.0+",) if options.hardware_compatible else (device.compute_capability,),
-        device=device.name,
+        device=device,
+        fits_all_sizes=options.hardware_compatible,
     )
 
 
@@ -80,7 +81,7 @@ def _network_flags(major: int) -> int:
     return 1 << int(flag)
 
 
-def _configure(config: Any, builder: Any, options: EngineOptions, messages: Messages) -> Any:
+def _configure(config: Any, builder: Any, options: EngineOptions, precision: str, messages: Messages) -> Any:
     """Apply the options; return the timing cache, None without one."""
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
@@ -91,11 +92,14 @@ def _configure(config: Any, builder: Any, options: EngineOptions, messages: Mess
     if options.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if options.dla_core is not None:
-        _use_dla(config, builder, options.dla_core, options.batch)
+        _use_dla(config, builder, options.dla_core, options.batch, precision)
     return None if options.timing_cache is None else _load_cache(config, options.timing_cache, messages)
 
 
-def _use_dla(config: Any, builder: Any, core: int, batch: tuple[int, int, int]) -> None:
+def _use_dla(config: Any, builder: Any, core: int, batch: tuple[int, int, int], precision: str) -> None:
+    if precision != "fp16":
+        problem = f"the DLA takes no tensors in FP32 and no Q/DQ nodes, so of a model in {precision} nothing runs there"
+        raise FaceMeshError(f"--dla-core: {problem}; export it with --precision fp16")
     if not 0 <= core < builder.num_DLA_cores:
         raise FaceMeshError(
             f"--dla-core {core}: this device has {builder.num_DLA_cores} DLA cores for TensorRT {VERSION}"

@@ -6,6 +6,8 @@ So a machine without one can still tell if an engine fits its device.
 from __future__ import annotations
 
 import ctypes
+import platform
+import sys
 from dataclasses import dataclass
 
 from runtime.cuda.errors import CudaError
@@ -61,6 +63,12 @@ def query_device() -> Device:
     return Device(
         name.value.decode(errors="replace"), capability, bool(attribute(INTEGRATED)), attribute(MULTIPROCESSORS)
     )
+
+
+def platform_name(device: Device | None) -> str:
+    """Return what plans of TensorRT are bound to beside the device: "linux-x86_64", "linux-aarch64-tegra"."""
+    tegra = device is not None and device.integrated
+    return f"{sys.platform}-{platform.machine()}" + "-tegra" * tegra
 
 
 def status_name(text: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.console.extras import remedy as install_remedy
-from runtime.cuda.driver import Device
+from runtime.cuda.driver import Device, platform_name
 from runtime.errors import FaceMeshError
 from runtime.models.spec import ModelSpec
 from runtime.storage.json_documents import load_document
@@ -38,6 +38,8 @@ class EngineManifest:
     dla_core: int | None  # None: runs on the GPU
     created: str  # UTC, ISO 8601
     command: str  # that builds it again
+    platform: str | None = None  # `runtime.cuda.driver.platform_name` of the build; None: an older build does not tell
+    multiprocessors: int | None = None  # of the device; the names of Jetsons do not tell 8 from 16
 
     @staticmethod
     def path_for(engine: str | os.PathLike[str]) -> Path:
@@ -88,9 +90,12 @@ class EngineManifest:
             reasons.append("no CUDA device is found here")
         elif not self.runs_on(device):
             reasons.append(f"this is {device.name} of compute capability {device.compute_capability}")
+        elif self.platform not in (None, here := platform_name(device)):
+            reasons.append(f"this is {here}")
         if not reasons:
             return None
         wanted = f"{self.library} {self.version}, compute capability {', '.join(self.compute_capabilities)}"
+        wanted += f" on {self.platform}" if self.platform else ""
         built = f"on {self.device}" if self.device else "without a device"
         remedy = (
             f"; build it here with '{self.command}'"
@@ -102,6 +107,13 @@ class EngineManifest:
     def runs_on(self, device: Device) -> bool:
         """Return True if the engine was built for this kind of device."""
         return any(_reaches(device.compute_capability, wanted) for wanted in self.compute_capabilities)
+
+    def doubt(self, device: Device | None) -> str | None:
+        """Return one line on a device that runs this engine and may run it badly, None without doubt."""
+        if device is None or self.multiprocessors is None or device.multiprocessors in (0, self.multiprocessors):
+            return None
+        other = f"built on {self.multiprocessors} multiprocessors, this {device.name} has {device.multiprocessors}"
+        return f"{other}: it may be slow or fail; build it here with '{self.command}'"
 
     def _takes_version(self, version: str) -> bool:
         built, here = (int(text.split(".")[0]) for text in (self.version, version))

@@ -106,7 +106,7 @@ class Engine:
             self._runtime.DLA_core = file.dla_core
         self._engine = self._runtime.deserialize_cuda_engine(file.data)
         if self._engine is None:
-            raise self.failure("cannot load this engine")
+            raise self.failure(f"cannot load this engine, build it again here with '{file.command}'")
         if trt.__name__ == "tensorrt_rtx":
             from runtime.inference.trt.rtx_contexts import RtxContexts
 

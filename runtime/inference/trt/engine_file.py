@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,7 @@ class EngineFile:
     library: ModuleType  # tensorrt, tensorrt_lean or tensorrt_rtx
     host_code: bool  # whether the engine may bring code for the CPU: version-compatible ones do
     dla_core: int | None = None
+    command: str = "python -m export engine"  # builds it again
 
 
 def read_engine(path: Path, trust: bool = False, face_model: Path | None = None) -> EngineFile:
@@ -51,11 +53,14 @@ def read_engine(path: Path, trust: bool = False, face_model: Path | None = None)
         if not trust:
             raise FaceMeshError(f"{error}; {NEEDS_TRUST}") from None
         return _trusted(path, data, face_model)
-    library, reason = choose(manifest, find_device())
+    device = find_device()
+    library, reason = choose(manifest, device)
     if library is None or reason is not None:
         raise FaceMeshError(f"{path}: {reason}")
+    if doubt := manifest.doubt(device):
+        warnings.warn(f"{path}: {doubt}", RuntimeWarning, stacklevel=2)
     spec = with_face_model(manifest.spec, path, face_model)
-    return EngineFile(path, data, spec, library, manifest.version_compatible, manifest.dla_core)
+    return EngineFile(path, data, spec, library, manifest.version_compatible, manifest.dla_core, manifest.command)
 
 
 def _trusted(path: Path, data: bytes, face_model: Path | None) -> EngineFile:

@@ -321,6 +321,18 @@ def test_manifest_is_plain_json(build, tmp_path):
             "dla_core",
             "created",
             "command",
+            "platform",
+            "multiprocessors",
         ),
     }
     assert document["created"].endswith("+00:00")
+
+
+def test_engines_can_be_captured(monkeypatch, build, tmp_path):
+    """The flag that stream capture needs reaches the real library (release notes of TensorRT-RTX 1.2)."""
+    import tensorrt_rtx as trt
+
+    asked, set_flag = [], trt.IBuilderConfig.set_flag
+    monkeypatch.setattr(trt.IBuilderConfig, "set_flag", lambda self, flag: (asked.append(flag), set_flag(self, flag)))
+    assert build(write_small_model(tmp_path / "m.onnx"))[0] == 0
+    assert trt.BuilderFlag.REQUIRE_USER_ALLOCATION in asked

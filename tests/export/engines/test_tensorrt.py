@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import signal
 import sys
 import time
@@ -169,7 +170,7 @@ def test_options_reach_the_library_and_the_manifest(install, build, tmp_path, la
         "--hardware-compat",
         "--version-compatible",
     ]
-    code, _, path = build("--batch", "1", "1", "1", *options)
+    code, _, path = build("--batch", "1", "1", "1", *options, precision="fp16")
     assert code == 0
     assert ("WORKSPACE", 64 << 20) in trt.asked("set_memory_pool_limit")
     assert trt.asked("IBuilderConfig.builder_optimization_level") == [5]
@@ -183,7 +184,8 @@ def test_options_reach_the_library_and_the_manifest(install, build, tmp_path, la
     manifest = EngineManifest.load_for(path)
     assert (manifest.version, manifest.compute_capabilities, manifest.dla_core) == (VERSIONS[label] + "+", ("8.0+",), 1)
     assert all(option in manifest.command for option in options)
-    assert build("--batch", "1", "1", "1", *options)[0] == 0  # with the cache of the first time
+    assert manifest.multiprocessors is None  # engines for all of Ampere and newer
+    assert build("--batch", "1", "1", "1", *options, precision="fp16")[0] == 0  # with the cache of the first time
     assert cache.read_bytes() == b"measuredmeasured"
 
 
@@ -206,9 +208,23 @@ def test_a_fixed_batch_has_no_profile(install, build, batch):
 )
 def test_options_that_cannot_be(install, build, options, message):
     install("tensorrt-10.3")
-    code, stderr, path = build(*options)
+    code, stderr, path = build(*options, precision="fp16")
     assert (code, left_behind(path)) == (1, [])
     assert message in stderr
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_models_of_which_nothing_runs_on_the_dla(install, build, precision):
+    install("tensorrt-10.3")
+    code, stderr, path = build("--dla-core", "0", "--batch", "1", "1", "1", precision=precision)
+    assert (code, left_behind(path)) == (1, [])
+    assert f"of a model in {precision} nothing runs there; export it with --precision fp16" in stderr
+
+
+def test_the_manifest_tells_platform_and_size_of_the_device(install, build):
+    install("tensorrt-10.3", Device("Orin", "8.7", integrated=True, multiprocessors=8))
+    manifest = EngineManifest.load_for(build()[2])
+    assert (manifest.platform, manifest.multiprocessors) == (f"{sys.platform}-{platform.machine()}-tegra", 8)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from runtime.cuda.driver import Device
+from runtime.cuda.driver import Device, platform_name
 from runtime.errors import FaceMeshError
 from runtime.models.manifest import EngineManifest
 from runtime.storage.json_documents import save_document
@@ -164,3 +164,29 @@ def test_a_machine_without_library_and_device(make_manifest):
         reason == "built without a device for tensorrt 10.3.0, compute capability 8.7; "
         "tensorrt is not installed here and no CUDA device is found here"
     )
+
+
+def test_an_engine_of_another_platform_is_refused(make_manifest):
+    """Plans are bound to the operating system and the processor, and a Jetson's to Tegra."""
+    here = platform_name(ORIN)
+    assert make_manifest(platform=here).why_not("10.3.0", ORIN) is None
+    assert make_manifest(platform=None).why_not("10.3.0", ORIN) is None  # of an older build
+    foreign = make_manifest(platform="plan9-mips").why_not("10.3.0", ORIN)
+    assert foreign == (
+        f"built on Orin for tensorrt 10.3.0, compute capability 8.7 on plan9-mips; this is {here}; "
+        "build it here with 'python -m export engine m.onnx -o m.engine'"
+    )
+    assert platform_name(dataclasses.replace(ORIN, integrated=True)) == f"{here}-tegra"
+
+
+def test_a_device_of_another_size_is_doubtful(make_manifest):
+    """An Orin Nano and an AGX Orin have the same name and compute capability, and 8 and 16 multiprocessors."""
+    nano = dataclasses.replace(ORIN, multiprocessors=8)
+    assert "this Orin has 8: it may be slow or fail" in make_manifest(multiprocessors=16).doubt(nano)
+    for manifest, device in (
+        (make_manifest(multiprocessors=8), nano),
+        (make_manifest(), nano),
+        (make_manifest(multiprocessors=16), ORIN),
+        (make_manifest(multiprocessors=16), None),
+    ):
+        assert manifest.doubt(device) is None
