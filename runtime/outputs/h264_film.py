@@ -37,6 +37,7 @@ class H264Film:
         self._facts = facts
         self._step = round(1 / facts.rate_hz / CLOCK)
         self._last = -1
+        self._frames = 0
         self._shown_wh = image.shape[1::-1]
         try:
             self._container = av.open(str(self._temporary), "w", format="mp4")
@@ -70,9 +71,13 @@ class H264Film:
             self._sound.write_until(float(self._last * CLOCK))
         except FFmpegError as error:
             raise write_error(self._path, error) from error
+        self._frames += 1
 
     def close(self) -> None:
-        """Finish the file; raises `FaceMeshError` and takes it away if that fails."""
+        """Finish the file, or take it away without a frame. Takes it away and raises `FaceMeshError` if that fails."""
+        if not self._frames:
+            self.discard()
+            return
         try:
             self._container.mux(self._stream.encode())
             self._sound.write_until(float((self._last + self._step) * CLOCK) + SOUND_AFTER_S)

@@ -36,7 +36,10 @@ class OpenCvFilm:
         self._frames += 1
 
     def close(self) -> None:
-        """Finish the file; raises `FaceMeshError` and takes it away if frames are missing in it."""
+        """Finish the file, or take it away without a frame. Takes it away and raises `FaceMeshError` if some lack."""
+        if not self._frames:
+            self.discard()
+            return
         self._video.release()
         if _video_length(self._temporary) != self._frames:  # the writer itself is silent about a full disk
             self.discard()

@@ -51,11 +51,11 @@ class Sinks:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        failures = []
+        failures: list[Exception] = []
         for sink in self._sinks:
             try:
                 sink.close()
-            except FaceMeshError as error:
+            except Exception as error:  # memory may be short, and the others are to be closed
                 failures.append(error)
         if self._lock is not None:
             self._lock.release()

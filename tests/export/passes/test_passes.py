@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("onnx_ir")
 
+import onnx_ir as ir
 from onnx import helper
 
 from export.passes import (
@@ -238,6 +239,15 @@ def test_computed_padding_becomes_a_constant():
         fold_constants, conv_graph(nodes, constants), gone=["Reshape", "Slice", "Transpose", "Identity"]
     )
     assert_pass_is_exact(absorb_padding, model, gone=["Pad"])
+
+
+@pytest.mark.parametrize("kind", ["RandomNormalLike", "RandomUniformLike", "Bernoulli"])
+def test_random_numbers_are_not_drawn_once_for_all(kind):
+    """All their inputs are constants, and yet every run has others."""
+    nodes = [node(kind, ["half"], ["random"]), node("Add", ["image", "random"], ["position_map"])]
+    model = ir.from_proto(conv_graph(nodes, {"half": np.full((1, 4, 1, 1), 0.5, np.float32)}))
+    assert not fold_constants.run(model)
+    assert [node.op_type for node in model.graph] == [kind, "Add"]
 
 
 def test_scalars_stay_scalars_when_folded():

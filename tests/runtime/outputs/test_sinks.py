@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib
 import json
 import math
 import os
@@ -419,6 +420,15 @@ def test_video_that_cannot_be_written(tmp_path, topology, face, image, film_libr
     (tmp_path / "clip_overlay.part.mp4").mkdir()
     with pytest.raises(FaceMeshError, match=r"clip_overlay\.mp4: .*cannot (be written|write this video)"):
         write_all(tmp_path, ["overlay"], topology, (frame_of(image, "clip.mp4"), [face]), video=VideoFacts(10.0))
+
+
+def test_a_video_without_a_frame_never_replaces_another(tmp_path, image, film_library):
+    """So it is if the first frame cannot be written."""
+    name, kind = {"PyAV": ("h264_film", "H264Film"), "OpenCV": ("opencv_film", "OpenCvFilm")}[film_library]
+    path = tmp_path / "clip_overlay.mp4"
+    path.write_bytes(b"of an earlier run")
+    getattr(importlib.import_module(f"runtime.outputs.{name}"), kind)(path, image, VideoFacts(10.0)).close()
+    assert {found.name: found.read_bytes() for found in tmp_path.iterdir()} == {path.name: b"of an earlier run"}
 
 
 @pytest.mark.filterwarnings("ignore:PyAV is not installed")

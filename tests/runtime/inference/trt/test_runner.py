@@ -365,6 +365,9 @@ def test_what_rtx_compiles_is_kept_beside_the_engine(gpu_machine, live_model, tm
         assert cache.read_bytes() == b"compiled[[1, 3, 128, 128]]"
     strategy = machine.library.DynamicShapesKernelSpecializationStrategy.EAGER
     assert machine.library.asked("IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy") == [strategy]
+    # The library's own capture would lie within ours, which CUDA refuses.
+    strategy = machine.library.CudaGraphStrategy.DISABLED
+    assert machine.library.asked("IRuntimeConfig.cuda_graph_strategy") == [strategy]
 
 
 def test_rtx_cache_that_cannot_be_written_is_done_without(gpu_machine, live_model, tmp_path):
