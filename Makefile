@@ -19,7 +19,7 @@ MAX_REGRESSION ?= 10%
 # As many tests at a time as there are cores, each on one; the tests of a file run in their order.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=10
 
-.PHONY: demo test test-slow test-all fuzz faults sanitize gate int8 lint clean
+.PHONY: demo test test-slow test-all fuzz faults sanitize sanitize-threads gate int8 lint clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m runtime.run --source runtime/assets/astronaut.jpg --output out/demo --save overlay,json,obj,ply
@@ -68,6 +68,14 @@ sanitize: $(VENV)/test.stamp
 	$(BIN)/cmake --build build/sanitize --parallel 2 --target _native
 	LD_PRELOAD="$(LIBRARIES)" ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m tests.programs.sanitized_tests \
 		build/sanitize/_native*.so tests/runtime/native tests/runtime/geometry --ignore tests/runtime/native/test_cuda_module.py
+
+# What threads share in the compiled module, in eight of them under ThreadSanitizer, without Python.
+sanitize-threads:
+	mkdir -p build
+	$(CXX) -std=c++17 -O1 -g -fsanitize=thread -fopenmp-simd -Wno-unknown-pragmas '-DFACEMESH_MULTIVERSION=' -Iruntime/native \
+		tests/programs/native_threads.cpp $(foreach room,cpu geometry rendering,$(wildcard runtime/native/$(room)/*.cpp)) \
+		-o build/native_threads -pthread
+	build/native_threads
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

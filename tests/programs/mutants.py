@@ -28,7 +28,7 @@ import pytest
 
 # Module -> the tests that shall notice what is wrong with it.
 MODULES = {
-    "runtime.geometry.crop": ["tests/runtime/geometry/test_crop.py"],
+    "runtime.geometry.crop": ["tests/runtime/geometry/test_crop.py", "tests/runtime/families/test_coefficients.py"],
     "runtime.geometry.pose": ["tests/runtime/geometry/test_pose.py"],
     "runtime.geometry.boxes": ["tests/runtime/geometry", "tests/runtime/test_pipeline.py"],
     "runtime.families.position_map": ["tests/runtime/families/test_position_map.py"],
@@ -107,7 +107,9 @@ def _parents(tree: ast.Module) -> dict[ast.AST, ast.AST]:
 def _is_annotation(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
     while node in parents:
         parent = parents[node]
-        if getattr(parent, "annotation", None) is node or getattr(parent, "returns", None) is node:
+        if node in (getattr(parent, "annotation", None), getattr(parent, "returns", None)):
+            return True
+        if node in getattr(parent, "decorator_list", ()):
             return True
         node = parent
     return False

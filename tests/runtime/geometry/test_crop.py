@@ -11,10 +11,12 @@ import pytest
 from runtime import _native
 from runtime.errors import FaceMeshError
 from runtime.geometry.crop import (
+    check_matrix,
     crop_into,
     crop_matrix,
     crop_roll_deg,
     landmark_box,
+    longer_side_crop_matrix,
     turned_crop,
     upright_box,
     warp_crop,
@@ -56,6 +58,19 @@ def test_crop_matrix_is_prnets_rule():
     )
     expected = cv2.getAffineTransform(corners, np.float32([[0, 0], [0, 255], [255, 0]]))
     assert crop_matrix((x1, y1, x2, y2), 1.6, 256) == pytest.approx(expected, abs=1e-9)
+
+
+def test_longer_side_rule_is_3ddfas():
+    """The square has 1.5 times the longer side, 60, round the middle (40, 60): its edges go to those of the crop."""
+    matrix = longer_side_crop_matrix([10, 40, 70, 80], 1.5, 30)
+    for corner, expected in (((-5, 15), (-0.5, -0.5)), ((85, 105), (29.5, 29.5)), ((40, 60), (14.5, 14.5))):
+        np.testing.assert_allclose(matrix @ [*corner, 1], expected, atol=1e-12)
+
+
+def test_scale_of_a_matrix_that_turns():
+    for roll in (0.0, 0.4, 2.0):
+        turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
+        assert check_matrix(np.column_stack([0.5 * turn, [3, 4]])) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from runtime.errors import FaceMeshError
-from runtime.geometry.pose import PoseEstimator, picture_roll_deg, pose_to_rotation, rotation_to_pose
+from runtime.geometry.pose import (
+    PoseEstimator,
+    picture_roll_deg,
+    pose_to_rotation,
+    rotation_to_pose,
+    rotation_to_quaternion,
+)
 from runtime.types import Pose
 
 
@@ -79,8 +85,24 @@ def test_the_rotation_is_that_of_the_singular_value_decomposition(topology, cano
     np.testing.assert_allclose(pose_to_rotation(found), pose_to_rotation(expected), atol=1e-9)
 
 
-def test_straight_up_has_angles_too():
-    assert angles(rotation_to_pose(rotation(0, 90, 0)))[1] == pytest.approx(90)
+@pytest.mark.parametrize("pitch", [90, -90])
+@pytest.mark.parametrize("excess", [0, 1e-12])  # of a rotation that was rounded
+def test_straight_up_and_down_have_angles_too(pitch, excess):
+    looks = rotation(0, pitch, 0) * (1 + excess)
+    assert angles(rotation_to_pose(looks))[1] == pytest.approx(pitch)
+
+
+@pytest.mark.parametrize("axis", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 2, 3), (-3, 1, -2), (2, -5, -1)])
+@pytest.mark.parametrize("angle", [0, 20, 110, 175, 250, 340])
+def test_quaternion_turns_points_as_the_rotation_does(axis, angle):
+    """Rodrigues' formula gives the rotation; w is never negative."""
+    x, y, z = direction = np.array(axis) / np.linalg.norm(axis)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    turn = np.radians(angle)
+    matrix = np.eye(3) + np.sin(turn) * cross + (1 - np.cos(turn)) * cross @ cross
+    half = np.append(np.sin(turn / 2) * direction, np.cos(turn / 2))
+    expected = half if half[3] >= 0 else -half
+    np.testing.assert_allclose(rotation_to_quaternion(matrix), expected, atol=1e-9)
 
 
 def test_open_mouth_hardly_pitches(topology, canonical):
