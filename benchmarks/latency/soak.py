@@ -1,9 +1,10 @@
 """``python -m benchmarks soak``: find leaks of memory and drifts of latency. Exit code 1 if there are some.
 
-Frames (one face, detection included) run without a pause, or at the pace of --fps. A line a second is kept, fewer in
-long runs: the latencies, the memory of the process, temperature and power. The first tenth of the time does not count:
-caches fill and the machine warms up. A leak or a drift is a slope whose whole confidence interval (99.9 %, Sen 1968, on
-medians of twenty stretches) lies beyond the limit.
+The model is opened and closed --opens times: open files, threads and memory must not grow. Then frames (one face,
+detection included) run without a pause, or at the pace of --fps. A line a second is kept, fewer in long runs: the
+latencies, the memory of the process, temperature and power. The first tenth of the time does not count: caches fill and
+the machine warms up. A leak or a drift is a slope whose whole confidence interval (99.9 %, Sen 1968, on medians of
+twenty stretches) lies beyond the limit.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,19 @@ import cv2
 import numpy as np
 
 from benchmarks.latency.arguments import add_measurement_arguments
+from benchmarks.latency.soak_opens import held as held_now
+from benchmarks.latency.soak_opens import problem_of, soak_opens
 from benchmarks.latency.soak_trends import BATCHES, WARMING_UP, Line, Trend, find_trends
 from benchmarks.records.latency_record import describe_engine
 from benchmarks.records.latency_statistics import batch_medians
 from benchmarks.records.machine import Watch, doubts, memory_mb, state
 from benchmarks.records.measured_faces import Face, describe_source, load_measured_faces
 from benchmarks.records.provenance import check_writable, plain, provenance, write_json
-from runtime.console.arguments import positive_number
+from runtime.console.arguments import positive_int, positive_number
 from runtime.console.terminal import quiet_libraries
 from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
+from runtime.inference.interface import Runner
 from runtime.inference.open_runner import open_runner
 from runtime.pipeline import FaceMeshPipeline
 
@@ -65,6 +69,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--minutes", type=positive_number, required=True, metavar="N", help=minutes_help)
     fps_help = "frames per second, as from a camera (default: as many as it can)"
     add("--fps", type=positive_number, metavar="N", help=fps_help)
+    opens_help = "open and close the model so often, and then for the frames (default: %(default)s)"
+    add("--opens", type=positive_int, default=1, metavar="N", help=opens_help)
     leak_help = "growth tolerated per hour (default: %(default)g)"
     add("--leak", type=positive_number, default=LEAK, metavar="MB", help=leak_help)
     drift_help = "of the latency, tolerated (default: %(default)g)"
@@ -88,7 +94,8 @@ def run_command(args: argparse.Namespace) -> int:
     # Soak.
     watch = Watch()
     faces = load_measured_faces(args.source)
-    lines, engine = _soak_engine(args, faces)
+    opened = soak_opens(lambda: _open_and_close(args, faces), args.opens)
+    lines, engine, running = _soak_engine(args, faces)
     conditions = watch.finish()
     trends = find_trends(lines, args.leak, args.drift)
     source = describe_source(args.source, faces)
@@ -98,13 +105,16 @@ def run_command(args: argparse.Namespace) -> int:
         "engine": engine,
         "settings": {"source": source, "threads": args.threads, "minutes": args.minutes, "fps": args.fps},
         "lines": [asdict(line) for line in lines],
+        "opened": opened,
+        "running": running,
         "trends": {name: asdict(trend) for name, trend in trends.items()},
         "conditions": conditions,
         "warnings": doubts(conditions),
     }
 
     # Print, draw and write.
-    print(format_soak(lines, trends, document["warnings"]))
+    held = [opened["problem"], running["problem"]]
+    print(format_soak(lines, trends, document["warnings"], [problem for problem in held if problem]))
     if args.plot:
         draw_soak(lines, args.plot)
     if args.json:
@@ -112,7 +122,7 @@ def run_command(args: argparse.Namespace) -> int:
     if sys.stdout.isatty():
         document = {**document, "lines": len(lines)}
     print(json.dumps(plain(document), allow_nan=False))
-    return int(any(trend.problem for trend in trends.values()))
+    return int(any(held) or any(trend.problem for trend in trends.values()))
 
 
 def _require_long_enough(minutes: float) -> None:
@@ -123,15 +133,27 @@ def _require_long_enough(minutes: float) -> None:
         raise FaceMeshError(f"{problem}; {least + 0.05:.1f} are the least, an hour or more finds small leaks")
 
 
-def _soak_engine(args: argparse.Namespace, faces: list[Face]) -> tuple[list[Line], dict[str, Any]]:
-    """Return the lines, and the description of the engine."""
+def _soak_engine(args: argparse.Namespace, faces: list[Face]) -> tuple[list[Line], dict[str, Any], dict[str, Any]]:
+    """Return the lines, the description of the engine, and the files and threads held first and last."""
+    with quiet_libraries(), _open_runner(args) as runner:
+        pipeline = FaceMeshPipeline(runner, YuNetDetector(max_faces=1))
+        pipeline(faces[0].image)
+        before = replace(held_now(), memory_mb=None)  # its trend is judged
+        lines = list(soak(pipeline, faces, 60 * args.minutes, args.fps))
+        after = replace(held_now(), memory_mb=None)
+        running = {"before": asdict(before), "after": asdict(after), "problem": problem_of(before, after)}
+        return lines, describe_engine(args.engine, runner), running
+
+
+def _open_and_close(args: argparse.Namespace, faces: list[Face]) -> None:
+    with quiet_libraries(), _open_runner(args) as runner:
+        FaceMeshPipeline(runner, YuNetDetector(max_faces=1))(faces[0].image)
+
+
+def _open_runner(args: argparse.Namespace) -> Runner:
     if args.threads:
         cv2.setNumThreads(args.threads)
-    keywords = {"max_batch": 1, "threads": args.threads, "face_model": args.face_model}
-    with quiet_libraries(), open_runner(args.engine, **keywords) as runner:
-        pipeline = FaceMeshPipeline(runner, YuNetDetector(max_faces=1))
-        lines = list(soak(pipeline, faces, 60 * args.minutes, args.fps))
-        return lines, describe_engine(args.engine, runner)
+    return open_runner(args.engine, max_batch=1, threads=args.threads, face_model=args.face_model)
 
 
 def soak(pipeline: Any, faces: list[Face], seconds: float, fps: float | None) -> Iterator[Line]:
@@ -171,8 +193,8 @@ def _read_sensors() -> dict[str, float | None]:
     return {"temperature_c": max(degrees, default=None), "power_w": watts}
 
 
-def format_soak(lines: list[Line], trends: dict[str, Trend], warnings: list[str]) -> str:
-    """Return the text for people; the last line is the verdict."""
+def format_soak(lines: list[Line], trends: dict[str, Trend], warnings: list[str], held: Sequence[str] = ()) -> str:
+    """Return the text for people; ``held`` is what has grown. The last line is the verdict."""
     frames = sum(line.frames for line in lines)
     minutes = lines[-1].time_s / 60
     text = [f"{frames} frames in {minutes:.1f} minutes; after warming up and at the end:"]
@@ -186,6 +208,6 @@ def format_soak(lines: list[Line], trends: dict[str, Trend], warnings: list[str]
         interval = f"({slope.low:+.3g} … {slope.high:+.3g})"
         text.append(f"trend of {name}: {slope.estimate:+.3g} {UNITS[name]} per hour {interval}")
     text += [f"warning: {warning}" for warning in warnings]
-    problems = [trend.problem for trend in trends.values() if trend.problem]
+    problems = [*held, *(trend.problem for trend in trends.values() if trend.problem)]
     text.append(f"failed: {'; '.join(problems)}" if problems else "passed: no leak and no drift beyond the limits")
     return "\n".join(text)

@@ -31,7 +31,12 @@ MODULES = {
     "runtime.geometry.crop": ["tests/runtime/geometry/test_crop.py", "tests/runtime/families/test_coefficients.py"],
     "runtime.geometry.pose": ["tests/runtime/geometry/test_pose.py"],
     "runtime.geometry.boxes": ["tests/runtime/geometry", "tests/runtime/test_pipeline.py"],
-    "runtime.families.position_map": ["tests/runtime/families/test_position_map.py"],
+    "runtime.families.position_map": [
+        "tests/runtime/families/test_position_map.py",
+        "tests/runtime/models/test_spec.py",
+        "tests/runtime/test_pipeline.py",
+        "tests/runtime/inference/trt/test_gpu_mesher.py",
+    ],
     "runtime.families.uv_topology": ["tests/runtime/families/test_uv_topology.py"],
     "runtime.models.manifest": ["tests/runtime/models", "tests/runtime/inference/trt/test_runner.py"],
     "calibration.accuracy.gate": ["tests/calibration/test_command.py"],

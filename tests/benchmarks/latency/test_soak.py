@@ -16,6 +16,7 @@ pytest.importorskip("scipy", reason="needs SciPy for the trends")
 from benchmarks.__main__ import main
 from benchmarks.latency import soak
 from benchmarks.latency.soak import format_soak
+from benchmarks.latency.soak_opens import Held, problem_of, soak_opens
 from benchmarks.latency.soak_trends import Line, find_trends
 from benchmarks.records.measured_faces import Face
 from runtime.errors import FaceMeshError
@@ -172,3 +173,27 @@ def test_a_picture_of_a_machine_that_tells_little(tmp_path):
         draw_soak([line, SimpleNamespace(**{**vars(line), "time_s": 2.0})], tmp_path / f"{name}.png")
         both.append(cv2.imread(str(tmp_path / f"{name}.png")).shape[0])
     assert both[0] == pytest.approx(4 * both[1], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("after", "problem"),
+    [
+        (Held(109, 5, 3), None),
+        (Held(100, 6, 3), "open files grow from 5 to 6"),
+        (Held(100, 5, 4), "threads grow from 3 to 4"),
+        (Held(111, 5, 3), "memory grows by 11.0 MB, 10 are tolerated"),
+        (Held(None, None, None), None),
+    ],
+)
+def test_what_may_be_held(after, problem):
+    assert problem_of(Held(100, 5, 3), after) == problem
+
+
+def test_files_left_open_are_found(tmp_path):
+    kept = []
+    report = soak_opens(lambda: kept.append(open(tmp_path / "file", "w")), 10)  # noqa: SIM115 - the leak
+    for file in kept:
+        file.close()
+    assert report["problem"].startswith("open files grow")
+    assert report["after"]["descriptors"] - report["before"]["descriptors"] == 9
+    assert soak_opens(lambda: None, 10)["problem"] is None
