@@ -47,7 +47,8 @@ HOMES = {
     "mediapipe": {"benchmarks.peers.mediapipe_worker"},
     "onnx": {
         "benchmarks.gpu.without_tensorrt.onnx_in_torch",
-        *("export.engines.engine_source", "export.graphs.fp16", "export.graphs.model_file"),
+        *("export.engines.engine_source", "export.engines.half_tensors"),
+        *("export.graphs.fp16", "export.graphs.model_file"),
         *("export.checks.agreement", "export.checks.half_loss", "export.checks.views", "export.graphs.own_range"),
         "export.graphs.heavy_weights",
         *("export.passes.fold_constants", "training.networks.folded"),
