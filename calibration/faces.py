@@ -58,8 +58,11 @@ def sample(faces: Faces, count: int, seed: int = 0) -> Faces:
 
 
 def set_apart(faces: Faces, share: float, seed: int = 0) -> Faces:
-    """Return ``faces`` with the given share of their pictures kept for judging, drawn by ``seed``."""
+    """Return ``faces`` with the given share of their pictures kept for judging, drawn by ``seed``.
+
+    It is one picture at least, and one is left for calibrating.
+    """
     pictures = np.unique(faces.names)
-    count = round(share * len(pictures))
+    count = min(len(pictures) - 1, max(share > 0, round(share * len(pictures))))
     judging = np.random.default_rng(seed).permutation(pictures)[:count]
     return dataclasses.replace(faces, is_val=np.isin(faces.names, judging))

@@ -191,6 +191,9 @@ def judged_rows(faces: Faces, labels: Path | None) -> Faces:
     if labels is not None:
         faces = load_faces(labels)
         return faces.select(faces.is_val) if faces.is_val.any() else faces
+    if not faces.is_val.any() and not faces.is_archive:
+        problem = f"{faces.origin}: one picture with faces, and two are the least: to calibrate on and to judge by"
+        raise FaceMeshError(f"{problem}; give more, some 200, or a labelled set with --labels STEM")
     if not faces.is_val.any():
         problem = f"{faces.origin}: none of its faces is set apart for validation (is_val)"
         raise FaceMeshError(f"{problem}; name a labelled set with --labels STEM")

@@ -11,6 +11,8 @@ import pytest
 from calibration.__main__ import main
 from calibration.crops import read_crops
 from calibration.face_sources import load_faces
+from calibration.faces import Faces, set_apart
+from calibration.quantise import judged_rows
 from runtime.errors import FaceMeshError
 from runtime.models.shipped import SHIPPED_PICTURE
 from tests.calibration.small import SPEC
@@ -111,3 +113,14 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work(pictures, tmp
     monkeypatch.setattr("calibration.pack.load_faces", None)
     assert main(["pack", str(pictures), "-o", str(tmp_path / "faces")]) == 1
     assert "faces.tar: a folder has this name; choose another one" in capsys.readouterr().err
+
+
+def test_two_pictures_are_enough_and_one_is_not(tmp_path, capsys):
+    names = np.array(["a", "a", "b"])
+    faces = Faces(tmp_path, names, np.zeros((3, 4), np.float32), np.zeros(3), np.zeros(3, bool), None)
+    assert set_apart(faces, 0.25).is_val.sum() in (1, 2)
+    assert not set_apart(faces, 0.0).is_val.any()
+    one = set_apart(faces.select(faces.names == "a"), 0.25)
+    assert not one.is_val.any()
+    with pytest.raises(FaceMeshError, match=r"one picture with faces, and two are the least.*; give more, some 200"):
+        judged_rows(one, None)
