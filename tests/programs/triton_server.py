@@ -12,6 +12,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from runtime.compiled import native
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -48,10 +50,11 @@ class TritonServer:
             **os.environ,
             "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(_package(folder / "package")),
         }
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log, env=environment)
+            streams = {"stdout": log, "stderr": log}
+            self.process = subprocess.Popen([*command, *arguments], cwd=folder, env=environment, **streams)
 
     def wait_until_ready(self, seconds: float = 60.0) -> None:
         """Wait; raises `AssertionError` with the log if the server ends or takes longer."""
@@ -87,6 +90,16 @@ class TritonServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def _package(folder: Path) -> Path:
+    """Make a folder with the package and its compiled module, for a Python in which it is not installed."""
+    (folder / "runtime").mkdir(parents=True)
+    compiled = Path(native.__file__)
+    for path in {*(ROOT / "runtime").iterdir(), compiled}:
+        if path.name != "__pycache__" and (path == compiled or path.suffix != compiled.suffix):
+            (folder / "runtime" / path.name).symlink_to(path)
+    return folder
 
 
 def _free_ports(count: int) -> list[int]:
