@@ -47,6 +47,7 @@ class TorchNetwork:
         """Load an ONNX file by the spec beside it. Raises `FaceMeshError`."""
         self.spec = load_spec(model, face_model)
         self._device = device
+        torch.backends.cudnn.benchmark = True  # sizes are fixed
         self._graph = TorchGraph(model, device)
         self.input_dtype = self._graph.inputs[self.spec.input.name]
         self.output_dtype = self._graph.outputs[self.spec.output.name]
