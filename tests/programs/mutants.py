@@ -1,4 +1,4 @@
-"""``python -m tests.programs.mutants [MODULE …] [--most N] [--seed N]``: change one place of a module, run its tests.
+"""``python -m tests.programs.mutants [MODULE …] [--most N]``: change one place of a module, run its tests.
 
 A mutant that no test notices is named, with the line before and after: either a test is missing, or the change has no
 effect. Tests run in a process of their own for each mutant; nothing is written.
@@ -37,7 +37,11 @@ MODULES = {
         "tests/runtime/test_pipeline.py",
         "tests/runtime/inference/trt/test_gpu_mesher.py",
     ],
-    "runtime.families.uv_topology": ["tests/runtime/families/test_uv_topology.py"],
+    "runtime.families.uv_topology": [
+        "tests/runtime/families/test_uv_topology.py",
+        "tests/runtime/rendering",
+        "tests/runtime/outputs/test_sinks.py",
+    ],
     "runtime.models.manifest": ["tests/runtime/models", "tests/runtime/inference/trt/test_runner.py"],
     "calibration.accuracy.gate": ["tests/calibration/test_command.py"],
     "benchmarks.regression.compare": ["tests/benchmarks/regression"],
@@ -175,12 +179,13 @@ def main() -> int:
     parser.add_argument("modules", nargs="*", default=list(MODULES))
     parser.add_argument("--most", type=int, default=0, help="mutants of each module, at random (default: all)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lines", type=int, nargs="*", default=[], help="of the module; default: all")
     args = parser.parse_args()
     tried = survived = 0
     for name in args.modules:
         path = Path(name.replace(".", "/") + ".py")
         source = path.read_text()
-        found = places_of(source)
+        found = [place for place in places_of(source) if not args.lines or mutant(source, *place)[1] in args.lines]
         chosen = random.Random(args.seed).sample(found, min(args.most or len(found), len(found)))
         if is_noticed(name, ast.parse(source), path, MODULES[name]):
             raise SystemExit(f"{name}: its tests fail without a change")
