@@ -62,12 +62,17 @@ def weights_of_network(
     return state, _remark(chosen, base, [one for one in full if one is not chosen and one is not base])
 
 
-def _mappings(content: Mapping[str, Any], place: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the mapping and all mappings in it, with their places."""
-    yield place, content
-    for key, value in content.items():
-        if isinstance(key, str) and isinstance(value, Mapping) and depth < DEEPEST:
-            yield from _mappings(value, f"{place}{key}.", depth + 1)
+def _mappings(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the mapping and all mappings in it, each once, with their places."""
+    todo: list[tuple[str, Mapping[str, Any], int]] = [("", content, 0)]
+    seen = {id(content)}
+    while todo:
+        place, mapping, depth = todo.pop(0)
+        yield place, mapping
+        for key, value in mapping.items():
+            if isinstance(key, str) and isinstance(value, Mapping) and depth < DEEPEST and id(value) not in seen:
+                seen.add(id(value))
+                todo.append((f"{place}{key}.", value, depth + 1))
 
 
 def _readings(

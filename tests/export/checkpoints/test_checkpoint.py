@@ -335,6 +335,16 @@ def test_an_average_of_part_of_the_weights_is_not_taken(tmp_path):
     assert_holds(load_checkpoint("edge", tmp_path / "weights.pt"), state)
 
 
+@pytest.mark.usefixtures("tiny_net")
+def test_mappings_that_hold_each_other_end(tmp_path):
+    """Each is looked at once, or this would take hours."""
+    state = random_state(TinyNet())
+    content = {"model": state}
+    content |= {f"again{number}": content for number in range(3000)}
+    torch.save(content, tmp_path / "weights.pt")
+    assert_holds(load_checkpoint("edge", tmp_path / "weights.pt"), state)
+
+
 def test_a_whole_network_is_named(tmp_path):
     torch.save(Options(), tmp_path / "weights.pt")
     with pytest.raises(FaceMeshError, match=r"holds no state dict but __main__\.Options; save network\.state_dict\(\)"):
