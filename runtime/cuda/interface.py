@@ -94,7 +94,6 @@ class Kernels(Protocol):
         stream: int,
         landmarks: int = 0,
         view: int = 0,
-        rows: int = 0,
     ) -> None:
         """Crop, antialias and normalise ``n`` faces of one frame, as `runtime.geometry.crop.crop_into` does.
 
@@ -106,7 +105,6 @@ class Kernels(Protocol):
         `runtime.geometry.crop.draw_landmarks` fills it; 0: there is none.
         view: what `runtime._native.pack_frame_view` wrote, read on the device in place of ``frame``, ``height``,
         ``width`` and ``row_stride``, so that a captured crop may go to other frames; 0: those are used.
-        rows: height of the crop, ``size`` is its width then; 0: it is square.
         """
 
     def decode(

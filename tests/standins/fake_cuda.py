@@ -195,11 +195,11 @@ class FakeKernels:
 
     def crop(self, *, stream: int, **arguments: Any) -> None:
         n, size, view = arguments["n"], arguments["size"], arguments.get("view", 0)
-        rows, channels = arguments.get("rows") or size, 4 if arguments.get("landmarks") else 3
+        channels = 4 if arguments.get("landmarks") else 3
         self._cuda.called("crop", stream=stream, n=n, size=size)
         ranges = [
             (arguments["matrices"], n * 48),
-            (arguments["out"], n * channels * rows * size * (2 if arguments["half"] else 4)),
+            (arguments["out"], n * channels * size * size * (2 if arguments["half"] else 4)),
         ]
         if arguments.get("landmarks"):
             ranges.append((arguments["landmarks"], n * 68 * 12))

@@ -42,7 +42,7 @@ Handle KernelModule::find(const char *kernel) const {
 }
 
 void KernelModule::crop(const CropTask &task, uintptr_t stream) const {
-    launch(crop_, task, task.rows * task.size, task.faces, stream, "crop");
+    launch(crop_, task, task.size * task.size, task.faces, stream, "crop");
 }
 
 void KernelModule::decode(const DecodeTask &task, uintptr_t stream) const {

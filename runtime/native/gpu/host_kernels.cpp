@@ -12,9 +12,9 @@ namespace facemesh::host {
 
 void crop(const CropTask &task) {
     const FrameView frame = frame_of(task);
-    const size_t pixels = size_t(task.rows) * task.size, planes = task.landmarks == nullptr ? 3 : 4;
+    const size_t pixels = size_t(task.size) * task.size, planes = task.landmarks == nullptr ? 3 : 4;
     for (int face = 0; face < task.faces; ++face) {
-        const CropTransform transform = crop_transform(task.matrices + 6 * face, task.size, task.rows);
+        const CropTransform transform = crop_transform(task.matrices + 6 * face, task.size);
         PlanePixel drawn[DRAWN_POINTS];
         if (task.landmarks != nullptr) drawn_pixels(task, face, 0, 1, drawn);
         for (size_t pixel = 0; pixel < pixels; ++pixel) {

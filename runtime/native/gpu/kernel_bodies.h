@@ -35,10 +35,10 @@ struct CropTask {
     const FrameView *view;  // where it is not null it is read in place of `frame`: a graph may outlive a frame's size
     const double *matrices; // (faces, 2, 3), frame px -> crop px
     int faces;
-    // (faces, 3, rows, size) or (faces, rows, size, 3) float, or half; (faces, 4, size, size) with landmarks
+    // (faces, 3, size, size) or (faces, size, size, 3) float, or half; (faces, 4, size, size) with landmarks
     void *out;
     const float *landmarks; // (faces, 68, 3) frame px, for a landmark channel behind the colours; null: there is none
-    int size, rows; // columns of the crop, and its rows
+    int size;
     bool channels_last, swap_colours;
     float low, gain; // value = low + colour * gain for colour 0..255
     bool half;

@@ -23,8 +23,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) facemesh_crop(const CropTa
     __shared__ CropTransform transform;
     __shared__ PlanePixel drawn[DRAWN_POINTS];
     const FrameView frame = frame_of(task);
-    const int face = blockIdx.y, pixels = task.rows * task.size, pixel = THREADS * blockIdx.x + threadIdx.x;
-    if (threadIdx.x == 0) transform = crop_transform(task.matrices + 6 * face, task.size, task.rows);
+    const int face = blockIdx.y, pixels = task.size * task.size, pixel = THREADS * blockIdx.x + threadIdx.x;
+    if (threadIdx.x == 0) transform = crop_transform(task.matrices + 6 * face, task.size);
     if (task.landmarks != nullptr) drawn_pixels(task, face, threadIdx.x, THREADS, drawn);
     __syncthreads();
     Triple colour = {};

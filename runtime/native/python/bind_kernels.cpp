@@ -63,16 +63,13 @@ facemesh::FrameView frame_view(uintptr_t frame, int height, int width, int64_t r
 template <typename Kernels>
 void crop(const Kernels &kernels, uintptr_t frame, int height, int width, int64_t row_stride, uintptr_t matrices, int n,
           uintptr_t out, int size, bool channels_last, bool swap_colours, double low, double high, bool half,
-          uintptr_t stream, uintptr_t landmarks, uintptr_t view, int rows) {
+          uintptr_t stream, uintptr_t landmarks, uintptr_t view) {
     require_between("n", n, MAX_FACES);
     require_between("size", size, MAX_SIDE);
-    require_between("rows", rows == 0 ? size : rows, MAX_SIDE);
     require_finite("low", low);
     require_finite("high", high);
     if (landmarks != 0 && channels_last)
         throw std::invalid_argument("landmarks must be 0 for channels_last: their channel is a plane of its own");
-    if (landmarks != 0 && rows != 0 && rows != size)
-        throw std::invalid_argument("landmarks must be 0 for a crop that is not square");
     facemesh::CropTask task = {};
     if (view == 0)
         task.frame = frame_view(frame, height, width, row_stride);
@@ -83,7 +80,6 @@ void crop(const Kernels &kernels, uintptr_t frame, int height, int width, int64_
     task.out = pointer<void>("out", out, half ? 2 : 4);
     task.landmarks = landmarks == 0 ? nullptr : pointer<const float>("landmarks", landmarks, 4);
     task.size = size;
-    task.rows = rows == 0 ? size : rows;
     task.channels_last = channels_last;
     task.swap_colours = swap_colours;
     task.low = float(low);
@@ -146,7 +142,7 @@ void decode_coefficients(const Kernels &kernels, uintptr_t output, bool half, in
 template <typename Kernels> void define_kernels(nb::class_<Kernels> &kernels) {
     kernels.def("crop", &crop<Kernels>, "frame"_a, "height"_a, "width"_a, "row_stride"_a, "matrices"_a, "n"_a, "out"_a,
                "size"_a, "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a, "half"_a, "stream"_a,
-               "landmarks"_a = 0, "view"_a = 0, "rows"_a = 0,
+               "landmarks"_a = 0, "view"_a = 0,
                "Crop, antialias and normalise n faces of a frame, as runtime.geometry.crop.warp_crop does.\n\n"
                "frame: (height, width, 3) uint8 BGR, row_stride bytes from row to row, on a 4-byte boundary.\n"
                "matrices: (n, 2, 3) float64 similarities, frame px -> crop px; a singular one gives black.\n"
@@ -154,7 +150,6 @@ template <typename Kernels> void define_kernels(nb::class_<Kernels> &kernels) {
                "low and high are the values of colours 0 and 255. landmarks: (n, 68, 3) float32 frame px for the\n"
                "fourth plane of an out (n, 4, size, size), or 0; see runtime.geometry.crop.draw_landmarks.\n"
                "view: address of what pack_frame_view wrote; the four numbers of the frame are not used then.\n"
-               "rows: of the crop, where it is not square; 0: size.\n"
                "Raises ValueError for numbers out of range.");
     kernels.def("decode", &decode<Kernels>, "map"_a, "half"_a, "map_size"_a, "channels_last"_a, "scale"_a,
                "matrices"_a, "n"_a, "indices"_a, "count"_a, "resolution"_a, "out"_a, "stream"_a,

@@ -292,3 +292,20 @@ def test_fake_notices_garbage_that_is_collected_while_capturing(fake):
         fake.capture(stream, lambda: None).close()
         with pytest.raises(AssertionError, match="garbage was collected while a graph was captured"):
             fake.capture(stream, gc.collect)
+
+
+def test_fake_notices_a_context_that_is_made_while_capturing(fake, live_model):
+    """A library allocates for it, which a capture forbids."""
+    from tests.standins import fake_engine
+
+    trt = fake_engine.make("tensorrt-10.3", fake)
+    messages = []
+    logger = SimpleNamespace(log=lambda severity, text: messages.append(text))
+    engine = trt.Runtime(logger).deserialize_cuda_engine(fake_engine.make_plan(live_model.read_bytes()))
+    strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    with fake.stream() as stream:
+        made = []
+        fake.capture(stream, lambda: made.append(engine.create_execution_context(strategy))).close()
+        assert made == [None]
+        assert "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" in messages[0]
+        assert engine.create_execution_context(strategy) is not None

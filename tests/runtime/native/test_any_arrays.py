@@ -113,6 +113,23 @@ def estimate_pose(chance: np.random.Generator) -> None:
     assert found is None or len(found) == 3
 
 
+def copy_finite(chance: np.random.Generator) -> None:
+    count = side(chance)
+    source = numbers(chance, (count, 3))
+    target = np.zeros((count + (chance.random() < 0.1), 3), np.float32)
+    target = misaligned(target) if chance.random() < 0.2 else target
+    assert native.copy_finite(source, target) == np.isfinite(source).all()
+    np.testing.assert_array_equal(source, target)
+
+
+def crop_region(chance: np.random.Generator) -> None:
+    height, width = (int(chance.choice([0, 1, 5, 720, 1 << 24])) for _ in range(2))
+    matrix = numbers(chance, (2, 3), np.float64) * 10 ** chance.uniform(-9, 9)
+    top, bottom, left, right = native.crop_region(matrix, int(chance.choice([0, 1, 128])), height, width)
+    assert 0 <= top <= bottom <= height
+    assert 0 <= left <= right <= width
+
+
 def upright_box(chance: np.random.Generator) -> None:
     points = numbers(chance, (side(chance), 3))
     native.upright_box(misaligned(points) if chance.random() < 0.2 else points, float(chance.normal()))
@@ -133,6 +150,7 @@ FUNCTIONS = (
     *(rasterise, visible_vertices, crop_axis_aligned, finish_crop),
     *(decode, decode_coefficients, one_euro, draw_landmarks),
     *(estimate_pose, upright_box, scene_change),
+    *(copy_finite, crop_region),
 )
 
 
