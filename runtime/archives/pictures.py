@@ -19,8 +19,7 @@ from runtime.sources.video import ReadOptions
 from runtime.storage.limits import FILE_BYTES
 from runtime.storage.picture_tar import tar_members
 
-ROWS = 16  # of a Parquet file in memory at once
-BUFFER_BYTES = 1 << 20  # read at once; without it a whole row group would be
+ROWS = 16  # of a Parquet file's row group handed over at once; Arrow itself holds the whole group
 NAMES = ("image", "picture", "photo", "jpg", "jpeg", "png", "bytes", "content")
 
 
@@ -110,7 +109,7 @@ def _tar(shard: Shard) -> Iterator[Item]:
 def _rows(shard: Shard, column: str | None) -> Iterator[Item]:
     with open_place(shard.source) as file:
         try:
-            table = parquet.ParquetFile(file, buffer_size=BUFFER_BYTES)
+            table = parquet.ParquetFile(file)
             name = picture_column(table.schema_arrow, column, shard.source)
             group = int(shard.first)
             row = sum(table.metadata.row_group(number).num_rows for number in range(group))
