@@ -95,7 +95,7 @@ def install_device(calls: Calls) -> None:
     for name in fake_engine.MODULES.values():
         sys.modules[name] = library if name == library.__name__ else None
     runtime.inference.trt.engine_file.find_device = lambda: Device("Orin", "8.7")
-    runtime.inference.trt.runner.open_cuda = lambda: cuda
+    runtime.inference.trt.runner.open_cuda = lambda *_, **__: cuda
 
 
 def run_apart(scenario: Scenario, given: Path, made: Path, before: Callable[[], None], after: Callable[[], None]):
