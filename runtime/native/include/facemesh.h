@@ -1,4 +1,4 @@
-/* Face meshes from C: detect, crop, run the network, decode. The library behind it is `libfacemesh`.
+/* Face meshes from C: detect, crop, run the network, decode, track. The library behind it is `libfacemesh`.
  *
  * Basic usage:
  *
@@ -39,6 +39,7 @@ extern "C" {
 
 struct facemesh_model;    /* an open network with its mesh, and memory for the faces of one picture */
 struct facemesh_detector; /* an open YuNet */
+struct facemesh_tracker;  /* the people of one film or camera */
 
 enum facemesh_status {
     FACEMESH_OK = 0,
@@ -97,7 +98,7 @@ FACEMESH_API struct facemesh_model *facemesh_model_open(const char *path, struct
 /* Opens the decoder alone, by a spec: for a network that runs elsewhere. Free the result; NULL on error. */
 FACEMESH_API struct facemesh_model *facemesh_decoder_open(const char *spec, struct facemesh_model_params params);
 
-/* Frees a model; NULL is fine. */
+/* Frees a model; NULL is fine. Trackers of the model are freed before. */
 FACEMESH_API void facemesh_model_free(struct facemesh_model *model);
 
 /* Sizes of the mesh and of the network's tensors for one face, in floats; 0 for NULL. */
@@ -156,12 +157,42 @@ FACEMESH_API struct facemesh_detector_params facemesh_detector_default_params(vo
 /* Opens the YuNet that `python -m export detector` writes. Free the result; NULL on error. */
 FACEMESH_API struct facemesh_detector *facemesh_detector_open(const char *path, struct facemesh_detector_params params);
 
-/* Frees a detector; NULL is fine. */
+/* Frees a detector; NULL is fine. Trackers that use it are freed before. */
 FACEMESH_API void facemesh_detector_free(struct facemesh_detector *detector);
 
 /* Finds at most `capacity` faces, best first. Returns their number, or a negative status. */
 FACEMESH_API int facemesh_detect(struct facemesh_detector *detector, struct facemesh_image image,
                                  struct facemesh_detection *detections, int capacity);
+
+/* Films and cameras */
+
+struct facemesh_tracker_params {
+    int max_faces;    /* people at most; 0: all */
+    float redetect_s; /* how often the detector looks for newcomers while everybody is tracked, s */
+    int vertices;     /* 1: the faces have vertices, 0: landmarks alone */
+    int smooth;       /* 1: One-Euro filters (Casiez, Roussel, Vogel, CHI 2012), 0: as the network says */
+    float cutoff_hz;  /* of the filters at rest; lower: less jitter */
+    float beta;       /* growth of the cutoff, Hz for a speed of one size of the face per second; higher: less lag */
+    float speed_cutoff_hz; /* of the speed's own filter */
+};
+
+FACEMESH_API struct facemesh_tracker_params facemesh_tracker_default_params(void);
+
+/* Makes a tracker over a model and a detector, which it uses and does not own. Free the result; NULL on error. */
+FACEMESH_API struct facemesh_tracker *facemesh_tracker_new(struct facemesh_model *model,
+                                                           struct facemesh_detector *detector,
+                                                           struct facemesh_tracker_params params);
+
+/* Frees a tracker; NULL is fine. */
+FACEMESH_API void facemesh_tracker_free(struct facemesh_tracker *tracker);
+
+/* The faces of the next frame, at most `capacity`, by the age of their tracks. `time_s` is the frame's time stamp, NAN
+ * if there is none. Faces without room for vertices get none. Returns their number, or a negative status. */
+FACEMESH_API int facemesh_track(struct facemesh_tracker *tracker, struct facemesh_image image, double time_s,
+                                struct facemesh_face *faces, int capacity);
+
+/* Starts anew, with a film that has nothing to do with the one before. */
+FACEMESH_API int facemesh_tracker_forget(struct facemesh_tracker *tracker);
 
 #ifdef __cplusplus
 }

@@ -10,7 +10,7 @@
 namespace facemesh {
 namespace {
 
-constexpr int MOST_THREADS = 64, MOST_BATCH = 64, MOST_FACES = 1 << 16;
+constexpr int MOST_THREADS = 64, MOST_BATCH = 64;
 constexpr float TURNED_CONFIDENCE = 0.5f;
 
 thread_local std::string last_error;
@@ -67,11 +67,6 @@ std::vector<Look> &room_for(facemesh_model &model, size_t count) {
     return model.looks;
 }
 
-void check_count(int count, const char *name) {
-    if (count < 0 || count > MOST_FACES)
-        throw bad_argument(std::string(name) + " is " + std::to_string(count) + "; give 0..65536");
-}
-
 int find(facemesh_model &model, facemesh_detector &detector, const Picture &picture, facemesh_face *faces,
          int capacity) {
     const std::vector<facemesh_detection> &found = detector.yunet(picture);
@@ -106,12 +101,16 @@ void keep_error(const char *message) noexcept {
     }
 }
 
+void write_pose(const Pose &pose, facemesh_face &face) {
+    face.yaw = float(pose.yaw_deg);
+    face.pitch = float(pose.pitch_deg);
+    face.roll = float(pose.roll_deg);
+}
+
 void write_face(const Look &look, facemesh_face &face) {
     std::memcpy(face.landmarks, look.landmarks, sizeof face.landmarks);
     std::memcpy(face.box, look.box, sizeof face.box);
-    face.yaw = float(look.pose.yaw_deg);
-    face.pitch = float(look.pose.pitch_deg);
-    face.roll = float(look.pose.roll_deg);
+    write_pose(look.pose, face);
     face.confidence = look.confidence;
 }
 

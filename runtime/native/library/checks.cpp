@@ -8,7 +8,7 @@
 namespace facemesh {
 namespace {
 
-constexpr int MOST_SIDE = 65535;
+constexpr int MOST_SIDE = 65535, MOST_FACES = 1 << 16;
 constexpr float MOST_COORDINATE = 1e6f; // far beyond any picture, near enough for float
 
 template <typename... Numbers> std::string formatted(const char *form, Numbers... numbers) {
@@ -60,6 +60,11 @@ Matrix checked_matrix(const double *numbers) {
     if (!is_sound(matrix))
         throw bad_argument("matrix: singular, extreme or not finite; facemesh_crop_matrix() makes one from a box");
     return matrix;
+}
+
+void check_count(int count, const char *name) {
+    if (count < 0 || count > MOST_FACES)
+        throw bad_argument(std::string(name) + " is " + std::to_string(count) + "; give 0..65536");
 }
 
 } // namespace facemesh

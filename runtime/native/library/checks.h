@@ -19,4 +19,7 @@ Matrix checked_matrix(const double *matrix);
 // Throws for a null pointer; `name` is the parameter's.
 void need(const void *pointer, const char *name);
 
+// A number of faces.
+void check_count(int count, const char *name);
+
 } // namespace facemesh

@@ -49,6 +49,8 @@ template <typename Handle, typename Call> Handle *handle_of(Call call) noexcept 
 // Fills a face of the caller's from a look, without its score.
 void write_face(const Look &look, facemesh_face &face);
 
+void write_pose(const Pose &pose, facemesh_face &face);
+
 // The crop of a detection, turned by its roll.
 Matrix detection_crop(const Mesher &mesher, const facemesh_detection &detection);
 

@@ -25,7 +25,14 @@ add_library(facemesh_objects OBJECT ${FACEMESH_PICTURE_SOURCES}
   runtime/native/models/sha256.cpp
   runtime/native/models/spec.cpp
   runtime/native/models/topology.cpp
-  runtime/native/detection/yunet.cpp)
+  runtime/native/detection/yunet.cpp
+  runtime/native/tracking/api.cpp
+  runtime/native/tracking/appearance.cpp
+  runtime/native/tracking/assignment.cpp
+  runtime/native/tracking/follow_crop.cpp
+  runtime/native/tracking/motion.cpp
+  runtime/native/tracking/track.cpp
+  runtime/native/tracking/tracker.cpp)
 facemesh_compile(facemesh_objects)
 target_include_directories(facemesh_objects PRIVATE runtime/native)
 target_compile_definitions(facemesh_objects PRIVATE FACEMESH_VERSION="${PROJECT_VERSION}")

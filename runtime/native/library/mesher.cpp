@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "library/error.h"
+#include "tracking/upright_box.h"
 
 namespace facemesh {
 namespace {
@@ -43,6 +44,11 @@ bool crop_fits(const Matrix &matrix, const Matrix &wanted, int side) {
 
 } // namespace
 
+void find_extent(const float *landmarks, float *box) {
+    const auto found = upright_box(landmarks, FACEMESH_LANDMARKS, 0);
+    for (size_t i = 0; i < found.size(); ++i) box[i] = float(found[i]);
+}
+
 Mesher::Mesher(Spec spec, Topology topology, std::unique_ptr<Network> network)
     : spec_(std::move(spec)), topology_(std::move(topology)), dense_(make_decoder(topology_, spec_)),
       sparse_(make_decoder(topology_.landmarks_alone(), spec_)), pose_(topology_.canonical_landmarks),
@@ -76,15 +82,7 @@ void Mesher::decode(const float *output, Look &look) {
         throw Error(FACEMESH_FAILED, spec_.name + ": the vertices are not finite or all the same: the model's output "
                                                   "is unusable; check the model with another picture");
     look.pose = pose_(look.landmarks);
-    for (int axis = 0; axis < 2; ++axis) {
-        float low = look.landmarks[axis], high = low;
-        for (int i = 1; i < FACEMESH_LANDMARKS; ++i) {
-            low = std::min(low, look.landmarks[3 * i + axis]);
-            high = std::max(high, look.landmarks[3 * i + axis]);
-        }
-        look.box[axis] = low;
-        look.box[2 + axis] = high;
-    }
+    find_extent(look.landmarks, look.box);
     const double crop_roll = crop_roll_deg(look.matrix), left = picture_roll_deg(look.pose) - crop_roll;
     look.roll_deg = left - 360 * std::floor((left + 180) / 360);
     look.is_turned = std::fabs(look.roll_deg) > MOST_ROLL_DEG;
@@ -155,22 +153,12 @@ bool Mesher::wants_another(const Look &look, Matrix &wanted) const {
 
 // The crop for the box round the landmarks once they are upright.
 Matrix Mesher::upright_crop(const Look &look) const {
-    double x = 0, y = 0;
-    for (int i = 0; i < FACEMESH_LANDMARKS; ++i) {
-        x += look.landmarks[3 * i];
-        y += look.landmarks[3 * i + 1];
-    }
-    x /= FACEMESH_LANDMARKS;
-    y /= FACEMESH_LANDMARKS;
     const double roll_deg = picture_roll_deg(look.pose), c = std::cos(roll_deg * DEGREE),
                  s = std::sin(roll_deg * DEGREE);
-    Box box{INFINITY, INFINITY, -INFINITY, -INFINITY};
-    for (int i = 0; i < FACEMESH_LANDMARKS; ++i) {
-        const double u = look.landmarks[3 * i] - x, v = look.landmarks[3 * i + 1] - y;
-        const double upright_x = u * c + v * s + x, upright_y = v * c - u * s + y;
-        box = {std::min(box.x1, upright_x), std::min(box.y1, upright_y), std::max(box.x2, upright_x),
-               std::max(box.y2, upright_y)};
-    }
+    const auto [x1, y1, x2, y2] = upright_box(look.landmarks, FACEMESH_LANDMARKS, roll_deg * DEGREE);
+    const double u = (x1 + x2) / 2, v = (y1 + y2) / 2, x = c * u - s * v, y = s * u + c * v;
+    const double width = x2 - x1, height = y2 - y1;
+    const Box box{x - width / 2, y - height / 2, x + width / 2, y + height / 2};
     return turned_crop(facemesh::crop_matrix(box, spec_.crop_scale, spec_.side), x, y, roll_deg);
 }
 

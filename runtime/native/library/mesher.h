@@ -27,6 +27,9 @@ struct Look {
     float *vertices; // memory of the caller's, or NULL
 };
 
+// The tight box of (68, 3) landmarks.
+void find_extent(const float *landmarks, float *box);
+
 class Mesher {
   public:
     // network NULL: decode() alone works.
@@ -34,6 +37,7 @@ class Mesher {
 
     const Spec &spec() const { return spec_; }
     const Topology &topology() const { return topology_; }
+    const PoseEstimator &pose() const { return pose_; }
     bool has_confidence() const { return !spec_.confidence.empty(); }
     Network &network(); // throws Error if there is none
 

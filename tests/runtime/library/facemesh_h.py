@@ -37,6 +37,18 @@ class DetectorParams(c.Structure):
     _fields_ = [("score_threshold", c.c_float), ("side", c.c_int), ("threads", c.c_int), ("box_map", c.c_char_p)]
 
 
+class TrackerParams(c.Structure):
+    _fields_ = [
+        ("max_faces", c.c_int),
+        ("redetect_s", c.c_float),
+        ("vertices", c.c_int),
+        ("smooth", c.c_int),
+        ("cutoff_hz", c.c_float),
+        ("beta", c.c_float),
+        ("speed_cutoff_hz", c.c_float),
+    ]
+
+
 # Function -> type of its result; the others return int.
 RESULTS = {
     "error": c.c_char_p,
@@ -44,7 +56,9 @@ RESULTS = {
     "backends": c.c_char_p,
     "model_default_params": ModelParams,
     "detector_default_params": DetectorParams,
+    "tracker_default_params": TrackerParams,
     "model_open": c.c_void_p,
+    "tracker_new": c.c_void_p,
     "decoder_open": c.c_void_p,
     "detector_open": c.c_void_p,
     "input_count": c.c_size_t,
