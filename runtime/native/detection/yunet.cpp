@@ -3,10 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <nlohmann/json.hpp>
-
-#include "library/error.h"
-#include "models/files.h"
 
 namespace facemesh {
 namespace {
@@ -16,9 +12,6 @@ constexpr int DETECTION_SIDE = 640, LARGE_PICTURE = 2560, LARGE_SIDE = 1280, CLO
 constexpr double CLOSE_UP_SHARE = 0.5;
 constexpr float SURE_SCORE = 0.85f, TURNED_SCORE = 0.75f;
 constexpr double SAME_FACE = 0.6;
-constexpr double NEAR_BORDER = 0.1; // of the box's side
-constexpr int FEATURES = 55, PLAIN = 11;
-constexpr size_t MOST_BYTES = 1 << 20;
 
 struct Turn {
     int side; // that the picture is reduced to
@@ -83,21 +76,6 @@ void turn_back(facemesh_detection &face, const Matrix &back, double roll_deg) {
     face.roll = float(roll_deg);
 }
 
-std::vector<double> load_box_map(const std::string &path) {
-    const Bytes text = read_file(path, MOST_BYTES, "it comes with yunet.onnx: keep both in one folder");
-    const nlohmann::json document = nlohmann::json::parse(text.begin(), text.end(), nullptr, false);
-    std::vector<double> numbers;
-    if (document.is_object() && document.contains("coefficients") && document["coefficients"].is_array())
-        for (const nlohmann::json &row : document["coefficients"])
-            for (const nlohmann::json &number : row)
-                if (number.is_number() && row.size() == 4) numbers.push_back(number.get<double>());
-    const bool is_finite =
-        std::all_of(numbers.begin(), numbers.end(), [](double number) { return std::isfinite(number); });
-    if (numbers.size() != FEATURES * 4 || !is_finite)
-        throw bad_file(path, "must hold 55 x 4 finite coefficients; get the file again");
-    return numbers;
-}
-
 } // namespace
 
 bool shows_same(const YuNetRow &first, const YuNetRow &second) {
@@ -111,7 +89,7 @@ bool shows_same(const YuNetRow &first, const YuNetRow &second) {
 }
 
 YuNet::YuNet(std::unique_ptr<YuNetNetwork> network, const std::string &box_map, int side)
-    : network_(std::move(network)), box_map_(load_box_map(box_map)), side_(side) {}
+    : network_(std::move(network)), box_map_(box_map), side_(side) {}
 
 const std::vector<facemesh_detection> &YuNet::operator()(const Picture &picture) {
     roll_deg_ = 0;
@@ -122,7 +100,7 @@ const std::vector<facemesh_detection> &YuNet::operator()(const Picture &picture)
     if (roll_deg_ != 0) back = inverse(turn_matrix(picture.width, picture.height, roll_deg_, width, height));
     found_.clear();
     for (const YuNetRow &row : rows_) {
-        found_.push_back(landmark_box(row, width, height));
+        found_.push_back(box_map_(row, width, height));
         if (roll_deg_ != 0) turn_back(found_.back(), back, roll_deg_);
     }
     return found_;
@@ -194,32 +172,6 @@ void YuNet::find_turned(const Picture &picture) {
             return;
         }
     }
-}
-
-// See runtime/detection/box_map.py.
-facemesh_detection YuNet::landmark_box(const YuNetRow &row, int width, int height) const {
-    const double size[2] = {row.box[2], row.box[3]}, picture[2] = {double(width), double(height)};
-    const double centre[2] = {row.box[0] + size[0] / 2, row.box[1] + size[1] / 2};
-    double plain[PLAIN] = {1}, touch[5] = {1};
-    for (int i = 0; i < 10; ++i) plain[1 + i] = (row.points[i] - centre[i % 2]) / size[i % 2];
-    for (int axis = 0; axis < 2; ++axis) {
-        const double before = row.box[axis] / size[axis],
-                     after = (picture[axis] - row.box[axis] - size[axis]) / size[axis];
-        touch[1 + axis] = std::clamp(1 - before / NEAR_BORDER, 0.0, 1.5);
-        touch[3 + axis] = std::clamp(1 - after / NEAR_BORDER, 0.0, 1.5);
-    }
-    double change[4] = {};
-    for (int feature = 0; feature < FEATURES; ++feature)
-        for (int i = 0; i < 4; ++i)
-            change[i] += touch[feature / PLAIN] * plain[feature % PLAIN] * box_map_[size_t(4 * feature + i)];
-    facemesh_detection face{};
-    face.score = row.score;
-    for (int axis = 0; axis < 2; ++axis) {
-        const double middle = centre[axis] + change[axis] * size[axis], side = size[axis] * std::exp(change[2 + axis]);
-        face.box[axis] = float(middle - side / 2);
-        face.box[2 + axis] = float(middle + side / 2);
-    }
-    return face;
 }
 
 } // namespace facemesh

@@ -6,16 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "detection/box_map.h"
+#include "detection/rows.h"
 #include "geometry/face_crop.h"
 #include "geometry/shrink.h"
 #include "include/facemesh.h"
 
 namespace facemesh {
-
-// x, y, w, h and five points (x, y), px of the picture; right eye, left eye, nose tip, mouth corners.
-struct YuNetRow {
-    float box[4], points[10], score;
-};
 
 // Two of one face: they share most of the smaller one.
 bool shows_same(const YuNetRow &first, const YuNetRow &second);
@@ -43,10 +40,9 @@ class YuNet {
   private:
     void find(const Picture &picture, std::vector<YuNetRow> &rows);
     void find_turned(const Picture &picture);
-    facemesh_detection landmark_box(const YuNetRow &row, int width, int height) const;
 
     std::unique_ptr<YuNetNetwork> network_;
-    std::vector<double> box_map_; // (55, 4)
+    BoxMap box_map_;
     int side_;
     double roll_deg_ = 0;
     std::vector<YuNetRow> rows_, close_up_, others_, small_rows_, turned_, best_turn_;

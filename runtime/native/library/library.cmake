@@ -25,6 +25,9 @@ add_library(facemesh_objects OBJECT ${FACEMESH_PICTURE_SOURCES}
   runtime/native/models/sha256.cpp
   runtime/native/models/spec.cpp
   runtime/native/models/topology.cpp
+  runtime/native/deepstream/parse.cpp
+  runtime/native/detection/box_map.cpp
+  runtime/native/detection/rows.cpp
   runtime/native/detection/yunet.cpp
   runtime/native/tracking/api.cpp
   runtime/native/tracking/appearance.cpp
@@ -73,7 +76,8 @@ endforeach()
 install(TARGETS facemesh facemesh_static EXPORT facemeshTargets COMPONENT library
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library)
-install(FILES runtime/native/include/facemesh.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT library)
+install(FILES runtime/native/include/facemesh.h runtime/native/include/facemesh_deepstream.h
+  DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT library)
 if(OnnxRuntime_BUNDLED)
   foreach(name libonnxruntime.so libonnxruntime.so.1)
     install(FILES "${OnnxRuntime_BUNDLED}" DESTINATION ${CMAKE_INSTALL_LIBDIR} RENAME ${name} COMPONENT library)
@@ -94,7 +98,7 @@ configure_package_config_file(runtime/native/cmake/facemeshConfig.cmake.in
 write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/facemeshConfigVersion.cmake"
   COMPATIBILITY SameMinorVersion)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/facemeshConfig.cmake"
-  "${CMAKE_CURRENT_BINARY_DIR}/facemeshConfigVersion.cmake" runtime/native/cmake/FindOnnxRuntime.cmake
+  "${CMAKE_CURRENT_BINARY_DIR}/facemeshConfigVersion.cmake"
   DESTINATION ${facemesh_cmake} COMPONENT library)
 configure_file(runtime/native/cmake/facemesh.pc.in "${CMAKE_CURRENT_BINARY_DIR}/facemesh.pc" @ONLY)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/facemesh.pc"

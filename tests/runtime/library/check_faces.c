@@ -1,0 +1,82 @@
+/* Use libfacemesh as a program does, and compare with what Python says. It also runs under sanitizers, valgrind and
+ * emulators: check_faces MODEL YUNET PICTURE WIDTH HEIGHT LANDMARKS TOLERANCE
+ * PICTURE: WIDTH x HEIGHT pixels of three bytes BGR; LANDMARKS: 68 x 3 float32 px of its one face. */
+#include <facemesh.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FRAMES 3
+
+static int failures = 0;
+
+static void expect(int holds, const char *what) {
+    if (holds) return;
+    fprintf(stderr, "check_faces: %s; the last error: %s\n", what, facemesh_error());
+    ++failures;
+}
+
+static void *read_whole(const char *path, size_t size) {
+    FILE *file = fopen(path, "rb");
+    void *data = malloc(size);
+    if (!file || !data || fread(data, 1, size, file) != size) {
+        fprintf(stderr, "check_faces: %s cannot be read\n", path);
+        exit(2);
+    }
+    fclose(file);
+    return data;
+}
+
+static double distance(const struct facemesh_face *face, const float *landmarks) {
+    double most = 0;
+    for (int i = 0; i < FACEMESH_LANDMARKS; ++i)
+        for (int axis = 0; axis < 3; ++axis)
+            most = fmax(most, fabs((double)face->landmarks[i][axis] - (double)landmarks[3 * i + axis]));
+    return most;
+}
+
+static void check_errors(struct facemesh_model *model, struct facemesh_image image, struct facemesh_face *face) {
+    const float boxes[][4] = {{0, 0, NAN, 9}, {9, 9, 1, 1}, {-90, -90, -50, -50}};
+    for (size_t i = 0; i < sizeof boxes / sizeof *boxes; ++i) {
+        expect(facemesh_from_boxes(model, image, boxes[i], NULL, 1, face) == FACEMESH_BAD_ARGUMENT, "a bad box passes");
+        expect(strchr(facemesh_error(), ';') != NULL, "an error has no remedy");
+    }
+    image.pixels = NULL;
+    expect(facemesh_from_boxes(model, image, boxes[0], NULL, 1, face) == FACEMESH_BAD_ARGUMENT, "no picture passes");
+    expect(facemesh_model_open("nowhere.onnx", facemesh_model_default_params()) == NULL, "a missing model opens");
+    expect(facemesh_decoder_open("nowhere.json", facemesh_model_default_params()) == NULL, "a missing spec opens");
+}
+
+int main(int argc, char **argv) {
+    if (argc != 8) return 2;
+    const int width = atoi(argv[4]), height = atoi(argv[5]);
+    const double tolerance = atof(argv[7]);
+    unsigned char *pixels = read_whole(argv[3], (size_t)width * (size_t)height * 3);
+    float *landmarks = read_whole(argv[6], sizeof(float) * 3 * FACEMESH_LANDMARKS);
+    struct facemesh_model *model = facemesh_model_open(argv[1], facemesh_model_default_params());
+    struct facemesh_detector *detector = facemesh_detector_open(argv[2], facemesh_detector_default_params());
+    if (!model || !detector) {
+        fprintf(stderr, "check_faces: %s\n", facemesh_error());
+        return 2;
+    }
+    struct facemesh_image image = {pixels, width, height, 3 * (ptrdiff_t)width, FACEMESH_BGR};
+    struct facemesh_face face = {.vertices = malloc(sizeof(float) * 3 * (size_t)facemesh_vertex_count(model))};
+
+    expect(facemesh_find(model, detector, image, &face, 1) == 1, "not one face");
+    printf("%s %s: %.6f px\n", facemesh_version(), facemesh_backends(), distance(&face, landmarks));
+    expect(distance(&face, landmarks) <= tolerance, "the landmarks are others");
+
+    struct facemesh_tracker *tracker = facemesh_tracker_new(model, detector, facemesh_tracker_default_params());
+    for (int frame = 0; frame < FRAMES; ++frame)
+        expect(facemesh_track(tracker, image, frame / 25.0, &face, 1) == 1 && face.track == 1, "the face gets lost");
+    facemesh_tracker_free(tracker);
+
+    check_errors(model, image, &face);
+    free(face.vertices);
+    free(landmarks);
+    free(pixels);
+    facemesh_detector_free(detector);
+    facemesh_model_free(model);
+    return failures ? 1 : 0;
+}

@@ -1,0 +1,160 @@
+"""The C library installed, under sanitizers and valgrind, and compiled for another processor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime import FaceMeshPipeline, YuNetDetector, open_runner
+from runtime.models.shipped import SHIPPED, SHIPPED_PICTURE, YUNET_ONNX
+from tests.runtime.library.building import PROGRAM, Build, build_library, need, run
+
+pytestmark = pytest.mark.slow
+SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1"
+SIDE = 256  # px of the picture: valgrind and qemu take their time
+OTHER_KERNELS_PX = 0.02  # ONNX Runtime sums in another order on another processor
+# What ONNX Runtime keeps until the end, and what it does with vectors longer than valgrind's.
+VALGRIND_SUPPRESSIONS = "".join(
+    f"{{\n   onnxruntime {kind}\n   Memcheck:{kind}\n   ...\n   obj:*libonnxruntime*\n}}\n"
+    for kind in (
+        "Leak",
+        "Cond",
+        "Value1",
+        "Value2",
+        "Value4",
+        "Value8",
+        "Value16",
+        "Value32",
+        "Addr8",
+        "Addr16",
+        "Param",
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory) -> list[str]:
+    """What check_faces is called with, but for the tolerance: the FP32 model, and Python's landmarks."""
+    folder = tmp_path_factory.mktemp("check")
+    photo = cv2.resize(cv2.imread(str(SHIPPED_PICTURE)), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    with open_runner(SHIPPED["fp32"]) as runner:
+        (face,) = FaceMeshPipeline(runner, YuNetDetector())(photo)
+    (folder / "picture").write_bytes(photo.tobytes())
+    (folder / "landmarks").write_bytes(face.landmarks.tobytes())
+    return [*map(str, (SHIPPED["fp32"], YUNET_ONNX, folder / "picture", SIDE, SIDE, folder / "landmarks"))]
+
+
+def test_a_program_in_c(build: Build, arguments, tmp_path):
+    run([build.program(PROGRAM, tmp_path / "check"), *arguments, "1e-4"])
+
+
+def test_sanitizers(repository, arguments, tmp_path):
+    options = ["-DCMAKE_BUILD_TYPE=None", f"-DCMAKE_CXX_FLAGS=-O1 {SANITIZERS}"]
+    build = build_library(repository / "build" / "library-sanitized", options)
+    program = build.program(PROGRAM, tmp_path / "check", SANITIZERS.split())
+    (tmp_path / "leaks").write_text("leak:libonnxruntime\n")
+    run(
+        [program, *arguments, "1e-4"],
+        env={**os.environ, "LSAN_OPTIONS": f"suppressions={tmp_path / 'leaks'}", "UBSAN_OPTIONS": "print_stacktrace=1"},
+    )
+
+
+def test_valgrind(build: Build, arguments, tmp_path):
+    need("valgrind")
+    (tmp_path / "suppressions").write_text(VALGRIND_SUPPRESSIONS)
+    run(
+        ["valgrind", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--quiet",
+         f"--suppressions={tmp_path / 'suppressions'}", build.program(PROGRAM, tmp_path / "check"), *arguments,
+         str(OTHER_KERNELS_PX)]
+    )  # fmt: skip
+
+
+def test_aarch64(repository, arguments, tmp_path):
+    """Compiled with a cross compiler and run by an emulator; ``.ci/aarch64_sysroot build/aarch64`` gets the parts."""
+    need("aarch64-linux-gnu-g++")
+    need("qemu-aarch64-static")
+    sysroot = repository / "build" / "aarch64"
+    if not (sysroot / "onnxruntime").is_dir():
+        pytest.skip("needs zlib and ONNX Runtime for aarch64: .ci/aarch64_sysroot build/aarch64 python3")
+    zlib = sysroot / "lib" / "aarch64-linux-gnu" / "libz.so.1"
+    options = [
+        "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++",
+        f"-DZLIB_LIBRARY={zlib}", f"-DZLIB_INCLUDE_DIR={sysroot / 'usr' / 'include'}",
+    ]  # fmt: skip
+    build = build_library(repository / "build" / "library-aarch64", options, sysroot / "onnxruntime")
+    flags = [f"-Wl,-rpath-link,{zlib.parent}"]
+    program = build.program(PROGRAM, tmp_path / "check", flags, "aarch64-linux-gnu-gcc")
+    paths = ":".join(map(str, (zlib.parent, build.folder, build.folder / "onnxruntime")))
+    emulator = ["qemu-aarch64-static", "-cpu", "cortex-a57", "-L", emulated_root(tmp_path / "root")]
+    run([*emulator, "-E", f"LD_LIBRARY_PATH={paths}", program, *arguments, str(OTHER_KERNELS_PX)])
+
+
+def emulated_root(folder: Path) -> Path:
+    """Make the root that the emulator shows: ONNX Runtime breaks where /proc/cpuinfo tells of another processor."""
+    (folder / "proc").mkdir(parents=True)
+    (folder / "lib").symlink_to("/usr/aarch64-linux-gnu/lib")
+    core = (
+        "processor\t: {}\nFeatures\t: fp asimd crc32 cpuid\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
+        "CPU variant\t: 0x0\nCPU part\t: 0xd07\nCPU revision\t: 0\n\n"
+    )
+    (folder / "proc" / "cpuinfo").write_text("".join(core.format(number) for number in range(os.cpu_count() or 1)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prefix(build: Build, tmp_path_factory) -> Path:
+    """The library as ``cmake --install`` lays it out."""
+    path = tmp_path_factory.mktemp("prefix")
+    run(["cmake", "--install", build.folder, "--prefix", path])
+    return path
+
+
+def libraries_of(prefix: Path) -> Path:
+    return next(prefix.rglob("libfacemesh.so")).parent
+
+
+def test_the_example_becomes_python_s_mesh(repository, prefix, tmp_path):
+    """``find_package(facemesh)``, and the program that turns a photo into an OBJ."""
+    run(
+        ["cmake", "-S", repository / "runtime" / "native" / "examples", "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}"]
+    )
+    run(["cmake", "--build", tmp_path])
+    if not (tmp_path / "photo_to_obj").is_file():
+        pytest.skip("needs libjpeg-dev")
+    assets, mesh = prefix / "share" / "facemesh", tmp_path / "mesh.obj"
+    command = [tmp_path / "photo_to_obj", assets / "edge-int8.onnx", assets / "yunet.onnx"]
+    assert "score 0.9" in run([*command, SHIPPED_PICTURE, mesh])
+    rows = [line.split() for line in mesh.read_text().splitlines()]
+    vertices = np.array([row[1:] for row in rows if row[0] == "v"], np.float64) * (1, -1, 1)
+    with open_runner(SHIPPED["int8"]) as runner:
+        pipeline = FaceMeshPipeline(runner, YuNetDetector())
+        (face,) = pipeline(cv2.imread(str(SHIPPED_PICTURE)))
+    assert np.abs(vertices - face.vertices).max() < 0.5  # two JPEG decoders, and six digits
+    faces = np.array([row[1:] for row in rows if row[0] == "f"], int) - 1
+    assert np.array_equal(faces[:, ::-1], pipeline.family.topology.triangles[:, [1, 2, 0]])
+
+
+def test_pkg_config(prefix, arguments, tmp_path):
+    need("pkg-config")
+    environment = {**os.environ, "PKG_CONFIG_PATH": str(libraries_of(prefix) / "pkgconfig")}
+    flags = run(["pkg-config", f"--define-variable=prefix={prefix}", "--cflags", "--libs", "facemesh"], env=environment)
+    program = tmp_path / "check"
+    run(["cc", "-std=c11", str(PROGRAM), "-o", str(program), *flags.split(), "-lm"])
+    run([program, *arguments, "1e-4"], env={**os.environ, "LD_LIBRARY_PATH": str(libraries_of(prefix))})
+
+
+def test_the_static_library(prefix, arguments, tmp_path):
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.18)\nproject(user C CXX)\nfind_package(facemesh 0.1 REQUIRED)\n"
+        "add_executable(check check.c)\nset_target_properties(check PROPERTIES LINKER_LANGUAGE CXX)\n"
+        "target_link_libraries(check facemesh::facemesh_static m)\n"
+    )
+    shutil.copy(PROGRAM, tmp_path / "check.c")
+    run(["cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={prefix}"])
+    run(["cmake", "--build", tmp_path / "build"])
+    run([tmp_path / "build" / "check", *arguments, "1e-4"])
