@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from export.commands import (
+    deepstream_command,
     detector_command,
     engine_command,
     face_model_command,
@@ -22,6 +23,7 @@ COMMANDS = (
     inspect_command,
     face_model_command,
     detector_command,
+    deepstream_command,
     triton_command,
     ros2_command,
 )

@@ -17,7 +17,7 @@ from tests.test_import_rules import MAY_IMPORT, ROOT, parsed
 # Rooms and modules of runtime, lowest first: each imports from its own line and from those above alone.
 LAYERS = (
     ("runtime.cores", "runtime.errors", "runtime.models.shipped", "runtime.tensors", "runtime.types"),
-    ("runtime.native.missing_tools",),
+    ("runtime.native.missing_tools", "runtime.native.examples"),
     ("runtime.compiled", "runtime.console", "runtime.storage"),
     ("runtime.cuda", "runtime.geometry"),
     ("runtime.expressions", "runtime.families", "runtime.rendering", "runtime.sources"),

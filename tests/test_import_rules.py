@@ -35,6 +35,7 @@ PASSES = {
 HOMES = {
     "av": {"runtime.outputs.h264_film", "runtime.sources.pyav_film"},
     "cuda": {"runtime.cuda.cuda_python_binding"},
+    "gi": {"runtime.native.examples.deepstream_probes"},
     # Protobuf, for the error of a damaged ONNX file.
     "google": {"calibration.precision.model_file"},
     "jinja2": {"benchmarks.report.page"},
@@ -68,6 +69,7 @@ HOMES = {
         *("runtime.archives.face_rows", "runtime.archives.pictures"),
         *("runtime.archives.places", "runtime.archives.plan"),
     },
+    "pyds": {"runtime.native.examples.deepstream_probes"},
     "pycuda": {"runtime.cuda.pycuda_binding"},
     "pygltflib": {"runtime.outputs.glb"},
     "pynvml": {"benchmarks.records.nvml"},

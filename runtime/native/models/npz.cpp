@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <regex>
 
 #include "library/error.h"
 #include "models/files.h"
@@ -63,6 +62,21 @@ template <typename T> void convert(const unsigned char *data, Array &array) {
     }
 }
 
+// The text after `name` from `first` to `last`, both included; "" if there is none.
+std::string between(const std::string &text, const char *name, char first, char last) {
+    const size_t place = text.find(name);
+    const size_t start = place == std::string::npos ? place : text.find(first, place + std::strlen(name));
+    const size_t end = start == std::string::npos ? start : text.find(last, start + 1);
+    return end == std::string::npos ? "" : text.substr(start, end + 1 - start);
+}
+
+std::string quoted_after(const std::string &text, const char *name) {
+    const std::string found = between(text, name, '\'', '\'');
+    return found.size() < 2 ? "" : found.substr(1, found.size() - 2);
+}
+
+std::string enclosed_after(const std::string &text, const char *name) { return between(text, name, '(', ')'); }
+
 // The .npy format of NumPy: magic, version, length of the header, a Python dict as text, the numbers.
 Array parse_npy(const Bytes &bytes, const std::string &path) {
     const Reader reader(bytes.data(), bytes.size(), path);
@@ -70,12 +84,12 @@ Array parse_npy(const Bytes &bytes, const std::string &path) {
     const bool is_long = reader.number<uint8_t>(6) > 1;
     const size_t length = is_long ? reader.number<uint32_t>(8) : reader.number<uint16_t>(8), start = is_long ? 12 : 10;
     const std::string header(reinterpret_cast<const char *>(reader.range(start, length)), length);
-    static const std::regex form("'descr': *'<([if][48])'.*'fortran_order': *False.*'shape': *\\(([0-9, ]*)\\)");
-    std::smatch match;
-    if (!std::regex_search(header, match, form)) throw reader.damaged("an array is not of int or float in C order");
+    const std::string type = quoted_after(header, "'descr':"), sides = enclosed_after(header, "'shape':");
+    const bool is_known = type == "<i4" || type == "<i8" || type == "<f4" || type == "<f8";
+    if (!is_known || header.find("'fortran_order': False") == std::string::npos || sides.empty())
+        throw reader.damaged("an array is not of int or float in C order");
 
     Array array;
-    const std::string type = match[1], sides = match[2];
     size_t count = 1, place = 0;
     while ((place = sides.find_first_of("0123456789", place)) != std::string::npos) {
         const size_t end = std::min(sides.find_first_not_of("0123456789", place), sides.size());
@@ -86,13 +100,13 @@ Array parse_npy(const Bytes &bytes, const std::string &path) {
         count *= size_t(array.shape.back());
         place = end;
     }
-    const unsigned char *data = reader.range(start + length, count * (type[1] == '4' ? 4 : 8));
-    array.is_whole = type[0] == 'i';
+    const unsigned char *data = reader.range(start + length, count * (type[2] == '4' ? 4 : 8));
+    array.is_whole = type[1] == 'i';
     array.values.resize(count);
-    if (type == "i4") convert<int32_t>(data, array);
-    if (type == "i8") convert<int64_t>(data, array);
-    if (type == "f4") convert<float>(data, array);
-    if (type == "f8") convert<double>(data, array);
+    if (type == "<i4") convert<int32_t>(data, array);
+    if (type == "<i8") convert<int64_t>(data, array);
+    if (type == "<f4") convert<float>(data, array);
+    if (type == "<f8") convert<double>(data, array);
     return array;
 }
 

@@ -9,7 +9,7 @@ namespace facemesh {
 namespace {
 
 constexpr float TURN = 6.2831853f;
-constexpr int BLOCK = 256; // points
+constexpr int BLOCK = 256;      // points
 constexpr float STILL = 1e-12f; // px/s: speeds of a picture that stands fade towards numbers that take 8 times as long
 
 // Weight of a new value in a low pass of the first order.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -137,6 +138,44 @@ def test_the_example_becomes_python_s_mesh(repository, prefix, tmp_path):
     assert np.abs(vertices - face.vertices).max() < 0.5  # two JPEG decoders, and six digits
     faces = np.array([row[1:] for row in rows if row[0] == "f"], int) - 1
     assert np.array_equal(faces[:, ::-1], pipeline.family.topology.triangles[:, [1, 2, 0]])
+
+
+def test_gstreamer(repository, prefix, tmp_path):
+    """Frames out of one pipeline, through the library, into another one."""
+    need("gst-launch-1.0")
+    run(
+        ["cmake", "-S", repository / "runtime" / "native" / "examples", "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}"]
+    )
+    run(["cmake", "--build", tmp_path])
+    if not (tmp_path / "gstreamer").is_file():
+        pytest.skip("needs libgstreamer1.0-dev and libgstreamer-plugins-base1.0-dev")
+    assets = prefix / "share" / "facemesh"
+    program = [tmp_path / "gstreamer", assets / "edge-int8.onnx", assets / "yunet.onnx"]
+    source = f"filesrc location={SHIPPED_PICTURE} ! jpegdec ! imagefreeze num-buffers=5 ! videoconvert"
+    drawn = f"appsrc ! videoconvert ! pngenc ! multifilesink location={tmp_path}/%d.png"
+    rows = run([*program, f"{source} ! video/x-raw,format=BGR,framerate=25/1 ! appsink", drawn]).split()
+    assert len(rows) == 5 * 4
+    assert rows[1::4] == ["1"] * 5
+    nose = np.array([rows[2], rows[3]], float)
+    with open_runner(SHIPPED["int8"]) as runner:
+        (face,) = FaceMeshPipeline(runner, YuNetDetector())(cv2.imread(str(SHIPPED_PICTURE)))
+    assert np.abs(nose - face.landmarks[30, :2]).max() < 0.5  # another JPEG decoder
+    picture = cv2.imread(str(tmp_path / "4.png"))
+    x, y = np.rint(nose).astype(int)
+    assert tuple(picture[y, x]) == (0, 255, 0)
+    broken = subprocess.run([*program, "nothing ! appsink", drawn], capture_output=True, text=True)
+    assert (broken.returncode, broken.stderr.count("\n")) == (1, 1)
+
+
+def test_a_camera_that_is_not_there(repository, prefix, tmp_path):
+    run(
+        ["cmake", "-S", repository / "runtime" / "native" / "examples", "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}"]
+    )
+    run(["cmake", "--build", tmp_path, "--target", "camera"])
+    assets = prefix / "share" / "facemesh"
+    command = [tmp_path / "camera", assets / "edge-int8.onnx", assets / "yunet.onnx", "/dev/nowhere"]
+    broken = subprocess.run(command, capture_output=True, text=True)
+    assert (broken.returncode, broken.stderr) == (1, "camera: /dev/nowhere: No such file or directory\n")
 
 
 def test_pkg_config(prefix, arguments, tmp_path):

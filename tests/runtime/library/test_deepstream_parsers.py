@@ -1,0 +1,121 @@
+"""The parsers of a DeepStream pipeline, on tensors recorded from ONNX Runtime as nvinfer would hand them over."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+
+from runtime import FaceMeshPipeline, YuNetDetector, open_runner
+from runtime.detection.box_map import BOX_MAP
+from runtime.models.shipped import SHIPPED, SHIPPED_PICTURE, YUNET
+from tests.runtime.library.facemesh_h import BAD_ARGUMENT, Detection, Faces, doubles, floats
+
+pytestmark = pytest.mark.slow
+SIDE, TENSORS, MOST = 640, 12, 32
+Pointers = ctypes.POINTER(ctypes.c_float) * TENSORS
+
+
+@pytest.fixture(scope="module")
+def frame() -> np.ndarray:
+    """A frame of a camera, 1280 x 720, with one face."""
+    return cv2.resize(cv2.imread(str(SHIPPED_PICTURE))[:288], (1280, 720), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="module")
+def parser(library):
+    for name in ("yunet_parser_open", "yunet_tensor"):
+        getattr(library._library, f"facemesh_{name}").restype = ctypes.c_void_p
+    handle = library._library.facemesh_yunet_parser_open(str(BOX_MAP).encode(), ctypes.c_float(0.6))
+    assert handle, library.message()
+    yield handle
+    library.yunet_parser_free(handle)
+
+
+@pytest.fixture(scope="module")
+def recorded(library, frame) -> tuple[list[np.ndarray], Pointers]:
+    """YuNet's tensors of the frame, scaled and padded as nvinfer does, and pointers to them."""
+    scaled = cv2.resize(frame, (SIDE, SIDE * 720 // 1280), interpolation=cv2.INTER_AREA)
+    padded = cv2.copyMakeBorder(scaled, 0, SIDE - len(scaled), 0, 0, cv2.BORDER_CONSTANT)
+    session = onnxruntime.InferenceSession(str(YUNET), providers=["CPUExecutionProvider"])
+    library._library.facemesh_yunet_tensor.restype = ctypes.c_char_p
+    names = [library._library.facemesh_yunet_tensor(number).decode() for number in range(TENSORS)]
+    assert library._library.facemesh_yunet_tensor(TENSORS) is None
+    picture = padded.astype(np.float32).transpose(2, 0, 1)[None]
+    tensors = [np.ascontiguousarray(tensor) for tensor in session.run(names, {"input": picture})]
+    return tensors, Pointers(*map(floats, tensors))
+
+
+@pytest.fixture(scope="module")
+def decoder(library):
+    spec = Path(f"{SHIPPED['fp32']}.json")
+    handle = library.decoder_open(str(spec).encode(), library.model_default_params())
+    assert handle, library.message()
+    yield handle
+    library.model_free(handle)
+
+
+def test_yunet_finds_what_the_detector_finds(library, parser, recorded, frame):
+    found, wanted = (Detection * MOST)(), YuNetDetector()(frame)
+    assert library.yunet_parse(parser, recorded[1], SIDE, 1280, 720, found, MOST) == len(wanted) == 1
+    assert np.abs(np.array(found[0].box) - wanted.boxes_xyxy[0]).max() < 0.02 * np.ptp(wanted.boxes_xyxy[0])
+    assert found[0].score == pytest.approx(wanted.scores[0], abs=0.02)
+    assert library.yunet_parse(parser, recorded[1], SIDE, 1280, 720, found, 0) == 0
+
+
+def nvinfer_crop(frame: np.ndarray, rectangle: np.ndarray, side: int) -> np.ndarray:
+    """Cut an object's rectangle as nvinfer does: whole pixels inside the frame, scaled, padded right and below."""
+    left, top = np.maximum(0, np.floor(rectangle[:2])).astype(int)
+    right, bottom = np.minimum((1280, 720), np.floor(rectangle[:2] + rectangle[2:])).astype(int)
+    scale = side / max(right - left, bottom - top)
+    size_wh = round((right - left) * scale), round((bottom - top) * scale)
+    scaled = cv2.resize(frame[top:bottom, left:right], size_wh, interpolation=cv2.INTER_AREA)
+    return cv2.copyMakeBorder(scaled, 0, side - size_wh[1], 0, side - size_wh[0], cv2.BORDER_CONSTANT)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (-340, 0), (0, -120)], ids=["inside", "cut left", "cut above"])
+def test_the_secondary_reads_the_face(library, decoder, frame, shift):
+    frame = cv2.warpAffine(frame, np.array([[1.0, 0, shift[0]], [0, 1, shift[1]]]), (1280, 720))
+    (box,) = YuNetDetector()(frame).boxes_xyxy
+    rectangle, matrix, faces = np.zeros(4, np.float32), np.zeros(6), Faces(1, library.vertex_count(decoder))
+    assert library.object_rectangle(decoder, floats(box), floats(rectangle)) == 0
+    assert library.object_matrix(decoder, floats(rectangle), 1280, 720, doubles(matrix)) == 0
+    with open_runner(SHIPPED["fp32"]) as runner:
+        (wanted,) = FaceMeshPipeline(runner).from_boxes(frame, box[None])
+        low, high = runner.spec.input.value_range
+        crop = nvinfer_crop(frame, rectangle, runner.spec.input.size).transpose(2, 0, 1)
+        runner.input[0] = low + crop.astype(np.float32) * (high - low) / 255
+        output = np.ascontiguousarray(runner.infer(1)[0])
+    assert library.decode(decoder, floats(output), doubles(matrix), faces.array) == 0, library.message()
+    size = (np.ptp(box[::2]) + np.ptp(box[1::2])) / 2
+    difference = np.linalg.norm(faces.meshes(1)[0].landmarks - wanted.landmarks, axis=1)
+    assert difference.mean() < 0.02 * size
+
+
+def test_bad_input(library, parser, recorded, decoder):
+    found, box, rectangle, matrix = (Detection * 1)(), np.ones(4, np.float32), np.zeros(4, np.float32), np.zeros(6)
+    lacking = Pointers(*map(floats, recorded[0]))
+    lacking[5] = None
+    calls = [
+        lambda: library.yunet_parse(None, recorded[1], SIDE, 640, 480, found, 1),
+        lambda: library.yunet_parse(parser, None, SIDE, 640, 480, found, 1),
+        lambda: library.yunet_parse(parser, lacking, SIDE, 640, 480, found, 1),
+        lambda: library.yunet_parse(parser, recorded[1], 100, 640, 480, found, 1),
+        lambda: library.yunet_parse(parser, recorded[1], SIDE, 0, 480, found, 1),
+        lambda: library.yunet_parse(parser, recorded[1], SIDE, 640, 480, None, 1),
+        lambda: library.object_rectangle(decoder, floats(box), floats(rectangle)),
+        lambda: library.object_rectangle(None, floats(box), floats(rectangle)),
+        lambda: library.object_matrix(decoder, floats(rectangle), 640, 480, doubles(matrix)),
+        lambda: library.object_matrix(decoder, floats(np.full(4, np.nan, np.float32)), 640, 480, doubles(matrix)),
+        lambda: library.object_matrix(decoder, None, 640, 480, doubles(matrix)),
+    ]
+    for number, call in enumerate(calls):
+        assert call() == BAD_ARGUMENT, number
+        assert ";" in library.message()
+    open_parser = library._library.facemesh_yunet_parser_open
+    assert open_parser(b"nowhere.json", ctypes.c_float(0.6)) is None
+    assert open_parser(str(BOX_MAP).encode(), ctypes.c_float(2)) is None
