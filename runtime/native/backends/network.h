@@ -21,6 +21,5 @@ class Network {
 
 // threads: 0 chooses. Throw Error for a file that cannot be loaded or does not fit its spec.
 std::unique_ptr<Network> open_onnx_network(const std::string &path, const Spec &spec, int threads, int max_batch);
-std::unique_ptr<Network> open_trt_network(const std::string &path, const Spec &spec, int max_batch);
 
 } // namespace facemesh

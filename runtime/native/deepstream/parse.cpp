@@ -110,7 +110,8 @@ int facemesh_object_matrix(const facemesh_model *model, const float rectangle[4]
         const double left = std::max(0.0, double(rectangle[0])), top = std::max(0.0, double(rectangle[1]));
         const double right = std::min(double(width), double(rectangle[0]) + rectangle[2]);
         const double bottom = std::min(double(height), double(rectangle[1]) + rectangle[3]);
-        if (!(right - left >= 1 && bottom - top >= 1)) // NaN, too
+        const bool is_finite = std::isfinite(rectangle[0] + rectangle[1] + rectangle[2] + rectangle[3]);
+        if (!(is_finite && right - left >= 1 && bottom - top >= 1))
             throw bad_argument("rectangle: lies outside the frame or is empty; give the object's left, top, width and "
                                "height in px of the frame");
         const double scale = model->mesher.spec().side / std::max(right - left, bottom - top);

@@ -77,7 +77,7 @@ struct facemesh_face {
 /* The message of the last error in this thread, "" before the first; it lasts until this thread's next error. */
 FACEMESH_API const char *facemesh_error(void);
 
-/* The library's version, and the backends that it was built with, such as "onnxruntime tensorrt". */
+/* The library's version, and the backend that it was built with: "onnxruntime" or "". */
 FACEMESH_API const char *facemesh_version(void);
 FACEMESH_API const char *facemesh_backends(void);
 
@@ -92,7 +92,7 @@ struct facemesh_model_params {
 
 FACEMESH_API struct facemesh_model_params facemesh_model_default_params(void);
 
-/* Opens a model file (.onnx; .engine with TensorRT) by the spec beside it. Free the result; NULL on error. */
+/* Opens an .onnx file by the spec beside it. Free the result; NULL on error. */
 FACEMESH_API struct facemesh_model *facemesh_model_open(const char *path, struct facemesh_model_params params);
 
 /* Opens the decoder alone, by a spec: for a network that runs elsewhere. Free the result; NULL on error. */

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "library/checks.h"
-#include "models/files.h"
 #include "library/handles.h"
+#include "models/files.h"
 
 namespace facemesh {
 namespace {
@@ -20,30 +20,29 @@ std::string suffix_of(const std::string &path) {
     return dot == std::string::npos || path[dot] == '/' ? "" : path.substr(dot);
 }
 
-[[maybe_unused]] Error no_backend(const std::string &path, const char *name, const char *option) {
-    return Error(FACEMESH_NO_BACKEND, path + ": this library was built without " + name + "; build it with " + option);
+[[maybe_unused]] Error no_backend(const std::string &path) {
+    return Error(FACEMESH_NO_BACKEND, path + ": this library was built without ONNX Runtime; build it with "
+                                             "-DFACEMESH_ONNXRUNTIME=ON");
 }
 
-std::unique_ptr<Network> open_network(const std::string &path, const std::string &spec_path, const Spec &spec,
-                                      const facemesh_model_params &params) {
+std::unique_ptr<Network> open_network(const std::string &path, [[maybe_unused]] const std::string &spec_path,
+                                      [[maybe_unused]] const Spec &spec,
+                                      [[maybe_unused]] const facemesh_model_params &params) {
     const std::string suffix = suffix_of(path);
     if (suffix == ".onnx") {
 #ifdef FACEMESH_WITH_ONNXRUNTIME
         check_digest(path, spec_path, spec);
         return open_onnx_network(path, spec, params.threads, params.max_batch);
 #else
-        throw no_backend(path, "ONNX Runtime", "-DFACEMESH_ONNXRUNTIME=ON");
+        throw no_backend(path);
 #endif
     }
-    if (suffix == ".engine" || suffix == ".plan" || suffix == ".trt") {
-#ifdef FACEMESH_WITH_TENSORRT
-        return open_trt_network(path, spec, params.max_batch);
-#else
-        throw no_backend(path, "TensorRT", "-DFACEMESH_TENSORRT=ON");
-#endif
-    }
-    throw bad_file(path, "no backend for " + (suffix.empty() ? "files without a suffix" : suffix) +
-                             "; give an .onnx model or an .engine");
+    if (suffix == ".engine" || suffix == ".plan" || suffix == ".trt")
+        throw Error(FACEMESH_NO_BACKEND, path +
+                                             ": an engine of TensorRT, which the Python runtime runs; give the .onnx "
+                                             "that it was built from");
+    throw bad_file(path,
+                   "no backend for " + (suffix.empty() ? "files without a suffix" : suffix) + "; give an .onnx model");
 }
 
 Topology open_topology(const std::string &spec_path, const Spec &spec, const char *chosen) {
@@ -133,17 +132,11 @@ const char *facemesh_error(void) { return last_error.c_str(); }
 const char *facemesh_version(void) { return FACEMESH_VERSION; }
 
 const char *facemesh_backends(void) {
-    return ""
 #ifdef FACEMESH_WITH_ONNXRUNTIME
-           "onnxruntime"
+    return "onnxruntime";
+#else
+    return "";
 #endif
-#if defined(FACEMESH_WITH_ONNXRUNTIME) && defined(FACEMESH_WITH_TENSORRT)
-           " "
-#endif
-#ifdef FACEMESH_WITH_TENSORRT
-           "tensorrt"
-#endif
-        ;
 }
 
 facemesh_model_params facemesh_model_default_params(void) { return {0, 8, nullptr, nullptr}; }
@@ -291,12 +284,13 @@ facemesh_detector *facemesh_detector_open(const char *path, facemesh_detector_pa
             throw bad_argument("side is " + std::to_string(params.side) + "; give 0 or 32..4096");
         if (params.threads < 1 || params.threads > MOST_THREADS)
             throw bad_argument("threads is " + std::to_string(params.threads) + "; give 1..64");
-        const std::string box_map = params.box_map ? params.box_map : beside(path, "yunet_box_map.json");
+        [[maybe_unused]] const std::string box_map =
+            params.box_map ? params.box_map : beside(path, "yunet_box_map.json");
 #ifdef FACEMESH_WITH_ONNXRUNTIME
         auto network = open_onnx_yunet(path, params.score_threshold, params.threads);
         return new facemesh_detector{YuNet(std::move(network), box_map, params.side)};
 #else
-        throw no_backend(path, "ONNX Runtime", "-DFACEMESH_ONNXRUNTIME=ON");
+        throw no_backend(path);
 #endif
     });
 }

@@ -29,13 +29,13 @@ add_library(facemesh_objects OBJECT ${FACEMESH_PICTURE_SOURCES}
   runtime/native/detection/box_map.cpp
   runtime/native/detection/rows.cpp
   runtime/native/detection/yunet.cpp
-  runtime/native/tracking/api.cpp
-  runtime/native/tracking/appearance.cpp
-  runtime/native/tracking/assignment.cpp
+  runtime/native/people/api.cpp
+  runtime/native/people/appearance.cpp
+  runtime/native/people/assignment.cpp
   runtime/native/tracking/follow_crop.cpp
   runtime/native/tracking/motion.cpp
-  runtime/native/tracking/track.cpp
-  runtime/native/tracking/tracker.cpp)
+  runtime/native/people/track.cpp
+  runtime/native/people/tracker.cpp)
 facemesh_compile(facemesh_objects)
 target_include_directories(facemesh_objects PRIVATE runtime/native)
 target_compile_definitions(facemesh_objects PRIVATE FACEMESH_VERSION="${PROJECT_VERSION}")

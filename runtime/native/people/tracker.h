@@ -7,9 +7,9 @@
 
 #include "detection/yunet.h"
 #include "library/mesher.h"
-#include "tracking/clock.h"
+#include "people/clock.h"
 #include "tracking/scene_watch.h"
-#include "tracking/track.h"
+#include "people/track.h"
 
 namespace facemesh {
 

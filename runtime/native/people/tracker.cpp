@@ -1,10 +1,10 @@
-#include "tracking/tracker.h"
+#include "people/tracker.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "library/handles.h"
-#include "tracking/assignment.h"
+#include "people/assignment.h"
 
 namespace facemesh {
 namespace {

@@ -1,4 +1,4 @@
-#include "tracking/assignment.h"
+#include "people/assignment.h"
 
 #include <algorithm>
 #include <cstddef>

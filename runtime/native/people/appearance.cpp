@@ -1,4 +1,4 @@
-#include "tracking/appearance.h"
+#include "people/appearance.h"
 
 #include <algorithm>
 #include <cmath>

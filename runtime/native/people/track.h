@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "library/mesher.h"
-#include "tracking/appearance.h"
+#include "people/appearance.h"
 #include "tracking/follow_crop.h"
 #include "tracking/motion.h"
 

@@ -3,7 +3,7 @@
 
 #include "library/checks.h"
 #include "library/handles.h"
-#include "tracking/tracker.h"
+#include "people/tracker.h"
 
 using namespace facemesh;
 

@@ -1,4 +1,4 @@
-#include "tracking/track.h"
+#include "people/track.h"
 
 #include <algorithm>
 #include <cmath>
