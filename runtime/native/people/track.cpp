@@ -66,8 +66,8 @@ void Track::find() {
     is_new_ = true;
 }
 
-Matrix Track::crop_matrix(double time_s) {
-    return lost_s < 0 ? crop_.matrix() : crop_.matrix_at(expected(time_s), sure_roll_deg_);
+Matrix Track::crop_matrix(double time_s, int width, int height) {
+    return lost_s < 0 ? crop_.matrix() : crop_.matrix_at(expected(time_s).inside(width, height), sure_roll_deg_);
 }
 
 void Track::rescale(double factor) {

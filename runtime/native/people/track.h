@@ -59,8 +59,9 @@ class Track {
     void see(Sight &next, double time_s, double step_s, bool has_jumped);
 
     void lose(double time_s) { lost_s = time_s; }
-    void find(); // goes on after a loss; filters start anew
-    Matrix crop_matrix(double time_s);
+    void find();                                              // goes on after a loss; filters start anew
+    Matrix crop_matrix(double time_s, int width, int height); // in a picture of this size
+    double lost_for(double time_s) const { return lost_s < 0 ? 0 : time_s - lost_s; }
     Place expected(double time_s) const { return motion_.expected(time_s); }
     void rescale(double factor);
 

@@ -11,13 +11,16 @@ namespace {
 
 // As in runtime/tracking, which says why.
 constexpr double LEAST = 0.1; // confidence below which there is no face, unless the detector finds it
-constexpr double PATIENCE_S = 0.5, MEMORY_S = 2, SEARCH_S = 0.5, CUT_MEMORY_S = 30;
+constexpr double PATIENCE_S = 0.5, MEMORY_S = 3, SEARCH_S = 0.3, CUT_MEMORY_S = 30;
 constexpr double APPEARANCE_S = 0.5, APPEARANCE_ALONE_S = 2; // between two looks at the appearance of a face
 constexpr double HIDDEN_IOU = 0.5, APART_IOU = 0.3, SAME_FACE_IOU = 0.2;
 constexpr double OTHER_LOOKS = 0.4; // difference beyond which a face at the same place after a cut is another's
 constexpr int MISSES = 2;
 constexpr double UNSURE_REDETECT_S = 1;
 constexpr double REACH = 0.8, REACH_PER_S = 0.8, SAME_LOOKS = 0.25;
+constexpr double LOOKS_PRICE = 1.65, PLACE_PRICE = 0.25, MOST_REACHES = 2, NEAR_REACHES = 1.5;
+constexpr double CLEAR = 0.9;       // confidence of a face in front of all others
+constexpr double MARGIN = 0.05;     // of a face that may lie outside the picture
 constexpr double SAME_SHAPE = 0.02; // relative difference of two frames' aspect ratios
 
 double iou(const float *a, const float *b) {
@@ -30,6 +33,13 @@ double iou(const float *a, const float *b) {
 }
 
 double confidence_of(const Look &look) { return look.confidence < 0 ? 1 : double(look.confidence); }
+
+// In the picture, but for a margin.
+bool is_whole(const Look &look, const Picture &picture) {
+    const double x1 = look.box[0], y1 = look.box[1], x2 = look.box[2], y2 = look.box[3];
+    const double x = MARGIN * (x2 - x1), y = MARGIN * (y2 - y1);
+    return x1 >= -x && y1 >= -y && x2 <= picture.width + x && y2 <= picture.height + y;
+}
 
 bool is_inside(const Look &look, const Picture &picture) {
     const Place place = place_of(look.box);
@@ -108,10 +118,12 @@ void Tracker::see_once(const Picture &picture, size_t count) {
 // that the network is not sure of has confidence 0.
 size_t Tracker::look_where_expected(const Picture &picture) {
     size_t count = 0;
-    for (auto &track : seen_) sight(count++).look.matrix = track->crop_matrix(clock_.time_s);
+    for (auto &track : seen_)
+        sight(count++).look.matrix = track->crop_matrix(clock_.time_s, picture.width, picture.height);
     const size_t seen = count;
     if (has_confidence_)
-        for (auto &track : lost_) sight(count++).look.matrix = track->crop_matrix(clock_.time_s);
+        for (auto &track : lost_)
+            sight(count++).look.matrix = track->crop_matrix(clock_.time_s, picture.width, picture.height);
     see_once(picture, count);
     mesher_.see_again(picture, looks_.data(), seen);
     for (size_t i = seen; i < count; ++i) {
@@ -130,7 +142,9 @@ bool Tracker::wants_detection() {
     if (seen_.empty() || is_doubtful) return true;
     const double nearest_s = clock_.time_s + clock_.step_s / 2; // of the frames near the due time the nearest one
     if (!lost_.empty() && nearest_s >= search_due_s_) {
-        search_due_s_ = clock_.time_s + SEARCH_S;
+        double since_s = INFINITY;
+        for (const auto &track : lost_) since_s = std::min(since_s, track->lost_for(clock_.time_s));
+        search_due_s_ = clock_.time_s + std::max(SEARCH_S, since_s / 2);
         return true;
     }
     const bool is_full = params_.max_faces > 0 && int(seen_.size()) >= params_.max_faces;
@@ -169,7 +183,7 @@ bool Tracker::see(const Picture &picture, size_t expected) {
         reunite(picture, lost, back, owners);
         for (Track *track : lost) // by track, as Python does
             for (size_t i = 0; i < back.size(); ++i)
-                if (owners[i] == track && !is_hidden(back[i]->look)) bring_back(*track, *back[i], nullptr);
+                if (owners[i] == track && !is_hidden(back[i]->look)) bring_back(*track, *back[i], nullptr, false);
     }
     const auto forget_after = [&](Tracks &book, double memory_s) {
         book.erase(std::remove_if(book.begin(), book.end(),
@@ -275,8 +289,8 @@ void Tracker::admit(const Picture &picture, size_t count) {
     for (size_t i = 0; i < candidates.size(); ++i) {
         if (is_hidden(candidates[i]->look)) continue;
         if (owners[i] != nullptr) {
-            bring_back(*owners[i], *candidates[i], &scores[i]);
-        } else if (has_room()) {
+            bring_back(*owners[i], *candidates[i], &scores[i], scene_.is_cut);
+        } else if (has_room() && is_nobody_lost(candidates[i]->look, picture)) {
             auto track =
                 std::make_unique<Track>(++count_, scores[i], mesher_.spec().crop_scale, mesher_.spec().side, params_);
             const double confidence = confidence_of(candidates[i]->look);
@@ -290,16 +304,18 @@ void Tracker::admit(const Picture &picture, size_t count) {
 
 // Loses one of two tracks that show the same face: the one that should be somewhere else.
 void Tracker::part(const Picture &picture) {
-    for (size_t number = seen_.size(); number-- > 0;)
-        for (size_t other = 0; other < number && number < seen_.size(); ++other) {
-            Track &first = *seen_[number], &second = *seen_[other];
+    std::vector<Track *> tracks;
+    for (auto &track : seen_) tracks.push_back(track.get());
+    for (size_t i = 0; i < tracks.size(); ++i)
+        for (size_t j = i + 1; j < tracks.size(); ++j) {
+            Track &second = *tracks[i], &first = *tracks[j];
+            if (first.lost_s >= 0 || second.lost_s >= 0) continue;
             if (iou(first.sight.look.box, second.sight.look.box) <= HIDDEN_IOU) continue;
             const Appearance shown = appearance_in(picture, first.sight.look);
             const auto stray = [&](const Track &track) {
                 return track.place.distance(track.expected(clock_.time_s)) + difference(track.appearance, shown);
             };
             lose(stray(first) >= stray(second) ? first : second);
-            break;
         }
 }
 
@@ -317,23 +333,62 @@ void Tracker::note_appearances(const Picture &picture) {
     }
 }
 
-// owners: the lost track that each sight shows, by the place where it is expected and by appearance, or NULL.
+// owners: the lost track that each sight shows, by the place where it is expected and by appearance, or NULL. The
+// appearance of a face that is not clear says nothing: only its place can tell, if one lost person alone is near.
 void Tracker::reunite(const Picture &picture, const std::vector<Track *> &lost, const std::vector<Sight *> &sights,
                       std::vector<Track *> &owners) {
     owners.assign(sights.size(), nullptr);
-    if (lost.empty()) return;
-    std::vector<Appearance> shown;
-    for (const Sight *sight : sights) shown.push_back(appearance_in(picture, sight->look));
-    std::vector<double> costs;
-    for (const Track *track : lost) {
-        const Place expected = track->expected(clock_.time_s);
-        const double reach = REACH + REACH_PER_S * (clock_.time_s - track->lost_s);
-        for (size_t i = 0; i < sights.size(); ++i)
-            costs.push_back(place_of(sights[i]->look.box).distance(expected) / reach +
-                            difference(track->appearance, shown[i]));
+    std::vector<size_t> beside; // sights that no one hides
+    for (size_t i = 0; i < sights.size(); ++i)
+        if (!is_hidden(sights[i]->look)) beside.push_back(i);
+    if (lost.empty() || beside.empty()) return;
+    const size_t rows = lost.size(), columns = beside.size();
+    std::vector<double> places(rows * columns), costs(rows * columns);
+    std::vector<size_t> near(columns, 0);
+    for (size_t row = 0; row < rows; ++row)
+        for (size_t column = 0; column < columns; ++column) {
+            const double place = reaches(*lost[row], sights[beside[column]]->look, picture);
+            places[row * columns + column] = place;
+            near[column] += place < NEAR_REACHES;
+        }
+    for (size_t column = 0; column < columns; ++column) {
+        const Look &look = sights[beside[column]]->look;
+        const bool clear = is_clear(look, picture);
+        const Appearance shown = clear ? appearance_in(picture, look) : Appearance();
+        for (size_t row = 0; row < rows; ++row) {
+            const double place = places[row * columns + column];
+            double &cost = costs[row * columns + column];
+            if (!shown.empty() && !lost[row]->appearance.empty())
+                cost = LOOKS_PRICE * difference(lost[row]->appearance, shown) +
+                       PLACE_PRICE * std::min(place, MOST_REACHES);
+            else
+                cost = clear || near[column] == 1 ? place : 1;
+        }
     }
-    for (auto [row, column] : assign(costs, int(lost.size()), int(sights.size()), 1))
-        owners[size_t(column)] = lost[size_t(row)];
+    for (auto [row, column] : assign(costs, int(rows), int(columns), 1))
+        owners[beside[size_t(column)]] = lost[size_t(row)];
+}
+
+// How far a look lies from the expected place of a lost track, in distances that the track can go.
+double Tracker::reaches(const Track &track, const Look &look, const Picture &picture) const {
+    const Place expected = track.expected(clock_.time_s).inside(picture.width, picture.height);
+    return place_of(look.box).distance(expected) / (REACH + REACH_PER_S * track.lost_for(clock_.time_s));
+}
+
+// True for a whole face that nothing covers, as far as the network and the other faces tell.
+bool Tracker::is_clear(const Look &look, const Picture &picture) const {
+    if (!is_whole(look, picture)) return false;
+    const double confidence = confidence_of(look);
+    const bool is_apart = std::all_of(seen_.begin(), seen_.end(),
+                                      [&](const auto &track) { return iou(track->sight.look.box, look.box) == 0; });
+    return confidence >= CLEAR || (confidence >= SURE && is_apart);
+}
+
+// False for a face that may be a lost person's, half hidden: it will be seen better soon.
+bool Tracker::is_nobody_lost(const Look &look, const Picture &picture) const {
+    const bool is_near = std::any_of(lost_.begin(), lost_.end(),
+                                     [&](const auto &track) { return reaches(*track, look, picture) <= NEAR_REACHES; });
+    return !is_near || is_clear(look, picture);
 }
 
 // The same by appearance alone, of people from before a cut.
@@ -382,7 +437,7 @@ void Tracker::lose(Track &track) {
     search_due_s_ = clock_.time_s + SEARCH_S;
 }
 
-void Tracker::bring_back(Track &track, Sight &next, const float *score) {
+void Tracker::bring_back(Track &track, Sight &next, const float *score, bool has_jumped) {
     for (Tracks *book : {&lost_, &absent_}) {
         const auto place = place_in(*book, &track);
         if (place == book->end()) continue;
@@ -391,7 +446,7 @@ void Tracker::bring_back(Track &track, Sight &next, const float *score) {
     }
     track.find();
     if (score) track.score = *score;
-    track.see(next, clock_.time_s, clock_.step_s, false);
+    track.see(next, clock_.time_s, clock_.step_s, has_jumped);
     std::sort(seen_.begin(), seen_.end(), [](const auto &a, const auto &b) { return a->number < b->number; });
 }
 

@@ -47,7 +47,10 @@ class Tracker {
     bool has_room() const;
     void miss(Track &track);
     void lose(Track &track);
-    void bring_back(Track &track, Sight &sight, const float *score);
+    void bring_back(Track &track, Sight &sight, const float *score, bool has_jumped);
+    bool is_clear(const Look &look, const Picture &picture) const;
+    bool is_nobody_lost(const Look &look, const Picture &picture) const;
+    double reaches(const Track &track, const Look &look, const Picture &picture) const;
     void see_once(const Picture &picture, size_t count);
     Sight &sight(size_t number);
 

@@ -1,6 +1,7 @@
 // Motion of a face over the last second, and the place that it leads to: see runtime/tracking/motion.py.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 namespace facemesh {
@@ -11,6 +12,11 @@ struct Place {
 
     // In sizes; a size that differs by a factor of e counts as 1.
     double distance(const Place &other) const;
+
+    // The place, or the nearest one in a picture: people who leave it come back where they went.
+    Place inside(int width, int height) const {
+        return {std::min(std::max(x, 0.0), double(width)), std::min(std::max(y, 0.0), double(height)), size};
+    }
 };
 
 Place place_of(const float *box);
