@@ -135,6 +135,7 @@ def test_ctrl_c_keeps_what_was_finished(has_ray, photos, tmp_path):
         assert json.loads(path.read_text())["pictures"] == 4
 
 
+@pytest.mark.slow  # Ray is imported
 def test_bad_input_ends_in_one_line_and_writes_nothing(has_ray, photos, tmp_path, capsys):
     output = tmp_path / "out"
     (tmp_path / "file").write_text("x")
