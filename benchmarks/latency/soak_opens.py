@@ -15,7 +15,7 @@ TOLERATED_MB = 10.0  # caches of the allocator fill slowly
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds; None where the system does not tell it."""
+    """Memory and open files of a process; None if the system does not tell."""
 
     memory_mb: float | None
     descriptors: int | None

@@ -1,5 +1,5 @@
-// Resources of the first CUDA device, by the driver's API. Every failure throws Failure. What has close() must be closed
-// while the context is retained; a second close() does nothing.
+// Resources of the first CUDA device, by the driver's API. Every failure throws Failure. What has close() must be
+// closed while the context is retained; a second close() does nothing.
 #pragma once
 
 #include <memory>

@@ -132,7 +132,8 @@ inline FACEMESH_HD Triple crop_pixel(const CropTask &task, const FrameView &fram
     const int32_t part_x = int32_t(65536 * (x - left)), part_y = int32_t(65536 * (y - top));
     const bool is_inside = column + ((part_x + t.low_x) >> 16) >= 0 &&
                            column + ((part_x + t.high_x) >> 16) < frame.width - 2 &&
-                           row + ((part_y + t.low_y) >> 16) >= 0 && row + ((part_y + t.high_y) >> 16) < frame.height - 1;
+                           row + ((part_y + t.low_y) >> 16) >= 0 &&
+                           row + ((part_y + t.high_y) >> 16) < frame.height - 1;
     const int32_t first_x = part_x + t.first_x, first_y = part_y + t.first_y;
     const ColourSums sums = is_inside ? sum_samples<true>(frame, t, column, row, first_x, first_y)
                                       : sum_samples<false>(frame, t, column, row, first_x, first_y);

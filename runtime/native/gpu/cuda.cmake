@@ -1,8 +1,8 @@
 # The kernels as machine code; CMAKE_CUDA_COMPILER works.
 
-# Machine code for the usual devices as far as the toolkit knows them: 75 86 89 90 120 for cards, 87 and 110 for Orin and
-# Thor; on a Jetson those two alone. PTX of the oldest serves every device in between (A100, B200), PTX of the newest all
-# later ones: the driver compiles it at the first use. For one device alone: CUDAARCHS=87 pip install .
+# Machine code for the usual devices as far as the toolkit knows them: 75 86 89 90 120 for cards, 87 and 110 for Orin
+# and Thor; on a Jetson those two alone. PTX of the oldest serves every device in between (A100, B200), PTX of the newest
+# all later ones: the driver compiles it at the first use. For one device alone: CUDAARCHS=87 pip install .
 function(choose_architectures)
   execute_process(
     COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch

@@ -1,5 +1,5 @@
-// The work of the GPU's kernels in loops on the host: the same arithmetic on host memory, done on return. The caller has
-// checked sizes and addresses.
+// The work of the GPU's kernels in loops on the host: the same arithmetic on host memory, done on return. The caller
+// has checked sizes and addresses.
 #pragma once
 
 #include "kernel_bodies.h"

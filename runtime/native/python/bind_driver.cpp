@@ -107,8 +107,8 @@ void bind_driver(nb::module_ &module) {
     driver.def("begin_capture", &begin_capture, "stream"_a,
                "Record the work that this thread queues on a stream (not the default one) instead of running it.");
     nb::class_<Graph>(driver, "Graph",
-                      "The work recorded since begin_capture, on the same thread. Memory that it reads and writes must\n"
-                      "stay where it was. For work that cannot be recorded the stream can be used again.")
+                      "The work recorded since begin_capture, on the same thread. Memory that it reads and writes\n"
+                      "must stay where it was. For work that cannot be recorded the stream can be used again.")
         .def(nb::init<uintptr_t>(), "stream"_a)
         .def("upload", &Graph::upload, "stream"_a)
         .def("launch", &Graph::launch, "stream"_a)

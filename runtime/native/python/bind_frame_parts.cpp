@@ -36,5 +36,6 @@ void bind_frame_parts(nb::module_ &module) {
                "Copy (N, 3) float32; False if one of the numbers is not finite.");
     module.def("crop_region", &crop_region, "matrix"_a.noconvert(), "size"_a, "height"_a, "width"_a,
                "First row, end, first column, end of a (height, width) frame under a crop of size px, with a pixel to\n"
-               "spare. matrix: (2, 3) float64, frame px -> crop px. Raises ValueError if it is singular or not finite.");
+               "spare. matrix: (2, 3) float64, frame px -> crop px. Raises ValueError if it is singular or not\n"
+               "finite.");
 }
