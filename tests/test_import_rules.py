@@ -95,6 +95,7 @@ HOMES = {
         *("training.coefficients.losses", "training.coefficients.objective", "training.coefficients.start"),
         *("training.networks.two_dasl", "training.networks.mb05", "training.networks.edge_coefficients"),
         "training.networks.e2far",
+        "training.eyes.eye_network",
         "training.networks.low_rank",
         *("export.checkpoints.checkpoint", "export.graphs.to_onnx"),
         *("training.networks.untrained", "benchmarks.peers.mb05"),
