@@ -199,6 +199,13 @@ def test_no_face_for_long_and_then_one(open_world):
     assert follower.detections == 97  # as long as nobody is there
 
 
+def test_no_face_for_a_minute(open_world):
+    world, follower = open_world([only(standing(300), (0, 1), (61, 99))], Tracking())
+    rows = play(world, follower, 63)
+    assert [len(row) for row in rows] == [1] * 25 + [0] * 1500 + [1] * 50
+    assert follower._tracker.lost == []
+
+
 def test_an_unsure_face_is_checked_at_growing_distances(open_world):
     world, follower = open_world([standing(300, confidence=0.3)])
     rows = play(world, follower, 2.9)
