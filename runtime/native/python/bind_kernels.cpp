@@ -115,8 +115,8 @@ void decode(const Kernels &kernels, uintptr_t map, bool half, int map_size, bool
 
 template <typename Kernels>
 void decode_coefficients(const Kernels &kernels, uintptr_t output, bool half, int pose_count, int coefficient_count,
-                         uintptr_t constants, uintptr_t mean, uintptr_t basis, bool basis_half, uintptr_t matrices, int n, int count,
-                         uintptr_t out, uintptr_t stream) {
+                         uintptr_t constants, uintptr_t mean, uintptr_t basis, bool basis_half, uintptr_t matrices,
+                         int n, int count, uintptr_t out, uintptr_t stream) {
     if (pose_count != 12 && pose_count != 0)
         throw std::invalid_argument("pose_count must be 12 or 0, is " + std::to_string(pose_count));
     require_between("coefficient_count", coefficient_count, facemesh::MAX_COEFFICIENTS);
@@ -179,7 +179,7 @@ void bind_kernels(nb::module_ &module) {
 
     using facemesh::cuda::KernelModule;
     nb::class_<KernelModule> kernels(module, "KernelModule",
-                                     "Kernels on the calling thread's current CUDA device; addresses are of its memory.\n"
+                                     "Kernels on the calling thread's current CUDA device; addresses are its memory.\n"
                                      "\n"
                                      "images: machine code or PTX; the first is taken that the device can use. Raises\n"
                                      "CudaError.");
