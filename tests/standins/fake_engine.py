@@ -179,7 +179,10 @@ def make(label: str, cuda: FakeCuda) -> Any:
             session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
             self._logger, self._head, self._session, self._memory = logger, head, session, memory
             tensors = [*session.get_inputs(), *session.get_outputs()]
-            self._tensors = {tensor.name: (tensor, kind) for tensor, kind in zip(tensors, head["types"], strict=False)}
+            self._tensors = {
+                tensor.name: (tensor, "HALF" if tensor.type == "tensor(float16)" else kind)
+                for tensor, kind in zip(tensors, head["types"], strict=False)
+            }
             self._has_profile = False  # a context has it
 
         num_io_tensors = property(lambda self: len(self._tensors) + self._head.get("outputs", 0))
@@ -342,7 +345,8 @@ def make(label: str, cuda: FakeCuda) -> Any:
     ) -> None:
         (given, given_type), *results = tensors.values()
         crops = array_at(trt.cuda, addresses[given.name], shape, DTYPES[given_type])
-        outputs = session.run([result.name for result, _ in results], {given.name: crops.astype(np.float32)})
+        wanted = np.float16 if given.type == "tensor(float16)" else np.float32
+        outputs = session.run([result.name for result, _ in results], {given.name: crops.astype(wanted)})
         for (result, result_type), values in zip(results, outputs, strict=True):
             assert addresses[result.name] % ALIGNMENT == 0, f"TensorRT wants {result.name} at 256 bytes"
             array_at(trt.cuda, addresses[result.name], values.shape, DTYPES[result_type])[:] = values
