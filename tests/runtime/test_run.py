@@ -307,7 +307,9 @@ def test_box_outside_its_picture_fails_that_picture(run, results, tmp_path, port
         "--source", folder, "--boxes", write_boxes(tmp_path, "000.png,10,10,60,60", "001.png,500,10,600,90")
     )
     assert code == 1
-    assert "001.png: box 500,10,600,90: lies outside the picture of 128 x 128" in error_line(err)
+    note, error = err.splitlines()
+    assert note.endswith("boxes for 2 of 3 pictures; no face is looked for in the others: 002.png")
+    assert "001.png: box 500,10,600,90: lies outside the picture of 128 x 128" in error
     assert [line["source"][-7:] for line in results()] == ["000.png", "002.png"]
     assert out.startswith("2 pictures, 1 face, ")
 
