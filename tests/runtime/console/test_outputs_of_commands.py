@@ -45,7 +45,7 @@ def test_run_with_ascii_outputs_and_names_beyond(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["runtime.run --help", "export --help", "benchmarks --help"])
-def test_interrupt_while_importing(tmp_path, command):
+def test_interrupt_while_importing(tmp_path, interruptible, command):
     """A cv2 that takes its time stands in for a slow disk."""
     (tmp_path / "cv2.py").write_text("import os, time\nprint('importing', flush=True)\ntime.sleep(60)\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
@@ -57,6 +57,6 @@ def test_interrupt_while_importing(tmp_path, command):
     assert (process.returncode, out, err) == (130, "", "stopped\n")
 
 
-def test_a_library_leaves_signals_alone():
+def test_a_library_leaves_signals_alone(interruptible):
     code = "import signal, runtime; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout == "True\n"
