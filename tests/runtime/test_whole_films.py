@@ -1,4 +1,4 @@
-"""Films of two sizes or cut off: every output is whole."""
+"""Films that are long, without a face for long, of two sizes, cut off: nothing grows and every output is whole."""
 
 from __future__ import annotations
 
@@ -12,12 +12,22 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime.detection.yunet import YuNetDetector
+from runtime.inference.open_runner import open_runner
+from runtime.outputs.sinks import open_sinks
+from runtime.pipeline import FaceMeshPipeline
 from runtime.run import main
+from runtime.sources.frame_source import FrameSource
+from runtime.tracking.options import Tracking
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install 'facemesh-edge[video]'")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 
 from tests.standins.films import write_film  # noqa: E402
+
+LONG = 3000  # frames
+SETTLED = 1000  # frames after which memory may not grow any more
+MOST_GROWTH = 24 << 20  # bytes
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +53,47 @@ def frames_of(path: Path) -> int:
         return sum(1 for _ in film.decode(video=0))
 
 
+def memory() -> int:
+    """Bytes of this process that lie in memory."""
+    return 4096 * int(Path("/proc/self/statm").read_text().split()[1])
+
+
 def lines_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+def test_a_long_film(tmp_path, face):
+    count, used = LONG, {}
+    path = write_film(tmp_path / "long.mp4", swaying(face, count), options={"preset": "ultrafast"})
+    with open_runner(threads=1) as runner, FrameSource(path) as source:
+        pipeline = FaceMeshPipeline(runner, YuNetDetector(), tracking=Tracking(max_faces=1))
+        with open_sinks(tmp_path / "out", ["overlay", "json", "csv"], pipeline.family.topology, source.video) as sinks:
+            for number, (frame, faces) in enumerate(pipeline.stream(source), 1):
+                sinks.write(frame, faces)
+                if number in (SETTLED, count):
+                    used[number] = memory()
+    assert used[count] - used[SETTLED] < MOST_GROWTH
+    rows = lines_of(tmp_path / "out")
+    assert [row["frame"] for row in rows] == [*range(count)]
+    assert {tuple(face["track_id"] for face in row["faces"]) for row in rows} == {(1,)}
+    assert pipeline.detections < 0.05 * count
+    assert frames_of(tmp_path / "out" / "long_overlay.mp4") == count
+    assert len((tmp_path / "out" / "landmarks.csv").read_text().splitlines()) == count + 1
+
+
+@pytest.mark.slow
+def test_a_minute_without_a_face(tmp_path, face):
+    """Somebody comes back after a minute of an empty room and is found in the first frame, as a new person."""
+    empty = cv2.GaussianBlur(cv2.flip(face, 0), (0, 0), 12)
+    pictures = [*swaying(face, 20), *[empty] * 1500, *swaying(face, 20)]
+    path = write_film(tmp_path / "room.mp4", pictures)
+    assert main(["--source", str(path), "--output", str(tmp_path / "out"), "--threads", "1"]) == 0
+    rows = lines_of(tmp_path / "out")
+    numbers = [tuple(face["track_id"] for face in row["faces"]) for row in rows]
+    assert numbers == [(1,)] * 20 + [()] * 1500 + [(2,)] * 20
+    assert frames_of(tmp_path / "out" / "room_overlay.mp4") == len(pictures)
 
 
 @pytest.mark.slow
