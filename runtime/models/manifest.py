@@ -116,7 +116,7 @@ class EngineManifest:
         return f"{other}: it may be slow or fail; build it here with '{self.command}'"
 
     def _takes_version(self, version: str) -> bool:
-        built, here = (int(text.split(".")[0]) for text in (self.version, version))
+        built, here = (int(text.rstrip("+").split(".")[0]) for text in (self.version, version))
         return _reaches(version, self.version) and here in (built, NEXT_MAJOR.get(built))
 
     def __post_init__(self) -> None:

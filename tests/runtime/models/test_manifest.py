@@ -128,6 +128,8 @@ def test_what_is_no_manifest_is_refused(engine, content):
         ("8.6.1+", "10.3.0", True),
         ("8.6.1+", "11.4.0.106", False),
         ("11.0.0+", "10.16.1.11", False),
+        ("10+", "10.16.1.11", True),
+        ("10+", "9.3.0", False),
     ],
 )
 def test_versions(make_manifest, built, here, runs):
