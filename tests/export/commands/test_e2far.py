@@ -182,6 +182,7 @@ def test_shrunk_network_is_exported(files, image, capsys):
     whole, part = export(files), export(small, "--whitening", statistics, name="small.onnx")
     assert part.stat().st_size < 0.8 * whole.stat().st_size
     assert 0 < np.abs(mesh(whole, image) - mesh(part, image)).max() < 60
+    capsys.readouterr()
     for arguments, problem in (
         (["--weights", small, "--rank", "30"], "its layers have rank 30 or less already"),
         (["--weights", files, "--rank", "9", "--face-model", "x.npz"], "nothing is measured without --data"),
