@@ -14,11 +14,11 @@ suite=${SUITE:-bookworm}
 version=$("${PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 # A system for aarch64.
-if [ ! -e "$root/root/ready" ]; then
+if [ ! -e "$root/srv/ready" ]; then
     debootstrap --arch=arm64 --foreign --variant=minbase \
-        --include=ca-certificates,python3,python3-dev,python3-pip,python3-venv "$suite" "$root" "${MIRROR:-http://deb.debian.org/debian}"
+        --include=ca-certificates,python3,python3-dev,python3-pip,python3-venv "$suite" "$root" ${MIRROR:+"$MIRROR"}
     chroot "$root" /debootstrap/debootstrap --second-stage
-    touch "$root/root/ready"
+    touch "$root/srv/ready"
 fi
 [ -e "$root/usr/include/python$version/Python.h" ] || { echo "error: $root has no Python $version; set PYTHON" >&2; exit 1; }
 
@@ -36,12 +36,12 @@ env _PYTHON_HOST_PLATFORM=linux-aarch64 SETUPTOOLS_EXT_SUFFIX=.$tag.so CXX=aarch
     "$work/build/bin/pip" wheel --quiet --no-deps --no-build-isolation --wheel-dir "$work/wheel" "$tree"
 
 # Try it there.
-rm -rf "$root/root/tree" && mkdir "$root/root/tree"
-cp -r "$tree/tests" "$tree/pyproject.toml" "$root/root/tree"
-cp "$work"/wheel/*.whl "$root/root/tree"
+rm -rf "$root/srv/tree" && mkdir "$root/srv/tree"
+cp -r "$tree/tests" "$tree/pyproject.toml" "$root/srv/tree"
+cp "$work"/wheel/*.whl "$root/srv/tree"
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 chroot "$root" /bin/bash -euc '
-    cd /root/tree
+    cd /srv/tree
     [ -x ../env/bin/pip ] || python3 -m venv ../env
     ../env/bin/pip install --quiet --force-reinstall --no-deps ./*.whl
     ../env/bin/pip install --quiet numpy opencv-python-headless onnxruntime onnx tqdm pytest packaging
