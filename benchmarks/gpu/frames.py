@@ -46,8 +46,8 @@ from runtime.families.table import FAMILIES, open_family
 from runtime.inference.cpu_mesher import CpuMesher
 from runtime.inference.interface import MeshedFace, Runner
 from runtime.inference.open_runner import open_runner
-from runtime.inference.trt.engine import Engine
 from runtime.inference.trt.engine_file import read_engine
+from runtime.inference.trt.mesh_engine import MeshEngine
 from runtime.inference.trt.runner import TensorRTRunner
 from runtime.models.spec import ModelSpec
 
@@ -262,11 +262,11 @@ def _is_torch(engine: str | None) -> bool:
 
 
 def _open_network(engine: str | None, cuda: Cuda) -> Any:
-    """Return an `Engine`, or what takes its place."""
+    """Return a `MeshEngine`, or what takes its place."""
     if engine is None:
         return NoNetwork(cuda)
     if not _is_torch(engine):
-        return Engine(read_engine(Path(engine)))
+        return MeshEngine(read_engine(Path(engine)))
     from benchmarks.gpu.without_tensorrt.torch_network import TorchNetwork, require_cuda
 
     require_cuda()

@@ -14,7 +14,7 @@ from runtime.models.spec import load_spec
 
 
 class NoNetwork:
-    """A stand-in for a `runtime.inference.trt.engine.Engine` of the shipped model and for its contexts.
+    """A stand-in for a `runtime.inference.trt.mesh_engine.MeshEngine` of the shipped model and for its contexts.
 
     Its output is uploaded once, when a context opens.
     """

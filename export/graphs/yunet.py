@@ -15,8 +15,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.detection.yunet_rows import INPUT, LEVELS, STRIDES
+from runtime.detection.yunet_rows import INPUT
 from runtime.errors import FaceMeshError
+from runtime.models.detector_spec import LEVELS, STRIDES
 
 HEADS = ("cls", "obj", "bbox", "kps")
 OPSET = 17

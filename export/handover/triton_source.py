@@ -10,6 +10,7 @@ from export.handover.triton_config import Network
 from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
 from runtime.inference.open_runner import BACKENDS, open_runner
+from runtime.models.detector_spec import mesh_spec
 from runtime.models.manifest import EngineManifest
 from runtime.models.shipped import is_asset
 from runtime.models.spec import ModelSpec, load_spec, with_face_model
@@ -70,6 +71,7 @@ def _onnx(path: Path, batch: int, face_model: Path | None) -> Source:
 def _engines(paths: Sequence[Path], face_model: Path | None) -> Source:
     manifests = [EngineManifest.load_for(path) for path in paths]
     first = manifests[0]
+    spec = mesh_spec(first.spec, paths[0])
     names: dict[str, str] = {}
     files: dict[str, Path] = {}
     for path, manifest in zip(paths, manifests, strict=True):
@@ -87,7 +89,7 @@ def _engines(paths: Sequence[Path], face_model: Path | None) -> Source:
     newer = _default_engine(names, paths)
     exact = {capability: name for capability, name in names.items() if not capability.endswith(ANY_NEWER)}
     fixed = first.batch[0] == first.batch[2]
-    network = Network(first.spec, "tensorrt", first.batch[2], fixed, exact, newer)
+    network = Network(spec, "tensorrt", first.batch[2], fixed, exact, newer)
     return _source(network, files, paths[0], face_model)
 
 

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.cores import usable_cores
-from runtime.detection.yunet_rows import INPUT, STRIDES, face_rows
+from runtime.detection.yunet_rows import INPUT, face_rows
 from runtime.errors import FaceMeshError, reason
+from runtime.models.detector_spec import STRIDES
 from runtime.models.shipped import YUNET_ONNX
 
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.models.detector_spec import STRIDES
+
 INPUT = "picture"  # (1, H, W, 3) uint8 BGR, both sides multiples of STRIDES[-1]
-STRIDES = (8, 16, 32)
-LEVELS = ("stride_8", "stride_16", "stride_32")  # (1, 16, H / stride, W / stride) float32 each
 ROW = 15  # x, y, w, h, five points (x, y), score
 MOST_CANDIDATES = 5000
 NMS_IOU = 0.3

@@ -10,11 +10,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runtime.console.extras import remedy as install_remedy
 from runtime.cuda.driver import Device, platform_name
 from runtime.errors import FaceMeshError
-from runtime.models.spec import ModelSpec
+from runtime.models.detector_spec import AnySpec, spec_type
 from runtime.storage.json_documents import load_document
 from runtime.storage.whole_files import file_sha256
 
@@ -28,7 +29,7 @@ NEXT_MAJOR = {8: 10, 10: 11}
 class EngineManifest:
     """Contract between an engine file and the runtime; ``+`` after a version or capability includes newer ones."""
 
-    spec: ModelSpec  # of the ONNX file that the engine was built from: its SHA-256 and the precision are here
+    spec: AnySpec  # of the ONNX file that the engine was built from: its SHA-256 and the precision are here
     engine_sha256: str
     library: str  # one of LIBRARIES
     version: str  # of the library, "10.3.0" or "10.3.0+"
@@ -69,6 +70,11 @@ class EngineManifest:
                 f"it is damaged or another engine, build it again with '{manifest.command}'"
             )
         return manifest
+
+    @classmethod
+    def document_types(cls, document: dict[str, Any]) -> dict[str, type]:
+        """Return the types of fields that depend on others: the spec says itself of which kind it is."""
+        return {"spec": spec_type(document.get("spec"))}
 
     @property
     def version_compatible(self) -> bool:

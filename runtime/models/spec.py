@@ -18,6 +18,7 @@ from runtime.storage.whole_files import file_sha256
 from runtime.tensors import InputSpec, OutputSpec
 
 CONFIDENCE_SHAPE = (1,)  # of one face
+DETECTOR = "detector"  # kind of a `runtime.models.detector_spec.DetectorSpec`; face networks say a family
 LEAST_CROP_SCALE, MOST_CROP_SCALE = 0.1, 10.0  # networks of today have 1.4 to 2
 
 
@@ -53,7 +54,13 @@ class ModelSpec:
 
     @classmethod
     def document_types(cls, document: dict[str, Any]) -> dict[str, type]:
-        """Return the types of fields that depend on others: the output part is the family's."""
+        """Return the types of fields that depend on others: the output part is the family's.
+
+        Raises `FaceMeshError` for the spec of a detector.
+        """
+        if document.get("kind") == DETECTOR:
+            problem = "the spec of a detector, which makes no meshes"
+            raise FaceMeshError(f"{problem}; give that detector to --detector, and a face network here")
         name = document.get("family")
         if not isinstance(name, str):
             return {}  # the check of the field's own type says it better

@@ -50,6 +50,8 @@ def load_document(cls: type[T], path: str | os.PathLike[str], what: str, writer:
         raise FaceMeshError(f"{path}: {fault}; make it again with '{writer}'") from None
     try:
         return _from_document(cls, document, what)
+    except FaceMeshError as error:  # of the document's own class: it is of another kind
+        raise FaceMeshError(f"{path}: {error}") from None
     except ValueError as error:
         raise FaceMeshError(
             f"{path}: {one_line(error, 400)}; correct the file or make it again with '{writer}'"

@@ -27,6 +27,7 @@ import numpy as np
 import onnxruntime
 
 from runtime.cuda.errors import CudaError
+from runtime.models.detector_spec import load_any_spec
 from runtime.models.manifest import EngineManifest
 from runtime.models.spec import ModelSpec
 from runtime.storage.json_documents import save_document
@@ -57,12 +58,12 @@ def make_plan(
     confidence_type: str = "FLOAT",
     **words: Any,
 ) -> bytes:
-    """Return a plan for the network ``onnx``; ``confidence_type`` is that of its second output, if it has one.
+    """Return a plan for the network ``onnx``; ``confidence_type`` is that of its other outputs, if it has any.
 
     ``words``: ``version_compatible``, ``rtx``, ``user_allocation`` (RTX), ``shares_profile`` (8.6), ``outputs`` (one
     more), ``vectorised``.
     """
-    head = {"batch": batch, "types": [input_type, output_type, confidence_type], **words}
+    head = {"batch": batch, "types": [input_type, output_type, *[confidence_type] * 2], **words}
     return MAGIC + json.dumps(head).encode() + b"\n" + onnx + b"end"
 
 
@@ -76,7 +77,7 @@ def write_engine(
     """The plan of the ONNX file ``model`` and its manifest: of TensorRT 10.3 on an Orin, but for ``changes``."""
     path.write_bytes(make_plan(model.read_bytes(), (batch[0], batch[2]), **words))
     manifest = EngineManifest(
-        spec=ModelSpec.load(ModelSpec.path_for(model)),
+        spec=load_any_spec(ModelSpec.path_for(model)),
         engine_sha256=file_sha256(path),
         library="tensorrt",
         version="10.3.0",

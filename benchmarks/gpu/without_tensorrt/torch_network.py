@@ -41,7 +41,7 @@ def require_cuda() -> None:
 
 
 class TorchNetwork:
-    """`runtime.inference.trt.engine.Engine` over PyTorch, as far as a mesher uses it."""
+    """`runtime.inference.trt.mesh_engine.MeshEngine` over PyTorch, as far as a mesher uses it."""
 
     def __init__(self, model: Path, face_model: Path | None = None, device: str = "cuda") -> None:
         """Load an ONNX file by the spec beside it. Raises `FaceMeshError`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,9 +18,11 @@ from runtime.errors import FaceMeshError
 from runtime.inference.trt.engine_file import EngineFile
 from runtime.inference.trt.messages import Messages, logger_for
 
+E = TypeVar("E", bound="Engine")
+
 
 class Engine:
-    """An engine with the input and outputs of its spec. It needs a current CUDA context and closes before it."""
+    """An engine with the tensors of its spec, of either kind. It closes before the CUDA context that it needs."""
 
     def __init__(self, file: EngineFile) -> None:
         """Load the file. Raises `FaceMeshError` if the library refuses it or if it is not the network of the spec."""
@@ -42,18 +44,13 @@ class Engine:
         for text in self._messages.warnings():
             warnings.warn(f"{self.path}: {text}", RuntimeWarning, stacklevel=2)
 
-    def addresses(self, input_pointer: int, output_pointer: int, confidence_pointer: int) -> dict[str, int]:
-        """Return device addresses by the names of the tensors; a model without confidence takes no third one."""
-        pointers = (input_pointer, output_pointer, confidence_pointer)
-        return dict(zip([self.spec.input.name, *self.spec.outputs], pointers, strict=False))
-
     def context(
         self, batch: int, addresses: Mapping[str, int], stream: Stream, scratch: DeviceBuffer | None
     ) -> Context:
-        """Make a context for ``batch`` inputs; ``addresses`` are those of `addresses`. Raises `FaceMeshError`.
+        """Make a context for ``batch`` inputs; ``addresses`` are of the device, by the names of all tensors.
 
         ``scratch`` has `scratch_nbytes` for the network's inner results. Contexts that share it must not run at the
-        same time.
+        same time. Raises `FaceMeshError`.
         """
         self._messages.forget()
         self._contexts.append(Context(self, self._new_context()))
@@ -88,7 +85,7 @@ class Engine:
             made.close()
         self._rtx = self._engine = self._runtime = None
 
-    def __enter__(self) -> Engine:
+    def __enter__(self: E) -> E:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,13 +121,11 @@ class Engine:
         return self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
 
     def _look_at_tensors(self) -> None:
-        self.input_shape = self.spec.input.shape  # of one face
-        self.output_shape = self.spec.output_shape
+        self.input_shape = self.spec.input.shape  # of one face or picture
         self._check_tensors()
-        self.input_dtype, self.output_dtype = (self._dtype(side.name) for side in (self.spec.input, self.spec.output))
-        self.confidence_dtype = None if self.spec.confidence is None else self._dtype(self.spec.confidence)
+        self.input_dtype = self._dtype(self.spec.input.name)
+        self.output_dtypes = {name: self._dtype(name) for name in self.spec.outputs}
         self.input_nbytes = math.prod(self.input_shape) * self.input_dtype.itemsize
-        self.output_nbytes = math.prod(self.output_shape) * self.output_dtype.itemsize
         self.dynamic, self.batches = self._batches()  # whether the batch is free; the smallest and the largest
 
     def _check_tensors(self) -> None:
@@ -177,9 +172,7 @@ class Context:
         self._owner = owner
         self._context = context
 
-    def prepare(
-        self, batch: int, addresses: Mapping[str, int], stream: Stream, scratch: DeviceBuffer | None
-    ) -> None:
+    def prepare(self, batch: int, addresses: Mapping[str, int], stream: Stream, scratch: DeviceBuffer | None) -> None:
         """Set sizes and addresses, once, and run once, because a library does a part of its work at the first run."""
         owner, spec = self._owner, self._owner.spec
         if self._context is None:

@@ -13,6 +13,7 @@ from runtime.cuda.driver import find_device
 from runtime.errors import FaceMeshError
 from runtime.errors import reason as cause
 from runtime.inference.trt.libraries import choose, installed
+from runtime.models.detector_spec import AnySpec, load_any_spec
 from runtime.models.manifest import EngineManifest
 from runtime.models.spec import ModelSpec, with_face_model
 from runtime.storage.bounded_files import read_bounded
@@ -29,7 +30,7 @@ class EngineFile:
 
     path: Path
     data: bytes  # of the file
-    spec: ModelSpec
+    spec: AnySpec
     library: ModuleType  # tensorrt, tensorrt_lean or tensorrt_rtx
     host_code: bool  # whether the engine may bring code for the CPU: version-compatible ones do
     dla_core: int | None = None
@@ -59,12 +60,21 @@ def read_engine(path: Path, trust: bool = False, face_model: Path | None = None)
         raise FaceMeshError(f"{path}: {reason}")
     if doubt := manifest.doubt(device):
         warnings.warn(f"{path}: {doubt}", RuntimeWarning, stacklevel=2)
-    spec = with_face_model(manifest.spec, path, face_model)
+    spec = _placed(manifest.spec, path, face_model)
     return EngineFile(path, data, spec, library, manifest.version_compatible, manifest.dla_core, manifest.command)
 
 
+def _placed(spec: AnySpec, path: Path, face_model: Path | None) -> AnySpec:
+    """Return the spec with the place of its topology; a detector has none."""
+    if isinstance(spec, ModelSpec):
+        return with_face_model(spec, path, face_model)
+    if face_model is not None:
+        raise FaceMeshError(f"{path}: a detector has no face model; leave {face_model} out")
+    return spec
+
+
 def _trusted(path: Path, data: bytes, face_model: Path | None) -> EngineFile:
-    spec = with_face_model(_trusted_spec(path), path, face_model)
+    spec = _placed(_trusted_spec(path), path, face_model)
     libraries = [*installed("tensorrt"), *installed("tensorrt-rtx")]
     if not libraries:
         raise FaceMeshError(
@@ -73,13 +83,13 @@ def _trusted(path: Path, data: bytes, face_model: Path | None) -> EngineFile:
     return EngineFile(path, data, spec, libraries[0], host_code=True)
 
 
-def _trusted_spec(path: Path) -> ModelSpec:
+def _trusted_spec(path: Path) -> AnySpec:
     manifest, onnx_spec = EngineManifest.path_for(path), ModelSpec.path_for(path.with_suffix(".onnx"))
     try:
         return EngineManifest.load(manifest).spec
     except FaceMeshError:
         if onnx_spec.is_file():
-            return ModelSpec.load(onnx_spec)
+            return load_any_spec(onnx_spec)
     raise FaceMeshError(
         f"{path}: nothing says what this engine takes; "
         f"put the spec of the ONNX file that it is from beside it, as {onnx_spec.name}"

@@ -18,8 +18,8 @@ from runtime.cuda.staged_buffer import StagedBuffer
 from runtime.families.family import GpuDecoder
 from runtime.inference.interface import Landmarks, MeshedFace, landmarks_for, unusable_vertices
 from runtime.inference.trt.array_ring import ArrayRing
-from runtime.inference.trt.engine import Engine
 from runtime.inference.trt.frame_memory import FrameMemory
+from runtime.inference.trt.mesh_engine import MeshEngine
 from runtime.inference.trt.network_stream import NetworkStream
 from runtime.inference.trt.result_buffer import ResultBuffer
 from runtime.types import LANDMARK_COUNT
@@ -50,7 +50,7 @@ class GpuMesher:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: MeshEngine,
         cuda: Cuda,
         decoder: GpuDecoder,
         max_batch: int,
@@ -142,7 +142,7 @@ class _SharedBuffers:
     """The things that both slots use."""
 
     def __init__(
-        self, engine: Engine, cuda: Cuda, decoder: GpuDecoder, max_batch: int, blocking: bool, mapped: bool
+        self, engine: MeshEngine, cuda: Cuda, decoder: GpuDecoder, max_batch: int, blocking: bool, mapped: bool
     ) -> None:
         self.engine = engine
         self.cuda = cuda

@@ -18,7 +18,7 @@ class NetworkStream:
     """
 
     def __init__(self, engine: Engine, cuda: Cuda, addresses: Mapping[str, int], blocking: bool) -> None:
-        """Make stream and event; ``addresses`` are those of `Engine.addresses`.
+        """Make stream and event; ``addresses`` as for `Engine.context`.
 
         ``blocking``: `wait` sleeps instead of spinning.
         """

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from runtime.cuda.interface import Cuda, Stream
 from runtime.cuda.staged_buffer import StagedBuffer
-from runtime.inference.trt.engine import Engine
+from runtime.inference.trt.mesh_engine import MeshEngine
 
 ALIGNMENT = 256  # bytes, of a tensor that TensorRT writes
 
@@ -15,7 +15,7 @@ ALIGNMENT = 256  # bytes, of a tensor that TensorRT writes
 class ResultBuffer:
     """Confidences and faces of at most ``max_batch`` faces. A model without confidence has the faces alone."""
 
-    def __init__(self, engine: Engine, cuda: Cuda, max_batch: int, face_nbytes: int, mapped: bool) -> None:
+    def __init__(self, engine: MeshEngine, cuda: Cuda, max_batch: int, face_nbytes: int, mapped: bool) -> None:
         """Allocate ``face_nbytes`` per face and a confidence where ``engine`` has one."""
         confidence_nbytes = 0 if engine.confidence_dtype is None else max_batch * engine.confidence_dtype.itemsize
         self._start = -(-confidence_nbytes // ALIGNMENT) * ALIGNMENT

@@ -19,9 +19,9 @@ from runtime.cuda.staged_buffer import StagedBuffer
 from runtime.families.family import Family
 from runtime.inference.cpu_mesher import CpuMesher
 from runtime.inference.interface import Mesher, RunnerOptions
-from runtime.inference.trt.engine import Engine
 from runtime.inference.trt.engine_file import read_engine
 from runtime.inference.trt.gpu_mesher import GpuMesher
+from runtime.inference.trt.mesh_engine import MeshEngine
 from runtime.inference.trt.network_stream import NetworkStream
 from runtime.inference.trt.result_buffer import ResultBuffer
 
@@ -34,7 +34,7 @@ def open_model(path: Path, options: RunnerOptions) -> TensorRTRunner:
     file = read_engine(path, options.trust_engine, options.face_model)
     with ExitStack() as stack:
         cuda = stack.enter_context(open_cuda(spin=options.sync == "spin"))
-        engine = stack.enter_context(Engine(file))
+        engine = stack.enter_context(MeshEngine(file))
         runner = TensorRTRunner(engine, cuda, options.max_batch, options.sync, options.memory)
         stack.pop_all()
         return runner
@@ -47,7 +47,7 @@ class TensorRTRunner:
     """
 
     def __init__(
-        self, engine: Engine, cuda: Cuda, max_batch: int = 8, sync: str = "spin", memory: str | None = None
+        self, engine: MeshEngine, cuda: Cuda, max_batch: int = 8, sync: str = "spin", memory: str | None = None
     ) -> None:
         """Take over ``engine`` and ``cuda``.
 
@@ -134,7 +134,7 @@ class TensorRTRunner:
 class _Network:
     """The network between arrays of the host."""
 
-    def __init__(self, engine: Engine, cuda: Cuda, max_batch: int, blocking: bool, mapped: bool) -> None:
+    def __init__(self, engine: MeshEngine, cuda: Cuda, max_batch: int, blocking: bool, mapped: bool) -> None:
         self._engine = engine
         self._max_batch = max_batch
         self._input = StagedBuffer(cuda, max_batch * engine.input_nbytes, mapped)

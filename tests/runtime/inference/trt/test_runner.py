@@ -19,11 +19,12 @@ from runtime.families.table import open_family
 from runtime.inference.cpu_mesher import CpuMesher
 from runtime.inference.open_runner import open_runner
 from runtime.inference.trt.engine import Engine
-from runtime.inference.trt.engine_file import EngineFile
+from runtime.inference.trt.engine_file import EngineFile, read_engine
 from runtime.inference.trt.messages import Messages, logger_for
 from runtime.models.manifest import EngineManifest
 from runtime.models.spec import ModelSpec
 from tests.standins.fake_engine import VERSIONS, make_plan, write_engine
+from tests.standins.small_detector import write_small_detector
 
 TENSORRT = [label for label in VERSIONS if label.startswith("tensorrt")]
 LEAN = [label for label in VERSIONS if label.startswith("lean")]
@@ -269,6 +270,25 @@ def test_trusted_engine_beside_the_manifest_of_an_earlier_build(gpu_machine, eng
     engine.write_bytes(make_plan(live_model.read_bytes(), (1, 2)))
     with open_runner(engine, trust_engine=True) as runner:
         assert (runner.spec, runner.max_batch) == (spec, 2)
+
+
+def test_engine_of_a_detector_makes_no_meshes(gpu_machine, tmp_path):
+    """It opens as an engine, with its tensors by their names; a mesh runner refuses it before it is loaded."""
+    machine = gpu_machine()
+    model = write_small_detector(tmp_path / "d.onnx", width=96, height=64)
+    path = write_engine(tmp_path / "d.engine", model, batch=(1, 1, 1), input_type="HALF", confidence_type="HALF")
+    with Engine(read_engine(path)) as engine:
+        assert (engine.input_shape, engine.input_dtype, engine.batches) == ((3, 64, 96), np.float16, (1, 1))
+        assert engine.output_dtypes == {"stride_8": np.float32, "stride_16": np.float16, "stride_32": np.float16}
+        assert engine.input_nbytes == 3 * 64 * 96 * 2
+    with pytest.raises(FaceMeshError, match=r"d\.engine: a detector, which makes no meshes; give it to --detector"):
+        open_runner(path)
+    with pytest.raises(FaceMeshError, match=r"d\.engine: a detector has no face model; leave f\.npz out"):
+        open_runner(path, face_model="f.npz")
+    path.with_name("d.engine.json").unlink()  # the spec of the ONNX file says what it is
+    with pytest.raises(FaceMeshError, match=r"d\.engine: a detector, which makes no meshes"):
+        open_runner(path, trust_engine=True)
+    assert_released(machine)
 
 
 def test_trust_does_not_change_what_a_fitting_manifest_says(gpu_machine, engine):
