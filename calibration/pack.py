@@ -1,8 +1,8 @@
 """``python -m calibration pack FACES -o STEM``: pictures and their boxes as a set of two files, to calibrate on again.
 
-    STEM.npz    names (N,) text: member of the tar; box (N, 4) px: tight box of the 68 landmarks; is_val (N,): judging;
-                yaw_deg (N,) and pts68 (N, 68, 2) px where they are known
-    STEM.tar    the pictures, upright, under these names
+STEM.npz    names (N,) text: member of the tar; box (N, 4) px: tight box of the 68 landmarks; is_val (N,): judging;
+            yaw_deg (N,) and pts68 (N, 68, 2) px where they are known
+STEM.tar    the pictures, upright, under these names
 """
 
 from __future__ import annotations

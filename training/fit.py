@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 LANDMARK_NOISE = 0.035  # about what the shipped model's landmarks are off on faces that it does not know
 
+
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser(

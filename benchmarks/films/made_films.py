@@ -270,9 +270,7 @@ def _cast(
         yield _frame(image, index, name), truth
 
 
-def _paste(
-    image: NDArray[np.uint8], photo: Photo, person: int, place_xy: Sequence[float], size: float
-) -> TrueFace:
+def _paste(image: NDArray[np.uint8], photo: Photo, person: int, place_xy: Sequence[float], size: float) -> TrueFace:
     """Draw a head into ``image`` and return its truth."""
     matrix = similarity(photo, place_xy, size)
     width, height = np.ptp(photo.points, axis=0)

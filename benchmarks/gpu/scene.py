@@ -53,9 +53,7 @@ def face_matrices(
     return matrices
 
 
-def mean_landmarks(
-    spec: ModelSpec, family: Family, matrices: list[NDArray[np.float64]]
-) -> list[NDArray[np.float32]]:
+def mean_landmarks(spec: ModelSpec, family: Family, matrices: list[NDArray[np.float64]]) -> list[NDArray[np.float32]]:
     """Return the mean face in each crop, landmarks (68, 3) float32 frame px; none without a landmark channel."""
     if not spec.input.landmark_channel:
         return []

@@ -1,6 +1,6 @@
 """Notice a normalisation that a model does itself: `own_value_range`, `own_colour_order`.
 
-    image 0..255 ─ Sub 127.5 ─ Div 128 ─ Conv …        takes 0 to 255, whatever its network was trained on
+image 0..255 ─ Sub 127.5 ─ Div 128 ─ Conv …        takes 0 to 255, whatever its network was trained on
 """
 
 from __future__ import annotations

@@ -69,7 +69,6 @@ def export_difference(
     return max(float(np.abs(found - expected.numpy()).max()) for expected, found in pairs)
 
 
-
 def _forget_origin(model: onnx.ModelProto) -> None:
     """Remove the traces of source files that the exporter leaves."""
     model.doc_string = ""

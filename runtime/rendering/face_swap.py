@@ -84,9 +84,7 @@ class FaceSwapper:
         return np.rint(image + alpha * (colours.astype(np.float32) - image)).astype(np.uint8)
 
 
-def _recoloured(
-    above: NDArray[np.uint8], below: NDArray[np.uint8], weight: NDArray[np.float32]
-) -> NDArray[np.uint8]:
+def _recoloured(above: NDArray[np.uint8], below: NDArray[np.uint8], weight: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return ``above`` with the mean and spread of ``below`` in each channel of Lab (Reinhard et al. 2001)."""
     total = weight.sum()
     if total < 1:

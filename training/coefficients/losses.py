@@ -146,5 +146,3 @@ def drawn_points(landmarks: Tensor) -> Tensor:
     """Return the 18 points of 68 landmarks (B, 68, D) that a landmark channel shows."""
     first, second = torch.from_numpy(DRAWN_POINTS).to(landmarks.device).T
     return (landmarks[:, first] + landmarks[:, second]) / 2
-
-

@@ -39,9 +39,7 @@ class FrameMemory:
             self._address = host.pointer
         return self.pixels
 
-    def load(
-        self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]], size: int, stream: Stream
-    ) -> int:
+    def load(self, image: NDArray[np.uint8], matrices: Sequence[NDArray[np.float64]], size: int, stream: Stream) -> int:
         """Queue the upload of the rows that the crops touch; return the address of the frame for the device.
 
         What lies elsewhere than in `pixels` is copied there first, as far as the crops of ``size`` px touch it. Where

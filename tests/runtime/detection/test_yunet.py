@@ -287,7 +287,6 @@ def test_without_onnx_runtime_opencv_detects(monkeypatch, portrait_image):
     assert len(detector(portrait_image)) == 1
 
 
-
 @pytest.mark.parametrize(("name", "least"), [("group_12mp.jpg", 12), ("selfie_with_friends.jpg", 5)])
 def test_nobody_is_lost_beside_a_large_or_in_a_large_picture(shared_data, yunet, name, least):
     cases = shared_data / "cases"

@@ -88,9 +88,7 @@ def with_lid(image, face, corners, closed):
     axes = round(0.55 * width), round(0.3 * width)
     cv2.ellipse(painted, np.rint(centre).astype(int).tolist(), axes, angle, 0, 360, skin, cv2.FILLED, cv2.LINE_AA)
     down = centre + (0, 0.12 * width)
-    cv2.ellipse(
-        painted, np.rint(down).astype(int).tolist(), (axes[0], 2), angle, 0, 180, (40, 50, 70), 1, cv2.LINE_AA
-    )
+    cv2.ellipse(painted, np.rint(down).astype(int).tolist(), (axes[0], 2), angle, 0, 180, (40, 50, 70), 1, cv2.LINE_AA)
     return cv2.GaussianBlur(painted, (0, 0), 0.6) if closed else image
 
 
@@ -122,9 +120,7 @@ def test_eyes_of_a_turned_and_a_mirrored_picture(portrait_face):
     mirror = np.append(mirror, [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40])
     mirror = np.append(mirror, [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65])
     mirrored_points = face.landmarks[mirror] * np.float32([-1, 1, 1]) + np.float32([image.shape[1] - 1, 0, 0])
-    mirrored = eye_openings(
-        dataclasses.replace(face, landmarks=mirrored_points), np.ascontiguousarray(image[:, ::-1])
-    )
+    mirrored = eye_openings(dataclasses.replace(face, landmarks=mirrored_points), np.ascontiguousarray(image[:, ::-1]))
     assert mirrored == pytest.approx((right, left), abs=0.02)
 
 

@@ -122,10 +122,7 @@ def test_ptx_is_what_the_compiler_makes_of_the_sources():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_importing_needs_no_driver():
-    source = (
-        "from runtime import _native; "
-        "print('libcuda' in open('/proc/self/maps').read())"
-    )
+    source = "from runtime import _native; print('libcuda' in open('/proc/self/maps').read())"
     assert (
         subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout.strip()
         == "False"
@@ -153,9 +150,7 @@ def test_kernels_are_built_for_all_devices_that_the_compiler_knows():
     if "CUDAARCHS" in os.environ:
         pytest.skip("CUDAARCHS says what to build for")
     wanted = [
-        name
-        for name in ("75", "86", "87", "89", "90", "110", "120")
-        if f"compute_{name}" in listing.stdout.split()
+        name for name in ("75", "86", "87", "89", "90", "110", "120") if f"compute_{name}" in listing.stdout.split()
     ]
     assert _native.has_cuda, f"{nvcc} works, but there is no machine code of the kernels: install again"
     assert _native.cuda_architectures.split() == [

@@ -369,6 +369,4 @@ def test_landmark_channel(device, frame, make_spec):
             np.testing.assert_array_equal(found[face, 3], expected[3])
             assert 10 <= (expected[3] == 1).sum() <= 18
     with pytest.raises(ValueError, match="landmarks must be 0 for channels_last"):
-        _native.host_kernels.crop(
-            *(4096, 8, 8, 24, 4096, 1, 4096, 8, True, False, 0.0, 1.0, False, 0), landmarks=4096
-        )
+        _native.host_kernels.crop(*(4096, 8, 8, 24, 4096, 1, 4096, 8, True, False, 0.0, 1.0, False, 0), landmarks=4096)

@@ -175,9 +175,10 @@ def test_faces_without_a_mesh_are_refused(tmp_path, topology, image):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a disk without space")
 def test_full_disk_leaves_no_half_file(tmp_path, topology, image):
     (tmp_path / "a_face0.glb.part").symlink_to("/dev/full")
-    with pytest.raises(FaceMeshError, match=r"a_face0\.glb: cannot be written"), open_sinks(
-        tmp_path, ["glb"], topology, None
-    ) as sinks:
+    with (
+        pytest.raises(FaceMeshError, match=r"a_face0\.glb: cannot be written"),
+        open_sinks(tmp_path, ["glb"], topology, None) as sinks,
+    ):
         sinks.write(Frame(image, 0, 0.0, "a.jpg"), [face_at(topology, POSES[0])])
     assert os.listdir(tmp_path) == []
 

@@ -73,9 +73,7 @@ def read_bundle(data):
 
 def test_the_example_of_the_specification():
     """OSC 1.0, "OSC Message Examples"."""
-    expected = bytes.fromhex(
-        "2f6f7363696c6c61746f722f342f6672657175656e637900 2c660000 43dc0000".replace(" ", "")
-    )
+    expected = bytes.fromhex("2f6f7363696c6c61746f722f342f6672657175656e637900 2c660000 43dc0000".replace(" ", ""))
     assert osc_message("/oscillator/4/frequency", 440.0) == expected
     assert osc_message("/foo", 1000, -1, "hello", 1.234, 5.678) == bytes.fromhex(
         "2f666f6f00000000 2c69697366660000 000003e8 ffffffff 68656c6c6f000000 3f9df3b6 40b5b22d".replace(" ", "")
