@@ -52,6 +52,7 @@ COLUMNS = {
     "temperature_c": "hottest °C",
     "power_w": "power W",
 }
+SETTINGS = ("threads", "minutes", "frames", "fps")  # options that are part of the record
 UNITS = {"memory_mb": "MB", "p50_ms": "ms"}
 
 
@@ -69,6 +70,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--minutes", type=positive_number, required=True, metavar="N", help=minutes_help)
     fps_help = "frames per second, as from a camera (default: as many as it can)"
     add("--fps", type=positive_number, metavar="N", help=fps_help)
+    frames_help = "and then as long as it takes to so many frames (default: %(default)s)"
+    add("--frames", type=positive_int, default=1, metavar="N", help=frames_help)
     opens_help = "open and close the model so often, and then for the frames (default: %(default)s)"
     add("--opens", type=positive_int, default=1, metavar="N", help=opens_help)
     leak_help = "growth tolerated per hour (default: %(default)g)"
@@ -103,7 +106,7 @@ def run_command(args: argparse.Namespace) -> int:
         **provenance(),
         "kind": KIND,
         "engine": engine,
-        "settings": {"source": source, "threads": args.threads, "minutes": args.minutes, "fps": args.fps},
+        "settings": {"source": source, **{name: getattr(args, name) for name in SETTINGS}},
         "lines": [asdict(line) for line in lines],
         "opened": opened,
         "running": running,
@@ -139,7 +142,7 @@ def _soak_engine(args: argparse.Namespace, faces: list[Face]) -> tuple[list[Line
         pipeline = FaceMeshPipeline(runner, YuNetDetector(max_faces=1))
         pipeline(faces[0].image)
         before = replace(held_now(), memory_mb=None)  # its trend is judged
-        lines = list(soak(pipeline, faces, 60 * args.minutes, args.fps))
+        lines = list(soak(pipeline, faces, 60 * args.minutes, args.fps, args.frames))
         after = replace(held_now(), memory_mb=None)
         running = {"before": asdict(before), "after": asdict(after), "problem": problem_of(before, after)}
         return lines, describe_engine(args.engine, runner), running
@@ -156,14 +159,15 @@ def _open_runner(args: argparse.Namespace) -> Runner:
     return open_runner(args.engine, max_batch=1, threads=args.threads, face_model=args.face_model)
 
 
-def soak(pipeline: Any, faces: list[Face], seconds: float, fps: float | None) -> Iterator[Line]:
-    """Call ``pipeline`` with picture after picture for so long, and yield a line for every interval."""
+def soak(pipeline: Any, faces: list[Face], seconds: float, fps: float | None, frames: int = 1) -> Iterator[Line]:
+    """Call ``pipeline`` for so long and with so many pictures, one after the other; yield a line for every interval."""
     pictures = itertools.cycle(faces)
     interval = max(INTERVAL_S, seconds / MOST_LINES)
     start = due = time.monotonic()
+    done = 0
     sensors: dict[str, float | None] = {}
     sensors_at = -SENSORS_EVERY_S
-    while (begun := time.monotonic() - start) < seconds:
+    while (begun := time.monotonic() - start) < seconds or done < frames:
         # Read the sensors now and then.
         if begun - sensors_at >= SENSORS_EVERY_S:
             sensors = _read_sensors()
@@ -171,13 +175,15 @@ def soak(pipeline: Any, faces: list[Face], seconds: float, fps: float | None) ->
 
         # Time frames until the interval is over.
         taken = []
-        while (now := time.monotonic() - start) < min(begun + interval, seconds) or not taken:
+        end = begun + interval if done < frames else min(begun + interval, seconds)
+        while (now := time.monotonic() - start) < end or not taken:
             if fps:
                 due = max(due + 1 / fps, start + now)
                 time.sleep(max(0.0, due - time.monotonic()))
             started = time.perf_counter()
             pipeline(next(pictures).image)
             taken.append(1000 * (time.perf_counter() - started))
+        done += len(taken)
         p50, p99 = np.percentile(taken, (50, 99)).tolist()
         yield Line((begun + now) / 2, len(taken), p50, p99, memory_mb(), **sensors)
 

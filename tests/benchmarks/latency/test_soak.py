@@ -98,6 +98,13 @@ def test_lines_while_it_runs(monkeypatch):
     assert 0 < lines[0].time_s < lines[-1].time_s < 0.6
 
 
+def test_as_long_as_it_takes_to_so_many_frames(monkeypatch):
+    monkeypatch.setattr(soak, "INTERVAL_S", 0.05)
+    lines = list(soak.soak(lambda image: time.sleep(0.005), [FACE], 0.01, None, 40))
+    assert 40 <= sum(line.frames for line in lines) < 60
+    assert len(lines) > 2
+
+
 def test_at_the_pace_of_a_camera(monkeypatch):
     monkeypatch.setattr(soak, "INTERVAL_S", 0.1)
     stamps = []
