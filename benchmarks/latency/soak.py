@@ -41,7 +41,7 @@ from runtime.pipeline import FaceMeshPipeline
 
 KIND = "soak"
 INTERVAL_S = 1.0  # of a line; longer if there would be more lines than
-MOST_LINES = 2000
+MOST_LINES = 240
 SENSORS_EVERY_S = 10.0  # jetson-stats takes a second to answer
 LEAK = 10.0  # MB per hour
 DRIFT = 10.0  # percent of the median latency, from the beginning to the end
