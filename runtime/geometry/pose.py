@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,15 @@ from numpy.typing import NDArray
 from runtime.compiled import native
 from runtime.errors import FaceMeshError
 from runtime.types import LANDMARK_COUNT, MeshTopology, Pose
+
+
+class PosedCrop(NamedTuple):
+    """A head and how a crop shows it."""
+
+    pose: Pose
+    picture_roll_deg: float  # see `picture_roll_deg`
+    crop_roll_deg: float  # what the crop leaves of it, -180..180
+    box_xyxy: NDArray[np.float32]  # (4,) px of the frame, tight box of the landmarks
 
 
 class PoseEstimator:
@@ -22,7 +32,7 @@ class PoseEstimator:
     def __init__(self, topology: MeshTopology) -> None:
         """Take the canonical landmarks of ``topology``."""
         canonical = topology.canonical_vertices[topology.landmark_vertices].astype(np.float64)
-        self._angles = native.PoseEstimator(canonical)
+        self._native = native.PoseEstimator(canonical)
 
     def __call__(self, landmarks: NDArray[np.float32]) -> Pose:
         """Return the pose of (68, 3) landmarks: x right, y down, z to the camera, one unit for all three.
@@ -32,11 +42,26 @@ class PoseEstimator:
         """
         if landmarks.shape != (LANDMARK_COUNT, 3):
             raise ValueError(f"landmarks must have shape ({LANDMARK_COUNT}, 3), have {landmarks.shape}")
-        angles = self._angles(np.ascontiguousarray(landmarks, np.float32))
+        angles = self._native(np.ascontiguousarray(landmarks, np.float32))
         if angles is None:
-            fault = "the landmarks are not finite or all the same: the model's output is unusable"
-            raise FaceMeshError(f"{fault}; check the engine with another picture")
+            raise _unusable_landmarks()
         return Pose(*angles)
+
+    def look(self, landmarks: NDArray[np.float32], matrix: NDArray[np.float64]) -> PosedCrop:
+        """Return the pose of contiguous (68, 3) landmarks in px of the frame, and how a crop shows it.
+
+        ``matrix`` is (2, 3), frame px -> crop px. Raises `FaceMeshError` as a call does.
+        """
+        found = self._native.look(landmarks, matrix)
+        if found is None:
+            raise _unusable_landmarks()
+        (yaw, pitch, roll, in_picture, in_crop), box = found
+        return PosedCrop(Pose(yaw, pitch, roll), in_picture, in_crop, box)
+
+
+def _unusable_landmarks() -> FaceMeshError:
+    fault = "the landmarks are not finite or all the same: the model's output is unusable"
+    return FaceMeshError(f"{fault}; check the engine with another picture")
 
 
 def rotation_to_pose(rotation: NDArray[np.float64]) -> Pose:

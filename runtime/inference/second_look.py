@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.compiled import native
 from runtime.families.family import Family
-from runtime.geometry.crop import crop_roll_deg, landmark_box, turned_crop, upright_box
-from runtime.geometry.pose import PoseEstimator, picture_roll_deg
+from runtime.geometry.crop import crop_roll_deg, turned_crop, upright_box
+from runtime.geometry.pose import PosedCrop, PoseEstimator
 from runtime.inference.interface import MeshedFace, Mesher
-from runtime.types import Pose
 
 # Limits of a fitting crop. Of the upright faces of 400 validation photographs, 2 % have detected boxes beyond the last
 # two; a second look takes their error from 5.5 to 2.8 %.
@@ -26,23 +25,25 @@ LEAST_GAIN_DEG = 5.0  # that a look must be less turned than the one before, if 
 class Look:
     """A face as one crop shows it."""
 
-    def __init__(self, face: MeshedFace, pose: Pose, matrix: NDArray[np.float64]) -> None:
-        """Take the crop ``matrix`` (2, 3), frame px -> crop px."""
+    def __init__(self, face: MeshedFace, matrix: NDArray[np.float64], posed: PosedCrop) -> None:
+        """Take the crop ``matrix`` (2, 3), frame px -> crop px, and what it shows of the head."""
         self.face = face
-        self.pose = pose
         self.matrix = matrix
-        self.box_xyxy = landmark_box(face.landmarks)
-        self.picture_roll_deg = picture_roll_deg(pose)
-        crop_roll = crop_roll_deg(matrix)
-        self.roll_deg = (self.picture_roll_deg - crop_roll + 180) % 360 - 180  # what is left in the crop
+        self.pose, self.picture_roll_deg, self.roll_deg, self.box_xyxy = posed
         self.is_turned = abs(self.roll_deg) > MOST_ROLL_DEG
-        self.crop_is_turned = crop_roll != 0
+
+    @property
+    def crop_is_turned(self) -> bool:
+        """True if the crop takes a roll off the face."""
+        return crop_roll_deg(self.matrix) != 0
 
     def scaled(self, factor: float) -> Look:
         """Return the look at the same face in a picture that is ``factor`` times as large."""
         vertices, landmarks, confidence = self.face
-        face = MeshedFace(vertices * np.float32(factor), landmarks * np.float32(factor), confidence)
-        return Look(face, self.pose, self.matrix / (factor, factor, 1))
+        ratio = np.float32(factor)
+        posed = PosedCrop(self.pose, self.picture_roll_deg, self.roll_deg, self.box_xyxy * ratio)
+        face = MeshedFace(vertices * ratio, landmarks * ratio, confidence)
+        return Look(face, self.matrix / (factor, factor, 1), posed)
 
 
 class SecondLook:
@@ -81,7 +82,7 @@ class SecondLook:
         return looks
 
     def _look(self, face: MeshedFace, matrix: NDArray[np.float64]) -> Look:
-        return Look(face, self._pose(face.landmarks), matrix)
+        return Look(face, matrix, self._pose.look(face.landmarks, matrix))
 
     def _wanted_crops(self, looks: Sequence[Look], numbers: Iterable[int]) -> dict[int, NDArray[np.float64]]:
         """Return, by number, the crops that the meshes ask for, of those looks whose own crop does not fit."""
@@ -90,7 +91,7 @@ class SecondLook:
             look = looks[number]
             straight = not (look.is_turned or look.crop_is_turned)
             wanted = self._family.crop_matrix(look.box_xyxy) if straight else self._upright_crop(look)
-            if look.is_turned or not _fits(look.matrix, wanted, self._side):
+            if look.is_turned or not native.crop_fits(look.matrix, wanted, self._side, MOST_OFFSET, MOST_GROWTH):
                 crops[number] = wanted
         return crops
 
@@ -99,15 +100,3 @@ class SecondLook:
         (x, y), width, height = upright_box(look.face.landmarks, look.picture_roll_deg)
         box = x - width / 2, y - height / 2, x + width / 2, y + height / 2
         return turned_crop(self._family.crop_matrix(box), (x, y), look.picture_roll_deg)
-
-
-def _fits(matrix: NDArray[np.float64], wanted: NDArray[np.float64], side: int) -> bool:
-    """Return True if a crop of ``side`` px by ``matrix`` differs little in place and scale from the ``wanted`` one."""
-    (a, b, x), (c, d, y) = wanted.tolist()
-    (e, f, u), (g, h, v) = matrix.tolist()
-    area, middle = a * d - b * c, (side - 1) / 2
-    # The middle of the wanted crop in the frame, then in the crop that was had.
-    frame_x, frame_y = (d * (middle - x) - b * (middle - y)) / area, (a * (middle - y) - c * (middle - x)) / area
-    offset = math.hypot(e * frame_x + f * frame_y + u - middle, g * frame_x + h * frame_y + v - middle)
-    growth = math.sqrt((e * h - f * g) / area)
-    return offset <= MOST_OFFSET * side and 1 / MOST_GROWTH <= growth <= MOST_GROWTH

@@ -46,21 +46,27 @@ class FrameMemory:
         host and device share their memory, crops that read every pixel about once read it in place: the device caches
         nothing of it, and larger ones read each pixel many times.
         """
-        check_image(image)
+        if image is not self.pixels:
+            check_image(image)
         height, width = image.shape[:2]
         pixels = self.fit(height, width, stream)
         assert self._buffers is not None  # after `fit`
         host, device = self._buffers
-        regions = [crop_region(matrix, size, height, width) for matrix in matrices]
-        if not self._holds(image):
-            if np.may_share_memory(image, pixels):  # a part of it, which copying would change on the way
-                image = image.copy()
-            for region in regions:
-                pixels[region] = image[region]
-        if self._mapped and all(abs(a * d - b * c) * ONE_SAMPLE**2 >= 1 for (a, b, _), (c, d, _) in matrices):
+        is_held = self._holds(image)
+        if not is_held and np.may_share_memory(image, pixels):  # a part of it, which copying would change on the way
+            image = image.copy()
+        first, end, is_fine = height, 0, self._mapped
+        for matrix in matrices:
+            rows, columns = crop_region(matrix, size, height, width)
+            if rows.start < rows.stop:
+                first, end = min(first, rows.start), max(end, rows.stop)
+            if not is_held:
+                pixels[rows, columns] = image[rows, columns]
+            if is_fine:
+                (a, b, _), (c, d, _) = matrix.tolist()
+                is_fine = abs(a * d - b * c) * ONE_SAMPLE**2 >= 1
+        if is_fine:
             return host.device_pointer
-        first = min((rows.start for rows, _ in regions if rows.stop > rows.start), default=0)
-        end = max((rows.stop for rows, _ in regions), default=0)
         if end > first:
             offset, nbytes = 3 * width * first, 3 * width * (end - first)
             self._cuda.upload(device.pointer + offset, self._address + offset, nbytes, stream)

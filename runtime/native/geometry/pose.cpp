@@ -1,9 +1,8 @@
 #include "geometry/pose.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-
-#include "geometry/similarity.h"
 
 namespace facemesh {
 namespace {
@@ -91,6 +90,11 @@ double picture_roll_deg(const Pose &pose) {
     const double yaw = pose.yaw_deg * DEGREE, pitch = pose.pitch_deg * DEGREE, roll = pose.roll_deg * DEGREE;
     const double left = std::cos(yaw) * std::sin(roll) - std::sin(yaw) * std::sin(pitch) * std::cos(roll);
     return std::atan2(left, std::cos(pitch) * std::cos(roll)) / DEGREE;
+}
+
+double roll_in_crop_deg(const Pose &pose, const Matrix &crop) {
+    const double left = picture_roll_deg(pose) - crop_roll_deg(crop);
+    return left - 360 * std::floor((left + 180) / 360);
 }
 
 } // namespace facemesh

@@ -1,8 +1,9 @@
 // Head pose from 68 landmarks: see runtime/geometry/pose.py.
 #pragma once
 
-#include <array>
 #include <vector>
+
+#include "geometry/similarity.h"
 
 namespace facemesh {
 
@@ -24,5 +25,8 @@ class PoseEstimator {
 
 // How far the head is turned in the plane of the picture, degrees clockwise, -180..180.
 double picture_roll_deg(const Pose &pose);
+
+// The roll that a crop leaves of it, degrees in -180..180.
+double roll_in_crop_deg(const Pose &pose, const Matrix &crop);
 
 } // namespace facemesh

@@ -36,6 +36,17 @@ inline double crop_roll_deg(const Matrix &m) { return std::atan2(m[1], m[0]) / D
 
 inline double area_of(const Matrix &m) { return m[0] * m[4] - m[1] * m[3]; }
 
+// True if a crop of `side` px differs little from the wanted one: in place by `most_offset` of the side, in scale by
+// `most_growth`.
+inline bool crop_fits(const Matrix &m, const Matrix &wanted, int side, double most_offset, double most_growth) {
+    const double area = area_of(wanted), middle = (side - 1) / 2.0;
+    const double dx = middle - wanted[2], dy = middle - wanted[5];
+    const double x = (wanted[4] * dx - wanted[1] * dy) / area, y = (wanted[0] * dy - wanted[3] * dx) / area;
+    const double offset = std::hypot(m[0] * x + m[1] * y + m[2] - middle, m[3] * x + m[4] * y + m[5] - middle);
+    const double growth = std::sqrt(area_of(m) / area);
+    return offset <= most_offset * side && 1 / most_growth <= growth && growth <= most_growth;
+}
+
 inline Matrix inverse(const Matrix &m) {
     const double area = area_of(m), a = m[4] / area, b = -m[1] / area, c = -m[3] / area, d = m[0] / area;
     return {a, b, -(a * m[2] + b * m[5]), c, d, -(c * m[2] + d * m[5])};

@@ -31,17 +31,6 @@ bool all_finite(const float *numbers, size_t count) {
     return sum == 0;
 }
 
-// True if a crop differs little in place and scale from the wanted one.
-bool crop_fits(const Matrix &matrix, const Matrix &wanted, int side) {
-    const double area = area_of(wanted), middle = (side - 1) / 2.0;
-    const double dx = middle - wanted[2], dy = middle - wanted[5];
-    const double x = (wanted[4] * dx - wanted[1] * dy) / area, y = (wanted[0] * dy - wanted[3] * dx) / area;
-    const double offset = std::hypot(matrix[0] * x + matrix[1] * y + matrix[2] - middle,
-                                     matrix[3] * x + matrix[4] * y + matrix[5] - middle);
-    const double growth = std::sqrt(area_of(matrix) / area);
-    return offset <= MOST_OFFSET * side && 1 / MOST_GROWTH <= growth && growth <= MOST_GROWTH;
-}
-
 } // namespace
 
 void find_extent(const float *landmarks, float *box) {
@@ -83,10 +72,9 @@ void Mesher::decode(const float *output, Look &look) {
                                                   "is unusable; check the model with another picture");
     look.pose = pose_(look.landmarks);
     find_extent(look.landmarks, look.box);
-    const double crop_roll = crop_roll_deg(look.matrix), left = picture_roll_deg(look.pose) - crop_roll;
-    look.roll_deg = left - 360 * std::floor((left + 180) / 360);
+    look.roll_deg = roll_in_crop_deg(look.pose, look.matrix);
     look.is_turned = std::fabs(look.roll_deg) > MOST_ROLL_DEG;
-    look.crop_is_turned = crop_roll != 0;
+    look.crop_is_turned = crop_roll_deg(look.matrix) != 0;
 }
 
 void Mesher::see_once(const Picture &picture, Look *looks, size_t count) {
@@ -148,7 +136,7 @@ void Mesher::see_again(const Picture &picture, Look *looks, size_t count) {
 bool Mesher::wants_another(const Look &look, Matrix &wanted) const {
     const bool straight = !(look.is_turned || look.crop_is_turned);
     wanted = straight ? crop_matrix(look.box) : upright_crop(look);
-    return look.is_turned || !crop_fits(look.matrix, wanted, spec_.side);
+    return look.is_turned || !crop_fits(look.matrix, wanted, spec_.side, MOST_OFFSET, MOST_GROWTH);
 }
 
 // The crop for the box round the landmarks once they are upright.

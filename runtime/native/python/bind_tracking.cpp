@@ -41,17 +41,51 @@ facemesh::PoseEstimator *make_pose_estimator(In<double, nb::shape<68, 3>> canoni
     return new facemesh::PoseEstimator(std::vector<double>(canonical.data(), canonical.data() + 3 * 68));
 }
 
-std::optional<std::array<double, 3>> estimate_pose(const facemesh::PoseEstimator &estimator,
-                                                   In<float, nb::shape<68, 3>> landmarks) {
+using Landmarks = In<float, nb::shape<68, 3>>;
+
+// False for points that are not finite or all the same.
+bool has_extent(const Landmarks &landmarks) {
     require_aligned(landmarks);
     bool is_finite = true, is_one_point = true;
     for (int i = 0; i < 3 * 68; ++i) {
         is_finite &= std::isfinite(landmarks.data()[i]);
         is_one_point &= landmarks.data()[i] == landmarks.data()[i % 3];
     }
-    if (!is_finite || is_one_point) return std::nullopt;
+    return is_finite && !is_one_point;
+}
+
+std::optional<std::array<double, 3>> estimate_pose(const facemesh::PoseEstimator &estimator, Landmarks landmarks) {
+    if (!has_extent(landmarks)) return std::nullopt;
     const facemesh::Pose pose = estimator(landmarks.data());
     return std::array<double, 3>{pose.yaw_deg, pose.pitch_deg, pose.roll_deg};
+}
+
+using Crop = In<double, nb::shape<2, 3>>;
+
+facemesh::Matrix matrix_of(const Crop &crop) {
+    require_aligned(crop);
+    facemesh::Matrix matrix;
+    std::copy_n(crop.data(), matrix.size(), matrix.begin());
+    return matrix;
+}
+
+// yaw, pitch, roll, the roll in the picture, the roll in the crop; and the box.
+std::optional<std::pair<std::array<double, 5>, Floats>> look(const facemesh::PoseEstimator &estimator,
+                                                             Landmarks landmarks, Crop crop) {
+    if (!has_extent(landmarks)) return std::nullopt;
+    const facemesh::Pose pose = estimator(landmarks.data());
+    const auto box = facemesh::upright_box(landmarks.data(), landmarks.shape(0), 0);
+    float *sides;
+    const Floats result = make_floats({box.size()}, &sides);
+    std::copy(box.begin(), box.end(), sides);
+    return std::make_pair(std::array<double, 5>{pose.yaw_deg, pose.pitch_deg, pose.roll_deg,
+                                                facemesh::picture_roll_deg(pose),
+                                                facemesh::roll_in_crop_deg(pose, matrix_of(crop))},
+                          result);
+}
+
+bool crop_fits(Crop crop, Crop wanted, int side, double most_offset, double most_growth) {
+    return facemesh::crop_fits(matrix_of(crop), matrix_of(wanted), side, most_offset, most_growth);
 }
 
 std::array<double, 4> upright_box(In<float, nb::shape<-1, 3>> points, double roll) {
@@ -87,7 +121,13 @@ void bind_tracking(nb::module_ &module) {
                                         "Landmarks (68, 3) float32 -> [yaw, pitch, roll] in degrees, None for points\n"
                                         "that are not finite or all the same. See runtime.geometry.pose.")
         .def(nb::new_(&make_pose_estimator), "canonical_landmarks"_a.noconvert())
-        .def("__call__", &estimate_pose, "landmarks"_a.noconvert());
+        .def("__call__", &estimate_pose, "landmarks"_a.noconvert())
+        .def("look", &look, "landmarks"_a.noconvert(), "matrix"_a.noconvert(),
+             "([yaw, pitch, roll, roll in the picture, roll in the crop of matrix (2, 3) float64], box (4,) float32).");
+    module.def("crop_fits", &crop_fits, "matrix"_a.noconvert(), "wanted"_a.noconvert(), "side"_a, "most_offset"_a,
+               "most_growth"_a,
+               "True if a crop of side px by matrix (2, 3) float64 differs from the wanted one by at most a share of\n"
+               "the side in place and a factor in scale.");
     module.def("upright_box", &upright_box, "points"_a.noconvert(), "roll"_a,
                "Box [x1, y1, x2, y2] of points (N, 3) float32 after a turn by -roll radians about the origin.");
     module.def("scene_change", &scene_change, "image"_a.noconvert(), "grid"_a.noconvert(), "change"_a,

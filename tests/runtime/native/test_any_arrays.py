@@ -109,8 +109,18 @@ def one_euro(chance: np.random.Generator) -> None:
 def estimate_pose(chance: np.random.Generator) -> None:
     estimator = native.PoseEstimator(chance.normal(0, 80, (68, 3)))
     count = 68 - int(chance.random() < 0.1)
-    found = estimator(numbers(chance, (count, 3)))
+    landmarks = numbers(chance, (count, 3))
+    found = estimator(landmarks)
     assert found is None or len(found) == 3
+    seen = estimator.look(landmarks, numbers(chance, (2, 3), np.float64))
+    assert (seen is None) == (found is None)
+    if seen is not None:
+        assert seen[0][:3] == found
+
+
+def crop_fits(chance: np.random.Generator) -> None:
+    matrix, wanted = numbers(chance, (2, 3), np.float64), numbers(chance, (2, 3), np.float64)
+    native.crop_fits(matrix, wanted, int(chance.choice([0, 1, 128])), 0.1, 1.22)
 
 
 def copy_finite(chance: np.random.Generator) -> None:
@@ -149,7 +159,7 @@ def draw_landmarks(chance: np.random.Generator) -> None:
 FUNCTIONS = (
     *(rasterise, visible_vertices, crop_axis_aligned, finish_crop),
     *(decode, decode_coefficients, one_euro, draw_landmarks),
-    *(estimate_pose, upright_box, scene_change),
+    *(estimate_pose, crop_fits, upright_box, scene_change),
     *(copy_finite, crop_region),
 )
 
