@@ -122,10 +122,8 @@ class _Writer:
             spread = scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
         rounded = np.clip(np.rint(weights / spread), -STEPS, STEPS).astype(np.int8)
         if f"{name}_int8" not in self.constants:
-            # A zero point that is left out is 0.
             inputs = [self._constant(f"{name}_int8", rounded), self._constant(f"{name}_scale", scale)]
-            if self._target == "cpu":
-                inputs.append(self._constant(f"{name}_zero", np.zeros(scale.shape, np.int8)))
+            inputs.append(self._constant(f"{name}_zero", np.zeros(scale.shape, np.int8)))
             axes = {} if axis is None else {"axis": axis}
             dequantise = helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantised"], f"{name}_DQ", **axes)
             self.nodes.append(dequantise)

@@ -74,6 +74,19 @@ def test_tensorrt_reads_layer_inputs_and_the_identity_branch_quantised():
     }
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_scale_has_its_zero_point(target):
+    """ONNX Runtime adds one of its own, of a wrong shape, on processors without instructions for byte products."""
+    graph = Graph(small_network())
+    model = insert_qdq(graph, LAYERS, table_for(graph.model, target))
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in QDQ and not node.name.endswith("_bias_DQ"):  # those of biases are int32
+            scale, zero = (constants[name] for name in node.input[1:])
+            assert zero.shape == scale.shape, node.name
+            assert not zero.any(), node.name
+
+
 def test_cpu_reads_both_addends_and_what_layers_put_out():
     graph = Graph(small_network())
     extra = quantised_reads(graph, set(LAYERS), "cpu").items() - quantised_reads(graph, set(LAYERS), "tensorrt").items()
