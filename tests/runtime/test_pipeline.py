@@ -289,12 +289,15 @@ def test_a_stream_gives_what_single_calls_give_in_order(open_pipeline, varied, w
 
 
 def test_a_stream_reads_one_frame_ahead_where_a_gpu_computes(open_pipeline, varied):
-    for where, overlaps, expected in (
-        ("cpu", False, ["read 0", "faces 0", "read 1", "faces 1", "read 2", "faces 2"]),
-        ("gpu", True, ["read 0", "read 1", "faces 0", "read 2", "faces 1", "faces 2"]),
+    at_once = ["read 0", "faces 0", "read 1", "faces 1", "read 2", "faces 2"]
+    overlapped = ["read 0", "read 1", "faces 0", "read 2", "faces 1", "faces 2"]
+    for where, ahead, overlaps, expected in (
+        ("cpu", True, False, at_once),
+        ("gpu", True, True, overlapped),
+        ("gpu", False, True, at_once),
     ):
         log, pipeline = [], open_pipeline(where)
-        for frame, _ in pipeline.stream(numbered(3, varied, log)):
+        for frame, _ in pipeline.stream(numbered(3, varied, log), ahead=ahead):
             log.append(f"faces {frame.index}")
         assert (pipeline.overlaps, log) == (overlaps, expected)
 
