@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build the aarch64 wheel on x86-64 and try it in an emulated Debian: install, import, tests of the compiled module,
-# one photo. As root, on Debian with: g++-aarch64-linux-gnu qemu-user-static binfmt-support debootstrap python3-venv.
+# one photo. As root, on Debian with: g++-aarch64-linux-gnu qemu-user-static debootstrap python3-venv.
 #
 #     tests/programs/aarch64_wheel.sh FOLDER     # 1.5 GB; half an hour, most of it for the system in FOLDER/root
 #
@@ -12,6 +12,13 @@ work=$(cd "$1" && pwd)
 root=$work/root
 suite=${SUITE:-bookworm}
 version=$("${PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+# Programs of aarch64 go to the emulator. Without an init system nobody has told the kernel yet.
+formats=/proc/sys/fs/binfmt_misc
+if [ ! -e "$formats/qemu-aarch64" ]; then
+    mountpoint -q "$formats" || mount -t binfmt_misc binfmt_misc "$formats"
+    cat /usr/lib/binfmt.d/qemu-aarch64.conf >"$formats/register"
+fi
 
 # A system for aarch64.
 if [ ! -e "$root/srv/ready" ]; then
