@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runtime.compiled import native
-from runtime.geometry.boxes import check_box
+from runtime.geometry.boxes import MAX_COORDINATE_PX, check_box
 from runtime.tensors import InputSpec
 
 MAX_SUBSAMPLES = 8
@@ -22,10 +22,13 @@ def crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np
     2``, lies around the centre of the box and becomes ``size`` x ``size`` px (PRNet's ``api.py``: its edges go to 0 and
     size - 1). Raises `FaceMeshError` for a box that `check_box` refuses.
     """
-    x1, y1, x2, y2 = _sides(box_xyxy)
-    side = crop_scale * (x2 - x1 + y2 - y1) / 2
-    scale = (size - 1) / side
-    return _upright(scale, scale * (side / 2 - (x1 + x2) / 2), scale * (side / 2 - (y1 + y2) / 2))
+    try:
+        matrix = native.crop_matrix(box_xyxy, crop_scale, size, MAX_COORDINATE_PX)
+    except (TypeError, ValueError):  # no aligned array of floats
+        matrix = None
+    if matrix is None:
+        matrix = native.crop_matrix(np.array(_sides(box_xyxy), np.float64), crop_scale, size, MAX_COORDINATE_PX)
+    return matrix
 
 
 def turned_crop(matrix: NDArray[np.float64], centre_xy: ArrayLike, roll_deg: float) -> NDArray[np.float64]:

@@ -313,8 +313,8 @@ def test_a_frame_that_fails_is_reported_and_the_others_follow(open_pipeline, var
     assert "lies outside the picture" in str(errors[0])
     with pytest.raises(FaceMeshError, match="lies outside"):
         list(pipeline.stream(numbered(5, varied), lambda frame: boxes.get(frame.index, BOXES)))
-    look = pipeline._second_look
-    pose, look._pose = look._pose, lambda landmarks: pose(landmarks * np.nan if len(errors) == 2 else landmarks)
+    estimator, see = pipeline._second_look._pose, pipeline._second_look._pose.look
+    estimator.look = lambda landmarks, matrix: see(landmarks * np.float32(np.nan if len(errors) == 2 else 1), matrix)
     assert [frame.index for frame, _ in pipeline.stream(numbered(3, varied), on_error=errors.append)] == [1, 2]
     assert "picture 0: the landmarks are not finite" in str(errors[2])
 

@@ -84,6 +84,22 @@ std::optional<std::pair<std::array<double, 5>, Floats>> look(const facemesh::Pos
                           result);
 }
 
+// None for a box that runtime.geometry.boxes.check_box refuses.
+template <typename T>
+std::optional<nb::ndarray<nb::numpy, double>> crop_matrix(In<T, nb::shape<4>> box, double crop_scale, int size,
+                                                          double far) {
+    require_aligned(box);
+    const facemesh::Box sides{double(box(0)), double(box(1)), double(box(2)), double(box(3))};
+    if (!(-far <= sides.x1 && sides.x1 < sides.x2 && sides.x2 <= far && -far <= sides.y1 && sides.y1 < sides.y2 &&
+          sides.y2 <= far))
+        return std::nullopt;
+    const auto matrix = facemesh::crop_matrix(sides, crop_scale, size);
+    double *numbers = new double[matrix.size()];
+    std::copy(matrix.begin(), matrix.end(), numbers);
+    nb::capsule owner(numbers, [](void *p) noexcept { delete[] static_cast<double *>(p); });
+    return nb::ndarray<nb::numpy, double>(numbers, {2, 3}, owner);
+}
+
 bool crop_fits(Crop crop, Crop wanted, int side, double most_offset, double most_growth) {
     return facemesh::crop_fits(matrix_of(crop), matrix_of(wanted), side, most_offset, most_growth);
 }
@@ -124,6 +140,10 @@ void bind_tracking(nb::module_ &module) {
         .def("__call__", &estimate_pose, "landmarks"_a.noconvert())
         .def("look", &look, "landmarks"_a.noconvert(), "matrix"_a.noconvert(),
              "([yaw, pitch, roll, roll in the picture, roll in the crop of matrix (2, 3) float64], box (4,) float32).");
+    module.def("crop_matrix", &crop_matrix<float>, "box"_a.noconvert(), "crop_scale"_a, "size"_a, "far"_a,
+               "runtime.geometry.crop.crop_matrix (2, 3) float64 of a box (4,) float32 or float64; None for one that is\n"
+               "no box or reaches beyond far px.");
+    module.def("crop_matrix", &crop_matrix<double>, "box"_a.noconvert(), "crop_scale"_a, "size"_a, "far"_a);
     module.def("crop_fits", &crop_fits, "matrix"_a.noconvert(), "wanted"_a.noconvert(), "side"_a, "most_offset"_a,
                "most_growth"_a,
                "True if a crop of side px by matrix (2, 3) float64 differs from the wanted one by at most a share of\n"

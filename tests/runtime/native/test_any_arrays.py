@@ -118,6 +118,12 @@ def estimate_pose(chance: np.random.Generator) -> None:
         assert seen[0][:3] == found
 
 
+def crop_matrix(chance: np.random.Generator) -> None:
+    box = numbers(chance, (4 + int(chance.random() < 0.1),), np.float32 if chance.random() < 0.5 else np.float64)
+    found = native.crop_matrix(misaligned(box) if chance.random() < 0.2 else box, 1.6, 128, 1e6)
+    assert found is None or (found.shape == (2, 3) and np.isfinite(found[0, 0]))
+
+
 def crop_fits(chance: np.random.Generator) -> None:
     matrix, wanted = numbers(chance, (2, 3), np.float64), numbers(chance, (2, 3), np.float64)
     native.crop_fits(matrix, wanted, int(chance.choice([0, 1, 128])), 0.1, 1.22)
@@ -159,7 +165,7 @@ def draw_landmarks(chance: np.random.Generator) -> None:
 FUNCTIONS = (
     *(rasterise, visible_vertices, crop_axis_aligned, finish_crop),
     *(decode, decode_coefficients, one_euro, draw_landmarks),
-    *(estimate_pose, crop_fits, upright_box, scene_change),
+    *(estimate_pose, crop_fits, crop_matrix, upright_box, scene_change),
     *(copy_finite, crop_region),
 )
 
