@@ -41,10 +41,6 @@ void require_fit(const std::string &path, const char *kind, const std::vector<Te
                              "; export it again");
 }
 
-std::vector<int64_t> picture_shape(bool channels_last, int64_t side) {
-    return channels_last ? std::vector<int64_t>{side, side, 3} : std::vector<int64_t>{3, side, side};
-}
-
 std::vector<int64_t> with_batch(int64_t batch, std::vector<int64_t> sides) {
     sides.insert(sides.begin(), batch);
     return sides;
@@ -54,11 +50,10 @@ class OnnxNetwork : public Network {
   public:
     OnnxNetwork(const std::string &path, const Spec &spec, int threads, int max_batch) : spec_(spec) {
         open(path, std::min(std::max(threads, 1), usable_cores()));
-        const std::vector<int64_t> in = picture_shape(spec.channels_last, spec.side);
-        const std::vector<int64_t> out = picture_shape(spec.channels_last, spec.map_side);
         const std::vector<TensorForm> inputs = session_->inputs(), outputs = session_->outputs();
-        require_fit(path, "one input", inputs.size() == 1 ? inputs : std::vector<TensorForm>(), spec.input, in);
-        require_fit(path, "output", outputs, spec.output, out);
+        require_fit(path, "one input", inputs.size() == 1 ? inputs : std::vector<TensorForm>(), spec.input,
+                    spec.input_shape());
+        require_fit(path, "output", outputs, spec.output, spec.output_shape());
         if (has_confidence()) require_fit(path, "output", outputs, spec.confidence, {1});
         fixed_batch_ = inputs[0].shape[0] >= 1 ? inputs[0].shape[0] : 0;
         if (fixed_batch_ > MOST_BATCH)
@@ -101,14 +96,13 @@ class OnnxNetwork : public Network {
     void open(const std::string &path, int threads) { session_ = std::make_unique<OnnxSession>(path, threads); }
 
     void bind(int64_t batch, Bound &bound) {
-        bound.output =
-            tensor_over(output_.data(), with_batch(batch, picture_shape(spec_.channels_last, spec_.map_side)));
+        bound.output = tensor_over(output_.data(), with_batch(batch, spec_.output_shape()));
         bound.results = {bound.output.get()};
         if (has_confidence()) {
             bound.confidence = tensor_over(confidence_.data(), {batch, 1});
             bound.results.push_back(bound.confidence.get());
         }
-        bound.input = tensor_over(input_.data(), with_batch(batch, picture_shape(spec_.channels_last, spec_.side)));
+        bound.input = tensor_over(input_.data(), with_batch(batch, spec_.input_shape()));
     }
 
     bool runs(int count) {

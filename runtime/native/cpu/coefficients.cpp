@@ -136,40 +136,50 @@ void CoefficientDecoder::pack(const float *basis, HugeVector<Stored> &packed, fl
 
 void CoefficientDecoder::decode(const float *outputs, const double *matrices, size_t faces,
                                 float *const *vertices) const {
-    const size_t count = size_t(coefficient_count_), numbers = number_count();
-    // One allocation; sum_faces by plain vectors alone needs the buffer.
-    const bool has_buffer = vector_bytes_ < 32 || !has_wide_vectors();
-    std::vector<float> memory(8 * count + (has_buffer ? 3 * LANES * count : 0));
-    float *const coefficients = memory.data(), *const weights = coefficients + 2 * count;
+    std::vector<float> scratch(scratch_count());
     for (size_t start = 0; start < faces; start += 2) {
-        const int pair = int(std::min<size_t>(2, faces - start));
-        Face both[2];
-        for (int i = 0; i < pair; ++i) {
-            const float *output = outputs + numbers * (start + i);
-            double pose[12];
-            for (int j = 0; j < 12; ++j)
-                pose[j] = format_.pose_count ? output[j] * format_.std[j] + format_.mean[j] : format_.fixed_pose[j];
-            for (size_t k = 0; k < count; ++k) {
-                const size_t number = format_.pose_count + k;
-                coefficients[i * count + k] = float(output[number] * format_.std[number] + format_.mean[number]);
-            }
-            both[i].coefficients = coefficients + i * count;
-            both[i].vertices = vertices[start + i];
-            make_affine(pose, format_, matrices + 6 * (start + i), both[i].affine);
-        }
-        const auto sum = [&](const auto &basis, const float *scales) {
-            using Stored = typename std::decay_t<decltype(basis)>::value_type;
-            const Sums<Stored> task{basis.data(),  mean_.data(), scales,       int(count),
-                                    vertex_count_, weights,      weights + 6 * count};
-            pair == 2 ? sum_faces<2>(task, both, vector_bytes_) : sum_faces<1>(task, both, vector_bytes_);
-        };
-        if (bits_ == 32)
-            sum(floats_, nullptr);
-        else if (bits_ == 16)
-            sum(shorts_, scales_.data());
-        else
-            sum(bytes_, scales_.data());
+        const float *const pair[] = {outputs + number_count() * start, outputs + number_count() * (start + 1)};
+        const double *const crops[] = {matrices + 6 * start, matrices + 6 * (start + 1)};
+        decode_pair(pair, crops, vertices + start, int(std::min<size_t>(2, faces - start)), scratch.data());
     }
+}
+
+size_t CoefficientDecoder::scratch_count() const {
+    // sum_faces by plain vectors alone needs the buffer.
+    const bool has_buffer = vector_bytes_ < 32 || !has_wide_vectors();
+    return size_t(coefficient_count_) * (8 + (has_buffer ? 3 * LANES : 0));
+}
+
+void CoefficientDecoder::decode_pair(const float *const *outputs, const double *const *matrices,
+                                     float *const *vertices, int faces, float *scratch) const {
+    const size_t count = size_t(coefficient_count_);
+    float *const coefficients = scratch, *const weights = coefficients + 2 * count;
+    Face both[2];
+    for (int i = 0; i < faces; ++i) {
+        const float *output = outputs[i];
+        double pose[12];
+        for (int j = 0; j < 12; ++j)
+            pose[j] = format_.pose_count ? output[j] * format_.std[j] + format_.mean[j] : format_.fixed_pose[j];
+        for (size_t k = 0; k < count; ++k) {
+            const size_t number = format_.pose_count + k;
+            coefficients[i * count + k] = float(output[number] * format_.std[number] + format_.mean[number]);
+        }
+        both[i].coefficients = coefficients + i * count;
+        both[i].vertices = vertices[i];
+        make_affine(pose, format_, matrices[i], both[i].affine);
+    }
+    const auto sum = [&](const auto &basis, const float *scales) {
+        using Stored = typename std::decay_t<decltype(basis)>::value_type;
+        const Sums<Stored> task{basis.data(),  mean_.data(), scales,       int(count),
+                                vertex_count_, weights,      weights + 6 * count};
+        faces == 2 ? sum_faces<2>(task, both, vector_bytes_) : sum_faces<1>(task, both, vector_bytes_);
+    };
+    if (bits_ == 32)
+        sum(floats_, nullptr);
+    else if (bits_ == 16)
+        sum(shorts_, scales_.data());
+    else
+        sum(bytes_, scales_.data());
 }
 
 } // namespace facemesh

@@ -31,6 +31,11 @@ class CoefficientDecoder {
     // singular; vertices: one (V, 3) per face, frame px.
     void decode(const float *outputs, const double *matrices, size_t faces, float *const *vertices) const;
 
+    // The same for one or two faces, in memory of the caller's: scratch_count() floats.
+    void decode_pair(const float *const *outputs, const double *const *matrices, float *const *vertices, int faces,
+                     float *scratch) const;
+    size_t scratch_count() const;
+
     size_t vertex_count() const { return vertex_count_; }
     size_t number_count() const { return format_.mean.size(); }
 

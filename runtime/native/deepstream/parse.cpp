@@ -91,7 +91,7 @@ int facemesh_object_rectangle(const facemesh_model *model, const float box[4], f
         need(box, "box");
         need(rectangle, "rectangle");
         check_box(box);
-        const double side = model->mesher.spec().crop_scale * (double(box[2]) - box[0] + box[3] - box[1]) / 2;
+        const double side = model->mesher.crop_rule().square({box[0], box[1], box[2], box[3]});
         // Rectangles begin at the edge of a pixel, boxes at its centre.
         rectangle[0] = float((double(box[0]) + box[2] - side) / 2 + 0.5);
         rectangle[1] = float((double(box[1]) + box[3] - side) / 2 + 0.5);

@@ -15,13 +15,29 @@ struct Box {
     double x1, y1, x2, y2; // px
 };
 
-// PRNet's landmark crop: the square of crop_scale * (width + height) / 2 around the centre of the box becomes side x
-// side px.
-inline Matrix crop_matrix(const Box &box, double crop_scale, int side) {
-    const double square = crop_scale * (box.x2 - box.x1 + box.y2 - box.y1) / 2, scale = (side - 1) / square;
-    return {scale, 0,     scale * (square / 2 - (box.x1 + box.x2) / 2),
-            0,     scale, scale * (square / 2 - (box.y1 + box.y2) / 2)};
-}
+// From the box of a face's landmarks to its crop: a square around the centre of the box becomes side x side px.
+struct CropRule {
+    bool by_longer_side; // 3DDFA's landmark crop, otherwise PRNet's
+    double crop_scale;
+    int side;
+
+    // Side of the square, px of the frame.
+    double square(const Box &box) const {
+        if (by_longer_side) return crop_scale * std::max(box.x2 - box.x1, box.y2 - box.y1);
+        return crop_scale * (box.x2 - box.x1 + box.y2 - box.y1) / 2;
+    }
+
+    // The square's edges go to 0 and side - 1 by PRNet's rule, to the outer edges of the crop's pixels by 3DDFA's.
+    Matrix operator()(const Box &box) const {
+        const double u = (box.x1 + box.x2) / 2, v = (box.y1 + box.y2) / 2, edge = square(box);
+        if (by_longer_side) {
+            const double scale = side / edge, middle = (side - 1) / 2.0;
+            return {scale, 0, middle - scale * u, 0, scale, middle - scale * v};
+        }
+        const double scale = (side - 1) / edge;
+        return {scale, 0, scale * (edge / 2 - u), 0, scale, scale * (edge / 2 - v)};
+    }
+};
 
 // The crop after turning the frame about (x, y) so that what is turned clockwise by roll_deg becomes upright.
 inline Matrix turned_crop(const Matrix &m, double x, double y, double roll_deg) {

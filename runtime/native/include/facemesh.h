@@ -11,7 +11,7 @@
  *     facemesh_detector_free(detector);
  *     facemesh_model_free(model);
  *
- * Threads: one thread at a time may use a handle; handles of their own work side by side.
+ * Threads: one thread at a time may use a handle and those that it uses; handles of their own work side by side.
  * Ownership: an opened handle is the caller's to free; every buffer is the caller's; strings are the library's.
  * Errors: functions that open return NULL and the others a negative `enum facemesh_status`; `facemesh_error()` tells
  * what is wrong, where, and the remedy. Nothing is written then but what the function's comment says.
@@ -88,7 +88,10 @@ struct facemesh_model_params {
     int threads;          /* of the CPU; 0: one, and up to four for a network that takes longer than 5 ms */
     int max_batch;        /* faces in one run of the network, 1..64 */
     const char *spec;     /* path of the spec; NULL: the model's path with .json behind it */
-    const char *topology; /* path of the .npz that the spec names; NULL: from the model's own folder */
+    const char *topology; /* path of the topology, or face model, that the spec names; NULL: from the spec's folder */
+    struct facemesh_model *landmarks_from; /* for a model that takes landmarks beside the picture: another one that
+                                              finds them, which it uses and does not own; NULL: none */
+    int reuse_landmarks; /* 1: a tracked face is shown the landmarks of its last frame, which spares landmarks_from */
 };
 
 FACEMESH_API struct facemesh_model_params facemesh_model_default_params(void);
@@ -99,7 +102,7 @@ FACEMESH_API struct facemesh_model *facemesh_model_open(const char *path, struct
 /* Opens the decoder alone, by a spec: for a network that runs elsewhere. Free the result; NULL on error. */
 FACEMESH_API struct facemesh_model *facemesh_decoder_open(const char *spec, struct facemesh_model_params params);
 
-/* Frees a model; NULL is fine. Trackers of the model are freed before. */
+/* Frees a model; NULL is fine. Its trackers, and models that take their landmarks from it, are freed before. */
 FACEMESH_API void facemesh_model_free(struct facemesh_model *model);
 
 /* Sizes of the mesh and of the network's tensors for one face, in floats; 0 for NULL. */
@@ -113,6 +116,9 @@ FACEMESH_API size_t facemesh_output_count(const struct facemesh_model *model);
  * The model owns them. */
 FACEMESH_API const int32_t *facemesh_triangles(const struct facemesh_model *model);
 
+/* Texture coordinates 0..1, u right, v up, two for each vertex; the model owns them. */
+FACEMESH_API const float *facemesh_texture_coordinates(const struct facemesh_model *model);
+
 /* The vertices of the 68 landmarks; the model owns them. */
 FACEMESH_API const int32_t *facemesh_landmark_vertices(const struct facemesh_model *model);
 
@@ -123,6 +129,12 @@ FACEMESH_API const int32_t *facemesh_landmark_vertices(const struct facemesh_mod
 FACEMESH_API int facemesh_from_boxes(struct facemesh_model *model, struct facemesh_image image, const float *boxes,
                                      const float *scores, int count, struct facemesh_face *faces);
 
+/* Meshes the faces of `count` detections into `faces`, turned as they are. Of faces in a turned picture those that the
+ * model's confidence tells to be none are left out. Returns the number of faces, or a negative status. */
+FACEMESH_API int facemesh_from_detections(struct facemesh_model *model, struct facemesh_image image,
+                                          const struct facemesh_detection *detections, int count,
+                                          struct facemesh_face *faces);
+
 /* Detects and meshes at most `capacity` faces, best first. Returns their number, or a negative status. */
 FACEMESH_API int facemesh_find(struct facemesh_model *model, struct facemesh_detector *detector,
                                struct facemesh_image image, struct facemesh_face *faces, int capacity);
@@ -132,9 +144,15 @@ FACEMESH_API int facemesh_find(struct facemesh_model *model, struct facemesh_det
 /* The crop of a box: six numbers, two rows of a similarity from the picture's pixels to the crop's. */
 FACEMESH_API int facemesh_crop_matrix(const struct facemesh_model *model, const float box[4], double matrix[6]);
 
-/* Crops, antialiases and normalises one face into `input`, facemesh_input_count() floats. */
+/* Crops, antialiases and normalises one face into `input`, facemesh_input_count() floats. A plane for landmarks is left
+ * as it is. */
 FACEMESH_API int facemesh_crop(struct facemesh_model *model, struct facemesh_image image, const double matrix[6],
                                float *input);
+
+/* Draws 68 landmarks, three numbers each, px of the picture, into the last plane of `input`. For a model that takes them.
+ */
+FACEMESH_API int facemesh_draw_landmarks(struct facemesh_model *model, const float *landmarks, const double matrix[6],
+                                         float *input);
 
 /* Runs the network on one face: facemesh_input_count() floats in, facemesh_output_count() out.
  * `confidence` may be NULL; it gets FACEMESH_NO_CONFIDENCE where the model does not tell. */
@@ -191,6 +209,9 @@ FACEMESH_API void facemesh_tracker_free(struct facemesh_tracker *tracker);
  * if there is none. Faces without room for vertices get none. Returns their number, or a negative status. */
 FACEMESH_API int facemesh_track(struct facemesh_tracker *tracker, struct facemesh_image image, double time_s,
                                 struct facemesh_face *faces, int capacity);
+
+/* Frames that the detector has looked at; 0 for NULL. */
+FACEMESH_API int facemesh_tracker_detections(const struct facemesh_tracker *tracker);
 
 /* Starts anew, with a film that has nothing to do with the one before. */
 FACEMESH_API int facemesh_tracker_forget(struct facemesh_tracker *tracker);

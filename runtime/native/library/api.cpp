@@ -45,20 +45,13 @@ std::unique_ptr<Network> open_network(const std::string &path, [[maybe_unused]] 
                    "no backend for " + (suffix.empty() ? "files without a suffix" : suffix) + "; give an .onnx model");
 }
 
-Topology open_topology(const std::string &spec_path, const Spec &spec, const char *chosen) {
-    if (chosen != nullptr) return load_topology(chosen);
-    const std::string path = beside(spec_path, spec.topology);
-    if (!is_file(path))
-        throw bad_file(path, "the topology that the spec names is not there; copy it beside the model, or name it in "
-                             "facemesh_model_params.topology");
-    return load_topology(path);
-}
-
 void check_params(const facemesh_model_params &params) {
     if (params.threads < 0 || params.threads > MOST_THREADS)
         throw bad_argument("threads is " + std::to_string(params.threads) + "; give 0..64");
     if (params.max_batch < 1 || params.max_batch > MOST_BATCH)
         throw bad_argument("max_batch is " + std::to_string(params.max_batch) + "; give 1..64");
+    if (params.reuse_landmarks && !params.landmarks_from)
+        throw bad_argument("reuse_landmarks spares the model of landmarks_from, which is NULL; give one, or 0");
 }
 
 std::vector<Look> &room_for(facemesh_model &model, size_t count) {
@@ -66,23 +59,24 @@ std::vector<Look> &room_for(facemesh_model &model, size_t count) {
     return model.looks;
 }
 
-int find(facemesh_model &model, facemesh_detector &detector, const Picture &picture, facemesh_face *faces,
-         int capacity) {
-    const std::vector<facemesh_detection> &found = detector.yunet(picture);
-    const size_t count = std::min(found.size(), size_t(capacity));
+// Meshes detections; where a turned picture showed them, those that are surely none are left out.
+int mesh_detections(facemesh_model &model, const Picture &picture, const facemesh_detection *found, size_t count,
+                    facemesh_face *faces) {
+    bool is_turned = false;
     std::vector<Look> &looks = room_for(model, count);
     for (size_t i = 0; i < count; ++i) {
         looks[i].matrix = detection_crop(model.mesher, found[i]);
         looks[i].vertices = faces[i].vertices;
+        is_turned |= found[i].roll != 0;
     }
     model.mesher.see(picture, looks.data(), count);
     int kept = 0;
     for (size_t i = 0; i < count; ++i) {
-        if (detector.yunet.is_turned() && !is_sure_when_turned(looks[i])) continue;
+        if (is_turned && !is_sure_when_turned(looks[i])) continue;
         facemesh_face &face = faces[kept++];
         float *vertices = face.vertices; // a face that is left out leaves its place to the next one
         if (vertices != looks[i].vertices && vertices != nullptr && looks[i].vertices != nullptr)
-            std::memcpy(vertices, looks[i].vertices, 3 * model.mesher.topology().face_indices.size() * sizeof(float));
+            std::memcpy(vertices, looks[i].vertices, 3 * model.mesher.mesh().vertex_count * sizeof(float));
         write_face(looks[i], face);
         face.score = found[i].score;
         face.track = 0;
@@ -139,7 +133,7 @@ const char *facemesh_backends(void) {
 #endif
 }
 
-facemesh_model_params facemesh_model_default_params(void) { return {0, 8, nullptr, nullptr}; }
+facemesh_model_params facemesh_model_default_params(void) { return {0, 8, nullptr, nullptr, nullptr, 0}; }
 
 facemesh_model *facemesh_model_open(const char *path, facemesh_model_params params) {
     return handle_of<facemesh_model>([&] {
@@ -148,8 +142,11 @@ facemesh_model *facemesh_model_open(const char *path, facemesh_model_params para
         if (!is_file(path)) throw bad_file(path, "no model file there; check the path");
         const std::string spec_path = params.spec ? params.spec : std::string(path) + ".json";
         const Spec spec = load_spec(spec_path);
-        Topology topology = open_topology(spec_path, spec, params.topology);
-        return new facemesh_model{Mesher(spec, std::move(topology), open_network(path, spec_path, spec, params)), {}};
+        std::unique_ptr<Family> family = open_family(spec, spec_path, params.topology);
+        auto model = std::make_unique<facemesh_model>(
+            Mesher(spec, std::move(family), open_network(path, spec_path, spec, params)));
+        if (params.landmarks_from) model->mesher.guide(params.landmarks_from->mesher, params.reuse_landmarks != 0);
+        return model.release();
     });
 }
 
@@ -157,18 +154,18 @@ facemesh_model *facemesh_decoder_open(const char *spec_path, facemesh_model_para
     return handle_of<facemesh_model>([&] {
         need(spec_path, "spec");
         const Spec spec = load_spec(spec_path);
-        return new facemesh_model{Mesher(spec, open_topology(spec_path, spec, params.topology), nullptr), {}};
+        return new facemesh_model(Mesher(spec, open_family(spec, spec_path, params.topology), nullptr));
     });
 }
 
 void facemesh_model_free(facemesh_model *model) { delete model; }
 
 int facemesh_vertex_count(const facemesh_model *model) {
-    return model ? int(model->mesher.topology().face_indices.size()) : 0;
+    return model ? int(model->mesher.mesh().vertex_count) : 0;
 }
 
 int facemesh_triangle_count(const facemesh_model *model) {
-    return model ? int(model->mesher.topology().triangles.size() / 3) : 0;
+    return model ? int(model->mesher.mesh().triangles.size() / 3) : 0;
 }
 
 int facemesh_input_side(const facemesh_model *model) { return model ? model->mesher.spec().side : 0; }
@@ -178,11 +175,15 @@ size_t facemesh_input_count(const facemesh_model *model) { return model ? model-
 size_t facemesh_output_count(const facemesh_model *model) { return model ? model->mesher.spec().output_count() : 0; }
 
 const int32_t *facemesh_triangles(const facemesh_model *model) {
-    return model ? model->mesher.topology().triangles.data() : nullptr;
+    return model ? model->mesher.mesh().triangles.data() : nullptr;
+}
+
+const float *facemesh_texture_coordinates(const facemesh_model *model) {
+    return model ? model->mesher.mesh().uv.data() : nullptr;
 }
 
 const int32_t *facemesh_landmark_vertices(const facemesh_model *model) {
-    return model ? model->mesher.topology().landmark_vertices.data() : nullptr;
+    return model ? model->mesher.mesh().landmark_vertices.data() : nullptr;
 }
 
 int facemesh_from_boxes(facemesh_model *model, facemesh_image image, const float *boxes, const float *scores, int count,
@@ -210,6 +211,21 @@ int facemesh_from_boxes(facemesh_model *model, facemesh_image image, const float
     });
 }
 
+int facemesh_from_detections(facemesh_model *model, facemesh_image image, const facemesh_detection *detections,
+                             int count, facemesh_face *faces) {
+    return status_of([&] {
+        need(model, "model");
+        check_count(count, "count");
+        const Picture picture = checked(image);
+        if (count == 0) return 0;
+        need(detections, "detections");
+        need(faces, "faces");
+        for (int i = 0; i < count; ++i)
+            if (!std::isfinite(detections[i].roll)) throw bad_argument("roll is not finite; give degrees, or 0");
+        return mesh_detections(*model, picture, detections, size_t(count), faces);
+    });
+}
+
 int facemesh_find(facemesh_model *model, facemesh_detector *detector, facemesh_image image, facemesh_face *faces,
                   int capacity) {
     return status_of([&] {
@@ -217,7 +233,9 @@ int facemesh_find(facemesh_model *model, facemesh_detector *detector, facemesh_i
         need(detector, "detector");
         check_count(capacity, "capacity");
         if (capacity > 0) need(faces, "faces");
-        return find(*model, *detector, checked(image), faces, capacity);
+        const Picture picture = checked(image);
+        const std::vector<facemesh_detection> &found = detector->yunet(picture);
+        return mesh_detections(*model, picture, found.data(), std::min(found.size(), size_t(capacity)), faces);
     });
 }
 
@@ -238,6 +256,16 @@ int facemesh_crop(facemesh_model *model, facemesh_image image, const double matr
         need(model, "model");
         need(input, "input");
         model->mesher.crop(checked(image), checked_matrix(matrix), input);
+        return int(FACEMESH_OK);
+    });
+}
+
+int facemesh_draw_landmarks(facemesh_model *model, const float *landmarks, const double matrix[6], float *input) {
+    return status_of([&] {
+        need(model, "model");
+        need(landmarks, "landmarks");
+        need(input, "input");
+        model->mesher.draw(landmarks, checked_matrix(matrix), input);
         return int(FACEMESH_OK);
     });
 }

@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "library/error.h"
@@ -10,6 +11,8 @@
 #include "detection/yunet.h"
 
 struct facemesh_model {
+    explicit facemesh_model(facemesh::Mesher mesher) : mesher(std::move(mesher)) {}
+
     facemesh::Mesher mesher;
     std::vector<facemesh::Look> looks;
 };

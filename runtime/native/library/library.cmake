@@ -19,12 +19,17 @@ endif()
 add_library(facemesh_objects OBJECT ${FACEMESH_PICTURE_SOURCES}
   runtime/native/library/api.cpp
   runtime/native/library/checks.cpp
-  runtime/native/models/files.cpp
   runtime/native/library/mesher.cpp
+  runtime/native/families/coefficients.cpp
+  runtime/native/families/face_model.cpp
+  runtime/native/families/family.cpp
+  runtime/native/families/position_map.cpp
+  runtime/native/families/topology.cpp
+  runtime/native/models/fields.cpp
+  runtime/native/models/files.cpp
   runtime/native/models/npz.cpp
   runtime/native/models/sha256.cpp
   runtime/native/models/spec.cpp
-  runtime/native/models/topology.cpp
   runtime/native/deepstream/parse.cpp
   runtime/native/detection/box_map.cpp
   runtime/native/detection/rows.cpp

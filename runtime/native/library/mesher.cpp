@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "cpu/landmark_channel.h"
 #include "library/error.h"
 #include "tracking/upright_box.h"
 
@@ -18,9 +19,14 @@ constexpr double MOST_GROWTH = 1.22;
 constexpr int MOST_LOOKS = 3;
 constexpr double LEAST_GAIN_DEG = 5;
 
-Decoder make_decoder(const Topology &topology, const Spec &spec) {
-    return Decoder(topology.face_indices.data(), topology.face_indices.size(), topology.landmark_vertices,
-                   topology.resolution, spec.map_side, spec.channels_last, spec.map_scale);
+// Of the landmarks, of usual aspect: as in runtime/inference/guided_runner.py.
+constexpr Box REFERENCE_BOX{0, 0, 93, 100};
+
+// From crop px of one network to crop px of another's, for one and the same face of the usual aspect.
+Matrix crop_change(const CropRule &rule, const CropRule &first_rule) {
+    const Matrix matrix = rule(REFERENCE_BOX), first = first_rule(REFERENCE_BOX);
+    const double scale = first[0] / matrix[0];
+    return {scale, 0, first[2] - scale * matrix[2], 0, scale, first[5] - scale * matrix[5]};
 }
 
 // A sum is finite if all its numbers are, and its lanes are added side by side.
@@ -38,10 +44,21 @@ void find_extent(const float *landmarks, float *box) {
     for (size_t i = 0; i < found.size(); ++i) box[i] = float(found[i]);
 }
 
-Mesher::Mesher(Spec spec, Topology topology, std::unique_ptr<Network> network)
-    : spec_(std::move(spec)), topology_(std::move(topology)), dense_(make_decoder(topology_, spec_)),
-      sparse_(make_decoder(topology_.landmarks_alone(), spec_)), pose_(topology_.canonical_landmarks),
-      network_(std::move(network)), sparse_vertices_(3 * sparse_.vertex_count()) {}
+Mesher::Mesher(Spec spec, std::unique_ptr<Family> family, std::unique_ptr<Network> network)
+    : spec_(std::move(spec)), family_(std::move(family)), pose_(family_->mesh().canonical_landmarks),
+      network_(std::move(network)) {}
+
+void Mesher::guide(Mesher &first, bool reuse) {
+    if (!spec_.landmark_channel)
+        throw bad_argument(spec_.name + " takes no landmarks beside the picture; set landmarks_from to NULL");
+    if (first.spec_.landmark_channel)
+        throw bad_argument("landmarks_from: " + first.spec_.name + " takes landmarks itself; give a network that needs "
+                                                                   "none, such as the shipped edge.onnx");
+    first.network(); // throws if there is none
+    first_ = &first;
+    reuses_landmarks_ = reuse;
+    first_change_ = crop_change(crop_rule(), first.crop_rule());
+}
 
 Network &Mesher::network() {
     if (!network_)
@@ -49,20 +66,33 @@ Network &Mesher::network() {
     return *network_;
 }
 
-Matrix Mesher::crop_matrix(const float *box) const {
-    return facemesh::crop_matrix({box[0], box[1], box[2], box[3]}, spec_.crop_scale, spec_.side);
+void Mesher::check_guided() {
+    if (spec_.landmark_channel && first_ == nullptr)
+        throw bad_argument(spec_.name + " takes landmarks beside the picture, and nothing finds them; give an open "
+                                        "model that does as facemesh_model_params.landmarks_from, such as the shipped "
+                                        "edge.onnx");
 }
 
 void Mesher::crop(const Picture &picture, const Matrix &matrix, float *input) {
     cropper_(picture, matrix, spec_.format(picture.is_rgb), input);
 }
 
+void Mesher::draw(const float *landmarks, const Matrix &matrix, float *input) {
+    if (!spec_.landmark_channel)
+        throw bad_argument(spec_.name + " takes no landmarks beside the picture; leave facemesh_draw_landmarks() out");
+    const size_t plane = size_t(spec_.side) * size_t(spec_.side);
+    draw_landmarks(landmarks, matrix.data(), spec_.side, input + 3 * plane, spec_.side, 1);
+}
+
 void Mesher::decode(const float *output, Look &look) {
-    if (look.vertices)
-        dense_.decode(output, look.matrix.data(), look.vertices, look.landmarks);
-    else
-        sparse_.decode(output, look.matrix.data(), sparse_vertices_.data(), look.landmarks);
-    const bool is_finite = look.vertices ? all_finite(look.vertices, 3 * dense_.vertex_count())
+    const DecodeJob job{output, look.matrix.data(), look.vertices, look.landmarks};
+    family_->decode(&job, 1);
+    finish(look);
+}
+
+// Checks what was decoded, and fills the rest.
+void Mesher::finish(Look &look) const {
+    const bool is_finite = look.vertices ? all_finite(look.vertices, 3 * mesh().vertex_count)
                                          : all_finite(look.landmarks, 3 * FACEMESH_LANDMARKS);
     const bool has_extent =
         std::any_of(look.landmarks + 3, look.landmarks + 3 * FACEMESH_LANDMARKS,
@@ -77,17 +107,49 @@ void Mesher::decode(const float *output, Look &look) {
     look.crop_is_turned = crop_roll_deg(look.matrix) != 0;
 }
 
-void Mesher::see_once(const Picture &picture, Look *looks, size_t count) {
+const float *const *Mesher::landmarks_for(const Picture &picture, const Look *looks, size_t count,
+                                          const float *const *known) {
+    check_guided();
+    landmarks_.assign(count, nullptr);
+    if (known && reuses_landmarks_) std::copy_n(known, count, landmarks_.begin());
+    first_looks_.clear();
+    for (size_t number = 0; number < count; ++number) {
+        if (landmarks_[number]) continue;
+        Look look{};
+        // Factor by factor, so that a crop without rotation stays one.
+        for (size_t i = 0; i < look.matrix.size(); ++i) look.matrix[i] = first_change_[0] * looks[number].matrix[i];
+        look.matrix[2] += first_change_[2];
+        look.matrix[5] += first_change_[5];
+        first_looks_.push_back(look);
+    }
+    first_->see_once(picture, first_looks_.data(), first_looks_.size());
+    auto found = first_looks_.begin();
+    for (const float *&points : landmarks_)
+        if (!points) points = (found++)->landmarks;
+    return landmarks_.data();
+}
+
+void Mesher::see_once(const Picture &picture, Look *looks, size_t count, const float *const *known) {
+    if (count == 0) return;
     Network &net = network();
+    const float *const *landmarks = spec_.landmark_channel ? landmarks_for(picture, looks, count, known) : nullptr;
     const size_t most = size_t(net.max_batch());
     for (size_t start = 0; start < count; start += most) {
         const size_t batch = std::min(most, count - start);
-        for (size_t slot = 0; slot < batch; ++slot) crop(picture, looks[start + slot].matrix, net.input(int(slot)));
-        net.run(int(batch));
         for (size_t slot = 0; slot < batch; ++slot) {
-            looks[start + slot].confidence = net.confidence(int(slot));
-            decode(net.output(int(slot)), looks[start + slot]);
+            const Matrix &matrix = looks[start + slot].matrix;
+            crop(picture, matrix, net.input(int(slot)));
+            if (landmarks) draw(landmarks[start + slot], matrix, net.input(int(slot)));
         }
+        net.run(int(batch));
+        jobs_.clear();
+        for (size_t slot = 0; slot < batch; ++slot) {
+            Look &look = looks[start + slot];
+            look.confidence = net.confidence(int(slot));
+            jobs_.push_back({net.output(int(slot)), look.matrix.data(), look.vertices, look.landmarks});
+        }
+        family_->decode(jobs_.data(), batch);
+        for (size_t slot = 0; slot < batch; ++slot) finish(looks[start + slot]);
     }
 }
 
@@ -99,7 +161,8 @@ void Mesher::see(const Picture &picture, Look *looks, size_t count) {
 void Mesher::see_again(const Picture &picture, Look *looks, size_t count) {
     numbers_.clear();
     for (size_t number = 0; number < count; ++number) numbers_.push_back(number);
-    for (int turn = 1; turn < MOST_LOOKS; ++turn) {
+    const int most_looks = spec_.untrained ? 1 : MOST_LOOKS; // random meshes would ask for further looks at random
+    for (int turn = 1; turn < most_looks; ++turn) {
         again_.clear();
         size_t wanting = 0;
         for (size_t number : numbers_) {
@@ -110,7 +173,7 @@ void Mesher::see_again(const Picture &picture, Look *looks, size_t count) {
         }
         numbers_.resize(wanting);
         if (again_.empty()) return;
-        const size_t room = 3 * dense_.vertex_count();
+        const size_t room = 3 * mesh().vertex_count;
         if (spare_vertices_.size() < room * wanting) spare_vertices_.resize(room * wanting);
         for (size_t i = 0; i < wanting; ++i)
             if (again_[i].vertices) again_[i].vertices = spare_vertices_.data() + room * i;
@@ -147,7 +210,7 @@ Matrix Mesher::upright_crop(const Look &look) const {
     const double u = (x1 + x2) / 2, v = (y1 + y2) / 2, x = c * u - s * v, y = s * u + c * v;
     const double width = x2 - x1, height = y2 - y1;
     const Box box{x - width / 2, y - height / 2, x + width / 2, y + height / 2};
-    return turned_crop(facemesh::crop_matrix(box, spec_.crop_scale, spec_.side), x, y, roll_deg);
+    return turned_crop(crop_rule()(box), x, y, roll_deg);
 }
 
 } // namespace facemesh

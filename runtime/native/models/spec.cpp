@@ -1,119 +1,115 @@
 #include "models/spec.h"
 
+#include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <initializer_list>
-#include <nlohmann/json.hpp>
 
-#include "library/error.h"
+#include "models/fields.h"
 #include "models/files.h"
 #include "models/sha256.h"
 
 namespace facemesh {
 namespace {
 
-using nlohmann::json;
-
 constexpr size_t MOST_BYTES = 1 << 20, MOST_MODEL_BYTES = size_t(2) << 30;
 constexpr double LEAST_CROP_SCALE = 0.1, MOST_CROP_SCALE = 10;
+constexpr int POSE_COUNT = 12; // numbers of a (3, 4) matrix
+constexpr int MOST_COEFFICIENTS = 4096;
 const char *const REMEDY = "write it again with 'python -m export onnx'";
 
-// One object of the document; reads check type and range, and name the field at fault.
-class Fields {
-  public:
-    Fields(const json &object, std::string prefix, const std::string &path)
-        : object_(object), prefix_(std::move(prefix)), path_(path) {}
-
-    Fields inner(const char *name) const { return Fields(need(name, &json::is_object, "an object"), name, path_); }
-
-    std::string text(const char *name) const { return need(name, &json::is_string, "a text").get<std::string>(); }
-
-    std::string text(const char *name, std::initializer_list<const char *> allowed) const {
-        const std::string value = text(name);
-        std::string choices;
-        for (const char *choice : allowed) {
-            if (value == choice) return value;
-            choices += choices.empty() ? choice : std::string(", ") + choice;
-        }
-        throw wrong(name, "must be one of " + choices + ", is " + value);
-    }
-
-    double number(const char *name, double least, double most) const {
-        return in_range(name, need(name, &json::is_number, "a number").get<double>(), least, most);
-    }
-
-    int whole(const char *name, int least, int most) const {
-        const double value = need(name, &json::is_number_integer, "a whole number").get<double>();
-        return int(in_range(name, value, least, most));
-    }
-
-    bool is_set(const char *name) const { return object_.contains(name) && !object_.at(name).is_null(); }
-
-    const json &need(const char *name, bool (json::*is_right)() const noexcept, const char *kind) const {
-        if (!object_.contains(name)) throw wrong(name, "is missing");
-        const json &value = object_.at(name);
-        if (!(value.*is_right)()) throw wrong(name, std::string("must be ") + kind);
-        return value;
-    }
-
-    Error wrong(const char *name, const std::string &fault) const {
-        const std::string field = prefix_.empty() ? name : prefix_ + "." + name;
-        return bad_file(path_, "field " + field + " " + fault + "; " + REMEDY);
-    }
-
-  private:
-    double in_range(const char *name, double value, double least, double most) const {
-        if (value >= least && value <= most) return value;
-        char range[96];
-        std::snprintf(range, sizeof range, "must be %g..%g, is %g", least, most, value);
-        throw wrong(name, range);
-    }
-
-    const json &object_;
-    std::string prefix_;
-    const std::string &path_;
-};
-
 void read_input(const Fields &fields, Spec &spec) {
+    fields.refuse_others({"name", "size", "layout", "colour_order", "value_range", "landmark_channel"});
     spec.input = fields.text("name");
     spec.side = fields.whole("size", 8, 4096);
     spec.channels_last = fields.text("layout", {"NCHW", "NHWC"}) == "NHWC";
     spec.wants_rgb = fields.text("colour_order", {"RGB", "BGR"}) == "RGB";
-    const json &range = fields.need("value_range", &json::is_array, "two rising numbers");
-    if (range.size() != 2 || !range[0].is_number() || !range[1].is_number())
-        throw fields.wrong("value_range", "must be two rising numbers");
-    const double low = range[0], high = range[1];
-    if (!(std::isfinite(low) && std::isfinite(high) && low < high))
-        throw fields.wrong("value_range", "must be two rising numbers");
-    spec.low = float(low);
-    spec.high = float(high);
-    if (fields.is_set("landmark_channel") && fields.need("landmark_channel", &json::is_boolean, "true or false"))
-        throw fields.wrong("landmark_channel", "asks for landmarks beside the picture, which only the Python runtime "
-                                               "gives a network; use a network of the picture alone, or");
+    const std::vector<double> range = fields.numbers("value_range");
+    if (range.size() != 2 || range[0] >= range[1]) throw fields.wrong("value_range", "must be two rising numbers");
+    spec.low = float(range[0]);
+    spec.high = float(range[1]);
+    spec.landmark_channel = fields.truth("landmark_channel", false);
+    if (spec.landmark_channel && spec.channels_last)
+        throw fields.wrong("landmark_channel", "needs the layout NCHW, it is NHWC");
+}
+
+void read_position_map(const Fields &fields, Spec &spec) {
+    fields.refuse_others({"name", "size", "scale"});
+    spec.map_side = fields.whole("size", 8, 4096);
+    spec.map_scale = fields.number("scale", 1e-30, 1e30);
+}
+
+std::string describe(const CoefficientSplit &split) {
+    return std::to_string(split.pose_count) + " pose + " + std::to_string(split.shape_count) + " shape + " +
+           std::to_string(split.expression_count) + " expression";
+}
+
+void read_coefficients(const Fields &fields, CoefficientSplit &split) {
+    fields.refuse_others({"name", "pose_count", "shape_count", "expression_count", "mean", "std", "origin"});
+    split.pose_count = fields.whole("pose_count", 0, MOST_COEFFICIENTS);
+    if (split.pose_count != POSE_COUNT && split.pose_count != 0)
+        throw fields.wrong("pose_count", "must be 12 or 0, is " + std::to_string(split.pose_count));
+    split.shape_count = fields.whole("shape_count", 0, MOST_COEFFICIENTS);
+    split.expression_count = fields.whole("expression_count", 0, MOST_COEFFICIENTS);
+    if (split.shape_count + split.expression_count == 0)
+        throw fields.wrong("shape_count", "and output.expression_count must be counts, not both 0");
+    split.mean = fields.numbers("mean");
+    split.std = fields.numbers("std");
+    for (const auto &[name, values] : {std::pair("mean", &split.mean), std::pair("std", &split.std)})
+        if (int(values->size()) != split.count())
+            throw fields.wrong(name, "must be " + std::to_string(split.count()) + " finite numbers (" +
+                                         describe(split) + "), are " + std::to_string(values->size()));
+    const double least = *std::min_element(split.std.begin(), split.std.end());
+    if (!(least > 0)) throw fields.wrong("std", "must be positive numbers, the least is " + std::to_string(least));
+    const std::vector<double> origin = fields.numbers("origin");
+    if (origin.size() != 2) throw fields.wrong("origin", "must be two finite numbers");
+    std::copy(origin.begin(), origin.end(), split.origin);
+}
+
+size_t product(const std::vector<int64_t> &shape) {
+    size_t count = 1;
+    for (int64_t side : shape) count *= size_t(side);
+    return count;
 }
 
 } // namespace
 
+std::vector<int64_t> Spec::input_shape() const {
+    if (channels_last) return {side, side, 3};
+    return {landmark_channel ? 4 : 3, side, side};
+}
+
+std::vector<int64_t> Spec::output_shape() const {
+    if (family == FamilyKind::coefficients) return {coefficients.count()};
+    if (channels_last) return {map_side, map_side, 3};
+    return {3, map_side, map_side};
+}
+
+size_t Spec::input_count() const { return product(input_shape()); }
+
+size_t Spec::output_count() const { return product(output_shape()); }
+
 Spec load_spec(const std::string &path) {
     const Bytes text = read_file(path, MOST_BYTES, "it comes with the model: keep both in one folder");
-    const json document = json::parse(text.begin(), text.end(), nullptr, false);
+    const nlohmann::json document = nlohmann::json::parse(text.begin(), text.end(), nullptr, false);
     if (!document.is_object()) throw bad_file(path, std::string("is not a JSON object; ") + REMEDY);
     const Fields fields(document, "", path);
-    const std::string family = fields.text("family", {"position_map", "coefficients"});
-    if (family != "position_map")
-        throw bad_file(path, "a model of the family " + family +
-                                 ", which only the Python runtime decodes; give a position-map model");
     Spec spec;
+    const bool is_map = fields.text("family", {"position_map", "coefficients"}) == "position_map";
+    spec.family = is_map ? FamilyKind::position_map : FamilyKind::coefficients;
+    fields.refuse_others({"name", "family", "input", "output", "crop_scale", "topology", "precision", "onnx_sha256",
+                          "confidence", "untrained"});
     spec.name = fields.text("name");
     read_input(fields.inner("input"), spec);
     const Fields output = fields.inner("output");
     spec.output = output.text("name");
-    spec.map_side = output.whole("size", 8, 4096);
-    spec.map_scale = output.number("scale", 1e-30, 1e30);
+    if (is_map)
+        read_position_map(output, spec);
+    else
+        read_coefficients(output, spec.coefficients);
     spec.crop_scale = fields.number("crop_scale", LEAST_CROP_SCALE, MOST_CROP_SCALE);
     spec.topology = fields.text("topology");
     spec.precision = fields.text("precision", {"fp32", "fp16", "int8"});
     spec.sha256 = fields.text("onnx_sha256");
+    spec.untrained = fields.truth("untrained", false);
     if (fields.is_set("confidence")) {
         spec.confidence = fields.text("confidence");
         if (spec.confidence.empty() || spec.confidence == spec.input || spec.confidence == spec.output)

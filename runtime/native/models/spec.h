@@ -1,11 +1,24 @@
 // The contract between a model file and the library, as JSON beside the model: see runtime/models/spec.py.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cpu/crop.h"
 
 namespace facemesh {
+
+enum class FamilyKind { position_map, coefficients }; // see runtime/families/table.py
+
+// Of a network of coefficients: pose, shape, expression, all whitened: number = output * std + mean.
+struct CoefficientSplit {
+    int pose_count = 0, shape_count = 0, expression_count = 0; // pose: 12 or 0
+    std::vector<double> mean, std;
+    double origin[2] = {0, 0}; // crop px
+
+    int count() const { return pose_count + shape_count + expression_count; }
+};
 
 struct Spec {
     std::string name, input, output;
@@ -13,16 +26,25 @@ struct Spec {
     std::string topology;   // path as the spec names it
     std::string precision;  // fp32, fp16 or int8
     std::string sha256;     // of the .onnx file that this spec belongs to
-    int side;               // of the input, px
+    FamilyKind family;
+    int side; // of the input, px
     bool channels_last;
     bool wants_rgb;
-    float low, high; // values of the colours 0 and 255
-    int map_side;    // of the output
-    double map_scale;
+    bool landmark_channel; // a fourth plane that shows known landmarks
+    bool untrained;        // random weights: its meshes mean nothing
+    float low, high;       // values of the colours 0 and 255
     double crop_scale;
+    int map_side = 0; // of a position map, px
+    double map_scale = 0;
+    CoefficientSplit coefficients;
 
-    size_t input_count() const { return 3 * size_t(side) * side; }
-    size_t output_count() const { return 3 * size_t(map_side) * map_side; }
+    // Tensors of one face, without the batch.
+    std::vector<int64_t> input_shape() const;
+    std::vector<int64_t> output_shape() const;
+    size_t input_count() const;
+    size_t output_count() const;
+
+    // Of the three planes of the picture.
     InputFormat format(bool image_is_rgb) const {
         return {side, channels_last, wants_rgb != image_is_rgb, low, (high - low) / 255};
     }

@@ -15,6 +15,7 @@ facemesh_tracker *facemesh_tracker_new(facemesh_model *model, facemesh_detector 
         need(model, "model");
         need(detector, "detector");
         model->mesher.network(); // throws if there is none
+        model->mesher.check_guided();
         if (params.max_faces < 0)
             throw bad_argument("max_faces is " + std::to_string(params.max_faces) + "; give 1 or more, or 0 for all");
         if (!(params.redetect_s > 0 && std::isfinite(params.redetect_s)))
@@ -43,6 +44,8 @@ int facemesh_track(facemesh_tracker *tracker, facemesh_image image, double time_
         return tracker->tracker.next(picture, time_s, faces, capacity);
     });
 }
+
+int facemesh_tracker_detections(const facemesh_tracker *tracker) { return tracker ? tracker->tracker.detections() : 0; }
 
 int facemesh_tracker_forget(facemesh_tracker *tracker) {
     return status_of([&] {

@@ -72,6 +72,7 @@ Matrix Track::crop_matrix(double time_s, int width, int height) {
 
 void Track::rescale(double factor) {
     place = {factor * place.x, factor * place.y, factor * place.size};
+    for (float &number : sight.look.landmarks) number *= float(factor);
     crop_.rescale(factor);
     is_new_ = true;
     motion_.clear();

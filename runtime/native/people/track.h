@@ -43,8 +43,8 @@ struct Sight {
 class Track {
   public:
     // see() comes next.
-    Track(int number, float score, double crop_scale, int side, const facemesh_tracker_params &params)
-        : number(number), score(score), crop_(crop_scale, side, params), params_(params) {}
+    Track(int number, float score, const CropRule &rule, const facemesh_tracker_params &params)
+        : number(number), score(score), crop_(rule, params), params_(params) {}
 
     const int number;
     float score; // of the last detection

@@ -59,7 +59,7 @@ template <typename Tracks> auto place_in(Tracks &tracks, const Track *track) {
 Tracker::Tracker(Mesher &mesher, YuNet &yunet, const facemesh_tracker_params &params)
     : mesher_(mesher), yunet_(yunet), params_(params), has_confidence_(mesher.has_confidence()),
       redetect_s_(has_confidence_ ? params.redetect_s : std::min(double(params.redetect_s), UNSURE_REDETECT_S)),
-      vertex_floats_(params.vertices ? 3 * mesher.topology().face_indices.size() : 0) {}
+      vertex_floats_(params.vertices ? 3 * mesher.mesh().vertex_count : 0) {}
 
 void Tracker::forget() {
     seen_.clear();
@@ -77,12 +77,17 @@ int Tracker::next(const Picture &picture, double stamp_s, facemesh_face *faces, 
     resize(picture.width, picture.height);
     const size_t expected = look_where_expected(picture);
     scene_.look(picture);
-    const std::vector<facemesh_detection> *found = wants_detection() ? &yunet_(picture) : nullptr;
-    if (see(picture, expected) && found == nullptr) found = &yunet_(picture);
+    const std::vector<facemesh_detection> *found = wants_detection() ? detect(picture) : nullptr;
+    if (see(picture, expected) && found == nullptr) found = detect(picture);
     if (found != nullptr) meet(picture, *found);
     const int count = std::min(int(seen_.size()), capacity);
     for (int i = 0; i < count; ++i) seen_[size_t(i)]->write(mesher_.pose(), clock_.step_s, faces[i]);
     return count;
+}
+
+const std::vector<facemesh_detection> *Tracker::detect(const Picture &picture) {
+    ++detections_;
+    return &yunet_(picture);
 }
 
 // A frame of another size: people stay if its shape is the same.
@@ -108,10 +113,10 @@ Sight &Tracker::sight(size_t number) {
 }
 
 // Looks at `count` sights by their matrices, once.
-void Tracker::see_once(const Picture &picture, size_t count) {
+void Tracker::see_once(const Picture &picture, size_t count, const float *const *known) {
     looks_.resize(count);
     for (size_t i = 0; i < count; ++i) looks_[i] = sights_[i]->look;
-    mesher_.see_once(picture, looks_.data(), count);
+    mesher_.see_once(picture, looks_.data(), count, known);
 }
 
 // The tracks seen, with second looks, then the lost ones where they should be; returns the number of both. A lost one
@@ -124,7 +129,9 @@ size_t Tracker::look_where_expected(const Picture &picture) {
     if (has_confidence_)
         for (auto &track : lost_)
             sight(count++).look.matrix = track->crop_matrix(clock_.time_s, picture.width, picture.height);
-    see_once(picture, count);
+    known_.assign(count, nullptr);
+    for (size_t i = 0; i < seen; ++i) known_[i] = seen_[i]->sight.look.landmarks;
+    see_once(picture, count, known_.data());
     mesher_.see_again(picture, looks_.data(), seen);
     for (size_t i = seen; i < count; ++i) {
         if (looks_[i].confidence >= SURE)
@@ -292,7 +299,7 @@ void Tracker::admit(const Picture &picture, size_t count) {
             bring_back(*owners[i], *candidates[i], &scores[i], scene_.is_cut);
         } else if (has_room() && is_nobody_lost(candidates[i]->look, picture)) {
             auto track =
-                std::make_unique<Track>(++count_, scores[i], mesher_.spec().crop_scale, mesher_.spec().side, params_);
+                std::make_unique<Track>(++count_, scores[i], mesher_.crop_rule(), params_);
             const double confidence = confidence_of(candidates[i]->look);
             track->see(*candidates[i], clock_.time_s, clock_.step_s, false);
             track->doubt.confirmed(confidence);

@@ -24,12 +24,14 @@ class Tracker {
     void forget();
 
     int vertex_count() const { return int(vertex_floats_ / 3); }
+    int detections() const { return detections_; } // frames that the detector has looked at
 
   private:
     using Tracks = std::vector<std::unique_ptr<Track>>;
 
     // Steps of a frame.
     void resize(int width, int height);
+    const std::vector<facemesh_detection> *detect(const Picture &picture);
     size_t look_where_expected(const Picture &picture);
     bool wants_detection();
     bool see(const Picture &picture, size_t expected);
@@ -51,7 +53,7 @@ class Tracker {
     bool is_clear(const Look &look, const Picture &picture) const;
     bool is_nobody_lost(const Look &look, const Picture &picture) const;
     double reaches(const Track &track, const Look &look, const Picture &picture) const;
-    void see_once(const Picture &picture, size_t count);
+    void see_once(const Picture &picture, size_t count, const float *const *known = nullptr);
     Sight &sight(size_t number);
 
     Mesher &mesher_;
@@ -64,11 +66,12 @@ class Tracker {
     Tracks seen_, lost_, absent_; // seen: by number; absent: lost at a cut, only another cut brings them back
     Clock clock_;
     SceneWatch scene_;
-    int width_ = 0, height_ = 0, count_ = 0;
+    int width_ = 0, height_ = 0, count_ = 0, detections_ = 0;
     double detected_s_ = -INFINITY, search_due_s_ = 0;
     std::vector<std::unique_ptr<Sight>> sights_; // memory for looks
     std::vector<Look> looks_;
     std::vector<float> scores_;
+    std::vector<const float *> known_; // landmarks of the last frame
 };
 
 } // namespace facemesh

@@ -72,7 +72,7 @@ Matrix FollowCrop::matrix_at(const Place &place, double roll_deg) const {
 
 Matrix FollowCrop::matrix_of(double x, double y, double width, double height, double roll_deg) const {
     const Box box{x - width / 2, y - height / 2, x + width / 2, y + height / 2};
-    return turned_crop(crop_matrix(box, crop_scale_, side_), x, y, roll_deg);
+    return turned_crop(rule_(box), x, y, roll_deg);
 }
 
 } // namespace facemesh

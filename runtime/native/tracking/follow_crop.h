@@ -11,9 +11,7 @@ namespace facemesh {
 
 class FollowCrop {
   public:
-    // The crop rule is crop_scale and side, see crop_matrix().
-    FollowCrop(double crop_scale, int side, const facemesh_tracker_params &params)
-        : crop_scale_(crop_scale), side_(side), params_(params) {}
+    FollowCrop(const CropRule &rule, const facemesh_tracker_params &params) : rule_(rule), params_(params) {}
 
     // The next box counts as it is.
     void reset() { has_past_ = false; }
@@ -33,8 +31,7 @@ class FollowCrop {
     void filter(const Numbers &numbers, double dt, double size);
     Matrix matrix_of(double x, double y, double width, double height, double roll_deg) const;
 
-    double crop_scale_;
-    int side_;
+    CropRule rule_;
     facemesh_tracker_params params_;
     bool has_past_ = false, is_turned_ = false;
     Numbers numbers_{}, filtered_{}, speeds_{};

@@ -30,7 +30,8 @@ class Face(c.Structure):
 
 
 class ModelParams(c.Structure):
-    _fields_ = [("threads", c.c_int), ("max_batch", c.c_int), ("spec", c.c_char_p), ("topology", c.c_char_p)]
+    _fields_ = [("threads", c.c_int), ("max_batch", c.c_int), ("spec", c.c_char_p), ("topology", c.c_char_p),
+                ("landmarks_from", c.c_void_p), ("reuse_landmarks", c.c_int)]  # fmt: skip
 
 
 class DetectorParams(c.Structure):
@@ -64,6 +65,7 @@ RESULTS = {
     "input_count": c.c_size_t,
     "output_count": c.c_size_t,
     "triangles": c.POINTER(c.c_int32),
+    "texture_coordinates": c.POINTER(c.c_float),
     "landmark_vertices": c.POINTER(c.c_int32),
 }
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import tarfile
-from itertools import islice
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,12 +10,10 @@ import pytest
 
 from runtime import FaceMeshPipeline, YuNetDetector, open_runner
 from runtime.models.shipped import SHIPPED, SHIPPED_PICTURE, YUNET_ONNX
-from tests.runtime.library.facemesh_h import Detection, Faces, Library, doubles, floats, image_of
+from tests.runtime.library.comparing import MOST, TOLERANCE_PX, assert_same, compare, fifty_pictures, open_model
+from tests.runtime.library.facemesh_h import Detection, Faces, doubles, floats, image_of
 
 pytestmark = pytest.mark.slow  # the library is built first
-MOST = 32
-TOLERANCE_PX = 1e-4
-PHOTOGRAPHS = 44  # of faces, beside those in photos/
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +24,7 @@ def pipeline():
 
 @pytest.fixture(scope="module")
 def model(library):
-    handle = open_model(library)
+    handle = open_model(library, SHIPPED["int8"])
     yield handle
     library.model_free(handle)
 
@@ -40,33 +35,6 @@ def detector(library):
     assert handle, library.message()
     yield handle
     library.detector_free(handle)
-
-
-def open_model(library: Library, path: Path = SHIPPED["int8"]) -> int:
-    handle = library.model_open(str(path).encode(), library.model_default_params())
-    assert handle, library.message()
-    return handle
-
-
-def assert_same(found, wanted):
-    assert len(found) == len(wanted)
-    for face, other in zip(found, wanted, strict=True):
-        assert np.abs(face.vertices - other.vertices).max() <= TOLERANCE_PX
-        assert np.abs(face.landmarks - other.landmarks).max() <= TOLERANCE_PX
-        assert np.abs(face.box_xyxy - other.box_xyxy).max() <= TOLERANCE_PX
-        assert face.score == pytest.approx(other.score, abs=1e-6)
-        assert face.confidence == pytest.approx(other.confidence, abs=1e-6)
-        for angle in ("yaw_deg", "pitch_deg", "roll_deg"):
-            assert getattr(face.pose, angle) == pytest.approx(getattr(other.pose, angle), abs=1e-4)
-
-
-def compare(library, model, detector, pipeline, picture) -> int:
-    """Compare both runtimes on a picture; return the number of faces."""
-    faces = Faces(MOST, library.vertex_count(model))
-    count = library.find(model, detector, image_of(picture), faces.array, MOST)
-    assert count >= 0, library.message()
-    assert_same(faces.meshes(count), pipeline(picture))
-    return count
 
 
 def test_the_shipped_picture(library, model, detector, pipeline):
@@ -86,11 +54,7 @@ def test_sizes(library, model, detector, pipeline, size_wh):
 
 
 def test_fifty_pictures(library, model, detector, pipeline, shared_data):
-    pictures = [cv2.imread(str(path)) for path in sorted((shared_data / "photos").glob("*.jpg"))]
-    with tarfile.open(shared_data / "aflw2000_dev.tar") as archive:
-        for member in islice(archive, PHOTOGRAPHS):
-            pictures.append(cv2.imdecode(np.frombuffer(archive.extractfile(member).read(), np.uint8), cv2.IMREAD_COLOR))
-    assert len(pictures) == 50
+    pictures = fifty_pictures(shared_data)
     assert sum(compare(library, model, detector, pipeline, picture) for picture in pictures) > 60
 
 
@@ -162,8 +126,23 @@ def test_detections_alone(library, detector):
     assert library.detect(detector, image_of(photo), found, 0) == 0
 
 
+@pytest.mark.parametrize("roll_deg", [0, 90, 135])
+def test_the_faces_of_detections(library, model, detector, pipeline, roll_deg):
+    """Detection and mesh one after the other are the whole, turned faces included."""
+    photo = cv2.imread(str(SHIPPED_PICTURE))
+    photo = cv2.warpAffine(photo, cv2.getRotationMatrix2D((220, 140), -roll_deg, 1.0), (512, 400))
+    found, faces = (Detection * MOST)(), Faces(MOST, library.vertex_count(model))
+    count = library.detect(detector, image_of(photo), found, MOST)
+    assert (found[0].roll != 0) == (roll_deg != 0)
+    count = library.from_detections(model, image_of(photo), found, count, faces.array)
+    assert count >= 1, library.message()
+    assert_same(faces.meshes(count), pipeline(photo))
+
+
 def test_the_mesh(library, model, topology):
     count = library.triangle_count(model)
     triangles = np.ctypeslib.as_array(library.triangles(model), (count, 3))
     assert np.array_equal(triangles, topology.triangles)
     assert library.vertex_count(model) == len(topology.face_indices)
+    uv = np.ctypeslib.as_array(library.texture_coordinates(model), topology.uv.shape)
+    assert np.array_equal(uv, topology.uv)

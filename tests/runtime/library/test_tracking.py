@@ -13,12 +13,10 @@ import pytest
 from runtime import FaceMeshPipeline, YuNetDetector, open_runner
 from runtime.models.shipped import SHIPPED, SHIPPED_PICTURE, YUNET_ONNX
 from runtime.tracking.options import Smoothing, Tracking
-from runtime.types import Frame
+from tests.runtime.library.comparing import MOST, compare_film, moving_portrait
 from tests.runtime.library.facemesh_h import BAD_ARGUMENT, Faces, image_of
 
 pytestmark = pytest.mark.slow
-MOST = 32
-TOLERANCE_PX = 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -35,36 +33,9 @@ def handles(library) -> Iterator[tuple[int, int]]:
 
 def assert_same_film(library, handles, frames: Sequence[np.ndarray], settings: Tracking, **changes) -> set[int]:
     """Compare both runtimes frame by frame; return the numbers of all people."""
-    params = library.tracker_default_params()
-    for field, value in changes.items():
-        setattr(params, field, value)
-    tracker = library.tracker_new(*handles, params)
-    assert tracker, library.message()
-    faces, people = Faces(MOST, library.vertex_count(handles[0])), set()
     with open_runner(SHIPPED["int8"]) as runner:
         pipeline = FaceMeshPipeline(runner, YuNetDetector(), tracking=settings)
-        for number, frame in enumerate(frames):
-            wanted = pipeline(Frame(frame, number, number / 25, "film"))
-            count = library.track(tracker, image_of(frame), ctypes.c_double(number / 25), faces.array, MOST)
-            assert count == len(wanted), library.message()
-            for face, other in zip(faces.meshes(count), wanted, strict=True):
-                assert face.track_id == other.track_id
-                assert np.abs(face.vertices - other.vertices).max() <= TOLERANCE_PX
-                assert np.abs(face.landmarks - other.landmarks).max() <= TOLERANCE_PX
-                assert face.pose.yaw_deg == pytest.approx(other.pose.yaw_deg, abs=1e-4)
-                people.add(face.track_id)
-    library.tracker_free(tracker)
-    return people
-
-
-def moving_portrait(count: int) -> list[np.ndarray]:
-    """A portrait that sways and turns, leaves, and comes back."""
-    photo, frames = cv2.imread(str(SHIPPED_PICTURE)), []
-    for number in range(count):
-        matrix = cv2.getRotationMatrix2D((220, 140), 35 * math.sin(number / 6), 0.8)
-        matrix[0, 2] += 5 * number if number < count // 2 else 5 * (count - number)
-        frames.append(cv2.warpAffine(photo, matrix, (480, 360)))
-    return frames
+        return compare_film(library, *handles, pipeline, frames, **changes)
 
 
 def test_a_portrait_that_moves(library, handles):

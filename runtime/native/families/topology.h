@@ -5,14 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "families/mesh_layout.h"
+
 namespace facemesh {
 
 struct Topology {
-    int resolution;                          // side of the grid that the indices count in
-    std::vector<int32_t> face_indices;       // (V,) pixels of the grid that are vertices, ascending
-    std::vector<int32_t> landmark_vertices;  // (68,)
-    std::vector<int32_t> triangles;          // (T, 3)
-    std::vector<double> canonical_landmarks; // (68, 3)
+    int resolution;                    // side of the grid that the indices count in
+    std::vector<int32_t> face_indices; // (V,) pixels of the grid that are vertices, ascending
+    MeshLayout mesh;
 
     // The same layout with the landmarks as its only vertices, without triangles.
     Topology landmarks_alone() const;
