@@ -85,7 +85,8 @@ class Kernels(Protocol):
         matrices: int,
         n: int,
         out: int,
-        size: int,
+        out_height: int,
+        out_width: int,
         channels_last: bool,
         swap_colours: bool,
         low: float,
@@ -99,9 +100,9 @@ class Kernels(Protocol):
 
         frame: (height, width, 3) uint8 BGR, ``row_stride`` bytes from row to row, on a 4-byte boundary.
         matrices: (n, 2, 3) float64 similarities, frame px -> crop px; a singular one gives a black crop.
-        out: (n, 3, size, size), or (n, size, size, 3) for ``channels_last``; float32, or float16 for ``half``;
-        RGB for ``swap_colours``; ``low`` and ``high`` are the values of colours 0 and 255.
-        landmarks: (n, 68, 3) float32, frame px, for the fourth plane of an out (n, 4, size, size), as
+        out: (n, 3, out_height, out_width), or (n, out_height, out_width, 3) for ``channels_last``; float32, or float16
+        for ``half``; RGB for ``swap_colours``; ``low`` and ``high`` are the values of colours 0 and 255.
+        landmarks: (n, 68, 3) float32, frame px, for the fourth plane of an out (n, 4, out_height, out_width), as
         `runtime.geometry.crop.draw_landmarks` fills it; 0: there is none.
         view: what `runtime._native.pack_frame_view` wrote, read on the device in place of ``frame``, ``height``,
         ``width`` and ``row_stride``, so that a captured crop may go to other frames; 0: those are used.
@@ -157,6 +158,28 @@ class Kernels(Protocol):
         mean: (3, count) float32, basis: (coefficient_count, 3, count) float32, or float16 for ``basis_half``.
         matrices: (n, 2, 3) float64 similarities, frame px -> crop px.
         out: (n, count, 3) float32, frame px.
+        """
+
+    def face_rows(
+        self,
+        *,
+        stride_8: int,
+        stride_16: int,
+        stride_32: int,
+        half: bool,
+        height: int,
+        width: int,
+        threshold: float,
+        most: int,
+        out: int,
+        stream: int,
+    ) -> None:
+        """Collect YuNet's faces in an input of ``height`` x ``width`` px, as `runtime.detection.yunet_rows` does.
+
+        stride_8, stride_16, stride_32: (16, height / stride, width / stride) float32, or float16 for ``half``.
+        out: (1 + most, 16) numbers of 32 bits. The first is a count, int32: the number of places that score at least
+        ``threshold`` is added to it. From the second line on the first ``most`` of them, in any order: x, y, w, h, five
+        points (x, y) px and score, float32, and the place, int32, in the order of strides, rows and columns.
         """
 
 

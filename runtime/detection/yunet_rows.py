@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.compiled import native
 from runtime.models.detector_spec import STRIDES
 
 INPUT = "picture"  # (1, H, W, 3) uint8 BGR, both sides multiples of STRIDES[-1]
 ROW = 15  # x, y, w, h, five points (x, y), score
-MOST_CANDIDATES = 5000
+MOST_CANDIDATES = 5000  # this and the next as in runtime/native/detection/rows.cpp
 NMS_IOU = 0.3
 
 
-def face_rows(levels: Sequence[NDArray[np.float32]], score_threshold: float) -> NDArray[np.float32]:
+def face_rows(levels: Sequence[NDArray[np.floating]], score_threshold: float) -> NDArray[np.float32]:
     """Return rows (N, 15) float32 of the faces that score at least ``score_threshold``, best first.
 
     ``levels`` are the outputs LEVELS: at each place the logits of class and object, then box and five points in units
     of the stride (Wu, Peng, Yu 2023). The score is the root of the product of both probabilities. Of overlapping faces
     the best is kept, by boxes of whole px as in OpenCV.
     """
-    found = [_candidates(level[0], stride, score_threshold) for level, stride in zip(levels, STRIDES, strict=True)]
-    rows = np.concatenate(found)
-    if not len(rows):
-        return rows
-    whole = rows[:, :4].astype(np.int32)
-    kept = cv2.dnn.NMSBoxes(whole.tolist(), rows[:, 14].tolist(), score_threshold, NMS_IOU, 1.0, MOST_CANDIDATES)
-    return rows[np.asarray(kept, np.intp).reshape(-1)]
+    return native.best_faces(candidates(levels, score_threshold), score_threshold)
 
 
-def _candidates(level: NDArray[np.float32], stride: int, score_threshold: float) -> NDArray[np.float32]:
+def candidates(levels: Sequence[NDArray[np.floating]], score_threshold: float) -> NDArray[np.float32]:
+    """Return rows (N, 15) before any is suppressed, in the order of levels, rows and columns; see `face_rows`."""
+    found = [_of_level(level[0], stride, score_threshold) for level, stride in zip(levels, STRIDES, strict=True)]
+    return np.ascontiguousarray(np.concatenate(found))
+
+
+def _of_level(level: NDArray[np.floating], stride: int, score_threshold: float) -> NDArray[np.float32]:
     """Return the rows of one level (16, H, W) before any is suppressed."""
     # The score is at most the root of either probability, so few places pass the first, cheap test.
     least = score_threshold**2

@@ -18,8 +18,11 @@ GUARD = 64  # bytes before and behind an output that must stay as they were
 class Host:
     """The kernels' arithmetic, run by the CPU."""
 
-    def run(self, kernel: str, out: np.ndarray, arrays: dict[str, np.ndarray], **numbers) -> np.ndarray:
-        memory = np.full(out.nbytes + 2 * GUARD, 0x5A, np.uint8)
+    def run(
+        self, kernel: str, out: np.ndarray, arrays: dict[str, np.ndarray], *, keep: bool = False, **numbers
+    ) -> np.ndarray:
+        """Run it; ``keep``: it adds to the numbers that ``out`` holds."""
+        memory = guarded(out, keep)
         addresses = {name: array.ctypes.data for name, array in arrays.items()}
         getattr(_native.host_kernels, kernel)(**addresses, **numbers, out=memory.ctypes.data + GUARD, stream=0)
         return unguarded(memory, out)
@@ -34,7 +37,10 @@ class Device:
     def __init__(self, cuda) -> None:
         self.cuda = cuda
 
-    def run(self, kernel: str, out: np.ndarray, arrays: dict[str, np.ndarray], **numbers) -> np.ndarray:
+    def run(
+        self, kernel: str, out: np.ndarray, arrays: dict[str, np.ndarray], *, keep: bool = False, **numbers
+    ) -> np.ndarray:
+        """Run it; ``keep``: it adds to the numbers that ``out`` holds."""
         with ExitStack() as stack:
             stream = stack.enter_context(self.cuda.stream())
 
@@ -47,7 +53,7 @@ class Device:
                 return device.pointer
 
             addresses = {name: upload(array) for name, array in arrays.items()}
-            target = upload(np.full(out.nbytes + 2 * GUARD, 0x5A, np.uint8))
+            target = upload(guarded(out, keep))
             getattr(self.cuda.kernels, kernel)(**addresses, **numbers, out=target + GUARD, stream=stream.handle)
             result = stack.enter_context(self.cuda.host_buffer(out.nbytes + 2 * GUARD))
             self.cuda.download(result.pointer, target, out.nbytes + 2 * GUARD, stream)
@@ -61,6 +67,13 @@ def as_bytes(array: np.ndarray) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(
         array.view(np.uint8) if array.ndim == 1 else array[:1, ...].view(np.uint8), (count,), (1,)
     )
+
+
+def guarded(out: np.ndarray, keep: bool) -> np.ndarray:
+    memory = np.full(out.nbytes + 2 * GUARD, 0x5A, np.uint8)
+    if keep:
+        memory[GUARD:-GUARD] = as_bytes(out)
+    return memory
 
 
 def unguarded(memory: np.ndarray, like: np.ndarray) -> np.ndarray:

@@ -39,11 +39,12 @@ CALLS = {
         "download",
         "crop",
         "decode",
+        "face_rows",
         "enqueue",
     ),
     *("record", "synchronize", "done", "elapsed_ms", "capture", "launch", "close", "context"),
 }
-NOT_WHILE_CAPTURING = CALLS - {"upload", "download", "crop", "decode", "enqueue", "record"}
+NOT_WHILE_CAPTURING = CALLS - {"upload", "download", "crop", "decode", "face_rows", "enqueue", "record"}
 Work = Callable[[], object]
 FRAME_VIEW = np.dtype([("pixels", "u8"), ("height", "i4"), ("width", "i4"), ("row_stride", "i4"), ("unused", "i4")])
 
@@ -194,12 +195,13 @@ class FakeKernels:
         self._native = native
 
     def crop(self, *, stream: int, **arguments: Any) -> None:
-        n, size, view = arguments["n"], arguments["size"], arguments.get("view", 0)
+        n, view = arguments["n"], arguments.get("view", 0)
+        height, width = arguments["out_height"], arguments["out_width"]
         channels = 4 if arguments.get("landmarks") else 3
-        self._cuda.called("crop", stream=stream, n=n, size=size)
+        self._cuda.called("crop", stream=stream, n=n, size_wh=(width, height))
         ranges = [
             (arguments["matrices"], n * 48),
-            (arguments["out"], n * channels * size * size * (2 if arguments["half"] else 4)),
+            (arguments["out"], n * channels * height * width * (2 if arguments["half"] else 4)),
         ]
         if arguments.get("landmarks"):
             ranges.append((arguments["landmarks"], n * 68 * 12))
@@ -239,6 +241,17 @@ class FakeKernels:
             (arguments["out"], n * count * 12),
         ]
         self._queue(stream, ranges, lambda: self._native.decode_coefficients(**arguments, stream=0))
+
+    def face_rows(self, *, stream: int, **arguments: Any) -> None:
+        height, width, most = arguments["height"], arguments["width"], arguments["most"]
+        self._cuda.called("face_rows", stream=stream, size_wh=(width, height))
+        item = 2 if arguments["half"] else 4
+        ranges = [
+            (arguments[f"stride_{stride}"], 16 * (height // stride) * (width // stride) * item)
+            for stride in (8, 16, 32)
+        ]
+        ranges.append((arguments["out"], 64 * (1 + most)))
+        self._queue(stream, ranges, lambda: self._native.face_rows(**arguments, stream=0))
 
     def _queue(self, stream: int, ranges: list[tuple[int, int]], work: Work) -> None:
         def checked() -> None:

@@ -14,7 +14,7 @@ inline void draw_landmarks(const float *landmarks, const double *matrix, int siz
     for (int row = 0; row < size; ++row)
         for (int column = 0; column < size; ++column) plane[row * row_step + column * column_step] = -1;
     for (int point = 0; point < DRAWN_POINTS; ++point) {
-        const PlanePixel pixel = drawn_pixel(landmarks, matrix, point, size);
+        const PlanePixel pixel = drawn_pixel(landmarks, matrix, point, size, size);
         if (pixel.row >= 0) plane[pixel.row * row_step + pixel.column * column_step] = 1;
     }
 }

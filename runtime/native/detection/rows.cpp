@@ -26,7 +26,7 @@ float whole_iou(const YuNetRow &first, const YuNetRow &second) {
 
 } // namespace
 
-void RowSelector::keep(const YuNetRow &row) {
+void RowSelector::add(const YuNetRow &row) {
     if (std::all_of(row.box, row.box + 4, [](float number) { return std::fabs(number) < FAR; }))
         candidates_.push_back(row);
 }

@@ -20,6 +20,9 @@ class RowSelector {
 
     void clear() { candidates_.clear(); }
 
+    // A candidate; one with numbers that no picture has is left out.
+    void add(const YuNetRow &row);
+
     // One place, in column x and line y of a stride. value(0..3) are the box, value(4..13) the points, in strides.
     template <typename Value> void add(float score, int x, int y, int stride, Value value);
 
@@ -27,8 +30,6 @@ class RowSelector {
     void select(std::vector<YuNetRow> &rows);
 
   private:
-    void keep(const YuNetRow &row);
-
     float score_threshold_;
     std::vector<YuNetRow> candidates_;
     std::vector<size_t> order_;
@@ -48,5 +49,5 @@ template <typename Value> void facemesh::RowSelector::add(float score, int x, in
     row.box[2] = float(w);
     row.box[3] = float(h);
     for (int i = 0; i < 10; ++i) row.points[i] = float((value(4 + i) + double(i % 2 ? y : x)) * stride);
-    keep(row);
+    add(row);
 }

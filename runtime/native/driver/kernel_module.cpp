@@ -1,5 +1,7 @@
 #include "kernel_module.h"
 
+#include "gpu/face_rows_body.h"
+
 #include <utility>
 
 namespace facemesh::cuda {
@@ -29,6 +31,7 @@ KernelModule::KernelModule(const std::vector<std::string> &images) {
         crop_ = find("facemesh_crop");
         decode_ = find("facemesh_decode");
         decode_coefficients_ = find("facemesh_decode_coefficients");
+        face_rows_ = find("facemesh_face_rows");
     } catch (...) {
         driver().cuModuleUnload(module_);
         throw;
@@ -42,7 +45,7 @@ Handle KernelModule::find(const char *kernel) const {
 }
 
 void KernelModule::crop(const CropTask &task, uintptr_t stream) const {
-    launch(crop_, task, task.size * task.size, task.faces, stream, "crop");
+    launch(crop_, task, task.width * task.height, task.faces, stream, "crop");
 }
 
 void KernelModule::decode(const DecodeTask &task, uintptr_t stream) const {
@@ -52,6 +55,10 @@ void KernelModule::decode(const DecodeTask &task, uintptr_t stream) const {
 void KernelModule::decode_coefficients(const CoefficientTask &task, uintptr_t stream) const {
     const int rows = (task.faces + FACES_AT_A_TIME - 1) / FACES_AT_A_TIME;
     launch(decode_coefficients_, task, task.count, rows, stream, "decode_coefficients");
+}
+
+void KernelModule::face_rows(const FaceRowTask &task, uintptr_t stream) const {
+    launch(face_rows_, task, place_count(task), 1, stream, "face_rows");
 }
 
 void KernelModule::close() {

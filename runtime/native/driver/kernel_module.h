@@ -17,12 +17,14 @@ class KernelModule {
     void crop(const CropTask &task, uintptr_t stream) const;
     void decode(const DecodeTask &task, uintptr_t stream) const;
     void decode_coefficients(const CoefficientTask &task, uintptr_t stream) const;
+    void face_rows(const FaceRowTask &task, uintptr_t stream) const;
     void close();
 
   private:
     Handle find(const char *kernel) const;
 
-    Handle module_ = nullptr, crop_ = nullptr, decode_ = nullptr, decode_coefficients_ = nullptr;
+    Handle module_ = nullptr, crop_ = nullptr, decode_ = nullptr, decode_coefficients_ = nullptr,
+           face_rows_ = nullptr;
 };
 
 } // namespace facemesh::cuda

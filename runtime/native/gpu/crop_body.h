@@ -14,10 +14,9 @@ struct CropTransform {
     int32_t low_x, high_x, low_y, high_y; // ... and to its outermost ones
 };
 
-inline FACEMESH_HD CropTransform crop_transform(const double *matrix, int size) {
-    const float centre = 0.5f * float(size - 1);
+inline FACEMESH_HD CropTransform crop_transform(const double *matrix, int width, int height) {
     CropTransform t = {};
-    t.inverse = invert(matrix, centre, centre);
+    t.inverse = invert(matrix, 0.5f * float(width - 1), 0.5f * float(height - 1));
     const float xx = t.inverse.xx, xy = t.inverse.xy, yx = t.inverse.yx, yy = t.inverse.yy;
     // Black where the matrix is singular or not finite, and where a crop pixel is thousands of frame pixels wide: the
     // steps must fit into 32 bits.
@@ -123,7 +122,7 @@ inline FACEMESH_HD Triple crop_pixel(const CropTask &task, const FrameView &fram
                                      int v) {
     if (t.samples == 0) return {{task.low, task.low, task.low}};
     const Inverse &inverse = t.inverse;
-    const float centre = 0.5f * float(task.size - 1), from_u = float(u) - centre, from_v = float(v) - centre;
+    const float from_u = float(u) - 0.5f * float(task.width - 1), from_v = float(v) - 0.5f * float(task.height - 1);
     // Clamped so that 32 bits hold the sums below.
     const float x = fminf(fmaxf(inverse.xx * from_u + inverse.xy * from_v + inverse.x, -1e9f), 1e9f);
     const float y = fminf(fmaxf(inverse.yx * from_u + inverse.yy * from_v + inverse.y, -1e9f), 1e9f);

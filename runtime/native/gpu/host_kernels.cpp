@@ -6,25 +6,27 @@
 #include "coefficients_body.h"
 #include "crop_body.h"
 #include "decode_body.h"
+#include "face_rows_body.h"
 #include "landmark_body.h"
 
 namespace facemesh::host {
 
 void crop(const CropTask &task) {
     const FrameView frame = frame_of(task);
-    const size_t pixels = size_t(task.size) * task.size, planes = task.landmarks == nullptr ? 3 : 4;
+    const size_t pixels = size_t(task.width) * task.height, planes = task.landmarks == nullptr ? 3 : 4;
     for (int face = 0; face < task.faces; ++face) {
-        const CropTransform transform = crop_transform(task.matrices + 6 * face, task.size);
+        const CropTransform transform = crop_transform(task.matrices + 6 * face, task.width, task.height);
         PlanePixel drawn[DRAWN_POINTS];
         if (task.landmarks != nullptr) drawn_pixels(task, face, 0, 1, drawn);
         for (size_t pixel = 0; pixel < pixels; ++pixel) {
-            const Triple colour = crop_pixel(task, frame, transform, int(pixel % task.size), int(pixel / task.size));
+            const int u = int(pixel % task.width), v = int(pixel / task.width);
+            const Triple colour = crop_pixel(task, frame, transform, u, v);
             for (int channel = 0; channel < 3; ++channel) {
                 const size_t index = task.channels_last ? 3 * pixel + channel : pixels * channel + pixel;
                 store_value(task.out, planes * pixels * face + index, colour.values[channel], task.half);
             }
             if (task.landmarks != nullptr) {
-                const float value = channel_value(drawn, int(pixel % task.size), int(pixel / task.size));
+                const float value = channel_value(drawn, u, v);
                 store_value(task.out, planes * pixels * face + 3 * pixels + pixel, value, task.half);
             }
         }
@@ -64,6 +66,10 @@ void decode_coefficients(const CoefficientTask &task) {
             }
         }
     }
+}
+
+void face_rows(const FaceRowTask &task) {
+    for (int place = 0; place < place_count(task); ++place) collect_face(task, place);
 }
 
 } // namespace facemesh::host

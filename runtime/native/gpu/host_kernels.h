@@ -9,5 +9,6 @@ namespace facemesh::host {
 void crop(const CropTask &task);
 void decode(const DecodeTask &task);
 void decode_coefficients(const CoefficientTask &task);
+void face_rows(const FaceRowTask &task);
 
 } // namespace facemesh::host

@@ -1,5 +1,5 @@
-// The common part of the kernels' bodies, crop_body.h, decode_body.h and coefficients_body.h: the work of one GPU
-// thread. The host runs the same lines in loops, so that tests without a GPU test this arithmetic.
+// The common part of the kernels' bodies, crop_body.h, decode_body.h, coefficients_body.h and face_rows_body.h: the
+// work of one GPU thread. The host runs the same lines in loops, so that tests without a GPU test this arithmetic.
 //
 // Consumer GPUs run double precision at 1/64 of the rate: it is used a dozen times per block, for what float cannot
 // hold, and never per pixel. Positions are relative to a point of the face, so that float holds them to 1e-4 px
@@ -35,10 +35,10 @@ struct CropTask {
     const FrameView *view;  // where it is not null it is read in place of `frame`: a graph may outlive a frame's size
     const double *matrices; // (faces, 2, 3), frame px -> crop px
     int faces;
-    // (faces, 3, size, size) or (faces, size, size, 3) float, or half; (faces, 4, size, size) with landmarks
+    // (faces, 3, height, width) or (faces, height, width, 3) float, or half; (faces, 4, height, width) with landmarks
     void *out;
     const float *landmarks; // (faces, 68, 3) frame px, for a landmark channel behind the colours; null: there is none
-    int size;
+    int width, height;
     bool channels_last, swap_colours;
     float low, gain; // value = low + colour * gain for colour 0..255
     bool half;
@@ -74,6 +74,26 @@ struct CoefficientTask {
     int faces;
     int count;  // of points
     float *out; // (faces, count, 3) frame px
+};
+
+constexpr int YUNET_LEVELS = 3, FIRST_STRIDE = 8; // the next ones are 16 and 32
+constexpr int LARGEST_STRIDE = FIRST_STRIDE << (YUNET_LEVELS - 1);
+
+// A face as YuNet says it at one place, px of its input; place: in the order of levels, rows and columns.
+struct FaceRow {
+    float box[4], points[10], score; // x, y, w, h and five points (x, y)
+    int32_t place;
+};
+
+struct FaceRowTask {
+    const void *levels[YUNET_LEVELS]; // (16, height / stride, width / stride) float, or half
+    bool half;
+    int width, height; // of the network's input, multiples of the largest stride
+    float threshold;   // a row scores at least this much
+    float least_logit; // and so do the logits of both its probabilities
+    int most;
+    int32_t *count; // of the places that pass, added to what is there; may exceed `most`
+    FaceRow *rows;  // the first `most` of them, in any order
 };
 
 inline FACEMESH_HD FrameView frame_of(const CropTask &task) { return task.view == nullptr ? task.frame : *task.view; }

@@ -2,6 +2,7 @@
 #include "coefficients_body.h"
 #include "crop_body.h"
 #include "decode_body.h"
+#include "face_rows_body.h"
 #include "landmark_body.h"
 
 using namespace facemesh;
@@ -23,12 +24,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) facemesh_crop(const CropTa
     __shared__ CropTransform transform;
     __shared__ PlanePixel drawn[DRAWN_POINTS];
     const FrameView frame = frame_of(task);
-    const int face = blockIdx.y, pixels = task.size * task.size, pixel = THREADS * blockIdx.x + threadIdx.x;
-    if (threadIdx.x == 0) transform = crop_transform(task.matrices + 6 * face, task.size);
+    const int face = blockIdx.y, pixels = task.width * task.height, pixel = THREADS * blockIdx.x + threadIdx.x;
+    const int v = pixel / task.width, u = pixel - v * task.width;
+    if (threadIdx.x == 0) transform = crop_transform(task.matrices + 6 * face, task.width, task.height);
     if (task.landmarks != nullptr) drawn_pixels(task, face, threadIdx.x, THREADS, drawn);
     __syncthreads();
     Triple colour = {};
-    if (pixel < pixels) colour = crop_pixel(task, frame, transform, pixel % task.size, pixel / task.size);
+    if (pixel < pixels) colour = crop_pixel(task, frame, transform, u, v);
     const size_t offset = (task.landmarks == nullptr ? 3 : 4) * size_t(pixels) * face;
     if (task.channels_last) {
         store_staged(colour, pixels,
@@ -37,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) facemesh_crop(const CropTa
         for (int channel = 0; channel < 3; ++channel)
             store_value(task.out, offset + size_t(pixels) * channel + pixel, colour.values[channel], task.half);
         if (task.landmarks != nullptr) {
-            const float value = channel_value(drawn, pixel % task.size, pixel / task.size);
+            const float value = channel_value(drawn, u, v);
             store_value(task.out, offset + 3 * size_t(pixels) + pixel, value, task.half);
         }
     }
@@ -77,4 +79,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) facemesh_decode_coefficien
                      [&](int index, float value) { out[index] = value; });
         __syncthreads(); // before the next face's points take this one's place
     }
+}
+
+// grid: (places / THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS) facemesh_face_rows(const FaceRowTask task) {
+    const int place = THREADS * blockIdx.x + threadIdx.x;
+    if (place < place_count(task)) collect_face(task, place);
 }

@@ -24,26 +24,26 @@ struct PlanePixel {
     int column, row; // -1 for a point that is not finite
 };
 
-inline FACEMESH_HD PlanePixel clipped_pixel(float x, float y, int size) {
+inline FACEMESH_HD PlanePixel clipped_pixel(float x, float y, int width, int height) {
     if (!isfinite(x) || !isfinite(y)) return {-1, -1};
     // The pixel whose square holds the point. As published, the first row and column stay free.
-    const float last = float(size - 1);
-    return {int(fminf(fmaxf(floorf(x + 0.5f), 1.0f), last)), int(fminf(fmaxf(floorf(y + 0.5f), 1.0f), last))};
+    return {int(fminf(fmaxf(floorf(x + 0.5f), 1.0f), float(width - 1))),
+            int(fminf(fmaxf(floorf(y + 0.5f), 1.0f), float(height - 1)))};
 }
 
 // The pixel of one of the points. landmarks: (68, 3) frame px.
-inline FACEMESH_HD PlanePixel drawn_pixel(const float *landmarks, const double *m, int point, int size) {
+inline FACEMESH_HD PlanePixel drawn_pixel(const float *landmarks, const double *m, int point, int width, int height) {
     const LandmarkPair pair = drawn_pair(point);
     const float *a = landmarks + 3 * pair.first, *b = landmarks + 3 * pair.second;
     const double x = (double(a[0]) + b[0]) / 2, y = (double(a[1]) + b[1]) / 2;
-    return clipped_pixel(float(m[0] * x + m[1] * y + m[2]), float(m[3] * x + m[4] * y + m[5]), size);
+    return clipped_pixel(float(m[0] * x + m[1] * y + m[2]), float(m[3] * x + m[4] * y + m[5]), width, height);
 }
 
 // The pixels of a face's points, by the threads or turns `first`, `first + step`, ...
 inline FACEMESH_HD void drawn_pixels(const CropTask &task, int face, int first, int step, PlanePixel *pixels) {
     const float *landmarks = task.landmarks + size_t(3) * LANDMARK_COUNT * face;
     for (int point = first; point < DRAWN_POINTS; point += step)
-        pixels[point] = drawn_pixel(landmarks, task.matrices + 6 * face, point, task.size);
+        pixels[point] = drawn_pixel(landmarks, task.matrices + 6 * face, point, task.width, task.height);
 }
 
 // The value of one pixel of the channel.

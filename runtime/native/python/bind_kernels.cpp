@@ -49,6 +49,7 @@ struct HostKernels {
     void decode_coefficients(const facemesh::CoefficientTask &task, uintptr_t) const {
         facemesh::host::decode_coefficients(task);
     }
+    void face_rows(const facemesh::FaceRowTask &task, uintptr_t) const { facemesh::host::face_rows(task); }
 };
 
 facemesh::FrameView frame_view(uintptr_t frame, int height, int width, int64_t row_stride) {
@@ -62,10 +63,11 @@ facemesh::FrameView frame_view(uintptr_t frame, int height, int width, int64_t r
 
 template <typename Kernels>
 void crop(const Kernels &kernels, uintptr_t frame, int height, int width, int64_t row_stride, uintptr_t matrices, int n,
-          uintptr_t out, int size, bool channels_last, bool swap_colours, double low, double high, bool half,
-          uintptr_t stream, uintptr_t landmarks, uintptr_t view) {
+          uintptr_t out, int out_height, int out_width, bool channels_last, bool swap_colours, double low, double high,
+          bool half, uintptr_t stream, uintptr_t landmarks, uintptr_t view) {
     require_between("n", n, MAX_FACES);
-    require_between("size", size, MAX_SIDE);
+    require_between("out_height", out_height, MAX_SIDE);
+    require_between("out_width", out_width, MAX_SIDE);
     require_finite("low", low);
     require_finite("high", high);
     if (landmarks != 0 && channels_last)
@@ -79,7 +81,8 @@ void crop(const Kernels &kernels, uintptr_t frame, int height, int width, int64_
     task.faces = n;
     task.out = pointer<void>("out", out, half ? 2 : 4);
     task.landmarks = landmarks == 0 ? nullptr : pointer<const float>("landmarks", landmarks, 4);
-    task.size = size;
+    task.width = out_width;
+    task.height = out_height;
     task.channels_last = channels_last;
     task.swap_colours = swap_colours;
     task.low = float(low);
@@ -139,16 +142,45 @@ void decode_coefficients(const Kernels &kernels, uintptr_t output, bool half, in
     kernels.decode_coefficients(task, stream);
 }
 
+template <typename Kernels>
+void face_rows(const Kernels &kernels, uintptr_t stride_8, uintptr_t stride_16, uintptr_t stride_32, bool half,
+               int height, int width, double threshold, int most, uintptr_t out, uintptr_t stream) {
+    require_between("height", height, MAX_SIDE);
+    require_between("width", width, MAX_SIDE);
+    require_between("most", most, MAX_SIDE * MAX_SIDE);
+    if (height % facemesh::LARGEST_STRIDE != 0 || width % facemesh::LARGEST_STRIDE != 0)
+        throw std::invalid_argument("height and width must be multiples of " +
+                                    std::to_string(facemesh::LARGEST_STRIDE));
+    require_finite("threshold", threshold);
+    facemesh::FaceRowTask task;
+    task.levels[0] = pointer<const void>("stride_8", stride_8, half ? 2 : 4);
+    task.levels[1] = pointer<const void>("stride_16", stride_16, half ? 2 : 4);
+    task.levels[2] = pointer<const void>("stride_32", stride_32, half ? 2 : 4);
+    task.half = half;
+    task.width = width;
+    task.height = height;
+    task.threshold = float(threshold);
+    // The score is at most the root of either probability.
+    const double least = threshold * threshold;
+    task.least_logit = threshold > 0 && least < 1 ? float(std::log(least / (1 - least))) : -INFINITY;
+    task.most = most;
+    task.count = pointer<int32_t>("out", out, 4);
+    task.rows = reinterpret_cast<facemesh::FaceRow *>(out) + 1;
+    nb::gil_scoped_release release;
+    kernels.face_rows(task, stream);
+}
+
 template <typename Kernels> void define_kernels(nb::class_<Kernels> &kernels) {
     kernels.def("crop", &crop<Kernels>, "frame"_a, "height"_a, "width"_a, "row_stride"_a, "matrices"_a, "n"_a, "out"_a,
-               "size"_a, "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a, "half"_a, "stream"_a,
-               "landmarks"_a = 0, "view"_a = 0,
+               "out_height"_a, "out_width"_a, "channels_last"_a, "swap_colours"_a, "low"_a, "high"_a, "half"_a,
+               "stream"_a, "landmarks"_a = 0, "view"_a = 0,
                "Crop, antialias and normalise n faces of a frame, as runtime.geometry.crop.warp_crop does.\n\n"
                "frame: (height, width, 3) uint8 BGR, row_stride bytes from row to row, on a 4-byte boundary.\n"
                "matrices: (n, 2, 3) float64 similarities, frame px -> crop px; a singular one gives black.\n"
-               "out: (n, 3, size, size), or (n, size, size, 3) for channels_last; float32, or float16 for half;\n"
-               "low and high are the values of colours 0 and 255. landmarks: (n, 68, 3) float32 frame px for the\n"
-               "fourth plane of an out (n, 4, size, size), or 0; see runtime.geometry.crop.draw_landmarks.\n"
+               "out: (n, 3, out_height, out_width), or (n, out_height, out_width, 3) for channels_last; float32, or\n"
+               "float16 for half; low and high are the values of colours 0 and 255. landmarks: (n, 68, 3) float32\n"
+               "frame px for the fourth plane of an out (n, 4, out_height, out_width), or 0; see\n"
+               "runtime.geometry.crop.draw_landmarks.\n"
                "view: address of what pack_frame_view wrote; the four numbers of the frame are not used then.\n"
                "Raises ValueError for numbers out of range.");
     kernels.def("decode", &decode<Kernels>, "map"_a, "half"_a, "map_size"_a, "channels_last"_a, "scale"_a,
@@ -168,6 +200,14 @@ template <typename Kernels> void define_kernels(nb::class_<Kernels> &kernels) {
                "float16 for basis_half. matrices: (n, 2, 3) float64, frame px -> crop px. out: (n, count, 3) float32,\n"
                "frame px.\n"
                "Raises ValueError for numbers out of range.");
+    kernels.def("face_rows", &face_rows<Kernels>, "stride_8"_a, "stride_16"_a, "stride_32"_a, "half"_a, "height"_a,
+               "width"_a, "threshold"_a, "most"_a, "out"_a, "stream"_a,
+               "Collect YuNet's faces, as runtime.detection.yunet_rows.candidates does.\n\n"
+               "stride_8, stride_16, stride_32: (16, height / stride, width / stride) float32, or float16 for half.\n"
+               "out: (1 + most, 16) 32-bit words. The first is a count, int32: that of places that score at least\n"
+               "threshold is added to it. From the second line on the first most of them, in any order: x, y, w, h,\n"
+               "five points (x, y), score, all float32, and the place, int32. Raises ValueError for numbers out of\n"
+               "range.");
 }
 
 } // namespace

@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime import _native
 from runtime.detection import yunet as detector
 from runtime.detection.box_map import FEATURES, box_features, landmark_boxes, load_box_map
 from runtime.detection.interface import WholePicture
 from runtime.detection.onnx_yunet import OnnxYuNet
 from runtime.detection.opencv_yunet import OpenCvYuNet
 from runtime.detection.yunet import YuNetDetector
+from runtime.detection.yunet_rows import MOST_CANDIDATES, NMS_IOU
 from runtime.errors import FaceMeshError
 from runtime.geometry.boxes import box_iou
 from runtime.geometry.crop import crop_matrix
@@ -270,6 +272,22 @@ def test_both_networks_say_the_same(shared_data):
             np.testing.assert_allclose(onnx, opencv[np.argsort(-opencv[:, 14], kind="stable")], atol=0.01)
             count += len(onnx)
     assert count > 30
+
+
+def test_best_faces_are_opencvs():
+    """Of boxes of which many overlap, score alike, or lie beyond a border."""
+    generator = np.random.default_rng(0)
+    for count in (0, 1, 40, 400):
+        rows = generator.uniform(-9, 90, (count, 15)).astype(np.float32)
+        rows[:, 2:4] = generator.uniform(0, 40, (count, 2))
+        rows[:, 14] = np.round(generator.uniform(0.5, 1, count), 2)
+        whole, scores = rows[:, :4].astype(np.int32).tolist(), rows[:, 14].tolist()
+        wanted = cv2.dnn.NMSBoxes(whole, scores, 0.6, NMS_IOU, 1.0, MOST_CANDIDATES)
+        found = _native.best_faces(rows, 0.6)
+        np.testing.assert_array_equal(found, rows[np.asarray(wanted, np.intp).reshape(-1)])
+        assert (count < 400) or 20 < len(found) < 300
+    rows[0, 0], rows[1, 1], rows[2, 2], rows[3:, 14] = np.nan, np.inf, 1e9, 0.1
+    assert _native.best_faces(rows, 0.6).shape == (0, 15)
 
 
 def test_networks_of_tiny_pictures_and_none_found():

@@ -30,7 +30,8 @@ CROP = {
     "matrices": 4096,
     "n": 1,
     "out": 4096,
-    "size": 8,
+    "out_height": 8,
+    "out_width": 8,
     "channels_last": False,
 }
 CROP |= {"swap_colours": False, "low": 0.0, "high": 1.0, "half": False, "stream": 0}
@@ -46,6 +47,9 @@ DECODE = {
     "count": 5,
 }
 DECODE |= {"resolution": 8, "out": 4096, "stream": 0}
+FACE_ROWS = {"stride_8": 4096, "stride_16": 4096, "stride_32": 4096, "half": False, "height": 32, "width": 64}
+FACE_ROWS |= {"threshold": 0.6, "most": 5, "out": 4096, "stream": 0}
+KERNELS = {"crop": CROP, "decode": DECODE, "face_rows": FACE_ROWS}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ DECODE |= {"resolution": 8, "out": 4096, "stream": 0}
         *(("decode", {name: 0}, f"{name} is a null pointer") for name in ("map", "matrices", "indices", "out")),
         *(
             ("crop", {name: value}, f"{name} must be 1..")
-            for name in ("height", "width", "n", "size")
+            for name in ("height", "width", "n", "out_height", "out_width")
             for value in (0, -1, 2**30)
         ),
         *(
@@ -77,12 +81,20 @@ DECODE |= {"resolution": 8, "out": 4096, "stream": 0}
         ("crop", {"low": float("nan")}, "low must be finite"),
         ("crop", {"high": float("inf")}, "high must be finite"),
         ("decode", {"scale": float("nan")}, "scale must be finite"),
+        *(
+            ("face_rows", {name: 0}, f"{name} is a null pointer")
+            for name in ("stride_8", "stride_16", "stride_32", "out")
+        ),
+        *(("face_rows", {name: 0}, f"{name} must be 1..") for name in ("height", "width", "most")),
+        *(("face_rows", {name: 48}, "must be multiples of 32") for name in ("height", "width")),
+        *(("face_rows", change, "byte boundary") for change in ({"stride_16": 4098}, {"out": 4098})),
+        ("face_rows", {"threshold": float("nan")}, "threshold must be finite"),
     ],
 )
 def test_impossible_arguments_are_refused(kernel, change, message):
     """By the same code for the host twins and the device."""
     with pytest.raises(ValueError, match=message):
-        getattr(_native.host_kernels, kernel)(**(CROP if kernel == "crop" else DECODE) | change)
+        getattr(_native.host_kernels, kernel)(**KERNELS[kernel] | change)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +122,7 @@ def test_ptx_is_that_of_the_sources():
         "facemesh_crop",
         "facemesh_decode",
         "facemesh_decode_coefficients",
+        "facemesh_face_rows",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Crop and decode as the GPU runs them: on the CPU everywhere, and on the GPU where there is one.
+"""Crop, decode and the detector's rows as the GPU runs them: on the CPU everywhere, and on the GPU where there is one.
 
 Both run the same tests. With a GPU, run the memory checker over the real ones too (`compute-sanitizer` comes with the
 CUDA toolkit):
@@ -19,8 +19,10 @@ import numpy as np
 import pytest
 
 from runtime import _native
+from runtime.detection.yunet_rows import candidates
 from runtime.families.position_map import Decoder, decode_numpy
 from runtime.geometry.crop import crop_into, crop_matrix, draw_landmarks, warp_crop
+from runtime.models.detector_spec import STRIDES
 from runtime.models.shipped import ASSETS
 from tests.programs.kernel_memory import Device, Host, real_device
 
@@ -61,7 +63,8 @@ def crop(device, image, matrices, spec, half: bool = False) -> np.ndarray:
     out = np.empty((n, size, size, 3) if channels_last else (n, 3, size, size), np.float16 if half else np.float32)
     return device.run(
         *("crop", out, {"frame": image, "matrices": matrices}),
-        **{"height": image.shape[0], "width": image.shape[1], "row_stride": image.strides[0], "n": n, "size": size},
+        **{"height": image.shape[0], "width": image.shape[1], "row_stride": image.strides[0], "n": n},
+        **{"out_height": size, "out_width": size},
         **{"channels_last": channels_last, "swap_colours": spec.colour_order == "RGB", "half": half},
         **dict(zip(("low", "high"), spec.value_range, strict=True)),
     )
@@ -100,6 +103,40 @@ def test_crop_is_the_rule_and_opencvs(device, frame, make_spec, centre, width, d
     difference = np.abs(out - warp_crop(frame, matrix, 64))
     assert np.quantile(difference, 0.999) <= 1.0
     assert difference.mean() < 0.3  # OpenCV rounds twice; a shift by a tenth of a pixel would show here
+
+
+def wide_crop(device, image, matrix, size_wh, half: bool = False) -> np.ndarray:
+    """(3, height, width) BGR planes of 0..255, as a detector takes them."""
+    width, height = size_wh
+    out = np.empty((1, 3, height, width), np.float16 if half else np.float32)
+    return device.run(
+        *("crop", out, {"frame": image, "matrices": np.ascontiguousarray(matrix)}),
+        **{"height": image.shape[0], "width": image.shape[1], "row_stride": image.strides[0], "n": 1},
+        **{"out_height": height, "out_width": width, "channels_last": False, "swap_colours": False, "half": half},
+        **{"low": 0.0, "high": 255.0},
+    )[0]
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 90, -115])
+@pytest.mark.parametrize("size_wh", [(96, 64), (64, 160), (33, 7)])
+def test_crop_of_any_shape_is_a_part_of_the_square_one(device, frame, make_spec, size_wh, degrees):
+    """Which lies round the same middle."""
+    matrix, side = similarity((660, 300), 300, 160, degrees), 160
+    (square,) = crop(device, frame, matrix, levels_spec(make_spec, side))
+    (left, top) = ((side - each) // 2 for each in size_wh)
+    matrix[:, 2] -= left, top
+    planes = wide_crop(device, frame, matrix, size_wh)
+    wanted = square[top : top + size_wh[1], left : left + size_wh[0]]
+    assert np.abs(planes.transpose(1, 2, 0) - wanted).max() <= 0.02
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float", "half"])
+def test_crop_is_the_detectors_reduction(device, frame, half):
+    """720p in the upper left corner of 640 x 384, black below, as OpenCV reduces it."""
+    planes = wide_crop(device, frame, np.array([[0.5, 0, -0.25], [0, 0.5, -0.25]]), (640, 384), half)
+    wanted = cv2.resize(frame, (640, 360), interpolation=cv2.INTER_AREA).transpose(2, 0, 1)
+    assert np.abs(planes[:, :360].astype(np.float32) - wanted).max() <= (0.63 if half else 0.51)
+    assert (planes[:, 360:] == 0).all()
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["float", "half"])
@@ -202,7 +239,7 @@ for height, width, stride in ((4, page, 3 * page), (4, 5, 15), (8, 7, 21), (1, 4
             for shear in (0.0, 0.2 * scale):
                 matrix, out = np.array([[scale, -shear, 0.2], [shear, scale, 0.3]]), np.empty((3, 96, 96), np.float32)
                 _native.host_kernels.crop(first, height, width, stride, matrix.ctypes.data, 1, out.ctypes.data, 96,
-                False, False, 0, 1, False, 0)
+                96, False, False, 0, 1, False, 0)
 print("done")
 """
 
@@ -358,7 +395,8 @@ def test_landmark_channel(device, frame, make_spec):
     for half in (False, True):
         kind = np.float16 if half else np.float32
         given = {"height": frame.shape[0], "width": frame.shape[1], "row_stride": frame.strides[0], "n": 3}
-        given |= {"size": size, "channels_last": False, "swap_colours": False, "half": half, "low": -1.0, "high": 1.0}
+        given |= {"out_height": size, "out_width": size, "channels_last": False, "swap_colours": False}
+        given |= {"half": half, "low": -1.0, "high": 1.0}
         arrays = {"frame": frame, "matrices": matrices}
         plain = device.run("crop", np.empty((3, 3, size, size), kind), arrays, **given)
         found = device.run("crop", np.empty((3, 4, size, size), kind), arrays | {"landmarks": landmarks}, **given)
@@ -369,4 +407,67 @@ def test_landmark_channel(device, frame, make_spec):
             np.testing.assert_array_equal(found[face, 3], expected[3])
             assert 10 <= (expected[3] == 1).sum() <= 18
     with pytest.raises(ValueError, match="landmarks must be 0 for channels_last"):
-        _native.host_kernels.crop(*(4096, 8, 8, 24, 4096, 1, 4096, 8, True, False, 0.0, 1.0, False, 0), landmarks=4096)
+        _native.host_kernels.crop(
+            *(4096, 8, 8, 24, 4096, 1, 4096, 8, 8, True, False, 0.0, 1.0, False, 0), landmarks=4096
+        )
+
+
+# ---- faces of YuNet's network
+
+
+def levels_of(size_wh, half: bool, seed: int = 0) -> list[np.ndarray]:
+    """Outputs of a network of random numbers, in which one place of eight or so holds a face, and some are equal."""
+    generator, (width, height) = np.random.default_rng(seed), size_wh
+    levels = []
+    for stride in STRIDES:
+        level = generator.normal(0, 1, (16, height // stride, width // stride))
+        level[:2] = np.round(generator.normal(-0.5, 2, level[:2].shape), 1)
+        levels.append(level.astype(np.float16 if half else np.float32))
+    return levels
+
+
+def face_rows(device, levels, threshold: float, most: int) -> tuple[int, np.ndarray]:
+    """The count and the rows (N, 15) in the order of their places."""
+    (_, height, width), out = levels[0].shape, np.zeros((1 + most, 16), np.float32)
+    arrays = {f"stride_{stride}": level for stride, level in zip(STRIDES, levels, strict=True)}
+    numbers = {"half": levels[0].dtype == np.float16, "height": 8 * height, "width": 8 * width}
+    found = device.run("face_rows", out, arrays, keep=True, threshold=threshold, most=most, **numbers)
+    count = int(found.view(np.int32)[0, 0])
+    rows = found[1 : 1 + min(count, most)]
+    rows = rows[np.argsort(rows.view(np.int32)[:, 15])]
+    assert (np.diff(rows.view(np.int32)[:, 15]) > 0).all(), "a place comes twice"
+    return count, rows[:, :15]
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float", "half"])
+@pytest.mark.parametrize("size_wh", [(640, 384), (32, 32), (96, 320)])
+@pytest.mark.parametrize("threshold", [0.6, 0.85, 0.0, 1.0])
+def test_faces_are_those_of_the_cpu(device, size_wh, half, threshold):
+    levels = levels_of(size_wh, half)
+    expected = candidates([level[None] for level in levels], threshold)
+    count, rows = face_rows(device, levels, threshold, 8000)
+    assert count == len(rows) == len(expected)
+    if threshold in (0.6, 0.0):
+        assert count > 0
+    np.testing.assert_allclose(rows, expected, rtol=3e-7, atol=3e-5)
+
+
+def test_no_more_faces_are_written_than_there_is_room_for(device):
+    """The count tells of the others."""
+    levels = levels_of((320, 320), False)
+    every = candidates([level[None] for level in levels], 0.6)
+    count, rows = face_rows(device, levels, 0.6, 5)
+    assert count == len(every) > 5
+    assert len(rows) == 5
+    assert all((np.abs(every - row).max(axis=1) < 1e-4).any() for row in rows)
+
+
+def test_numbers_that_are_none_are_no_faces(device):
+    levels = levels_of((64, 64), False)
+    for level in levels:
+        level[:2] = -20
+    levels[0][:2, 3, 4] = np.nan, 20
+    levels[1][:2, 1, 2] = 20, np.nan
+    assert face_rows(device, levels, 0.6, 10)[0] == 0
+    levels[2][:2, 1, 1] = np.inf
+    assert face_rows(device, levels, 0.6, 10)[0] == 1

@@ -165,8 +165,8 @@ def test_kernels_run(cuda):
             cuda.upload(device.pointer, host.pointer, 1024, stream)
             cuda.kernels.crop(
                 view=device.pointer + 816, frame=0, height=0, width=0, row_stride=0, matrices=device.pointer + 768, n=1,
-                out=device.pointer + 1024, size=8, channels_last=False, swap_colours=False, low=0.0, high=1.0,
-                half=False, stream=stream.handle,
+                out=device.pointer + 1024, out_height=8, out_width=8, channels_last=False, swap_colours=False, low=0.0,
+                high=1.0, half=False, stream=stream.handle,
             )  # fmt: skip
             cuda.download(host.pointer, device.pointer + 1024, 768, stream)
 
@@ -315,7 +315,9 @@ def test_ptx_serves_where_the_machine_code_does_not_fit(monkeypatch):
 
 def test_device_lost_in_a_kernel(cuda):
     fail("cuLaunchKernel", LAUNCH_FAILED)
-    arguments = dict.fromkeys(["frame", "matrices", "out"], 4096) | dict.fromkeys(["height", "width", "n", "size"], 1)
+    arguments = dict.fromkeys(["frame", "matrices", "out"], 4096) | dict.fromkeys(
+        ["height", "width", "n", "out_height", "out_width"], 1
+    )
     arguments |= dict.fromkeys(["channels_last", "swap_colours", "half"], False) | {"low": 0.0, "high": 1.0}
     with cuda.stream() as stream, pytest.raises(CudaError, match=r"^crop failed with CUDA_ERROR_LAUNCH_FAILED: "):
         cuda.kernels.crop(**arguments, row_stride=3, stream=stream.handle)

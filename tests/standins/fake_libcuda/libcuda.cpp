@@ -397,6 +397,7 @@ EXPORT Status cuLaunchKernel(std::string *function, unsigned columns, unsigned r
     if (*function == "facemesh_decode") return queue(*static_cast<DecodeTask *>(*parameters), host::decode);
     if (*function == "facemesh_decode_coefficients")
         return queue(*static_cast<CoefficientTask *>(*parameters), host::decode_coefficients);
+    if (*function == "facemesh_face_rows") return queue(*static_cast<FaceRowTask *>(*parameters), host::face_rows);
     return NOT_FOUND;
 }
 
