@@ -93,7 +93,7 @@ std::optional<nb::ndarray<nb::numpy, double>> crop_matrix(In<T, nb::shape<4>> bo
     if (!(-far <= sides.x1 && sides.x1 < sides.x2 && sides.x2 <= far && -far <= sides.y1 && sides.y1 < sides.y2 &&
           sides.y2 <= far))
         return std::nullopt;
-    const auto matrix = facemesh::crop_matrix(sides, crop_scale, size);
+    const auto matrix = facemesh::CropRule{false, crop_scale, size}(sides);
     double *numbers = new double[matrix.size()];
     std::copy(matrix.begin(), matrix.end(), numbers);
     nb::capsule owner(numbers, [](void *p) noexcept { delete[] static_cast<double *>(p); });
