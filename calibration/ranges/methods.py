@@ -30,12 +30,11 @@ def percentile(histogram: Histogram, steps: int = STEPS, percent: float = PERCEN
 
 
 def mse(histogram: Histogram, steps: int = STEPS) -> float:
-    """Minimise the mean squared error of rounding and clipping; a bin counts by its centre, the first bin by 0."""
+    """Minimise the mean squared error of rounding and clipping; a bin counts by its centre."""
     counts, width = _filled(histogram), histogram.width
     if not len(counts):
         return histogram.peak
     centres = (np.arange(len(counts)) + 0.5) * width
-    centres[0] = 0
     ends = np.arange(min(steps, len(counts)), len(counts) + 1) * width
     errors = [
         float(counts @ (centres - np.minimum(np.rint(centres / (end / steps)), steps) * (end / steps)) ** 2)

@@ -117,6 +117,13 @@ def test_other_transposed_convolutions_are_not_flipped(options):
     assert_pass_leaves_alone(flip_transposed, transposed(**{"stride": 1, **options}))
 
 
+@pytest.mark.parametrize(("rewrite", "stride"), [(flip_transposed, 1), (subpixel_transposed, 2)])
+def test_groups_of_a_transposed_convolution_stay(rewrite, stride):
+    """Their weights (4, 3, 4, 4) read two channels each, in place of (4, 6, 4, 4)."""
+    layer = node("ConvTranspose", ["image", "w"], ["position_map"], group=2, strides=[stride, stride])
+    assert_pass_leaves_alone(rewrite, conv_graph([layer], {"w": weights(4, 3, 4, 4)}))
+
+
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(
     ("stride", "kernel", "pads"),
@@ -241,13 +248,24 @@ def test_computed_padding_becomes_a_constant():
     assert_pass_is_exact(absorb_padding, model, gone=["Pad"])
 
 
-@pytest.mark.parametrize("kind", ["RandomNormalLike", "RandomUniformLike", "Bernoulli"])
-def test_random_numbers_are_not_drawn_once_for_all(kind):
+@pytest.mark.parametrize(
+    "random",
+    [
+        node("RandomNormal", [], ["random"], shape=[1, 4, 1, 1]),
+        node("RandomUniform", [], ["random"], shape=[1, 4, 1, 1]),
+        node("RandomNormalLike", ["half"], ["random"]),
+        node("RandomUniformLike", ["half"], ["random"]),
+        node("Bernoulli", ["half"], ["random"]),
+        node("Multinomial", ["half"], ["random"]),
+    ],
+    ids=lambda random: random.op_type,
+)
+def test_random_numbers_are_not_drawn_once_for_all(random):
     """All their inputs are constants, and yet every run has others."""
-    nodes = [node(kind, ["half"], ["random"]), node("Add", ["image", "random"], ["position_map"])]
+    nodes = [random, node("Add", ["image", "random"], ["position_map"])]
     model = ir.from_proto(conv_graph(nodes, {"half": np.full((1, 4, 1, 1), 0.5, np.float32)}))
     assert not fold_constants.run(model)
-    assert [node.op_type for node in model.graph] == [kind, "Add"]
+    assert [node.op_type for node in model.graph] == [random.op_type, "Add"]
 
 
 def test_scalars_stay_scalars_when_folded():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import FaceMeshError
+from runtime.geometry.crop import crop_matrix, crop_roll_deg, landmark_box, turned_crop
 from runtime.geometry.pose import (
     PoseEstimator,
     picture_roll_deg,
@@ -140,6 +141,27 @@ def test_unusable_landmarks_are_refused(topology):
     for value in (np.nan, np.inf, 17.3):
         with pytest.raises(FaceMeshError, match="model's output is unusable"):
             estimate(np.full((68, 3), value, np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 17.3])
+def test_unusable_landmarks_are_refused_in_a_crop_too(topology, value):
+    with pytest.raises(FaceMeshError, match="model's output is unusable"):
+        PoseEstimator(topology).look(np.full((68, 3), value, np.float32), np.eye(2, 3))
+
+
+@pytest.mark.parametrize("turn", [0, 25, -170])
+@pytest.mark.parametrize("expected", [(0, 0, 0), (30, 10, -5), (-40, 20, 178)])
+def test_a_crop_shows_the_head_less_the_roll_that_it_takes_off(topology, canonical, expected, turn):
+    landmarks = (0.37 * canonical @ rotation(*expected).T + [2300, 700, -40]).astype(np.float32)
+    box = landmark_box(landmarks)
+    matrix = turned_crop(crop_matrix(box, 1.5, 128), (box[:2] + box[2:]) / 2, turn)
+    estimator = PoseEstimator(topology)
+    found = estimator.look(landmarks, matrix)
+    assert found.pose == estimator(landmarks)
+    assert found.picture_roll_deg == pytest.approx(picture_roll_deg(found.pose), abs=1e-9)
+    difference = found.picture_roll_deg - crop_roll_deg(matrix)
+    assert found.crop_roll_deg == pytest.approx((difference + 180) % 360 - 180, abs=1e-6)
+    np.testing.assert_array_equal(found.box_xyxy, box)
 
 
 @pytest.mark.parametrize("roll", [-150, -90, -10, 0, 60, 179])
