@@ -68,6 +68,19 @@ class Graph(Closes, Protocol):
         """Queue all the work that was captured."""
 
 
+class DeviceFrame(Protocol):
+    """A frame with room for it on the device."""
+
+    height: int  # px
+    width: int  # px
+
+    def upload(self, stream: Stream) -> int:
+        """Return the device's address of the whole frame (height, width, 3) uint8 BGR, for work on ``stream``.
+
+        Uploads what is not there yet; the work may not outlast the frame.
+        """
+
+
 class Kernels(Protocol):
     """Kernels of `runtime._native.KernelModule`, queued on ``stream``, a `Stream.handle`. Arguments go by keyword.
 

@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.cores import usable_cores
+from runtime.detection.pictures import HostNetwork
 from runtime.detection.yunet_rows import INPUT, face_rows
 from runtime.errors import FaceMeshError, reason
 from runtime.models.detector_spec import STRIDES
 from runtime.models.shipped import YUNET_ONNX
 
 
-class OnnxYuNet:
+class OnnxYuNet(HostNetwork):
     """The rewritten file (``python -m export detector``), for pictures of any size. Threads may share an instance."""
 
     def __init__(self, score_threshold: float) -> None:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.detection.pictures import HostNetwork
 from runtime.detection.yunet_rows import MOST_CANDIDATES, NMS_IOU, ROW
 from runtime.errors import FaceMeshError
 from runtime.models.shipped import YUNET
@@ -15,7 +16,7 @@ from runtime.models.shipped import YUNET
 LEAST_SIDE = 64
 
 
-class OpenCvYuNet:
+class OpenCvYuNet(HostNetwork):
     """The file of OpenCV's model zoo as it is. Threads may share an instance, and take turns."""
 
     def __init__(self, score_threshold: float) -> None:

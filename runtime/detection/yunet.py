@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.cuda.interface import DeviceFrame
 from runtime.detection.box_map import landmark_boxes, load_box_map
 from runtime.detection.onnx_yunet import OnnxYuNet
 from runtime.detection.opencv_yunet import OpenCvYuNet
+from runtime.detection.pictures import HostNetwork, Picture, YuNetNetwork, turn_matrix
 from runtime.detection.yunet_rows import ROW
 from runtime.types import Detections
 
@@ -40,25 +39,35 @@ TURNS = (((90.0, 180.0, -90.0), CLOSE_UP_SIDE), ((45.0, 135.0, -135.0, -45.0), r
 class YuNetDetector:
     """YuNet (Wu, Peng, Yu 2023) of OpenCV's model zoo. Threads may share an instance."""
 
-    def __init__(self, score_threshold: float = 0.6, max_faces: int | None = None, side: int | None = None) -> None:
+    def __init__(
+        self,
+        score_threshold: float = 0.6,
+        max_faces: int | None = None,
+        side: int | None = None,
+        network: YuNetNetwork | None = None,
+    ) -> None:
         """Keep faces that score at least ``score_threshold``, at most the best ``max_faces``.
 
         ``side`` is the longer side, px, of the detector's main input; None: 640, and 1280 too for large pictures.
+        ``network`` keeps faces by its own threshold and closes with the detector;
+        `runtime.detection.open_detector.open_detector` opens one. None: the shipped one, on the CPU.
         """
-        self._network = _open_network(score_threshold)
+        self._network = network or open_on_cpu(score_threshold)
+        self.on_device = self._network.on_device
         self._max_faces = max_faces
         self._side = side
 
-    def __call__(self, image: NDArray[np.uint8]) -> Detections:
-        """Return the faces of ``image`` (H, W, 3) uint8 BGR, best first."""
-        rows, roll_deg = self.find(image), 0.0
+    def __call__(self, image: NDArray[np.uint8], frame: DeviceFrame | None = None) -> Detections:
+        """Return the faces of ``image`` (H, W, 3) uint8 BGR, best first; ``frame`` is the same on the device."""
+        picture = self._network.picture(image, frame)
+        rows, roll_deg = self._find(picture), 0.0
         if _best(rows) < SURE_SCORE:
-            rows, roll_deg = self._find_turned(image, rows)
+            rows, roll_deg = self._find_turned(picture, rows)
         rows = rows[: self._max_faces]
         scores = np.ascontiguousarray(rows[:, 14])
         if roll_deg == 0:
-            return Detections(landmark_boxes(rows, image.shape[1::-1], load_box_map()), scores)
-        matrix, size_wh = _turn_matrix(image.shape, roll_deg)
+            return Detections(landmark_boxes(rows, picture.size_wh, load_box_map()), scores)
+        matrix, size_wh = turn_matrix(picture.size_wh, roll_deg)
         boxes = _turned_back(landmark_boxes(rows, size_wh, load_box_map()), matrix, roll_deg)
         return Detections(boxes, scores, np.full(len(rows), roll_deg, np.float32))
 
@@ -68,45 +77,58 @@ class YuNetDetector:
         A row is x, y, w, h and five points (x, y) in px of ``image``, then the score. The points are right eye,
         left eye, nose tip, right and left mouth corner; right and left are the person's.
         """
-        longer_side = max(image.shape[:2])
-        rows = self._find_at(image, self._side or DETECTION_SIDE)
+        return self._find(self._network.picture(image))
+
+    def close(self) -> None:
+        """Free the network; the detector cannot be used afterwards."""
+        self._network.close()
+
+    def __enter__(self) -> YuNetDetector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _find(self, picture: Picture) -> NDArray[np.float32]:
+        """Return the rows of a picture; see `find`."""
+        longer_side = max(picture.size_wh)
+        rows = self._find_at(picture, self._side or DETECTION_SIDE)
         if self._side is None and longer_side > LARGE_PICTURE:
-            rows = _merged(rows, self._find_at(image, LARGE_SIDE))
+            rows = _merged(rows, self._find_at(picture, LARGE_SIDE))
         if longer_side > CLOSE_UP_SIDE and _largest(rows, default=longer_side) > CLOSE_UP_SHARE * longer_side:
-            close_up = self._find_at(image, CLOSE_UP_SIDE)
+            close_up = self._find_at(picture, CLOSE_UP_SIDE)
             is_large = close_up[:, 2:4].max(axis=1) > CLOSE_UP_SHARE / 2 * longer_side
             rows = _merged(close_up[is_large], rows, close_up[~is_large])
         return rows[np.argsort(-rows[:, 14], kind="stable")]
 
-    def _find_turned(self, image: NDArray[np.uint8], upright: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    def _find_turned(self, picture: Picture, upright: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
         """Return the rows of a turn that shows a sure face, in px of the turned picture, and the roll of its faces.
 
         ``upright`` are the rows of the picture itself; they are returned, with roll 0, if no turn shows a surer face.
         """
         for rolls_deg, side in TURNS:
-            small = _reduced(image, side)
-            found = [(self._find_at(_turned(small, roll_deg), CLOSE_UP_SIDE), roll_deg) for roll_deg in rolls_deg]
+            small = picture.reduced(side)
+            found = [(self._find_at(small.turned(roll_deg), CLOSE_UP_SIDE), roll_deg) for roll_deg in rolls_deg]
             rows, roll_deg = max(found, key=lambda turn: _best(turn[0]))
             if _best(rows) <= _best(upright):
                 continue
             # Now that the turn is known, a search at full size finds small faces, too, and is surer.
-            rows[:, :14] *= max(image.shape[:2]) / max(small.shape[:2])
-            rows = _merged(self.find(_turned(image, roll_deg)), rows)
+            rows[:, :14] *= max(picture.size_wh) / max(small.size_wh)
+            rows = _merged(self._find(picture.turned(roll_deg)), rows)
             if _best(rows) >= TURNED_SCORE:
                 return rows, roll_deg
         return upright, 0.0
 
-    def _find_at(self, image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
-        """Return the rows for ``image`` reduced to ``side`` px on its longer side, in px of ``image`` itself."""
-        height, width = image.shape[:2]
-        image = _reduced(image, side)
-        size_wh, rows = image.shape[1::-1], self._network(image)
+    def _find_at(self, picture: Picture, side: int) -> NDArray[np.float32]:
+        """Return the rows for a picture reduced to ``side`` px on its longer side, in px of the picture itself."""
+        small = picture.reduced(side)
+        (width, height), size_wh, rows = picture.size_wh, small.size_wh, small.rows()
         rows[:, 0:14:2] *= width / size_wh[0]
         rows[:, 1:14:2] *= height / size_wh[1]
         return rows
 
 
-def _open_network(score_threshold: float) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def open_on_cpu(score_threshold: float) -> HostNetwork:
     """Open the network in ONNX Runtime, or where that is not installed in OpenCV; both say the same."""
     try:
         return OnnxYuNet(score_threshold)
@@ -114,35 +136,9 @@ def _open_network(score_threshold: float) -> Callable[[NDArray[np.uint8]], NDArr
         return OpenCvYuNet(score_threshold)
 
 
-def _reduced(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return ``image`` with at most ``side`` px on its longer side."""
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return image
-    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
-
-
 def _best(rows: NDArray[np.float32]) -> float:
     """Return the best score, 0 if there are no rows."""
     return float(rows[:, 14].max()) if len(rows) else 0.0
-
-
-def _turned(image: NDArray[np.uint8], roll_deg: float) -> NDArray[np.uint8]:
-    """Return the whole of ``image``, turned so that faces with ``roll_deg`` (clockwise) are upright; corners black."""
-    matrix, size_wh = _turn_matrix(image.shape, roll_deg)
-    return cv2.warpAffine(image, matrix, size_wh, flags=cv2.INTER_LINEAR)
-
-
-def _turn_matrix(shape: tuple[int, ...], roll_deg: float) -> tuple[NDArray[np.float64], tuple[int, int]]:
-    """Return the (2, 3) matrix from px of a picture of ``shape`` to px of the `_turned` one, and that one's size."""
-    height, width = shape[:2]
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), roll_deg, 1.0)
-    size = np.abs(matrix[:, :2]) @ (width, height)
-    size_wh = max(1, round(size[0])), max(1, round(size[1]))
-    matrix[:, 2] += (size_wh[0] - width) / 2, (size_wh[1] - height) / 2
-    return matrix, size_wh
 
 
 def _turned_back(boxes: NDArray[np.float32], matrix: NDArray[np.float64], roll_deg: float) -> NDArray[np.float32]:
