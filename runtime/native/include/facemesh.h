@@ -149,7 +149,7 @@ FACEMESH_API int facemesh_crop_matrix(const struct facemesh_model *model, const 
 FACEMESH_API int facemesh_crop(struct facemesh_model *model, struct facemesh_image image, const double matrix[6],
                                float *input);
 
-/* Draws 68 landmarks, three numbers each, px of the picture, into the last plane of `input`. For a model that takes them.
+/* Draws 68 landmarks, three numbers each, px of the picture, into the last plane of `input` of a model that takes them.
  */
 FACEMESH_API int facemesh_draw_landmarks(struct facemesh_model *model, const float *landmarks, const double matrix[6],
                                          float *input);

@@ -231,8 +231,8 @@ std::string Array::type() const {
 }
 
 bool Array::has_shape(const std::vector<int64_t> &wanted) const {
-    return shape.size() == wanted.size() && std::equal(shape.begin(), shape.end(), wanted.begin(),
-                                                       [](int64_t got, int64_t want) { return want < 0 || got == want; });
+    const auto fits = [](int64_t got, int64_t want) { return want < 0 || got == want; };
+    return shape.size() == wanted.size() && std::equal(shape.begin(), shape.end(), wanted.begin(), fits);
 }
 
 double Array::at(size_t place) const {

@@ -141,8 +141,8 @@ void bind_tracking(nb::module_ &module) {
         .def("look", &look, "landmarks"_a.noconvert(), "matrix"_a.noconvert(),
              "([yaw, pitch, roll, roll in the picture, roll in the crop of matrix (2, 3) float64], box (4,) float32).");
     module.def("crop_matrix", &crop_matrix<float>, "box"_a.noconvert(), "crop_scale"_a, "size"_a, "far"_a,
-               "runtime.geometry.crop.crop_matrix (2, 3) float64 of a box (4,) float32 or float64; None for one that is\n"
-               "no box or reaches beyond far px.");
+               "runtime.geometry.crop.crop_matrix (2, 3) float64 of a box (4,) float32 or float64; None for one that\n"
+               "is no box or reaches beyond far px.");
     module.def("crop_matrix", &crop_matrix<double>, "box"_a.noconvert(), "crop_scale"_a, "size"_a, "far"_a);
     module.def("crop_fits", &crop_fits, "matrix"_a.noconvert(), "wanted"_a.noconvert(), "side"_a, "most_offset"_a,
                "most_growth"_a,
