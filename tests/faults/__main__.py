@@ -1,4 +1,4 @@
-"""``python -m tests.faults [--most N] [--scenarios a,b] [--points kind:n]``: let every call of five commands fail once.
+"""``python -m tests.faults [--most N] [--scenarios a,b] [--points kind:n] [--lanes N]``: let each call fail once.
 
 Afterwards files are whole or absent, the exit code is not 0 and one line names the reason; or the failure was of no
 consequence, and everything is as without it. The exit code is 1 if one point was not survived.
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from runtime.cores import usable_cores
 from tests.faults.preloaded import build_library, let_calls_fail
 from tests.faults.scenarios import SCENARIOS
 
@@ -21,12 +22,14 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=0, help="calls of each kind to try (default: all)")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
     parser.add_argument("--points", default="", help="kinds, or single calls such as read:3")
+    parser.add_argument("--lanes", type=int, default=usable_cores(), help="at a time (default: as many as cores)")
     args = parser.parse_args()
     tried = defects = 0
     with tempfile.TemporaryDirectory() as folder:
         library = build_library(Path(folder))
         for name in args.scenarios.split(","):
-            report = let_calls_fail(name, library, args.most, [point for point in args.points.split(",") if point])
+            points = [point for point in args.points.split(",") if point]
+            report = let_calls_fail(name, library, args.most, points, args.lanes)
             tried += report["tried"]
             defects += len(report["defects"])
             for point, fault, said in report["defects"]:

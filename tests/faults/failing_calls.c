@@ -1,10 +1,12 @@
 /* Loaded before the C library (LD_PRELOAD): lets the n-th call of one kind fail once, as SQLite's tests do.
 
    Files count if their path begins with one of two folders; memory counts from `least_bytes` on. Nothing fails before
-   `arm` is called. `counted` says how many calls of a kind there were since. */
+   `arm` is called. `counted` says how many calls of a kind there were since. Between `pause_counting(1)` and
+   `pause_counting(-1)` calls of a thread pass, but for those of the device: a stand-in makes them. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,7 +16,7 @@
 #include <unistd.h>
 
 enum { OPEN, READ, WRITE, RENAME, FSYNC, MEMORY, INFERENCE, DEVICE, KINDS };
-enum { MOST_FILES = 4096, MOST_PATH = 4096 };
+enum { MOST_FILES = 4096, MOST_PATH = 4096, MOST_CALLERS = 32 };
 
 static const int errors[KINDS] = {EACCES, EIO, ENOSPC, EIO, EIO, ENOMEM, 0, 0};
 static long counts[KINDS];
@@ -23,6 +25,30 @@ static long failing_number;
 static size_t least_bytes = (size_t)-1;
 static char folders[2][MOST_PATH];
 static char is_counted[MOST_FILES];
+static __thread int paused;
+static __thread int is_asked_again;
+
+void pause_counting(int step) { paused += step; }
+
+/* Tell whether code of one library asks for memory, called by that of another one (NULL: by any). */
+static int is_asked_by(const char *library, const char *other) {
+    void *callers[MOST_CALLERS];
+    Dl_info own, found;
+    int is_armed_now = is_armed, is_found = 0, answer = 0;
+    is_armed = 0;
+    dladdr((void *)is_asked_by, &own);
+    for (int number = 0, count = backtrace(callers, MOST_CALLERS); number < count; ++number) {
+        if (!dladdr(callers[number], &found) || found.dli_fbase == own.dli_fbase) continue;
+        if (strstr(found.dli_fname, library)) {
+            is_found = 1;
+            if (other) continue;
+        }
+        answer = is_found && (!other || strstr(found.dli_fname, other));
+        break;
+    }
+    is_armed = is_armed_now;
+    return answer;
+}
 
 void arm(const char *first, const char *second, size_t least, int kind, long number) {
     strncpy(folders[0], first, MOST_PATH - 1);
@@ -31,6 +57,8 @@ void arm(const char *first, const char *second, size_t least, int kind, long num
     least_bytes = least;
     failing_kind = kind;
     failing_number = number;
+    void *caller[1];
+    backtrace(caller, 1); /* loads what it needs */
     is_armed = 1;
 }
 
@@ -40,7 +68,7 @@ long counted(int kind) { return counts[kind]; }
 
 /* Count a call; return 1 if it is the one to fail. Python asks for calls of ONNX Runtime and of the stand-in device. */
 int call_fails(int kind) {
-    if (!is_armed) return 0;
+    if (!is_armed || (paused && kind != DEVICE)) return 0;
     long number = __atomic_add_fetch(&counts[kind], 1, __ATOMIC_RELAXED);
     if (kind != failing_kind || number != failing_number) return 0;
     errno = errors[kind];
@@ -170,7 +198,19 @@ extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 
-static int is_refused(size_t size) { return is_armed && size >= least_bytes && call_fails(MEMORY); }
+/* Where NumPy has no memory for an array that OpenCV returns, OpenCV asks for it again, by an allocator of its own. It
+   would end the process if that were given: its binding expects an array of NumPy there. A lack of memory refuses both. */
+static int is_refused(size_t size) {
+    if (!is_armed || size < least_bytes) return 0;
+    if (is_asked_again) {
+        is_asked_again = 0;
+        if (is_asked_by("/cv2", NULL)) return 1;
+    }
+    if (!call_fails(MEMORY)) return 0;
+    is_asked_again = is_asked_by("_multiarray_umath", "/cv2");
+    errno = ENOMEM;
+    return 1;
+}
 
 void *malloc(size_t size) { return is_refused(size) ? NULL : __libc_malloc(size); }
 

@@ -27,10 +27,12 @@ def build_library(folder: Path) -> Path:
     return library
 
 
-def let_calls_fail(scenario: str, library: Path, most: int, points: Sequence[str] = ()) -> dict[str, Any]:
+def let_calls_fail(
+    scenario: str, library: Path, most: int, points: Sequence[str] = (), lanes: int = 1
+) -> dict[str, Any]:
     """Run `tests.faults.worker`; return its report."""
     quiet = {"OMP_NUM_THREADS": "1", "LD_PRELOAD": str(library), "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "tests.faults.worker", scenario, str(library), str(most), *points]
+    command = [sys.executable, "-m", "tests.faults.worker", scenario, str(library), str(lanes), str(most), *points]
     done = subprocess.run(
         command, cwd=REPOSITORY, env={**os.environ, **quiet}, stdout=subprocess.PIPE, text=True, check=True
     )

@@ -1,7 +1,7 @@
-"""``python -m tests.faults.worker SCENARIO LIBRARY MOST [KIND:NUMBER …]``, with LIBRARY preloaded.
+"""``python -m tests.faults.worker SCENARIO LIBRARY LANES MOST [KIND:NUMBER …]``, with LIBRARY preloaded.
 
 The command runs once whole; then, in a process of its own for each, with one call that fails: all calls of a kind, or
-MOST of them where MOST is not 0. Prints one JSON document.
+MOST of them where MOST is not 0. LANES of these run at a time. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import functools
 import gc
 import hashlib
 import json
+import operator
 import os
 import select
 import shutil
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ KINDS = ("open", "read", "write", "rename", "fsync", "memory", "inference", "dev
 LEAST_BYTES = 160 << 10
 LONGEST_S = 120.0
 PROJECT = ("runtime", "export", "calibration", "training")
+SUMMED = ("tried", "unnoticed", "defects")  # of the lanes' reports
 
 
 class Calls:
@@ -58,6 +61,19 @@ class Calls:
     def fails(self, kind: str) -> bool:
         return bool(self._library.call_fails(KINDS.index(kind)))
 
+    def passing(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``real``, in which calls neither count nor fail."""
+
+        @functools.wraps(real)
+        def call(*given: Any, **named: Any) -> Any:
+            self._library.pause_counting(1)
+            try:
+                return real(*given, **named)
+            finally:
+                self._library.pause_counting(-1)
+
+        return call
+
 
 def let_inference_fail(calls: Calls) -> None:
     """Put a question to ``calls`` before every call of ONNX Runtime."""
@@ -76,15 +92,17 @@ def let_inference_fail(calls: Calls) -> None:
 
 
 def install_device(calls: Calls) -> None:
-    """Make this a machine with TensorRT and a device, stand-ins both, whose calls may fail."""
+    """Make this a machine with TensorRT and a device, stand-ins both, whose calls may fail.
+
+    Their own memory, and their use of ONNX Runtime, does not.
+    """
     import runtime.inference.trt.engine_file
     import runtime.inference.trt.runner
     from runtime.cuda.driver import Device
     from runtime.cuda.errors import CudaError
-    from tests.standins import fake_engine
-    from tests.standins.fake_cuda import FakeCuda
+    from tests.standins import fake_cuda, fake_engine
 
-    class FailingCuda(FakeCuda):
+    class FailingCuda(fake_cuda.FakeCuda):
         def called(self, call: str, **details: Any) -> None:
             super().called(call, **details)
             if calls.fails("device"):
@@ -94,8 +112,18 @@ def install_device(calls: Calls) -> None:
     library = fake_engine.make("tensorrt-10.3", cuda)
     for name in fake_engine.MODULES.values():
         sys.modules[name] = library if name == library.__name__ else None
+    for owner in (*vars(library).values(), *vars(fake_cuda).values()):
+        if isinstance(owner, type) and owner.__module__.startswith("tests.standins"):
+            let_pass(calls, owner)
     runtime.inference.trt.engine_file.find_device = lambda: Device("Orin", "8.7")
     runtime.inference.trt.runner.open_cuda = lambda *_, **__: cuda
+
+
+def let_pass(calls: Calls, owner: type) -> None:
+    """Let all methods of a stand-in pass but ``capture``, which calls what it is given."""
+    for name, member in list(vars(owner).items()):
+        if isinstance(member, types.FunctionType) and name != "capture":
+            setattr(owner, name, calls.passing(member))
 
 
 def run_apart(scenario: Scenario, given: Path, made: Path, before: Callable[[], None], after: Callable[[], None]):
@@ -218,15 +246,69 @@ def chosen_points(counts: dict[str, int], most: int, only: list[str]) -> list[tu
     return points
 
 
+def run_lane(
+    calls: Calls, scenario: Scenario, folder: Path, most: int, only: list[str], share: slice
+) -> dict[str, Any]:
+    """Let a share of the calls fail, one after the other; return the report. ``folder`` is this lane's own."""
+    given, made = folder / "given", folder / "made"
+    given.mkdir(parents=True)
+    made.mkdir()
+    scenario.prepare(given)
+
+    # Count the calls of a run in which none fails.
+    def save_counts() -> None:
+        calls.disarm()
+        (folder / "counts").write_text(json.dumps(calls.counts()))
+
+    code, said = run_apart(scenario, given, made, calls.arm, save_counts)
+    assert code == 0, said
+    counts, whole = json.loads((folder / "counts").read_text()), contents(made)
+    report: dict[str, Any] = {"counts": counts, "tried": 0, "unnoticed": 0, "defects": []}
+
+    # Let them fail.
+    for kind, number in chosen_points(counts, most, only)[share]:
+        point = f"{kind}:{number}"
+        code, said = run_apart(scenario, given, made, functools.partial(calls.arm, kind, number), lambda: None)
+        report["tried"] += 1
+        report["unnoticed"] += code == 0
+        if fault := fault_of(code, said, contents(made), whole):
+            report["defects"].append([point, fault, said[-3000:]])
+            print(f"{point}: {fault} (exit code {code})", file=sys.stderr, flush=True)
+    return report
+
+
+def side_by_side(work: Callable[[int], dict[str, Any]], folder: Path, lanes: int) -> list[dict[str, Any]]:
+    """Return what ``work`` returns for each lane, all of them at a time, each in a process of its own."""
+    children = []
+    for lane in range(lanes):
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                (folder / f"report{lane}").write_text(json.dumps(work(lane)))
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        children.append(child)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    if any(codes):
+        raise SystemExit(f"lanes ended with {codes}")
+    return [json.loads((folder / f"report{lane}").read_text()) for lane in range(lanes)]
+
+
 def main() -> int:
     """Run one scenario; return the exit code."""
-    name, library, most, *only = sys.argv[1:]
+    name, library, lanes, most, *only = sys.argv[1:]
     scenario = SCENARIOS[name]
-    with tempfile.TemporaryDirectory() as text:
+    memory = Path("/dev/shm")  # a disk would be waited for
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as text:
         folder = Path(os.path.realpath(text))
-        given, made, reference = folder / "given", folder / "made", folder / "reference"
-        for path in (given, made, reference):
-            path.mkdir()
+        given, reference = folder / "given", folder / "reference"
+        given.mkdir()
+        reference.mkdir()
         scenario.prepare(given)
         calls = Calls(library, folder)
         let_inference_fail(calls)
@@ -237,24 +319,13 @@ def main() -> int:
         if code != 0:
             raise SystemExit(f"{name}: the run without a failure ends with {code}")
 
-        def save_counts() -> None:
-            calls.disarm()
-            (folder / "counts").write_text(json.dumps(calls.counts()))
+        def work(lane: int) -> dict[str, Any]:
+            share = slice(lane, None, int(lanes))
+            return run_lane(calls, scenario, folder / f"lane{lane}", int(most), only, share)
 
-        code, said = run_apart(scenario, given, made, calls.arm, save_counts)
-        assert code == 0, said
-        counts, whole = json.loads((folder / "counts").read_text()), contents(made)
-        counts = {kind: count for kind, count in counts.items() if kind not in scenario.left_out}
-        report: dict[str, Any] = {"scenario": name, "counts": counts, "tried": 0, "unnoticed": 0, "defects": []}
-        for kind, number in chosen_points(counts, int(most), only):
-            arm = functools.partial(calls.arm, kind, number)
-            code, said = run_apart(scenario, given, made, arm, lambda: None)
-            report["tried"] += 1
-            report["unnoticed"] += code == 0
-            if fault := fault_of(code, said, contents(made), whole):
-                report["defects"].append([f"{kind}:{number}", fault, said[-3000:]])
-                print(f"{name} {kind}:{number}: {fault} (exit code {code})", file=sys.stderr, flush=True)
-        print(json.dumps(report))
+        reports = side_by_side(work, folder, int(lanes))
+        sums = {key: functools.reduce(operator.add, (report[key] for report in reports)) for key in SUMMED}
+        print(json.dumps({"scenario": name, "counts": reports[0]["counts"], **sums}))
         return 0
 
 
