@@ -15,6 +15,14 @@ struct Box {
     double x1, y1, x2, y2; // px
 };
 
+constexpr double MOST_COORDINATE = 1e6; // px, far beyond any picture
+
+// As runtime.geometry.boxes.check_box; false for numbers that are not finite.
+inline bool is_box(const Box &box) {
+    return -MOST_COORDINATE <= box.x1 && box.x1 < box.x2 && box.x2 <= MOST_COORDINATE && -MOST_COORDINATE <= box.y1 &&
+           box.y1 < box.y2 && box.y2 <= MOST_COORDINATE;
+}
+
 // From the box of a face's landmarks to its crop: a square around the centre of the box becomes side x side px.
 struct CropRule {
     bool by_longer_side; // 3DDFA's landmark crop, otherwise PRNet's
@@ -27,8 +35,10 @@ struct CropRule {
         return crop_scale * (box.x2 - box.x1 + box.y2 - box.y1) / 2;
     }
 
-    // The square's edges go to 0 and side - 1 by PRNet's rule, to the outer edges of the crop's pixels by 3DDFA's.
+    // The square's edges go to 0 and side - 1 by PRNet's rule, to the outer edges of the crop's pixels by 3DDFA's. NaN
+    // for what is no box.
     Matrix operator()(const Box &box) const {
+        if (!is_box(box)) return {NAN, NAN, NAN, NAN, NAN, NAN};
         const double u = (box.x1 + box.x2) / 2, v = (box.y1 + box.y2) / 2, edge = square(box);
         if (by_longer_side) {
             const double scale = side / edge, middle = (side - 1) / 2.0;

@@ -9,7 +9,6 @@ namespace facemesh {
 namespace {
 
 constexpr int MOST_SIDE = 65535, MOST_FACES = 1 << 16;
-constexpr float MOST_COORDINATE = 1e6f; // far beyond any picture, near enough for float
 
 template <typename... Numbers> std::string formatted(const char *form, Numbers... numbers) {
     char text[200];

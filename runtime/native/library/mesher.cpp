@@ -84,6 +84,11 @@ void Mesher::draw(const float *landmarks, const Matrix &matrix, float *input) {
     draw_landmarks(landmarks, matrix.data(), spec_.side, input + 3 * plane, spec_.side, 1);
 }
 
+Error Mesher::unusable(const std::string &fault) const {
+    return Error(FACEMESH_FAILED, spec_.name + ": " + fault + ": the model's output is unusable; check the model with "
+                                                              "another picture");
+}
+
 void Mesher::decode(const float *output, Look &look) {
     const DecodeJob job{output, look.matrix.data(), look.vertices, look.landmarks};
     family_->decode(&job, 1);
@@ -98,8 +103,7 @@ void Mesher::finish(Look &look) const {
         std::any_of(look.landmarks + 3, look.landmarks + 3 * FACEMESH_LANDMARKS,
                     [&](float &number) { return number != look.landmarks[(&number - look.landmarks) % 3]; });
     if (!is_finite || !has_extent)
-        throw Error(FACEMESH_FAILED, spec_.name + ": the vertices are not finite or all the same: the model's output "
-                                                  "is unusable; check the model with another picture");
+        throw unusable("the vertices are not finite or all the same");
     look.pose = pose_(look.landmarks);
     find_extent(look.landmarks, look.box);
     look.roll_deg = roll_in_crop_deg(look.pose, look.matrix);
@@ -138,6 +142,7 @@ void Mesher::see_once(const Picture &picture, Look *looks, size_t count, const f
         const size_t batch = std::min(most, count - start);
         for (size_t slot = 0; slot < batch; ++slot) {
             const Matrix &matrix = looks[start + slot].matrix;
+            if (!is_sound(matrix)) throw unusable("a face has shrunk to a point or outgrown all pictures");
             crop(picture, matrix, net.input(int(slot)));
             if (landmarks) draw(landmarks[start + slot], matrix, net.input(int(slot)));
         }

@@ -11,6 +11,7 @@
 #include "geometry/face_crop.h"
 #include "geometry/pose.h"
 #include "include/facemesh.h"
+#include "library/error.h"
 
 namespace facemesh {
 
@@ -74,6 +75,7 @@ class Mesher {
     const float *const *landmarks_for(const Picture &picture, const Look *looks, size_t count,
                                       const float *const *known);
     void finish(Look &look) const;
+    Error unusable(const std::string &fault) const;
     bool wants_another(const Look &look, Matrix &wanted) const;
     Matrix upright_crop(const Look &look) const;
 

@@ -71,12 +71,11 @@ Matrix Track::crop_matrix(double time_s, int width, int height) {
 }
 
 void Track::rescale(double factor) {
-    place = {factor * place.x, factor * place.y, factor * place.size};
+    place = place.scaled(factor);
     for (float &number : sight.look.landmarks) number *= float(factor);
     crop_.rescale(factor);
     is_new_ = true;
-    motion_.clear();
-    motion_.add(-INFINITY, place);
+    motion_.rescale(factor);
 }
 
 void Track::smooth(Points &points, float *numbers, size_t count, double step_s) {

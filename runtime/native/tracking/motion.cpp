@@ -29,6 +29,10 @@ void Motion::add(double time_s, const Place &place) {
     past_.erase(past_.begin(), std::find_if(past_.begin(), past_.end(), is_new));
 }
 
+void Motion::rescale(double factor) {
+    for (Moment &moment : past_) moment.place = moment.place.scaled(factor);
+}
+
 Place Motion::expected(double time_s) const {
     const double last = past_.back().time_s;
     size_t n = 0;

@@ -10,6 +10,8 @@ namespace facemesh {
 struct Place {
     double x, y, size;
 
+    Place scaled(double factor) const { return {factor * x, factor * y, factor * size}; }
+
     // In sizes; a size that differs by a factor of e counts as 1.
     double distance(const Place &other) const;
 
@@ -28,6 +30,9 @@ class Motion {
 
     // A place at a time later than all before.
     void add(double time_s, const Place &place);
+
+    // Follows a change of the frame's size.
+    void rescale(double factor);
 
     // Straight on as before the last moments, and slower and slower from then on.
     Place expected(double time_s) const;

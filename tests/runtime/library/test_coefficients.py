@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,9 +13,13 @@ import numpy as np
 import pytest
 
 from runtime import FaceMeshPipeline, YuNetDetector, open_runner
+from runtime.errors import FaceMeshError
 from runtime.models.shipped import SHIPPED_PICTURE, YUNET_ONNX
+from runtime.models.spec import ModelSpec
 from runtime.tracking.options import Tracking
+from runtime.types import Frame
 from tests.runtime.library.comparing import (
+    MOST,
     TOLERANCE_PX,
     assert_same,
     compare,
@@ -22,7 +28,7 @@ from tests.runtime.library.comparing import (
     moving_portrait,
     open_model,
 )
-from tests.runtime.library.facemesh_h import Faces, doubles, floats, image_of
+from tests.runtime.library.facemesh_h import FAILED, Faces, doubles, floats, image_of
 
 pytest.importorskip("onnx")
 from tests.standins.coefficient_network import save_face_model, write_toy_model
@@ -112,6 +118,27 @@ def test_toys_on_fifty_pictures(library, detector, tmp_path, shared_data, pose_c
     library.model_free(model)
 
 
+def test_faces_that_shrink_to_a_point_end_in_one_line(library, detector, tmp_path):
+    """The toy's faces do so when they are followed; Python refuses their box."""
+    path = toy(tmp_path)
+    model = open_model(library, path)
+    tracker = library.tracker_new(model, detector, library.tracker_default_params())
+    outcomes = []
+    with open_runner(path) as runner:
+        pipeline = FaceMeshPipeline(runner, YuNetDetector(), tracking=Tracking())
+        for number, frame in enumerate(moving_portrait(40)):
+            count = library.track(tracker, image_of(frame), ctypes.c_double(number / 25), Faces(MOST).array, MOST)
+            try:
+                assert count == len(pipeline(Frame(frame, number, number / 25, "film"))), number
+            except FaceMeshError:
+                assert count == FAILED
+                assert "shrunk to a point" in library.message()
+            outcomes.append(count)
+    assert set(outcomes) >= {1, FAILED}
+    library.tracker_free(tracker)
+    library.model_free(model)
+
+
 def test_the_mesh_is_the_face_model_s(library, tmp_path):
     path = toy(tmp_path)
     model = open_model(library, path)
@@ -155,6 +182,118 @@ def test_places_of_a_face_model(library, tmp_path):
     params = library.model_default_params()
     assert library.model_open(str(path).encode(), params) is None
     assert "face_model.npz: no such file; a network of coefficients needs the face model" in library.message()
+
+
+MODEL_FAULTS = [
+    ({"mean": np.zeros((288, 3), np.float32)}, r"mean has shape \(288, 3\), expected \(289, 3\)"),
+    ({"exp_basis": np.zeros((3, 1), np.float32)}, r"exp_basis has shape \(3, 1\), expected \(867, -1\)"),
+    ({"exp_basis": np.zeros(867, np.float32)}, "exp_basis has shape"),
+    ({"exp_basis": np.zeros((867, 10), np.float32)}, r"its 2 \+ 10 coefficients .* not the network's 2 \+ 1"),
+    ({"exp_basis": np.full((867, 1), np.nan, np.float32)}, "exp_basis must be finite floating-point numbers"),
+    ({"exp_basis": np.zeros((867, 1), np.float16)}, "must both be float32, float16 or int8, are float32 and float16"),
+    ({"exp_basis": np.zeros((867, 1), np.int32), "shape_basis": np.zeros((867, 2), np.int32)}, "shape_basis"),
+    ({"exp_basis": np.zeros((867, 1), np.int8), "shape_basis": np.zeros((867, 2), np.int8)}, "there is no basis_scale"),
+    ({"uv": np.float32(0)}, "has shape"),
+    ({"uv": np.full((289, 2), 1.5, np.float32)}, "uv must lie in 0..1"),
+    ({"uv": np.full((289, 2), np.inf, np.float32)}, "uv must be finite"),
+    ({"mean": np.zeros((289, 3), np.int64)}, "mean must be finite floating-point numbers"),
+    ({"mean": np.full((289, 3), "a")}, "mean must be finite floating-point numbers"),
+    ({"triangles": np.full((5, 3), 289)}, "triangles must be vertex numbers below 289"),
+    ({"triangles": np.zeros((5, 4), int)}, "triangles has shape"),
+    ({"keypoints68": np.full(68, -1)}, "keypoints68 must be vertex numbers"),
+    ({"keypoints68": np.zeros(67, int)}, "keypoints68 has shape"),
+    ({"symmetry": np.zeros(289)}, "symmetry must be vertex numbers"),
+    ({"mean": np.array([{"x": 1}], dtype=object)}, "neither numbers nor text"),
+    ({"mean": None}, "lacks mean; a face model has the arrays mean, shape_basis"),
+    ({"mean": None, "uv": None}, "lacks mean, uv"),
+]
+SCALE_FAULTS = [
+    ({"basis_scale": np.zeros((4, 3, 3), np.float32)}, "basis_scale has shape"),
+    ({"basis_scale": np.full((5, 3, 3), -1, np.float32)}, "basis_scale must be finite floating-point numbers, not neg"),
+    ({"basis_scale": np.ones((5, 3, 3), int)}, "basis_scale must be finite floating-point numbers, not negative"),
+]
+
+
+@pytest.mark.parametrize(
+    ("precision", "changes", "words"),
+    [*(("fp32", *fault) for fault in MODEL_FAULTS), *(("int8", *fault) for fault in SCALE_FAULTS)],
+)
+def test_unfit_face_models_end_in_python_s_line(library, tmp_path, precision, changes, words):
+    """Every check of Python's reader, in its words; the words of NumPy itself are others."""
+    path = toy(tmp_path, precision=precision)
+    target = tmp_path / "face_model.npz"
+    arrays = {**np.load(target), **changes}
+    np.savez(target, **{name: values for name, values in arrays.items() if values is not None})
+    assert library.model_open(str(path).encode(), library.model_default_params()) is None
+    assert library.message().startswith(f"{target}: ")
+    assert re.search(words, library.message()), library.message()
+    assert "; " in library.message()
+    with open_runner(path) as runner, pytest.raises(FaceMeshError) as caught:
+        FaceMeshPipeline(runner)
+    if "neither" not in words:
+        assert re.search(words, str(caught.value)), caught.value
+
+
+def test_damaged_face_models(library, tmp_path):
+    """Cut short, without content, with other bytes: one line that names the file."""
+    path = toy(tmp_path)
+    target = tmp_path / "face_model.npz"
+    content, chance = target.read_bytes(), np.random.default_rng(0)
+    cases = [content[: len(content) // 2], b"", b"no archive", content[:-22]]
+    for _ in range(40):
+        changed = bytearray(content)
+        for place in chance.integers(0, len(content), 4):
+            changed[place] ^= 1 << int(chance.integers(8))
+        cases.append(bytes(changed))
+    refused = 0
+    for case in cases:
+        target.write_bytes(case)
+        handle = library.model_open(str(path).encode(), library.model_default_params())
+        if handle is None:
+            refused += 1
+            assert library.message().startswith(f"{target}: ")
+            assert "\n" not in library.message()
+        library.model_free(handle)
+    assert refused >= 40  # the checksums of the entries tell; bytes that nobody reads may be others
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("pose_count", 7, "field output.pose_count must be 12 or 0, is 7"),
+        ("mean", [0.0] * 14, r"mean must be 15 finite numbers \(12 pose \+ 2 shape \+ 1 expression\), are 14"),
+        ("std", [1.0] * 14 + [0.0], "std must be positive numbers, the least is"),
+        ("shape_count", 3, "must be 16 finite numbers"),
+        ("expression_count", -1, "expression_count"),
+        ("origin", [0.0], "field (output.)?origin"),
+        ("origin", "middle", "field (output.)?origin"),
+        ("invention", 1, "invention"),
+        ("std", None, "std"),
+    ],
+)
+def test_specs_that_contradict_themselves(library, tmp_path, field, value, words):
+    path = toy(tmp_path)
+    spec = ModelSpec.path_for(path)
+    document = json.loads(spec.read_text())
+    document["output"][field] = value
+    if value is None:
+        del document["output"][field]
+    spec.write_text(json.dumps(document))
+    assert library.model_open(str(path).encode(), library.model_default_params()) is None
+    assert re.search(words, library.message()), library.message()
+    assert "; " in library.message()
+    with pytest.raises(FaceMeshError, match=words):
+        ModelSpec.load(spec)
+
+
+def test_a_split_without_coefficients(library, tmp_path):
+    path = toy(tmp_path)
+    spec = ModelSpec.path_for(path)
+    document = json.loads(spec.read_text())
+    document["output"] |= {"shape_count": 0, "expression_count": 0, "mean": [0.0] * 12, "std": [1.0] * 12}
+    spec.write_text(json.dumps(document))
+    assert library.model_open(str(path).encode(), library.model_default_params()) is None
+    assert "must be counts, not both 0" in library.message()
 
 
 def test_face_models_as_programs_write_them(library, tmp_path):

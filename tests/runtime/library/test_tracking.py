@@ -63,6 +63,16 @@ def test_groups_that_move_and_cuts_between_them(library, handles, shared_data):
     assert len(assert_same_film(library, handles, frames, Tracking())) > 20
 
 
+def test_frames_of_another_size(library, handles, shared_data):
+    """People who are lost at that moment stay known, too."""
+    group = cv2.imread(str(shared_data / "photos" / "group.jpg"))
+    covered = group.copy()
+    covered[:, : group.shape[1] // 2] = 127
+    frames = [group] * 8 + [covered] * 3 + [cv2.resize(covered, None, fx=0.5, fy=0.5)] * 3
+    frames += [cv2.resize(group, None, fx=0.5, fy=0.5)] * 8 + [cv2.resize(group, (400, 400))] * 3
+    assert len(assert_same_film(library, handles, frames, Tracking())) > 5
+
+
 def test_landmarks_alone_and_another_size(library, handles):
     params = library.tracker_default_params()
     params.vertices = 0
