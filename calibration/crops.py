@@ -23,44 +23,21 @@ from runtime.storage.picture_tar import read_tar
 
 
 @dataclass(frozen=True, eq=False)
-class Crops(Sequence):
-    """Faces with their pictures: item i is (input (1, *spec.input.shape) float32, crop matrix (2, 3) float64)."""
+class FacePictures:
+    """Faces with their pictures."""
 
     faces: Faces
-    spec: ModelSpec
     pictures: dict[str, bytes] | None  # encoded; None: they lie in a folder
 
-    def __len__(self) -> int:
-        return len(self.faces)
-
-    @cached_property
-    def family(self) -> Family:
-        """Family of the network; it says where to crop."""
-        return open_family(self.spec)
-
-    def __getitem__(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        if not 0 <= row < len(self):
-            raise IndexError(row)
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """Return the picture (H, W, 3) uint8 BGR of a face. Raises `FaceMeshError` if its box is centred elsewhere."""
         name, box = str(self.faces.names[row]), self.faces.boxes_xyxy[row]
-        image = self._image(name)
+        image = self._decoded(name)
         x, y = (box[:2] + box[2:]) / 2
         if not (0 <= x < image.shape[1] and 0 <= y < image.shape[0]):
             where = f"the box {box.tolist()} is centred outside the {image.shape[1]} x {image.shape[0]} picture"
             raise FaceMeshError(f"{name}: {where}; boxes and pictures do not belong together")
-        matrix = self.family.crop_matrix(box)
-        out = np.zeros((1, *self.spec.input.shape), np.float32)
-        crop_into(image, matrix, self.spec.input, out[0])
-        if self.spec.input.landmark_channel:
-            self._draw_landmarks(row, matrix, out[0])
-        return out, matrix
-
-    def _draw_landmarks(self, row: int, matrix: NDArray[np.float64], out: NDArray[np.float32]) -> None:
-        """Fill the landmark channel from the labels."""
-        if self.faces.landmarks_xy is None:
-            problem = f"{self.spec.name} takes landmarks beside the picture, and these faces have none"
-            raise FaceMeshError(f"{self.faces.origin}: {problem}; give a set of .npz and .tar with pts68")
-        landmarks = np.pad(self.faces.landmarks_xy[row], ((0, 0), (0, 1)))
-        draw_landmarks(landmarks.astype(np.float32), matrix, out)
+        return image
 
     def sha256(self) -> str:
         """Hex digest of names, boxes and encoded pictures, in order."""
@@ -76,14 +53,52 @@ class Crops(Sequence):
             )
         return digest.hexdigest()
 
-    def _image(self, name: str) -> NDArray[np.uint8]:
+    def _decoded(self, name: str) -> NDArray[np.uint8]:
         if self.pictures is None:
             return read_photo(Path(name))
         # The labels of such archives are for the pixels as they are stored.
         return decode_photo(self.pictures[name], f"{self.faces.origin}: {name}", cv2.IMREAD_IGNORE_ORIENTATION)
 
 
+@dataclass(frozen=True, eq=False)
+class Crops(FacePictures, Sequence):
+    """Crops of faces: item i is (input (1, *spec.input.shape) float32, crop matrix (2, 3) float64)."""
+
+    spec: ModelSpec
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    @cached_property
+    def family(self) -> Family:
+        """Family of the network; it says where to crop."""
+        return open_family(self.spec)
+
+    def __getitem__(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        image = self.image(row)
+        matrix = self.family.crop_matrix(self.faces.boxes_xyxy[row])
+        out = np.zeros((1, *self.spec.input.shape), np.float32)
+        crop_into(image, matrix, self.spec.input, out[0])
+        if self.spec.input.landmark_channel:
+            self._draw_landmarks(row, matrix, out[0])
+        return out, matrix
+
+    def _draw_landmarks(self, row: int, matrix: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+        """Fill the landmark channel from the labels."""
+        if self.faces.landmarks_xy is None:
+            problem = f"{self.spec.name} takes landmarks beside the picture, and these faces have none"
+            raise FaceMeshError(f"{self.faces.origin}: {problem}; give a set of .npz and .tar with pts68")
+        landmarks = np.pad(self.faces.landmarks_xy[row], ((0, 0), (0, 1)))
+        draw_landmarks(landmarks.astype(np.float32), matrix, out)
+
+
 def read_crops(faces: Faces, spec: ModelSpec) -> Crops:
     """Read the archive's pictures; pictures in a folder are read on demand."""
-    pictures = read_tar(faces.origin, faces.names.tolist()) if faces.is_archive else faces.encoded
-    return Crops(faces, spec, pictures)
+    return Crops(faces, read_pictures(faces).pictures, spec)
+
+
+def read_pictures(faces: Faces) -> FacePictures:
+    """Read the archive's pictures; pictures in a folder are read on demand."""
+    return FacePictures(faces, read_tar(faces.origin, faces.names.tolist()) if faces.is_archive else faces.encoded)

@@ -21,18 +21,7 @@ NEVER_INT8 = {"tensorrt": "the tail", "cpu": "stem and tail"}  # see calibration
 
 def add_calibration_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:
     """Add the arguments of the INT8 model; `quantise_request` reads them. ``required`` is of the crops."""
-    crops_help = (
-        "a folder of pictures, a film, a folder of 300W-LP, or the common stem of .npz and .tar, whose training rows "
-        "are used"
-    )
-    parser.add_argument("--crops", type=Path, required=required, metavar="FACES", help=crops_help)
-    boxes_help = "path,x1,y1,x2,y2 per face of a folder (default: the detector's boxes)"
-    parser.add_argument("--boxes", type=Path, metavar="FILE.csv", help=boxes_help)
-    labels_help = (
-        "labelled set to judge by (default: the validation rows of --crops; of pictures a quarter, which is compared "
-        "with FP32)"
-    )
-    parser.add_argument("--labels", type=Path, metavar="STEM", help=labels_help)
+    add_face_arguments(parser, required=required)
     method_help = f"how ranges are chosen (default: {DEFAULT_METHOD})"
     parser.add_argument("--method", choices=tuple(METHODS), help=method_help)
     samples_help = "crops to calibrate on, of all poses alike (default: 500)"
@@ -48,6 +37,22 @@ def add_calibration_arguments(parser: argparse._ActionsContainer, *, required: b
     parser.add_argument("--table", type=Path, metavar="FILE.json", help=table_help)
     target_help = "whose form of INT8: cpu is ONNX Runtime's (default: tensorrt)"
     parser.add_argument("--target", choices=TARGETS, default="tensorrt", help=target_help)
+
+
+def add_face_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:
+    """Add the arguments that name the faces to calibrate on and to judge by. ``required`` is of the crops."""
+    crops_help = (
+        "a folder of pictures, a film, a folder of 300W-LP, or the common stem of .npz and .tar, whose training rows "
+        "are used"
+    )
+    parser.add_argument("--crops", type=Path, required=required, metavar="FACES", help=crops_help)
+    boxes_help = "path,x1,y1,x2,y2 per face of a folder (default: the detector's boxes)"
+    parser.add_argument("--boxes", type=Path, metavar="FILE.csv", help=boxes_help)
+    labels_help = (
+        "labelled set to judge by (default: the validation rows of --crops; of pictures a quarter, which is compared "
+        "with FP32)"
+    )
+    parser.add_argument("--labels", type=Path, metavar="STEM", help=labels_help)
 
 
 def quantise_request(args: argparse.Namespace) -> QuantiseRequest:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.accuracy.judge import LandmarkJudge
 from calibration.accuracy.sensitivity import LayerLoss, layer_losses
@@ -114,6 +115,16 @@ class Quantiser:
         return f"mean confidence {before.mean():.3f} in FP32, {after.mean():.3f} in INT8, {apart:.3f} apart on average"
 
 
+class Images(Protocol):
+    """What `measure_on` runs a model on: items begin with an input (1, …) float32."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> tuple[NDArray[np.float32], Any]: ...
+
+    def sha256(self) -> str: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Activations:
     """Statistics of a model's activations on crops; any method makes a table from them."""
@@ -146,12 +157,21 @@ def measure_activations(graph: Graph, spec: ModelSpec, faces: Faces, samples: in
 
     Raises `FaceMeshError` without training rows, and for activations with NaN or infinity.
     """
-    from calibration.precision.equalise import channel_peaks, choose_factors, equalised_tensors
+    crops = read_crops(calibrating_rows(faces, samples), spec)
+    return measure_on(crops, graph, spec.onnx_sha256, len(crops), target)
 
+
+def calibrating_rows(faces: Faces, samples: int) -> Faces:
+    """Return a sample of the training rows. Raises `FaceMeshError` without any."""
     training = faces.select(~faces.is_val)
     if not len(training):
         raise FaceMeshError(f"{faces.origin}: all of its rows are for validation; calibrate on others")
-    crops = read_crops(sample(training, samples), spec)
+    return sample(training, samples)
+
+
+def measure_on(crops: Images, graph: Graph, model_sha256: str, samples: int, target: str) -> Activations:
+    """Run a model on images of ``samples`` faces, as `measure_activations` does."""
+    from calibration.precision.equalise import channel_peaks, choose_factors, equalised_tensors
 
     # First run: the largest magnitude of each channel decides its factor.
     tensors = calibrated_tensors(graph, target)
@@ -165,9 +185,9 @@ def measure_activations(graph: Graph, spec: ModelSpec, faces: Faces, samples: in
     images = (image for image, _ in crops)
     statistics = collect(even.model, tensors, images, len(crops), averaged=read_by_layers(graph, target))
     return Activations(
-        model_sha256=spec.onnx_sha256,
+        model_sha256=model_sha256,
         crops_sha256=crops.sha256(),
-        samples=len(crops),
+        samples=samples,
         target=target,
         equalisation=equalisation,
         graph=even,

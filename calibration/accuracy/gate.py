@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from calibration.accuracy.judge import LandmarkJudge, shift_px
 from calibration.accuracy.sensitivity import LayerLoss
@@ -30,6 +30,20 @@ class GateResult:
     float_layers: tuple[LayerLoss, ...]  # returned to float, the most sensitive first
 
 
+class Attempt(Protocol):
+    """A quantised model and what it loses."""
+
+    @property
+    def loss(self) -> float: ...
+
+    @property
+    def float_layers(self) -> Sequence[Any]: ...
+
+
+A = TypeVar("A", bound=Attempt)
+L = TypeVar("L")
+
+
 def pass_gate(
     graph: Graph,
     layers: Sequence[str],
@@ -40,9 +54,7 @@ def pass_gate(
 ) -> GateResult:
     """Quantise ``layers``; while the judge's loss is larger than ``limit``, return the most sensitive to float.
 
-    The number of float layers is doubled until the limit is met and then reduced by bisection. ``find_losses`` gives
-    their order, the most sensitive first, and is called only if it is needed. Raises `FaceMeshError` with the best
-    figure if `MOST_FLOAT` of the layers do not suffice.
+    ``find_losses`` as in `fewest_floats`. Raises `FaceMeshError` with the best figure if that finds none.
     """
     from calibration.precision.qdq import to_int8
 
@@ -57,22 +69,9 @@ def pass_gate(
         loss, shift = judge.loss(landmarks, reference), shift_px(landmarks, reference)
         return GateResult(candidate, loss, shift, fp32_nme, int8_nme, tuple(kept))
 
-    # All layers in INT8, if that is good enough.
-    result = attempt(())
-    if result.loss <= limit:
-        return result
-
-    # More and more layers in float.
-    losses = find_losses()
-    most = int(MOST_FLOAT * len(layers))
-    failed = 0
-    best = result
-    for count in [*(2**i for i in range(most.bit_length()) if 2**i < most), most]:
-        result = attempt(losses[:count])
-        if result.loss <= limit:
-            return _fewest(attempt, losses, failed, result, limit)
-        failed = count
-        best = min(best, result, key=lambda tried: tried.loss)
+    best = fewest_floats(attempt, len(layers), limit, find_losses)
+    if best.loss <= limit:
+        return best
     if judge.labelled:
         problem = f"raises the NME from {fp32_nme:.3f} % to {best.int8_nme:.3f} %, by {100 * best.loss:.2f} %"
         allowed = f"{100 * limit:g} %"
@@ -84,13 +83,34 @@ def pass_gate(
     )
 
 
-def _fewest(
-    attempt: Callable[[Sequence[LayerLoss]], GateResult],
-    losses: Sequence[LayerLoss],
-    failed: int,
-    passed: GateResult,
-    limit: float,
-) -> GateResult:
+def fewest_floats(
+    attempt: Callable[[Sequence[L]], A], layers: int, limit: float, find_losses: Callable[[], Sequence[L]]
+) -> A:
+    """Return the attempt with the fewest float layers whose loss is within ``limit``, or the best one if there is none.
+
+    ``attempt`` quantises a model of so many ``layers`` but for some. Their number is doubled until the limit is met, up
+    to `MOST_FLOAT` of the layers, and then reduced by bisection. ``find_losses`` gives their order, the most sensitive
+    first, and is called only if it is needed.
+    """
+    # All layers in INT8, if that is good enough.
+    result = best = attempt(())
+    if result.loss <= limit:
+        return result
+
+    # More and more layers in float.
+    losses = find_losses()
+    most = int(MOST_FLOAT * layers)
+    failed = 0
+    for count in [*(2**i for i in range(most.bit_length()) if 2**i < most), most]:
+        result = attempt(losses[:count])
+        if result.loss <= limit:
+            return _fewest(attempt, losses, failed, result, limit)
+        failed = count
+        best = min(best, result, key=lambda tried: tried.loss)
+    return best
+
+
+def _fewest(attempt: Callable[[Sequence[L]], A], losses: Sequence[L], failed: int, passed: A, limit: float) -> A:
     """Bisect between ``failed`` float layers, too few, and the ones of ``passed``."""
     while len(passed.float_layers) - failed > 1:
         middle = (failed + len(passed.float_layers)) // 2

@@ -70,7 +70,8 @@ def to_half(graph: Graph, nodes: Collection[str]) -> onnx.ModelProto:
         wanted = TensorProto.FLOAT16 if node.output[0] in nodes else TensorProto.FLOAT
         for index, name in enumerate(node.input):
             held = TensorProto.FLOAT16 if name in halves else TensorProto.FLOAT
-            if types.get(name) == TensorProto.FLOAT and wanted != held:
+            is_size = node.op_type == "Resize" and index > 0  # region and scales stay as they are
+            if types.get(name) == TensorProto.FLOAT and wanted != held and not is_size:
                 node.input[index] = writer.cast(name, wanted)
         writer.nodes.append(node)
     for value in result.graph.output:

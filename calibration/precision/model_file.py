@@ -11,12 +11,14 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from calibration.precision.graph_view import LAYERS, Graph, layer_name
 from runtime.errors import FaceMeshError, one_line, reason
+from runtime.models.detector_spec import DetectorSpec
 from runtime.models.file_kinds import refuse_other_kind
 from runtime.models.spec import ModelSpec, topology_seen_from
 from runtime.storage.bounded_files import read_bounded
@@ -32,6 +34,7 @@ QUANTISED = (
     "MatMulInteger",
     "DynamicQuantizeLinear",
 )
+S = TypeVar("S", ModelSpec, DetectorSpec)
 LEAST_OPSET = 13  # the first with scales per channel
 
 
@@ -143,17 +146,18 @@ def check_outputs(graph: Graph, spec: ModelSpec, path: Path) -> None:
         raise FaceMeshError(f"{path}: {problem}, export the model in this order")
 
 
-def write_model(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> ModelSpec:
+def write_model(model: onnx.ModelProto, spec: S, path: Path) -> S:
     """Write ``path`` and its spec beside it, both or neither; return the spec with the SHA-256 of the file."""
     return write_content([model.SerializeToString(deterministic=True)], spec, path)
 
 
-def write_content(content: Iterable[bytes | memoryview], spec: ModelSpec, path: Path) -> ModelSpec:
+def write_content(content: Iterable[bytes | memoryview], spec: S, path: Path) -> S:
     """Write ``path`` from the pieces of its content, and its spec, as `write_model` does.
 
-    The topology of ``spec`` is seen from the working folder, that of the written spec from its own.
+    The topology of a face network's ``spec`` is seen from the working folder, that of the written spec from its own.
     """
-    spec = dataclasses.replace(spec, topology=topology_seen_from(path.parent, spec.topology))
+    if isinstance(spec, ModelSpec):
+        spec = dataclasses.replace(spec, topology=topology_seen_from(path.parent, spec.topology))
     digest = hashlib.sha256()
     with whole_files(ModelSpec.path_for(path), path) as (spec_file, model_file):
         for piece in content:

@@ -13,7 +13,7 @@ from calibration.precision.model_file import read_onnx, sound_model
 from export.engines.half_tensors import with_half_ends
 from export.graphs.model_file import all_tensors, check_interface, precision_of
 from runtime.errors import FaceMeshError
-from runtime.models.spec import ModelSpec, load_spec
+from runtime.models.detector_spec import AnySpec, load_spec_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class EngineSource:
     path: Path
     data: bytes  # the whole file, without casts of the ends of an FP16 model
     model: onnx.ModelProto
-    spec: ModelSpec
+    spec: AnySpec
     batch: int | None  # fixed batch size; None: dynamic
 
 
@@ -35,7 +35,7 @@ def open_source(path: Path) -> EngineSource:
 
 
 def _compared(path: Path, data: bytes, model: onnx.ModelProto) -> EngineSource:
-    spec = load_spec(path)
+    spec = load_spec_of(path)
     check_interface(model, spec, path)
     if others := [value.name for value in model.graph.output if value.name not in spec.outputs]:
         problem = f"its spec does not tell of the output {', '.join(others)}, and the runtime takes no such engine"

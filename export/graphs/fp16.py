@@ -43,14 +43,17 @@ HALF_OPERATORS = {
 }
 
 
-def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.ModelProto, list[str]]:
+def to_fp16(
+    model: onnx.ModelProto, keep: Collection[str] = (), *, alike: bool = False
+) -> tuple[onnx.ModelProto, list[str]]:
     """Return a copy in half precision with float32 inputs and outputs, and a warning for each layer that does not fit.
 
-    A confidence head stays in float32: it costs nothing. ``keep`` names nodes that stay in float32, too. Raises
+    A confidence head stays in float32: it costs nothing. ``alike``: all outputs are of one kind, as a detector's are,
+    and none is a confidence. ``keep`` names nodes that stay in float32, too. Raises
     `FaceMeshError` when there is no such node, or the model is quantised or holds half precision already.
     """
     view = Graph(model)
-    head = view.side_branch()
+    head = set() if alike else view.side_branch()
     graph = ir.from_proto(onnx.shape_inference.infer_shapes(move_last_bias_out(view).model))
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     names = {node.name for node in graph.graph}
@@ -71,7 +74,7 @@ def to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> tuple[onnx.Mo
     half, warnings = set(), []
     for node in graph.graph:
         if (
-            node.op_type in HALF_OPERATORS
+            (node.op_type in HALF_OPERATORS or _repeats(node))
             and node.domain == ""
             and node.name not in keep
             and node not in tail
@@ -130,6 +133,12 @@ def _unfit(node: ir.Node) -> str | None:
     constants = [(value.name, constant(value)) for value in node.inputs if value is not None and _is_float(value)]
     reasons = [unfit(name, array) for name, array in constants if array is not None]
     return next((reason for reason in reasons if reason), None)
+
+
+def _repeats(node: ir.Node) -> bool:
+    """Return True for a Resize that copies the nearest pixel."""
+    mode = node.attributes.get("mode")
+    return node.op_type == "Resize" and (mode is None or mode.as_string() == "nearest")
 
 
 def _is_float(value: ir.Value) -> bool:

@@ -16,6 +16,7 @@ from calibration.precision.graph_view import Graph
 from calibration.precision.model_file import check_outputs, read_external_data, read_onnx, sound_model
 from export.graphs.foreign import prepare, with_unique_names
 from runtime.errors import FaceMeshError
+from runtime.models.detector_spec import AnySpec
 from runtime.models.spec import CONFIDENCE_SHAPE, ModelSpec, load_spec
 
 
@@ -55,7 +56,7 @@ def derive_spec(model: onnx.ModelProto, path: Path, like: ModelSpec | None) -> M
     return dataclasses.replace(spec, precision=precision_of(model))
 
 
-def check_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
+def check_interface(model: onnx.ModelProto, spec: AnySpec, path: Path) -> None:
     """Compare names, sizes and types of input and outputs with the spec. Raises `FaceMeshError`."""
     ends = [("input", spec.input.name, spec.input.shape, model.graph.input)]
     ends += [("output", name, shape, model.graph.output) for name, shape in spec.outputs.items()]
@@ -71,7 +72,8 @@ def check_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None
             wanted = f"(N, {', '.join(map(str, shape))})"
             problem = f"the {kind} {name} has the shape {_shape_text(value)}, its spec wants {wanted}"
             raise FaceMeshError(f"{path}: {problem}; export the model with these sizes, only the batch may be free")
-    check_outputs(Graph(model), spec, path)
+    if isinstance(spec, ModelSpec):
+        check_outputs(Graph(model), spec, path)
 
 
 def precision_of(model: onnx.ModelProto) -> str:

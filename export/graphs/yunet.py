@@ -4,6 +4,8 @@
 
     uint8 picture, any size   ─ Transpose ─ Cast ─ … ─ 3 heads of 16 channels
 
+    float planes, one size    ─ … ─ 3 heads of 16 channels            for engines and for calibration (`fixed_yunet`)
+
 The four heads of a level (class, object, box, points: 1, 1, 4 and 10 channels) read the same features, so each of their
 two convolutions becomes one; alone, each would be computed as 16 channels. What follows them is left to the decoder,
 which needs it at a few places only.
@@ -17,10 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtime.detection.yunet_rows import INPUT
 from runtime.errors import FaceMeshError
-from runtime.models.detector_spec import LEVELS, STRIDES
+from runtime.models.detector_spec import LEVELS, STRIDES, DetectorInput, DetectorSpec
 
 HEADS = ("cls", "obj", "bbox", "kps")
 OPSET = 17
+PLANES = "planes"  # the input of a file of one size
 
 
 def rewrite_yunet(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -72,6 +75,31 @@ def rewrite_yunet(model: onnx.ModelProto) -> onnx.ModelProto:
     result.ir_version = 8
     onnx.checker.check_model(result, full_check=True)
     return result
+
+
+def fixed_yunet(model: onnx.ModelProto, width: int, height: int) -> onnx.ModelProto:
+    """Return the result of `rewrite_yunet` for planes (1, 3, height, width) float32 BGR 0..255, sides multiples of 32.
+
+    Nodes have names, and every tensor has its size.
+    """
+    spec = DetectorInput(PLANES, width, height)
+    nodes = [node for node in model.graph.node if node.op_type not in ("Transpose", "Cast")]
+    (front,) = [node.output[0] for node in model.graph.node if node.op_type == "Cast"]
+    for node in nodes:
+        node.input[:] = [PLANES if name == front else name for name in node.input]
+        node.name = node.name or node.output[0]
+    shapes = DetectorSpec("yunet", spec, "fp32", "").outputs
+    graph = helper.make_graph(
+        nodes,
+        "yunet",
+        [helper.make_tensor_value_info(PLANES, TensorProto.FLOAT, [1, *spec.shape])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *shape]) for name, shape in shapes.items()],
+        list(model.graph.initializer),
+    )
+    result = helper.make_model(graph, opset_imports=list(model.opset_import), producer_name=model.producer_name)
+    result.ir_version = model.ir_version
+    onnx.checker.check_model(result, full_check=True)
+    return onnx.shape_inference.infer_shapes(result)
 
 
 def _head(maker: dict[str, onnx.NodeProto], output: str) -> tuple[onnx.NodeProto, onnx.NodeProto]:

@@ -10,7 +10,7 @@ from runtime.detection.box_map import landmark_boxes, load_box_map
 from runtime.detection.onnx_yunet import OnnxYuNet
 from runtime.detection.opencv_yunet import OpenCvYuNet
 from runtime.detection.pictures import HostNetwork, Picture, YuNetNetwork, turn_matrix
-from runtime.detection.yunet_rows import ROW
+from runtime.detection.yunet_rows import DEFAULT_SCORE, ROW
 from runtime.types import Detections
 
 # Longer side of YuNet's input. Of the 25 faces that it finds in two group photos at any size it finds 22 at 320 px, 24
@@ -41,7 +41,7 @@ class YuNetDetector:
 
     def __init__(
         self,
-        score_threshold: float = 0.6,
+        score_threshold: float = DEFAULT_SCORE,
         max_faces: int | None = None,
         side: int | None = None,
         network: YuNetNetwork | None = None,

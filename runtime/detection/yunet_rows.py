@@ -12,6 +12,7 @@ from runtime.models.detector_spec import STRIDES
 
 INPUT = "picture"  # (1, H, W, 3) uint8 BGR, both sides multiples of STRIDES[-1]
 ROW = 15  # x, y, w, h, five points (x, y), score
+DEFAULT_SCORE = 0.6  # of a face that counts, unless a user says otherwise
 MOST_CANDIDATES = 5000  # this and the next as in runtime/native/detection/rows.cpp
 NMS_IOU = 0.3
 

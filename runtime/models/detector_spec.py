@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import FaceMeshError
-from runtime.models.spec import DETECTOR, ModelSpec
+from runtime.models.spec import DETECTOR, ModelSpec, load_spec
 from runtime.storage.json_documents import load_document, read_json, save_document
 from runtime.storage.whole_files import file_sha256
 
@@ -108,11 +108,7 @@ def spec_type(document: object) -> type[ModelSpec] | type[DetectorSpec]:
 
 def load_any_spec(path: str | os.PathLike[str]) -> AnySpec:
     """Read and check the spec ``path`` of either kind; raises `FaceMeshError`."""
-    try:
-        document = read_json(path)
-    except (OSError, ValueError):
-        document = None  # `ModelSpec.load` says what is wrong
-    return spec_type(document).load(path)
+    return _type_in(path).load(path)
 
 
 def mesh_spec(spec: AnySpec, path: Path) -> ModelSpec:
@@ -129,6 +125,11 @@ def detector_spec(spec: AnySpec, path: Path) -> DetectorSpec:
     raise FaceMeshError(f"{path}: a face network, which finds no faces; give it to --engine, and a detector here")
 
 
+def load_spec_of(path: Path) -> AnySpec:
+    """Read the spec beside a model file of either kind, as `load_spec` and `load_detector_spec` do."""
+    return load_detector_spec(path) if _type_in(ModelSpec.path_for(path)) is DetectorSpec else load_spec(path)
+
+
 def load_detector_spec(path: Path) -> DetectorSpec:
     """Read the spec beside a detector's file. Raises `FaceMeshError` if it is missing, damaged or of another file."""
     spec = DetectorSpec.load(DetectorSpec.path_for(path))
@@ -139,3 +140,11 @@ def load_detector_spec(path: Path) -> DetectorSpec:
             f"one of the two files is another version or damaged, make it again with '{WRITER}'"
         )
     return spec
+
+
+def _type_in(path: str | os.PathLike[str]) -> type[ModelSpec] | type[DetectorSpec]:
+    """Return the class of the spec in the file ``path``; of one that cannot be read `ModelSpec`, which says why."""
+    try:
+        return spec_type(read_json(path))
+    except (OSError, ValueError):
+        return ModelSpec
