@@ -20,7 +20,7 @@ from runtime.geometry.crop import warp_crop
 CELLS = (1, 2, 3, 5)  # in the height, one after the other
 MOST_FACES = 8
 SURROUNDINGS = (1.4, 2.4)  # side of what is shown of a picture, in sides of the face's box
-BLUR = 1 / 16  # of the height
+BLUR = 32  # px of the ground that share a colour
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ class Scenes(Sequence):
 
     def _ground(self, face: int) -> NDArray[np.uint8]:
         """Return a picture without a face, in the colours of one with a face."""
-        stretched = cv2.resize(self.faces.image(face)[::-1], (self.width, self.height), interpolation=cv2.INTER_AREA)
-        return cv2.GaussianBlur(stretched, (0, 0), BLUR * self.height)
+        few = cv2.resize(
+            self.faces.image(face)[::-1], (self.width // BLUR, self.height // BLUR), interpolation=cv2.INTER_AREA
+        )
+        return cv2.resize(few, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
 
 
 def _plan(count: int, width: int, height: int, generator: np.random.Generator) -> list[list[_Cell]]:

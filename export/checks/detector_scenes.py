@@ -10,7 +10,7 @@ from calibration.faces import Faces
 from export.graphs.verify import PHOTOGRAPH_BOX
 from runtime.models.shipped import SHIPPED_PICTURE
 
-COUNT = 32
+COUNT = 16
 
 
 def photograph_scenes(width: int, height: int) -> Scenes:

@@ -10,9 +10,9 @@ from pathlib import Path
 from runtime.cuda.driver import Device, find_device
 from runtime.errors import FaceMeshError, one_line
 from runtime.inference.trt.libraries import choose
+from runtime.models.detector_spec import CHANNELS, AnySpec, DetectorSpec, load_spec_of
 from runtime.models.file_kinds import refuse_other_kind
 from runtime.models.manifest import EngineManifest
-from runtime.models.spec import ModelSpec, load_spec
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -74,12 +74,12 @@ def _onnx_lines(path: Path) -> list[str]:
         operators = _counts(summary.operators)
     gflop = "–" if summary.gflop is None else f"{summary.gflop:.3g}"
     try:
-        spec = [*_spec_lines(load_spec(path)), "  spec        belongs to this file"]
+        spec = [*_spec_lines(load_spec_of(path)), "  spec        belongs to this file"]
     except FaceMeshError as error:
         spec = [f"  spec        {error}"]
     return [
         f"{path}: {len(data):,} bytes, {precision} model",
-        f"  network     {summary.nodes} nodes, {summary.parameters:,} parameters, {gflop} GFLOP for one face",
+        f"  network     {summary.nodes} nodes, {summary.parameters:,} parameters, {gflop} GFLOP for one input",
         f"  layers      {operators}",
         f"  format      IR {model.ir_version}, opset {opset_of(model)}",
         f"  weights     {types}",
@@ -103,8 +103,16 @@ def _counts(found: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {one_line(name, 80)}" for name, count in ordered)
 
 
-def _spec_lines(spec: ModelSpec) -> list[str]:
+def _spec_lines(spec: AnySpec) -> list[str]:
     low, high = spec.input.value_range
+    if isinstance(spec, DetectorSpec):
+        given = spec.input
+        return [
+            f"  model       {spec.name}, detector, {spec.precision}",
+            f"  input       {given.name}: {given.width} x {given.height} px, NCHW, {given.colour_order}, "
+            f"{low:g} to {high:g}",
+            f"  outputs     {', '.join(spec.levels)}: {CHANNELS} numbers every {', '.join(map(str, spec.strides))} px",
+        ]
     confidence = [] if spec.confidence is None else [f"  confidence  {spec.confidence}: 0 to 1"]
     return [
         f"  model       {spec.name}, {spec.family}, {spec.precision}, "

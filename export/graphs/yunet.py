@@ -88,13 +88,15 @@ def fixed_yunet(model: onnx.ModelProto, width: int, height: int) -> onnx.ModelPr
     for node in nodes:
         node.input[:] = [PLANES if name == front else name for name in node.input]
         node.name = node.name or node.output[0]
+        if node.op_type == "Resize":
+            node.input[1] = ""  # an empty region is none, and TensorRT-RTX warns of it
     shapes = DetectorSpec("yunet", spec, "fp32", "").outputs
     graph = helper.make_graph(
         nodes,
         "yunet",
         [helper.make_tensor_value_info(PLANES, TensorProto.FLOAT, [1, *spec.shape])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *shape]) for name, shape in shapes.items()],
-        list(model.graph.initializer),
+        [one for one in model.graph.initializer if any(one.name in node.input for node in nodes)],
     )
     result = helper.make_model(graph, opset_imports=list(model.opset_import), producer_name=model.producer_name)
     result.ir_version = model.ir_version

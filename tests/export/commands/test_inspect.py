@@ -11,12 +11,14 @@ import pytest
 
 from export.__main__ import main
 from runtime.cuda.driver import Device
+from runtime.models.detector_spec import DetectorSpec
 from runtime.models.manifest import EngineManifest
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.models.spec import ModelSpec
 from runtime.storage.json_documents import save_document
 from runtime.storage.whole_files import file_sha256
 from tests.export.small_models import write_small_model
+from tests.standins.small_detector import write_small_detector
 
 
 @pytest.fixture
@@ -51,6 +53,23 @@ def engine(tmp_path):
     )
     save_document(manifest, EngineManifest.path_for(path))
     return path
+
+
+def test_detector(inspect, engine, tmp_path):
+    """An ONNX file and an engine of one tell the same of it."""
+    path = write_small_detector(tmp_path / "d.onnx", width=96, height=64)
+    manifest = EngineManifest.load(EngineManifest.path_for(engine))
+    spec = DetectorSpec.load(DetectorSpec.path_for(path))
+    save_document(dataclasses.replace(manifest, spec=spec), EngineManifest.path_for(engine))
+    for file in (path, engine):
+        code, lines = inspect(file)
+        assert code == 0
+        assert lines["model"] == "small, detector, fp32"
+        assert lines["input"] == "planes: 96 x 64 px, NCHW, BGR, 0 to 255"
+        assert lines["outputs"] == "stride_8, stride_16, stride_32: 16 numbers every 8, 16, 32 px"
+    assert inspect(path)[1]["spec"] == "belongs to this file"
+    dataclasses.replace(spec, onnx_sha256="0" * 64).save(DetectorSpec.path_for(path))
+    assert "its SHA-256" in inspect(path)[1]["spec"]
 
 
 @pytest.fixture
@@ -139,7 +158,7 @@ def test_arithmetic_that_is_unknown(inspect, tmp_path, unknown):
     onnx.save(model, path)
     code, lines = inspect(path)
     assert code == 0
-    assert "216 parameters, – GFLOP for one face" in lines["network"]
+    assert "216 parameters, – GFLOP for one input" in lines["network"]
 
 
 def test_onnx_without_its_spec(inspect, tmp_path):

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from export.__main__ import main
 from export.engines.build_steps import run_build
+from runtime.models.detector_spec import DetectorSpec
 from runtime.models.manifest import EngineManifest
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.models.spec import ModelSpec
@@ -292,6 +293,21 @@ def test_output_names(tmp_path, capsys, name):
     assert main(["engine", str(model), "-o", str(tmp_path / name), "--backend", "tensorrt-rtx"]) == 1
     assert "error: " in capsys.readouterr().err
     assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_detector_ends_in_an_engine(build, tmp_path, precision):
+    """A warning of the library would be a fault of the file."""
+    model = tmp_path / "d.onnx"
+    assert main(["detector", "--size", "320x192", "--precision", precision, "-o", str(model)]) == 0
+    code, stderr, engine = build(model)
+    assert (code, stderr) == (0, "")
+    manifest = EngineManifest.load_for(engine)
+    assert manifest.spec == DetectorSpec.load(DetectorSpec.path_for(model))
+    assert (manifest.spec.precision, manifest.batch) == (precision, (1, 1, 1))
+    refused_later = build(model, "--batch", "1", "1", "8")
+    assert refused_later[0] == 1
+    assert "its batch is fixed to 1" in refused_later[1]
 
 
 @pytest.mark.slow

@@ -17,9 +17,11 @@ pytest.importorskip("onnx")
 from export.__main__ import main
 from export.engines.build_steps import Progress
 from runtime.cuda.driver import Device
+from runtime.models.detector_spec import DetectorSpec
 from runtime.models.manifest import EngineManifest
 from tests.export.small_models import write_small_model, write_spec
 from tests.standins import fake_tensorrt
+from tests.standins.small_detector import write_small_detector
 
 VERSIONS = {
     "tensorrt-8.6": "8.6.1",
@@ -80,6 +82,25 @@ def test_engine_and_manifest(install, build, label, precision):
     assert (manifest.batch, manifest.spec.precision, manifest.dla_core) == ((1, 2, 4), precision, None)
     assert trt.asked("IOptimizationProfile.set_shape") == [("image", *((n, 3, 32, 32) for n in (1, 2, 4)))]
     assert "TF32" in trt.asked("clear_flag")
+
+
+@pytest.mark.parametrize("label", VERSIONS)
+@pytest.mark.parametrize("half", [False, True])
+def test_engine_of_a_detector(install, tmp_path, capsys, label, half):
+    """Its batch is fixed, and other batches are refused."""
+    trt = install(label)
+    model = write_small_detector(tmp_path / "d.onnx")
+    if half:
+        assert main(["detector", "--size", "64x32", "--precision", "fp16", "-o", str(model)]) == 0
+    command = ["engine", str(model), "-o", str(tmp_path / "d.engine")]
+    assert main([*command, "--opt-level", "5", "--version-compatible"]) == 0
+    manifest = EngineManifest.load_for(tmp_path / "d.engine")
+    assert manifest.spec == DetectorSpec.load(DetectorSpec.path_for(model))
+    assert (manifest.batch, manifest.version) == ((1, 1, 1), f"{VERSIONS[label]}+")
+    assert trt.asked("IOptimizationProfile.set_shape") == []
+    capsys.readouterr()
+    assert main([*command, "--batch", "1", "2", "4"]) == 1
+    assert "its batch is fixed to 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("label", VERSIONS)

@@ -85,6 +85,35 @@ def test_confidence_head_stays_in_full_precision():
     assert expected["sure"].std() > 0.01
 
 
+@pytest.mark.parametrize(("mode", "is_half"), [("nearest", True), ("linear", False)])
+def test_enlarging_copies_in_half_precision(mode, is_half):
+    """Its scales stay float32, as the operator wants them; one that computes new pixels stays as it is."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["a"], "first"),
+        helper.make_node("Resize", ["a", "", "scales"], ["b"], "enlarge", mode=mode),
+        helper.make_node("Conv", ["b", "v"], ["position_map"], "second"),
+    ]
+    constants = {"w": weights(4, 4, 3, 3), "v": weights(3, 4, 3, 3), "scales": np.float32([1, 1, 2, 2])}
+    model = conv_graph(nodes, constants)
+    half, _ = to_fp16(model)
+    assert types(half)["scales"] == TensorProto.FLOAT
+    assert [node.op_type for node in half.graph.node].count("Cast") == (2 if is_half else 4)
+    expected, outputs = run_model(model, IMAGES, "position_map"), run_model(with_rounding(half), IMAGES, "position_map")
+    assert 1e-6 < np.abs(outputs - expected).max() < 1e-2
+
+
+def test_outputs_of_one_kind_are_all_half():
+    """A detector's levels: none of them is taken for a confidence."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["position_map"], "first"),
+        helper.make_node("Conv", ["image", "v"], ["coarse"], "second", strides=[2, 2]),
+    ]
+    model = conv_graph(nodes, {"w": weights(3, 4, 3, 3), "v": weights(3, 4, 3, 3)})
+    model.graph.output.append(helper.make_tensor_value_info("coarse", TensorProto.FLOAT, ["N", 3, 5, 5]))
+    assert {*types(to_fp16(model)[0]).values()} == {TensorProto.FLOAT16, TensorProto.FLOAT}
+    assert {*types(to_fp16(model, alike=True)[0]).values()} == {TensorProto.FLOAT16}
+
+
 def test_node_on_the_keep_list_stays():
     half, _ = to_fp16(network(), keep=["second"])
     by_name = {node.name: node for node in half.graph.node}
