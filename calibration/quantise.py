@@ -116,7 +116,7 @@ class Quantiser:
 
 
 class Images(Protocol):
-    """What `measure_on` runs a model on: items begin with an input (1, …) float32."""
+    """Inputs for `measure_on`: an item begins with one, (1, …) float32."""
 
     def __len__(self) -> int: ...
 

@@ -7,7 +7,6 @@ import numpy as np
 from calibration.crops import FacePictures
 from calibration.detectors.scenes import Scenes
 from calibration.faces import Faces
-from export.graphs.verify import PHOTOGRAPH_BOX
 from runtime.models.shipped import SHIPPED_PICTURE
 
 COUNT = 16
@@ -15,6 +14,8 @@ COUNT = 16
 
 def photograph_scenes(width: int, height: int) -> Scenes:
     """Return scenes of ``width`` x ``height`` px with the photograph's face in `COUNT` sizes."""
+    from export.graphs.verify import PHOTOGRAPH_BOX
+
     faces = Faces(
         origin=SHIPPED_PICTURE.parent,
         names=np.full(COUNT, str(SHIPPED_PICTURE)),
