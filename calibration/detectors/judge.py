@@ -24,7 +24,7 @@ Levels = list[NDArray[np.float32]]  # the outputs for one scene
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What a detector finds of N labelled faces."""
+    """Findings of a detector among N labelled faces."""
 
     found: NDArray[np.bool_]  # (N,)
     box_error: NDArray[np.float64]  # (N,) mean distance of the four sides / sqrt(width x height), NaN where not found
