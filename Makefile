@@ -19,7 +19,7 @@ MAX_REGRESSION ?= 10%
 # As many tests at a time as there are cores, each on one; the tests of a file run in their order.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=10
 
-.PHONY: demo test test-slow test-all fuzz faults sanitize sanitize-threads gate int8 lint clean
+.PHONY: demo test test-slow test-all fuzz faults pycuda sanitize sanitize-threads gate int8 lint clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m runtime.run --source runtime/assets/astronaut.jpg --output out/demo --save overlay,json,obj,ply
@@ -30,7 +30,7 @@ demo: $(VENV)/demo.stamp
 test: lint
 	$(PYTEST) -m 'not slow'
 
-test-slow: $(VENV)/test.stamp $(VENV)/triton.stamp
+test-slow: $(VENV)/test.stamp $(VENV)/triton.stamp $(VENV)/pycuda.stamp
 	$(PYTEST) -m slow
 
 test-all: test test-slow
@@ -56,6 +56,9 @@ fuzz: $(VENV)/test.stamp
 # Every open, read, write, rename, fsync, buffer, call of ONNX Runtime and of the stand-in device fails once; half an hour.
 faults: $(VENV)/test.stamp
 	$(BIN)/python -m tests.faults
+
+# PyCUDA, for the tests of its binding over a stand-in for the driver.
+pycuda: $(VENV)/pycuda.stamp
 
 # The compiled module under AddressSanitizer and UndefinedBehaviourSanitizer, with its tests; without CUDA. Python itself
 # keeps memory until the end, so leaks are not looked for.
@@ -98,6 +101,10 @@ $(VENV)/triton.stamp: | $(BIN)/python
 	-$(PYTHON) -m venv $(VENV)/triton && \
 		$(VENV)/triton/bin/python -m pip install --quiet 'numpy<2' 'opencv-python-headless<4.12' onnxruntime 'tritonclient[grpc,http]' && \
 		$(VENV)/triton/bin/python -m pip install --quiet --no-deps nvidia-pytriton==0.7.0 && touch $@
+
+# Without it its tests are skipped.
+$(VENV)/pycuda.stamp: | $(BIN)/python
+	-tests/programs/build_pycuda.sh $(BIN)/python && touch $@
 
 $(VENV)/test.stamp: $(BUILD_INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet '$(TORCH)'

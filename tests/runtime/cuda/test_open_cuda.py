@@ -74,10 +74,10 @@ def libcuda(tmp_path_factory, repository: Path) -> Path:
     return library
 
 
-@pytest.mark.parametrize("binding", LIBRARIES)
+@pytest.mark.parametrize("binding", ["native", pytest.param("pycuda", marks=pytest.mark.slow), "cuda-python"])
 def test_binding_over_the_stand_in_driver(binding, libcuda, repository):
     if not installed(binding):
-        pytest.skip(f"needs {binding}")
+        pytest.skip("needs PyCUDA: make pycuda" if binding == "pycuda" else f"needs {binding}")
     run = subprocess.run(
         [
             sys.executable,
