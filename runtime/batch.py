@@ -68,9 +68,9 @@ def _prepare(folder: Path, settings: Settings, found: Found | None) -> None:
     from runtime.archives.plan import Plan, make_shards, save_plan
     from runtime.archives.work import FOLDERS
 
-    for name in FOLDERS:
-        for leftover in (folder / name).glob(".*.part"):
-            leftover.unlink(missing_ok=True)
+    leftovers = [path for name in FOLDERS for path in (folder / name).glob(".*.part")]
+    for leftover in [*leftovers, *(folder / "tries").iterdir()]:
+        leftover.unlink(missing_ok=True)
     document = settings.document()
     if found is None:
         if (begun := Plan(folder).settings) != document:
@@ -108,6 +108,7 @@ def _do(folder: Path, settings: Settings, pool: Pool) -> None:
                 told = time.monotonic()
                 print_line(f"{total - len(left) + done} of {total} parts, {_told(before + now)}")
     seconds = time.monotonic() - start
+    (folder / "tries").rmdir()
     rate = ""
     if now.pictures:
         rate = f", {now.pictures / seconds:.1f} a second, {1000 * now.core_s / now.pictures:.1f} ms of a core each"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import socket
+import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ import ray.exceptions
 
 from runtime.archives.settings import Settings
 from runtime.archives.shard import Counts
-from runtime.archives.work import ShardWorker
+from runtime.archives.work import ShardWorker, counted_try
 from runtime.errors import FaceMeshError, one_line
 
 LOCAL = "local"
 STORE_BYTES = 100 << 20  # of the object store on this machine: only numbers of shards go through it
 MOST_BLOCKS = 4000
+ANSWER_S = 10.0  # for a cluster's head
+# The first bytes of HTTP/2, which Ray's head speaks, with empty settings; the answer is a frame of settings, too.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def run_shards(numbers: Sequence[int], folder: Path, settings: Settings, pool: P
     """Do the shards and yield the counts of each as it is finished, in any order.
 
     Ray gives the shards of a worker or a node that dies to others. Raises `FaceMeshError` without a cluster, without
-    the wanted GPUs, and for a fault that no other shard would be spared.
+    the wanted GPUs, for a worker that cannot start or write, and where workers die again and again.
     """
     with _connected(pool):
         workers = min(_workers(pool), len(numbers))
@@ -58,24 +61,48 @@ def run_shards(numbers: Sequence[int], folder: Path, settings: Settings, pool: P
         )
         try:
             for row in counts.iter_rows():
+                if row["problem"]:
+                    raise FaceMeshError(row["problem"])
                 yield Counts(int(row["pictures"]), int(row["faces"]), int(row["errors"]), float(row["core_s"]))
         except ray.exceptions.RayError as error:
             raise FaceMeshError(_reason(error)) from None
 
 
 class _Worker:
-    """A `ShardWorker` as Ray Data calls it: rows of shards in, rows of counts out."""
+    """A `ShardWorker` as Ray Data calls it: rows of shards in, rows of counts out.
+
+    A failure is a row, too: Ray would print a report on an exception, and would replace a worker that cannot start.
+    """
 
     def __init__(self, folder: str, settings: Settings) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        import cv2
+        self._problem = ""
+        try:
+            import cv2
 
-        cv2.setNumThreads(1)
-        self._work = ShardWorker(Path(folder), settings)
+            cv2.setNumThreads(1)
+            actor = ray.get_runtime_context().get_actor_id()  # the same after its death
+            with counted_try(Path(folder), f"worker-{actor}", "at its start"):
+                self._work = ShardWorker(Path(folder), settings)
+        except Exception as error:
+            self._problem = _told_by_worker(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        counts = [self._work(int(number)) for number in batch["shard"]]
-        return {field.name: [getattr(each, field.name) for each in counts] for field in fields(Counts)}
+        counts, problem = Counts(), self._problem
+        if not problem:
+            try:
+                for number in batch["shard"]:
+                    counts += self._work(int(number))
+            except Exception as error:
+                problem = _told_by_worker(error)
+        return {name: [value] for name, value in asdict(counts).items()} | {"problem": [problem]}
+
+
+def _told_by_worker(error: Exception) -> str:
+    """Return the line on a failure for the run's machine; Ray's log of the worker gets the traceback."""
+    traceback.print_exception(error)
+    line = str(error) if isinstance(error, FaceMeshError) else f"{type(error).__name__}: {one_line(error)}"
+    return f"worker on {ray.util.get_node_ip_address()}: {line}"
 
 
 @contextlib.contextmanager
@@ -85,7 +112,7 @@ def _connected(pool: Pool) -> Iterator[None]:
     if pool.address == LOCAL:
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "_node_ip_address": "127.0.0.1"}
         options |= {"num_cpus": pool.workers} if pool.workers else {}
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
         ray.init(address=pool.address, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -104,9 +131,22 @@ def check_address(address: str) -> None:
     if not (host and port.isdecimal()):
         raise FaceMeshError(f"--address {address}: must be HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S) as connection:
+            if not _speaks_http2(connection):
+                raise OSError("something else listens there")
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, error) from None
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Tell whether a server may be Ray's, whose clients wait on any other for minutes; TLS is not looked into."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return True
+    connection.sendall(PREFACE)
+    answer = b""
+    while len(answer) < 9 and (received := connection.recv(9 - len(answer))):
+        answer += received
+    return len(answer) == 9 and answer[3] == 4
 
 
 def _no_cluster(address: str, error: Exception) -> FaceMeshError:
@@ -125,8 +165,6 @@ def _workers(pool: Pool) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Return the line of a worker's own error out of Ray's report on it."""
-    text = str(error)
-    own = re.findall(r"(?:^|\s)(?:[\w.]*\.)?FaceMeshError: ([^\n]+)", text)
-    lines = text.strip().splitlines() or [type(error).__name__]
-    return own[-1] if own else f"the workers failed ({one_line(lines[-1])})"
+    """Return one line on what Ray says of the workers."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"the workers failed ({one_line(lines[-1])}); Ray's logs of them may tell more, the same command goes on"

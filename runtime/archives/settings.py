@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from runtime.errors import FaceMeshError
 from runtime.inference.interface import Runner
 from runtime.inference.open_runner import open_runner
+from runtime.models.shipped import shipped_model
+from runtime.storage.whole_files import file_sha256
 
 
 @dataclass(frozen=True)
@@ -29,5 +32,10 @@ class Settings:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def open_runner(self) -> Runner:
-        """Open the model. Raises `FaceMeshError`."""
-        return open_runner(self.model, threads=1, precision=self.precision, face_model=self.face_model)
+        """Open the model. Raises `FaceMeshError`, also for another file than the one that the run began with."""
+        runner = open_runner(self.model, threads=1, precision=self.precision, face_model=self.face_model)
+        path = self.model or shipped_model(self.precision)
+        if file_sha256(path) != self.model_sha256:
+            runner.close()
+            raise FaceMeshError(f"{path}: another file than where the run was begun; copy the same one to all machines")
+        return runner

@@ -4,6 +4,7 @@ OUTPUT/plan.parquet                 the shards of this run
 OUTPUT/faces/0000012.parquet        faces of shard 12
 OUTPUT/errors/0000012.parquet       its pictures that failed, if any
 OUTPUT/done/0000012.json            written last: shard 12 is finished
+OUTPUT/tries/0000012                a byte for each worker that has begun it; away when it is finished
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.archives.settings import Settings
@@ -18,10 +20,11 @@ from runtime.archives.shard import Counts, Item
 from runtime.errors import FaceMeshError
 from runtime.serving.face_service import FaceService, Picture
 from runtime.storage.json_documents import document_bytes, load_document
-from runtime.storage.whole_files import unique_name, whole_file
+from runtime.storage.whole_files import remove_quietly, unique_name, whole_file, write_error
 from runtime.types import FaceMesh
 
-FOLDERS = ("faces", "errors", "done")
+FOLDERS = ("faces", "errors", "done", "tries")
+MOST_TRIES = 3  # of one shard, and of one worker to start, that end with the worker's death
 
 
 class ShardWorker:
@@ -38,14 +41,20 @@ class ShardWorker:
         self._service = FaceService(self._runner, min_confidence=settings.min_confidence)
 
     def __call__(self, number: int) -> Counts:
-        """Do shard ``number``, unless it is finished: then return its counts. Raises `FaceMeshError`.
+        """Do shard ``number``, unless it is finished: then return its counts.
 
-        A second worker that does the same shard at the same time writes the same files.
+        A second worker that does the same shard at the same time writes the same files. Raises `FaceMeshError`, also
+        for a shard at which workers have died again and again.
         """
-        from runtime.archives.face_rows import RowFiles
-
         if (counts := finished(self._folder, number)) is not None:
             return counts
+        place = f"at part {number} ({self._plan[number].source})"
+        with counted_try(self._folder, f"{number:07d}", place):
+            return self._do(number)
+
+    def _do(self, number: int) -> Counts:
+        from runtime.archives.face_rows import RowFiles
+
         shard, start_s = self._plan[number], time.process_time()
         pictures, faces, errors = 0, 0, 0
         name = f"{number:07d}.parquet"
@@ -92,6 +101,27 @@ class ShardWorker:
             yield from unread
             unread.clear()
         yield from unread
+
+
+@contextmanager
+def counted_try(folder: Path, name: str, place: str) -> Iterator[None]:
+    """Leave a byte in a file of ``folder`` / tries for a process that dies within the ``with``.
+
+    Raises `FaceMeshError` if several have died there before, or if the file cannot be written.
+    """
+    path = folder / "tries" / name
+    try:
+        with open(path, "ab") as file:
+            if file.tell() >= MOST_TRIES:
+                problem = f"workers were killed {MOST_TRIES} times {place}, most often for lack of memory"
+                raise FaceMeshError(f"{problem}; give each of them more, or leave out what ends them")
+            file.write(b".")
+    except OSError as error:
+        raise write_error(path, error) from None
+    try:
+        yield
+    finally:
+        remove_quietly(path)
 
 
 def done_path(folder: Path, number: int) -> Path:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,6 +23,20 @@ pytest.importorskip("onnxruntime")
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'facemesh-edge[batch]'")
 
 PICTURES = 48
+# In each process of a cluster: the file FAULT names an action and a part of the paths that it meets.
+FAULTS = """
+import errno, os, sys
+def meet(event, arguments):
+    if event != "open" or not isinstance(arguments[0], str) or arguments[0] == os.environ["FAULT"]:
+        return
+    with open(os.environ["FAULT"]) as file:
+        action, part = file.read().split()
+    if part in arguments[0]:
+        if action == "kill":
+            os.kill(os.getpid(), 9)
+        raise OSError(getattr(errno, action), os.strerror(getattr(errno, action)), arguments[0])
+sys.addaudithook(meet)
+"""
 # So that Ray takes 127.0.0.1 as the address of its nodes, and not the one of the machine.
 LOOPBACK = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -40,7 +57,7 @@ def photos(tmp_path, portrait):
     return folder
 
 
-def start(photos: Path, output: Path, *arguments: str) -> subprocess.Popen:
+def start(photos: Path, output: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.Popen:
     command = [
         sys.executable,
         "-m",
@@ -53,8 +70,9 @@ def start(photos: Path, output: Path, *arguments: str) -> subprocess.Popen:
         "4",
         *arguments,
     ]
+    environment = {**LOOPBACK, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, cwd=ROOT, env=LOOPBACK, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
@@ -103,6 +121,69 @@ def test_a_node_of_two_is_killed_in_the_middle(has_ray, photos, tmp_path):
         cluster.wait(60)
 
 
+@pytest.fixture(scope="module")
+def faulty_cluster(tmp_path_factory):
+    """A cluster in whose processes ``meet("kill", "part of a path")`` has its way: (meet, address)."""
+    pytest.importorskip("ray", reason="needs Ray: pip install 'facemesh-edge[batch]'")
+    folder = tmp_path_factory.mktemp("faults")
+    (folder / "sitecustomize.py").write_text(FAULTS)
+
+    def meet(action: str, part: str) -> None:
+        (folder / "next").write_text(f"{action} {part}")
+        (folder / "next").replace(folder / "fault")
+
+    meet("none", "/no/such/path")
+    environment = {**LOOPBACK, "FAULT": str(folder / "fault"), "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    command = [sys.executable, "-m", "tests.programs.ray_cluster"]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    cluster = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams)
+    yield meet, cluster.stdout.readline().strip()
+    cluster.stdin.close()
+    cluster.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "part", "expected"),
+    [
+        ("ENOSPC", "out/faces/", r"worker on 127\.0\.0\.1: .*/faces/\d+\.parquet: cannot be written \(No space left"),
+        ("EACCES", "out/tries/", r"worker on 127\.0\.0\.1: .*out/tries/.*: cannot be written \(Permission denied\)"),
+        ("ENOENT", "assets/edge", r"worker on 127\.0\.0\.1: .*assets/edge.*\.json: no model spec there"),
+        ("kill", "assets/edge", r"workers were killed 3 times at its start"),
+        ("kill", "faces/.0000001", r"workers were killed 3 times at part 1 \(.*photos\)"),
+    ],
+)
+def test_what_a_worker_lacks_is_told_in_one_line(faulty_cluster, photos, tmp_path, fault, part, expected):
+    """No traceback of Ray; what other workers finished stays, and the run goes on when the fault is gone."""
+    meet, address = faulty_cluster
+    output = tmp_path / "out"
+    meet(fault, part)
+    told, _ = (run := start(photos, output, "--address", address)).communicate(timeout=240)
+    lines = [line for line in told.splitlines() if "raylet" not in line and "parts, " not in line]
+    assert (run.returncode, len(lines)) == (1, 1), told
+    assert re.search(f"^error: .*{expected}", lines[0])
+    assert "Traceback" not in told
+    meet("none", "/no/such/path")
+    if part == "faces/.0000001":
+        assert f"{PICTURES} pictures" in finish(start(photos, output, "--address", address))
+        check_all_once(output)
+        assert not (output / "tries").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_without_the_model_is_told_in_one_line(faulty_cluster, photos, tmp_path):
+    """The path leads to this process's own folder, as a disk that other machines do not have."""
+    (tmp_path / "model").mkdir()
+    for suffix in (".onnx", ".onnx.json"):
+        (tmp_path / f"edge{suffix}").write_bytes((ROOT / "runtime" / "assets" / f"edge{suffix}").read_bytes())
+        (tmp_path / "model" / f"edge{suffix}").symlink_to(f"/proc/self/cwd/edge{suffix}")
+    model, output = tmp_path / "model" / "edge.onnx", tmp_path / "out"
+    run = start(photos, output, "--address", faulty_cluster[1], "--engine", str(model), cwd=tmp_path)
+    told, _ = run.communicate(timeout=240)
+    assert run.returncode == 1
+    assert re.fullmatch(rf"error: worker on 127\.0\.0\.1: {re.escape(str(model))}: no model file there; .*\n", told)
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(has_ray, photos, tmp_path):
     output = tmp_path / "out"
@@ -133,6 +214,31 @@ def test_ctrl_c_keeps_what_was_finished(has_ray, photos, tmp_path):
     assert (run.returncode, told.splitlines()[-1]) == (130, "stopped; what was finished is kept")
     for path in (output / "done").glob("*.json"):
         assert json.loads(path.read_text())["pictures"] == 4
+
+
+@pytest.mark.slow  # Ray is imported
+@pytest.mark.parametrize(("answer", "reason"), [(b"", "timed out"), (b"HTTP/1.0 404 no\r\n", "something else listens")])
+def test_a_port_of_something_else_is_no_cluster(has_ray, photos, tmp_path, capsys, monkeypatch, answer, reason):
+    """Ray's own client would wait there for minutes."""
+    monkeypatch.setattr("runtime.archives.ray_pool.ANSWER_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(answer)
+                ended.wait(60 if not answer else 0)
+
+        ended = threading.Event()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        address, output = f"127.0.0.1:{server.getsockname()[1]}", tmp_path / "out"
+        assert main(["batch", "--source", str(photos), "--output", str(output), "--address", address]) == 1
+        ended.set()
+        thread.join(10)
+    assert re.fullmatch(rf"error: no Ray cluster answers at {address} \({reason}.*\n", capsys.readouterr().err)
+    assert not output.exists()
 
 
 @pytest.mark.slow  # Ray is imported

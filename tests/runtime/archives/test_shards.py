@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -21,13 +22,15 @@ from runtime.archives.pictures import picture_column, pictures_of  # noqa: E402
 from runtime.archives.plan import Plan, find_files, make_shards, save_plan  # noqa: E402
 from runtime.archives.settings import Settings  # noqa: E402
 from runtime.archives.shard import Counts, Shard  # noqa: E402
-from runtime.archives.work import FOLDERS, ShardWorker, finished  # noqa: E402
+from runtime.archives.work import FOLDERS, MOST_TRIES, ShardWorker, counted_try, finished  # noqa: E402
 from runtime.detection.yunet import YuNetDetector  # noqa: E402
 from runtime.errors import FaceMeshError  # noqa: E402
 from runtime.inference.open_runner import open_runner  # noqa: E402
+from runtime.models.shipped import SHIPPED  # noqa: E402
 from runtime.pipeline import FaceMeshPipeline  # noqa: E402
+from runtime.storage.whole_files import file_sha256  # noqa: E402
 
-SETTINGS = Settings((), None, "", None, "fp32", False, None, None, 1, 4, False)
+SETTINGS = Settings((), None, file_sha256(SHIPPED["fp32"]), None, "fp32", False, None, None, 1, 4, False)
 
 
 @pytest.fixture
@@ -150,6 +153,30 @@ def test_nothing_of_a_part_appears_when_its_worker_fails(archive, output, monkey
         worker(0)
     assert [path for path in output.rglob("*") if path.is_file()] == [output / "plan.parquet"]
     assert finished(output, 0) is None
+
+
+def test_a_worker_with_another_model_does_not_begin(archive, output):
+    plan([archive], output)
+    with pytest.raises(FaceMeshError, match=r"edge\.onnx: another file than where the run was begun"):
+        ShardWorker(output, dataclasses.replace(SETTINGS, model_sha256=file_sha256(SHIPPED["int8"])))
+
+
+def test_a_part_that_kills_its_workers_is_given_up(archive, output):
+    """A byte stays of each that has died; a failure leaves none, nor does success."""
+    for error in (ValueError, None):
+        with contextlib.suppress(ValueError), counted_try(output, "0000000", "here"):
+            if error is not None:
+                raise error
+        assert not list((output / "tries").iterdir())
+    plan([archive], output)
+    worker = ShardWorker(output, SETTINGS)
+    (output / "tries" / "0000000").write_bytes(b"." * (MOST_TRIES - 1))
+    assert worker(0).pictures > 0
+    assert not list((output / "tries").iterdir())
+    (output / "tries" / "0000001").write_bytes(b"." * MOST_TRIES)
+    with pytest.raises(FaceMeshError, match=r"killed 3 times at part 1 \(.*archive"):
+        worker(1)
+    worker.close()
 
 
 def test_vertices_are_kept_to_a_thousandth_of_the_face(archive, output, portrait):
