@@ -9,6 +9,7 @@ from benchmarks.accuracy import accuracy, int8
 from benchmarks.films import jitter, tracking
 from benchmarks.gpu import gpu_report
 from benchmarks.latency import rewrites, run, soak
+from benchmarks.library import library
 from benchmarks.peers import peers
 from benchmarks.regression import compare
 from benchmarks.report import report
@@ -21,7 +22,7 @@ from runtime.console.exit_codes import run_subcommands
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code."""
     films = (tracking, jitter)
-    tables = (int8, peers, report, rewrites, roofline, gpu_report, triton)
+    tables = (int8, peers, report, rewrites, roofline, gpu_report, triton, library)
     commands = (run, compare, soak, accuracy, robustness, *films, *tables)
     return run_subcommands("benchmarks", "Measure accuracy and latency.", commands, argv)
 

@@ -108,3 +108,10 @@ install(FILES "${CMAKE_CURRENT_BINARY_DIR}/facemeshConfig.cmake"
 configure_file(runtime/native/cmake/facemesh.pc.in "${CMAKE_CURRENT_BINARY_DIR}/facemesh.pc" @ONLY)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/facemesh.pc"
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT library)
+
+# What `python -m benchmarks library` measures; nothing else builds it.
+if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/benchmarks/library/frames.cpp")
+  add_executable(facemesh_frames EXCLUDE_FROM_ALL benchmarks/library/frames.cpp)
+  facemesh_compile(facemesh_frames)
+  target_link_libraries(facemesh_frames PRIVATE facemesh)
+endif()
