@@ -29,6 +29,7 @@ from export.face_models.sources import read_arrays
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import load_face_model
 from runtime.families.uv_topology import _load
+from runtime.models.detector_spec import DetectorInput, DetectorSpec, load_any_spec
 from runtime.models.manifest import EngineManifest
 from runtime.models.shipped import SHIPPED
 from runtime.models.spec import ModelSpec
@@ -160,6 +161,11 @@ def _spec_document() -> dict:
     return dataclasses.asdict(ModelSpec.load(ModelSpec.path_for(SHIPPED["fp32"])))
 
 
+def _specs() -> list[bytes]:
+    detector = DetectorSpec("yunet", DetectorInput("planes", 640, 384), "fp16", "0" * 64)
+    return [json.dumps(document).encode() for document in (_spec_document(), dataclasses.asdict(detector))]
+
+
 def _manifest() -> list[bytes]:
     document = {
         **{"spec": _spec_document(), "engine_sha256": "0" * 64, "library": "tensorrt", "version": "10.3.0+"},
@@ -272,7 +278,7 @@ TARGETS = {
     "picture": Target(
         ".img", _pictures(".webp", ".tif", ".bmp", ".ppm", ".jp2", ".ras", ".hdr", ".gif", ".avif"), read_photo
     ),
-    "spec": Target(".json", lambda: [json.dumps(_spec_document()).encode()], ModelSpec.load),
+    "spec": Target(".json", _specs, load_any_spec),
     "manifest": Target(".json", _manifest, _read_manifest),
     "boxes": Target(
         ".csv", lambda: [b"path,x1,y1,x2,y2\na.jpg,1,2,3,4\n"], lambda path: read_boxes(path, [Path("a.jpg")])

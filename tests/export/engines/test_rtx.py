@@ -15,7 +15,7 @@ from export.__main__ import main
 from export.engines.build_steps import run_build
 from runtime.models.detector_spec import DetectorSpec
 from runtime.models.manifest import EngineManifest
-from runtime.models.shipped import SHIPPED_MODEL
+from runtime.models.shipped import SHIPPED_MODEL, SHIPPED_PICTURE
 from runtime.models.spec import ModelSpec
 from runtime.storage.whole_files import file_sha256
 from tests.export.small_models import write_small_model, write_spec
@@ -295,11 +295,17 @@ def test_output_names(tmp_path, capsys, name):
     assert model.read_bytes() == before
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_detector_ends_in_an_engine(build, tmp_path, precision):
+@pytest.mark.parametrize("precision", ["fp32", "fp16", pytest.param("int8", marks=pytest.mark.slow)])
+def test_detector_ends_in_an_engine(build, tmp_path, capsys, precision):
     """A warning of the library would be a fault of the file."""
-    model = tmp_path / "d.onnx"
-    assert main(["detector", "--size", "320x192", "--precision", precision, "-o", str(model)]) == 0
+    model, words = tmp_path / "d.onnx", ["detector", "--size", "320x192", "--precision", precision]
+    if precision == "int8":
+        (tmp_path / "faces").mkdir()
+        for name in "ab":
+            (tmp_path / "faces" / f"{name}.jpg").write_bytes(SHIPPED_PICTURE.read_bytes())
+        words += ["--crops", str(tmp_path / "faces"), "--max-loss", "5%"]
+    assert main([*words, "-o", str(model)]) == 0
+    capsys.readouterr()
     code, stderr, engine = build(model)
     assert (code, stderr) == (0, "")
     manifest = EngineManifest.load_for(engine)
