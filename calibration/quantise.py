@@ -209,8 +209,7 @@ def judged_rows(faces: Faces, labels: Path | None) -> Faces:
     given.
     """
     if labels is not None:
-        faces = load_faces(labels)
-        return faces.select(faces.is_val) if faces.is_val.any() else faces
+        return labelled_rows(labels)
     if not faces.is_val.any() and not faces.is_archive:
         problem = f"{faces.origin}: one picture with faces, and two are the least: to calibrate on and to judge by"
         raise FaceMeshError(f"{problem}; give more, some 200, or a labelled set with --labels STEM")
@@ -218,6 +217,12 @@ def judged_rows(faces: Faces, labels: Path | None) -> Faces:
         problem = f"{faces.origin}: none of its faces is set apart for validation (is_val)"
         raise FaceMeshError(f"{problem}; name a labelled set with --labels STEM")
     return faces.select(faces.is_val)
+
+
+def labelled_rows(labels: Path) -> Faces:
+    """Return the validation rows of a set, or all of its rows if none is for validation."""
+    faces = load_faces(labels)
+    return faces.select(faces.is_val) if faces.is_val.any() else faces
 
 
 def _load_table(path: Path, spec: ModelSpec, request: QuantiseRequest, faces: Faces) -> CalibrationTable:

@@ -25,6 +25,7 @@ from calibration.quantise import (
     SENSITIVITY_FACES,
     calibrating_rows,
     judged_rows,
+    labelled_rows,
     measure_on,
 )
 from runtime.errors import FaceMeshError
@@ -131,6 +132,11 @@ def comparison(before: Findings, after: Findings, precision: str) -> str:
         f"{100 * before.mean_box_error:.2f} and {100 * after.mean_box_error:.2f} % of the box; "
         f"finds beside them {before.others} and {after.others}"
     )
+
+
+def judging_scenes(labels: Path, width: int, height: int) -> Scenes:
+    """Return scenes of the validation rows of a labelled set, or of all its rows if none is for validation."""
+    return _scenes(labelled_rows(labels), width, height)
 
 
 def _scenes(faces: Faces, width: int, height: int) -> Scenes:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import onnx
 
 NAME = "yunet"
-INT8_ARGUMENTS = ("crops", "boxes", "labels", "method", "samples", "max_loss")
+JUDGING_ARGUMENTS = ("labels", "max_loss")  # of FP16, too
+INT8_ARGUMENTS = ("crops", "boxes", "method", "samples", *JUDGING_ARGUMENTS)
 DESCRIPTION = "YuNet, the face detector: for ONNX Runtime and pictures of any size, or with --size for engines."
 
 
@@ -40,11 +41,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     precision_help = "with --size: of weights and layers; input and outputs stay FP32 (default: fp32)"
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help=precision_help)
     parser.add_argument("--keep", nargs="+", default=[], metavar="NODE", help="with fp16: nodes that stay in FP32")
-    group = parser.add_argument_group("int8", "see 'python -m calibration'; the faces appear in many sizes")
+    group = parser.add_argument_group(
+        "int8", "see 'python -m calibration'; faces appear in many sizes; --labels and --max-loss: fp16, too"
+    )
     add_face_arguments(group, required=False)
     group.add_argument("--method", choices=tuple(METHODS), help="how ranges are chosen (default: mse)")
     group.add_argument("--samples", type=positive_int, metavar="N", help="faces to calibrate on (default: 500)")
-    loss_help = "share of the faces that INT8 may miss beside FP32 (default: 1%%), of the box that its sides may move"
+    loss_help = "share of the faces that may be lost beside FP32 (default: 1%%), of the box that its sides may move"
     group.add_argument("--max-loss", type=share, metavar="SHARE", help=loss_help)
     parser.set_defaults(func=run_command)
 
@@ -90,6 +93,8 @@ def _check_arguments(args: argparse.Namespace) -> None:
         problem = "--keep names the nodes that --precision fp16 leaves alone"
         raise FaceMeshError(f"{problem}; add --precision fp16 or drop it")
     given = [name for name in INT8_ARGUMENTS if getattr(args, name) is not None]
+    if args.precision == "fp16":
+        given = [name for name in given if name not in JUDGING_ARGUMENTS]
     if given and args.precision != "int8":
         raise FaceMeshError(f"--{given[0].replace('_', '-')} is of --precision int8; add that or drop it")
     if args.precision == "int8" and args.crops is None:
@@ -110,7 +115,7 @@ def _halved(args: argparse.Namespace, model: onnx.ModelProto) -> onnx.ModelProto
     import numpy as np
 
     from calibration.detectors.judge import DetectorJudge, loss
-    from calibration.detectors.quantise import MAX_LOSS, comparison
+    from calibration.detectors.quantise import MAX_LOSS, comparison, judging_scenes
     from export.checks.detector_scenes import photograph_scenes
     from export.checks.half_loss import overflowing
     from export.graphs.fp16 import to_fp16
@@ -121,10 +126,11 @@ def _halved(args: argparse.Namespace, model: onnx.ModelProto) -> onnx.ModelProto
     warnings += [f"{node} stays in FP32: {reason}" for node, reason in unfit.items()]
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    judge = DetectorJudge(scenes)
+    judge = DetectorJudge(scenes if args.labels is None else judging_scenes(args.labels, *args.size))
     before, after = judge.findings(model), judge.findings(half)
-    text = f"the shipped photograph at {len(judge)} sizes: {comparison(before, after, 'FP16')}"
-    if loss(after, before) > MAX_LOSS:
+    place = f"the shipped photograph at {len(judge)} sizes: " if args.labels is None else f"of {len(judge)} faces "
+    text = place + comparison(before, after, "FP16")
+    if loss(after, before) > (MAX_LOSS if args.max_loss is None else args.max_loss):
         raise FaceMeshError(f"FP16 finds other faces ({text}); keep layers in FP32 with --keep")
     print(f"{'all' if not (args.keep or unfit) else 'other'} layers in FP16; {text}")
     return half

@@ -72,6 +72,38 @@ def test_half_precision_from_end_to_end(tmp_path, capsys):
     assert held["weight_8_1"] == onnx.TensorProto.FLOAT
 
 
+def test_half_precision_by_labelled_faces(tmp_path, capsys):
+    (tmp_path / "faces").mkdir()
+    cv2.imwrite(str(tmp_path / "faces" / "a.png"), cv2.imread(str(SHIPPED_PICTURE)))
+    words = ["detector", "--size", "320x192", "--precision", "fp16", "--labels", str(tmp_path / "faces")]
+    assert main([*words, "-o", str(tmp_path / "d.onnx")]) == 0
+    assert "of 1 faces 100.00 % found in FP32, 100.00 % in FP16" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("allowed", "code"), [([], 1), (["--max-loss", "100%"], 0)])
+def test_half_precision_that_finds_less_is_refused(tmp_path, capsys, monkeypatch, allowed, code):
+    def blind(model, keep, *, alike):
+        for tensor in model.graph.initializer:
+            if tensor.name.startswith("bias_") and tensor.name.endswith("_1"):  # of the last convolutions
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(16, -50, np.float32), tensor.name))
+        return model, []
+
+    monkeypatch.setattr("export.graphs.fp16.to_fp16", lambda model, *rest, **more: blind(copied(model), *rest, **more))
+    path = tmp_path / "d.onnx"
+    assert main(["detector", "--size", "64x32", "--precision", "fp16", *allowed, "-o", str(path)]) == code
+    assert path.exists() == (code == 0)
+    if code:
+        error = capsys.readouterr().err
+        assert error.startswith("error: FP16 finds other faces (the shipped photograph at 16 sizes: ")
+        assert error.count("\n") == 1
+
+
+def copied(model):
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
 def test_int8(tmp_path, capsys):
     for number in range(3):
         (tmp_path / "faces").mkdir(exist_ok=True)
@@ -99,7 +131,9 @@ def test_int8(tmp_path, capsys):
         (["--size", "64x32", "--precision", "fp16", "--keep", "gone"], "no node is called gone"),
         (["--size", "64x32", "--precision", "int8"], "needs faces to calibrate on; add --crops"),
         (["--size", "64x32", "--crops", "faces"], "--crops is of --precision int8"),
-        (["--size", "64x32", "--precision", "fp16", "--max-loss", "1%"], "--max-loss is of --precision int8"),
+        (["--size", "64x32", "--max-loss", "1%"], "--max-loss is of --precision int8"),
+        (["--size", "64x32", "--precision", "fp16", "--samples", "9"], "--samples is of --precision int8"),
+        (["--size", "64x32", "--precision", "fp16", "--labels", "gone"], "gone"),
         (["--size", "64x32", "--precision", "int8", "--crops", "gone"], "gone"),
     ],
 )
