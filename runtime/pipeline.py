@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.detection.interface import Detector
+from runtime.detection.interface import Detector, device_detector
 from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
 from runtime.geometry.boxes import check_boxes
@@ -218,10 +218,16 @@ class FaceMeshPipeline:
         """Start on a frame whose faces are to be found."""
         image = _picture(frame)
         if self._follower is None:
-            self._submit(image, self._need_detector()(image))
+            self._submit(image, self._detect(image))
         else:
             self._follower.begin(image, frame.timestamp_s if isinstance(frame, Frame) else None)
             self._in_flight.append(_Submitted(image, None, [], False))
+
+    def _detect(self, image: NDArray[np.uint8]) -> Detections:
+        """Find the faces of the next frame; a detector on the mesher's device uploads it for both."""
+        detector = self._need_detector()
+        on_device = device_detector(detector)
+        return detector(image) if on_device is None else on_device(image, self._mesher.next_frame(image))
 
     def _submit(self, image: NDArray[np.uint8], found: Detections) -> None:
         matrices = [detection_crop(self.family, found, number) for number in range(len(found))]

@@ -36,6 +36,9 @@ class _Event(Resource):
     def record(self, stream: _Stream) -> None:
         _call(driver.cuEventRecord, self.raw, stream.raw)
 
+    def hold(self, stream: _Stream) -> None:
+        _call(driver.cuStreamWaitEvent, stream.raw, self.raw, 0)
+
     def synchronize(self) -> None:
         _call(driver.cuEventSynchronize, self.raw)
 

@@ -33,6 +33,9 @@ class Event(Closes, Protocol):
     def record(self, stream: Stream) -> None:
         """Queue the mark behind all work queued so far."""
 
+    def hold(self, stream: Stream) -> None:
+        """Let what is queued on ``stream`` from now on wait for the work before the last `record`."""
+
     def synchronize(self) -> None:
         """Wait until the work queued before the last `record` is done."""
 
@@ -74,10 +77,13 @@ class DeviceFrame(Protocol):
     height: int  # px
     width: int  # px
 
-    def upload(self, stream: Stream) -> int:
-        """Return the device's address of the whole frame (height, width, 3) uint8 BGR, for work on ``stream``.
+    def start(self) -> None:
+        """Queue the upload of the whole frame, if it is not there yet."""
 
-        Uploads what is not there yet; the work may not outlast the frame.
+    def upload(self, stream: Stream) -> int:
+        """Do what `start` does; return the device's address of the frame (height, width, 3) uint8 BGR.
+
+        Later work on ``stream`` waits for the upload. It must be done before the next frame.
         """
 
 

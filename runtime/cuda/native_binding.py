@@ -25,6 +25,9 @@ class _Event(Resource):
     def record(self, stream: _Stream) -> None:
         self.raw.record(stream.handle)
 
+    def hold(self, stream: _Stream) -> None:
+        self.raw.hold(stream.handle)
+
     def elapsed_ms(self, since: _Event) -> float:
         return self.raw.elapsed_ms(since.raw)
 

@@ -41,6 +41,9 @@ class _Event(Resource):
     def record(self, stream: _Stream) -> None:
         _call(self.raw.record, stream.raw)
 
+    def hold(self, stream: _Stream) -> None:
+        _call(stream.raw.wait_for_event, self.raw)
+
     def synchronize(self) -> None:
         _call(self.raw.synchronize)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.cuda.interface import DeviceFrame
 from runtime.types import Detections
 
 
@@ -15,6 +16,20 @@ class Detector(Protocol):
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Return the faces of ``image`` (H, W, 3) uint8 BGR, best first."""
+
+
+class DeviceDetector(Protocol):
+    """A `Detector` that looks at frames on a GPU."""
+
+    on_device: bool  # False: it takes no ``frame`` after all
+
+    def __call__(self, image: NDArray[np.uint8], frame: DeviceFrame | None = None) -> Detections:
+        """Return the faces of ``image``; ``frame`` is the same where a mesher on the same device has it."""
+
+
+def device_detector(detector: Detector) -> DeviceDetector | None:
+    """Return ``detector`` if it looks at frames on a GPU."""
+    return cast(DeviceDetector, detector) if getattr(detector, "on_device", False) else None
 
 
 class WholePicture:

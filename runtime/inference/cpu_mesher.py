@@ -62,3 +62,9 @@ class CpuMesher:
 
     def frame_buffer(self, height: int, width: int) -> None:
         return None
+
+    def next_frame(self, image: NDArray[np.uint8]) -> None:
+        return None
+
+    def last_frame(self, image: NDArray[np.uint8]) -> None:
+        return None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.cuda.interface import DeviceFrame
 from runtime.errors import FaceMeshError
 from runtime.families.family import Family
 from runtime.families.table import open_family
@@ -111,6 +112,12 @@ class GuidedMesher:
 
     def frame_buffer(self, height: int, width: int) -> NDArray[np.uint8] | None:
         return self._mesher.frame_buffer(height, width)
+
+    def next_frame(self, image: NDArray[np.uint8]) -> DeviceFrame | None:
+        return self._mesher.next_frame(image)
+
+    def last_frame(self, image: NDArray[np.uint8]) -> DeviceFrame | None:
+        return self._mesher.last_frame(image)
 
     def _completed(
         self,

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.cuda.interface import DeviceFrame
 from runtime.errors import FaceMeshError
 from runtime.families.family import Family
 from runtime.models.spec import ModelSpec
@@ -84,6 +85,17 @@ class Mesher(Protocol):
 
         It is valid until that frame is collected.
         """
+        ...
+
+    def next_frame(self, image: NDArray[np.uint8]) -> DeviceFrame | None:
+        """Return the frame of the next `submit`, for a detector on the same device; None: nothing would be gained.
+
+        What the detector uploads of it `submit` does not upload again.
+        """
+        ...
+
+    def last_frame(self, image: NDArray[np.uint8]) -> DeviceFrame | None:
+        """Return the frame collected last, as `next_frame` does; `again` does not upload it again."""
         ...
 
 

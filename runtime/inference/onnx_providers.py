@@ -18,7 +18,7 @@ from types import ModuleType
 import onnxruntime
 
 from runtime.errors import FaceMeshError
-from runtime.models.spec import ModelSpec
+from runtime.models.detector_spec import AnySpec
 
 PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"  # has get_ep_name() and get_library_path()
 IN_PLACE = "pip uninstall onnxruntime, pip install onnxruntime-gpu"
@@ -42,7 +42,7 @@ PROVIDERS = {
 
 
 def open_on_gpu(
-    path: Path, name: str, spec: ModelSpec, batch: int, options: onnxruntime.SessionOptions
+    path: Path, name: str, spec: AnySpec, batch: int, options: onnxruntime.SessionOptions
 ) -> onnxruntime.InferenceSession:
     """Open a model with a provider of `PROVIDERS` for up to ``batch`` faces.
 
@@ -116,7 +116,7 @@ def _devices(name: str) -> list[onnxruntime.OrtEpDevice]:
     return [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
 
 
-def _settings(provider: Provider, spec: ModelSpec, batch: int) -> dict[str, str]:
+def _settings(provider: Provider, spec: AnySpec, batch: int) -> dict[str, str]:
     """Return the provider's options: the first device, and the batches that one engine is for."""
     settings = {"device_id": "0"}
     if provider.shapes:

@@ -16,12 +16,14 @@ from runtime.families.family import Family
 from runtime.inference.cpu_mesher import CpuMesher
 from runtime.inference.interface import RunnerOptions
 from runtime.inference.onnx_providers import open_on_gpu
+from runtime.models.detector_spec import DetectorSpec
 from runtime.models.spec import CONFIDENCE_SHAPE, ModelSpec, load_spec
 from runtime.storage.limits import BATCH
 
 MOST_THREADS = 4
 # Runs shorter than this stay on one core: waking another one, operator by operator, costs what it gains.
 SHORT_RUN_S = 0.005
+TYPES = ("tensor(float)", "tensor(float16)")
 
 
 def open_model(path: Path, options: RunnerOptions) -> OnnxRunner:
@@ -170,11 +172,32 @@ def open_session(model: Path | bytes, threads: int) -> onnxruntime.InferenceSess
         ) from error
 
 
-def _fits(tensor: onnxruntime.NodeArg, name: str, sides: tuple[int, ...]) -> bool:
+def open_detector_session(
+    path: Path, spec: DetectorSpec, threads: int, provider: str | None = None
+) -> onnxruntime.InferenceSession:
+    """Load a detector of one size for up to ``threads`` cores; ``provider`` as for `OnnxRunner`.
+
+    Raises `FaceMeshError` if it cannot be loaded or does not fit ``spec``.
+    """
+    cores = min(MOST_THREADS, threads, usable_cores())
+    if provider is None:
+        session = open_session(path, cores)
+    else:
+        session = open_on_gpu(path, provider, spec, 1, session_options(cores))
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if not (len(inputs) == 1 and _fits(inputs[0], spec.input.name, spec.input.shape, TYPES)):
+        raise _misfit(path, "input", spec.input.name, spec.input.shape, inputs)
+    for name, shape in spec.outputs.items():
+        if not any(_fits(tensor, name, shape, TYPES) for tensor in outputs):
+            raise _misfit(path, "output", name, shape, outputs)
+    return session
+
+
+def _fits(tensor: onnxruntime.NodeArg, name: str, sides: tuple[int, ...], types: tuple[str, ...] = TYPES[:1]) -> bool:
     """Dimensions without a number are free and fit anything."""
     return (
         tensor.name == name
-        and tensor.type == "tensor(float)"
+        and tensor.type in types
         and len(tensor.shape) == 1 + len(sides)
         and all(not isinstance(have, int) or have == want for have, want in zip(tensor.shape[1:], sides, strict=True))
     )

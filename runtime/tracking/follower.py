@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.detection.interface import Detector
+from runtime.cuda.interface import DeviceFrame
+from runtime.detection.interface import Detector, device_detector
 from runtime.families.family import Family
 from runtime.geometry.crop import landmark_box
 from runtime.geometry.pose import PoseEstimator
@@ -40,6 +41,7 @@ class FaceFollower:
         self._second_look = second_look
         self._family = family
         self._detector = detector
+        self._device_detector = device_detector(detector)
         self._settings = settings
         self._has_confidence = has_confidence
         self._pose = PoseEstimator(family.topology)
@@ -58,11 +60,14 @@ class FaceFollower:
         self._resize(image.shape[1::-1])
         self._image = image
         self._crops = self._tracker.crops(self._clock.time_s, image.shape[1::-1])
+        is_due = self._tracker.wants_detection(self._clock.time_s, self._clock.step_s)
+        frame = self._mesher.next_frame(image) if is_due and self._device_detector is not None else None
+        if frame is not None:
+            frame.start()  # before the crops, which need no upload of their own then
         self._mesher.submit(image, self._crops, self._tracker.landmarks())
         try:
             self._scene.look(image)
-            is_due = self._tracker.wants_detection(self._clock.time_s, self._clock.step_s)
-            self._found = self._detect() if is_due else None
+            self._found = self._detect(frame) if is_due else None
         except BaseException:
             self._mesher.discard()
             raise
@@ -78,14 +83,17 @@ class FaceFollower:
             looks, back, self._image, clock.time_s, clock.step_s, clock.has_jumped, self._scene.is_cut
         )
         if self._found is None and wants_detection:
-            self._found = self._detect()
+            on_device = self._device_detector is not None
+            self._found = self._detect(self._mesher.last_frame(self._image) if on_device else None)
         if self._found is not None:
             self._meet(self._found)
         return [self._face(track) for track in tracker.seen]
 
-    def _detect(self) -> Detections:
+    def _detect(self, frame: DeviceFrame | None) -> Detections:
         self.detections += 1
-        return self._detector(self._image)
+        if self._device_detector is None:
+            return self._detector(self._image)
+        return self._device_detector(self._image, frame)
 
     def _resize(self, size_wh: tuple[int, int]) -> None:
         before, self._size_wh = self._size_wh, size_wh

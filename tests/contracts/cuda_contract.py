@@ -95,6 +95,24 @@ class CudaContract:
             assert event.done()
             other.synchronize()
 
+    def test_a_stream_waits_for_the_work_of_another(self, cuda: Cuda, stream):
+        with (
+            cuda.stream() as other,
+            cuda.event() as event,
+            cuda.host_buffer(1 << 20) as source,
+            cuda.host_buffer(1 << 20) as result,
+            cuda.device_buffer(1 << 20) as device,
+        ):
+            event.hold(other)  # nothing was recorded yet
+            for value in (5, 6):
+                source.array[:], result.array[:] = value, 0
+                cuda.upload(device.pointer, source.pointer, 1 << 20, stream)
+                event.record(stream)
+                event.hold(other)
+                cuda.download(result.pointer, device.pointer, 1 << 20, other)
+                other.synchronize()
+                assert (result.array == value).all()
+
     def test_time_between_events(self, cuda: Cuda, stream):
         with cuda.event(timing=True) as first, cuda.event(timing=True) as last, cuda.event() as untimed:
             for event in (first, untimed, last):

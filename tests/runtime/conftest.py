@@ -136,6 +136,7 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., GpuMa
             monkeypatch.setitem(sys.modules, name, library if name == library.__name__ else None)
         monkeypatch.setattr("runtime.inference.trt.engine_file.find_device", lambda: device)
         monkeypatch.setattr("runtime.inference.trt.runner.open_cuda", lambda **_: cuda)
+        monkeypatch.setattr("runtime.detection.gpu_yunet.open_cuda", lambda **_: cuda.beside())
         machines.append(GpuMachine(library, cuda))
         return machines[-1]
 

@@ -42,9 +42,9 @@ CALLS = {
         "face_rows",
         "enqueue",
     ),
-    *("record", "synchronize", "done", "elapsed_ms", "capture", "launch", "close", "context"),
+    *("record", "hold", "synchronize", "done", "elapsed_ms", "capture", "launch", "close", "context"),
 }
-NOT_WHILE_CAPTURING = CALLS - {"upload", "download", "crop", "decode", "face_rows", "enqueue", "record"}
+NOT_WHILE_CAPTURING = CALLS - {"upload", "download", "crop", "decode", "face_rows", "enqueue", "record", "hold"}
 Work = Callable[[], object]
 FRAME_VIEW = np.dtype([("pixels", "u8"), ("height", "i4"), ("width", "i4"), ("row_stride", "i4"), ("unused", "i4")])
 
@@ -111,6 +111,14 @@ class FakeEvent(Resource):
         self._polled = False
         self.finished = None
         stream.add(self._mark)
+
+    def hold(self, stream: FakeStream) -> None:
+        check_open(self)
+        check_open(stream)
+        self._cuda.called("hold", stream=stream.handle)
+        if self._stream is not None:
+            recorded, mark = self._stream, self._mark
+            stream.add(lambda: recorded.run(mark))
 
     def _finish(self) -> None:
         self.finished = next(self._cuda.clock)
@@ -286,6 +294,7 @@ class FakeCuda:
         self.live: dict[Resource, None] = {}
         self.clock = itertools.count(1.0)  # ms
         self.closed = False
+        self._same_device = [self]
         self._faults: dict[str, tuple[int, str]] = {}
         self._counts: Counter[str] = Counter()
         self._lost: str | None = None
@@ -310,8 +319,16 @@ class FakeCuda:
 
     def heal(self) -> None:
         """Let no call fail any more."""
-        self._faults = {}
+        self._faults.clear()
         self._lost = None
+
+    def beside(self) -> FakeCuda:
+        """Return another `FakeCuda` of this device, with one log and the same faults; each closes what it made."""
+        other = FakeCuda(self.name, self.compute_capability, self.integrated, self.kernels is not None)
+        for name in ("log", "clock", "_handles", "_faults", "_counts", "_same_device"):
+            setattr(other, name, getattr(self, name))
+        self._same_device.append(other)
+        return other
 
     def calls(self, *names: str) -> list[tuple[str, dict[str, Any]]]:
         """Return the log, or its entries with one of these names."""
@@ -362,10 +379,10 @@ class FakeCuda:
             stream.run()
 
     def _streams(self) -> list[FakeStream]:
-        return [resource for resource in self.live if isinstance(resource, FakeStream)]
+        return [each for cuda in self._same_device for each in cuda.live if isinstance(each, FakeStream)]
 
     def _buffers(self) -> list[FakeBuffer]:
-        return [resource for resource in self.live if isinstance(resource, FakeBuffer)]
+        return [each for cuda in self._same_device for each in cuda.live if isinstance(each, FakeBuffer)]
 
     def _check(self, pointer: int, nbytes: int, allowed: list[FakeBuffer]) -> None:
         assert any(buffer.holds(pointer, nbytes) for buffer in allowed), (

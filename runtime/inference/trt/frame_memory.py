@@ -1,4 +1,4 @@
-"""A frame's pixels in page-locked memory, and on the device the rows of them that crops touch."""
+"""A frame's pixels in page-locked memory, and on the device the whole of it or the rows that crops touch."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ class FrameMemory:
         self._buffers: tuple[HostBuffer, DeviceBuffer] | None = None
         self.pixels = np.empty((0, 0, 3), np.uint8)  # of the frame, on the host
         self._address = 0  # of the pixels
+        self._is_whole = False  # the frame at hand is on the device, all of it
 
     def fit(self, height: int, width: int, stream: Stream) -> NDArray[np.uint8]:
         """Return the pixels (height, width, 3). ``stream`` must have left the memory where it has to grow."""
         if self.pixels.shape[:2] != (height, width):
             nbytes = 3 * height * width
             self.pixels = self.pixels[:0, :0]
+            self._is_whole = False
             if self._buffers is None or nbytes > self._buffers[1].nbytes:
                 stream.synchronize()  # a frame that nobody collected may be at work
                 self._buffers = self._larger(nbytes)
@@ -44,7 +46,7 @@ class FrameMemory:
 
         What lies elsewhere than in `pixels` is copied there first, as far as the crops of ``size`` px touch it. Where
         host and device share their memory, crops that read every pixel about once read it in place: the device caches
-        nothing of it, and larger ones read each pixel many times.
+        nothing of it, and larger ones read each pixel many times. After `load_whole` nothing is left to do.
         """
         if image is not self.pixels:
             check_image(image)
@@ -52,6 +54,8 @@ class FrameMemory:
         pixels = self.fit(height, width, stream)
         assert self._buffers is not None  # after `fit`
         host, device = self._buffers
+        if self._is_whole:
+            return device.pointer
         is_held = self._holds(image)
         if not is_held and np.may_share_memory(image, pixels):  # a part of it, which copying would change on the way
             image = image.copy()
@@ -71,6 +75,26 @@ class FrameMemory:
             offset, nbytes = 3 * width * first, 3 * width * (end - first)
             self._cuda.upload(device.pointer + offset, self._address + offset, nbytes, stream)
         return device.pointer
+
+    def load_whole(self, image: NDArray[np.uint8], stream: Stream) -> int:
+        """Queue the upload of the whole frame, once until `forget`; return its address for the device.
+
+        It is copied even where host and device share their memory: a detector reads every pixel many times.
+        """
+        height, width = image.shape[:2]
+        pixels = self.fit(height, width, stream)
+        assert self._buffers is not None  # after `fit`
+        _, device = self._buffers
+        if not self._is_whole:
+            if not self._holds(image):
+                pixels[:] = image
+            self._cuda.upload(device.pointer, self._address, pixels.nbytes, stream)
+            self._is_whole = True
+        return device.pointer
+
+    def forget(self) -> None:
+        """Make room for another frame: the one at hand is on the device no more."""
+        self._is_whole = False
 
     def _holds(self, image: NDArray[np.uint8]) -> bool:
         if image is self.pixels:

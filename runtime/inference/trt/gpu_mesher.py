@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.compiled import native
 from runtime.cuda.errors import CudaError
-from runtime.cuda.interface import Cuda, Graph
+from runtime.cuda.interface import Cuda, DeviceFrame, Event, Graph, Stream
 from runtime.cuda.staged_buffer import StagedBuffer
 from runtime.families.family import GpuDecoder
 from runtime.inference.interface import Landmarks, MeshedFace, landmarks_for, unusable_vertices
@@ -66,6 +66,7 @@ class GpuMesher:
         self._spec = engine.spec
         self._in_flight: deque[tuple[_FrameSlot, list[_Batch]]] = deque()
         self._collected = self._slots[0]  # of the frame collected last; its pixels stay until the slot's next frame
+        self._shown: NDArray[np.uint8] | None = None  # the next frame, to a detector
 
     def warm_up(self, sizes: Iterable[int] | None = None, height: int = 0, width: int = 0) -> None:
         """Make contexts and graphs for these numbers of faces, and memory for frames up to this size.
@@ -86,6 +87,9 @@ class GpuMesher:
         if len(self._in_flight) == self.depth:
             raise RuntimeError(f"{self.depth} frames are in flight: collect one first")
         slot = self._next_slot()
+        if self._shown is not image:
+            slot.forget()
+        self._shown = None
         self._in_flight.append((slot, self._start(slot, image, matrices, landmarks)))
         self._slots = self._slots[::-1]
 
@@ -101,10 +105,21 @@ class GpuMesher:
 
     def discard(self) -> None:
         self._in_flight.clear()
+        self._shown = None
 
     def frame_buffer(self, height: int, width: int) -> NDArray[np.uint8]:
         self._make_current()
         return self._next_slot().frame(height, width)
+
+    def next_frame(self, image: NDArray[np.uint8]) -> DeviceFrame:
+        self._make_current()
+        slot = self._next_slot()
+        slot.forget()
+        self._shown = image
+        return _SlotFrame(slot, image)
+
+    def last_frame(self, image: NDArray[np.uint8]) -> DeviceFrame:
+        return _SlotFrame(self._collected, image)
 
     def close(self) -> None:
         for slot in self._slots:
@@ -187,6 +202,7 @@ class _FrameSlot:
         addresses = engine.addresses(self._input.pointer, self._output.pointer, self._result.confidence_pointer)
         self._network = NetworkStream(engine, cuda, addresses, shared.blocking)
         self._frame = FrameMemory(cuda, shared.mapped)
+        self._uploaded: Event | None = None  # a whole picture
         self._sizes = [0, *(engine.padded(n, most) for n in range(1, most + 1))]  # of the batch, by number of faces
         self._graphs: dict[int, Graph] = {}
         self._whole_size = np.eye(2, 3)
@@ -216,6 +232,23 @@ class _FrameSlot:
         height, width = image.shape[:2]
         frame = self._frame.load(image, matrices, self._shared.engine.spec.input.size, self._network.stream)
         native.pack_frame_view(self._view_address, frame, height, width, 3 * width)
+
+    def load_whole(self, image: NDArray[np.uint8]) -> int:
+        """Queue the upload of a whole picture, once for a frame; return its address for the device."""
+        address = self._frame.load_whole(image, self._network.stream)
+        if self._uploaded is None:
+            self._uploaded = self._shared.cuda.event()
+        self._uploaded.record(self._network.stream)
+        return address
+
+    def hold(self, stream: Stream) -> None:
+        """Let another stream wait for the upload."""
+        assert self._uploaded is not None  # after `load_whole`
+        self._uploaded.hold(stream)
+
+    def forget(self) -> None:
+        """Expect another picture."""
+        self._frame.forget()
 
     def start(self, faces: _Batch) -> None:
         """Set the device to work on some faces of the frame."""
@@ -289,6 +322,26 @@ class _FrameSlot:
         self._network.context(batch).enqueue(stream)
         shared.decoder.enqueue(self._output.pointer, self._matrices_pointer, batch, self._result.faces_pointer, stream)
         self._result.download(batch, stream)
+
+
+class _SlotFrame:
+    """`runtime.cuda.interface.DeviceFrame` in a slot, whose own faces it is for, too."""
+
+    def __init__(self, slot: _FrameSlot, image: NDArray[np.uint8]) -> None:
+        self.height, self.width = image.shape[:2]
+        self._slot = slot
+        self._image = image
+        self._address: int | None = None
+
+    def start(self) -> None:
+        if self._address is None:
+            self._address = self._slot.load_whole(self._image)
+
+    def upload(self, stream: Stream) -> int:
+        self.start()
+        assert self._address is not None
+        self._slot.hold(stream)
+        return self._address
 
 
 def _finish(slot: _FrameSlot, batches: list[_Batch]) -> list[MeshedFace]:

@@ -51,6 +51,8 @@ Event::Event(bool blocking, bool timing) {
 
 void Event::record(uintptr_t stream) const { FACEMESH_CALL(cuEventRecord, handle_, as_handle(stream)); }
 
+void Event::hold(uintptr_t stream) const { FACEMESH_CALL(cuStreamWaitEvent, as_handle(stream), handle_, 0); }
+
 void Event::synchronize() const { FACEMESH_CALL(cuEventSynchronize, handle_); }
 
 bool Event::done() const {

@@ -44,6 +44,7 @@ class Event {
   public:
     Event(bool blocking, bool timing);
     void record(uintptr_t stream) const;
+    void hold(uintptr_t stream) const; // until the work before the record is done
     void synchronize() const;
     bool done() const;
     float elapsed_ms(const Event &since) const;

@@ -33,6 +33,7 @@ using Address = unsigned long long;
     X(cuStreamCreate, "cuStreamCreate", (Handle *, unsigned))                                                          \
     X(cuStreamDestroy, "cuStreamDestroy_v2", (Handle))                                                                 \
     X(cuStreamSynchronize, "cuStreamSynchronize", (Handle))                                                            \
+    X(cuStreamWaitEvent, "cuStreamWaitEvent", (Handle, Handle, unsigned))                                              \
     X(cuEventCreate, "cuEventCreate", (Handle *, unsigned))                                                            \
     X(cuEventDestroy, "cuEventDestroy_v2", (Handle))                                                                   \
     X(cuEventRecord, "cuEventRecord", (Handle, Handle))                                                                \

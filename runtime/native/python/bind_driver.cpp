@@ -81,6 +81,7 @@ void bind_driver(nb::module_ &module) {
     nb::class_<Event>(driver, "Event")
         .def(nb::init<bool, bool>(), "blocking"_a, "timing"_a)
         .def("record", &Event::record, "stream"_a)
+        .def("hold", &Event::hold, "stream"_a)
         .def("synchronize", &Event::synchronize, ReleaseGil())
         .def("done", &Event::done)
         .def("elapsed_ms", &Event::elapsed_ms, "since"_a)

@@ -190,6 +190,7 @@ def use_everything() -> None:
         cuda.upload(device.pointer, host.pointer, 64, stream)
         cuda.download(host.pointer, device.pointer, 64, stream)
         end.record(stream)
+        end.hold(stream)
         end.done()
         end.synchronize()
         stream.synchronize()
@@ -215,6 +216,7 @@ CALLS = [
         "cuMemHostGetDevicePointer",
         "cuMemAlloc",
         "cuEventRecord",
+        "cuStreamWaitEvent",
         "cuMemcpyHtoDAsync",
         "cuMemcpyDtoHAsync",
     ),

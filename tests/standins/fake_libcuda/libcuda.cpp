@@ -297,6 +297,16 @@ EXPORT Status cuEventRecord(Event *event, Stream *stream) {
     stream->add([event, mark] { event->reached = mark, event->milliseconds = ++clock_ms; });
     return SUCCESS;
 }
+EXPORT Status cuStreamWaitEvent(Stream *stream, Event *event, unsigned) {
+    RETURN_UNLESS(enter_context("cuStreamWaitEvent"));
+    if (!events.count(event) || !streams.count(stream)) return INVALID_HANDLE;
+    const int mark = event->recorded;
+    Stream *recorded = event->stream;
+    stream->add([event, mark, recorded] {
+        if (event->reached < mark) recorded->run();
+    });
+    return SUCCESS;
+}
 EXPORT Status cuEventSynchronize(Event *event) {
     RETURN_UNLESS(enter_idle("cuEventSynchronize"));
     return !events.count(event) ? INVALID_HANDLE : (wait_for(event), SUCCESS);
