@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -15,6 +16,7 @@ from runtime.geometry.crop import (
     crop_into,
     crop_matrix,
     crop_roll_deg,
+    draw_landmarks,
     landmark_box,
     longer_side_crop_matrix,
     turned_crop,
@@ -108,6 +110,61 @@ def test_shrinking_averages_whole_blocks(photo, shrink):
     matrix = np.array([[1 / shrink, 0, -(shrink - 1) / 2 / shrink], [0, 1 / shrink, -(shrink - 1) / 2 / shrink]])
     blocks = photo[: 48 * shrink, : 48 * shrink].reshape(48, shrink, 48, shrink, 3).mean(axis=(1, 3))
     assert np.abs(warp_crop(photo, matrix, 48) - blocks).max() <= 0.51
+
+
+@pytest.mark.parametrize(("shrink", "samples"), [(1.4, 1), (1.6, 2), (3.2, 3), (8.4, 8), (13.0, 8)])
+def test_a_crop_pixel_is_the_mean_of_as_many_samples_as_the_rule_says(make_spec, shrink, samples):
+    """The rule in NumPy: n x n bilinear samples at the centres of equal parts of the pixel, n at most 8."""
+    noise = np.random.default_rng(0).integers(0, 256, (260, 260, 3), np.uint8)
+    offset = 1.3
+    parts = (np.arange(samples) + 0.5) / samples - 0.5
+    places = ((np.arange(16)[:, None] + parts - offset) * shrink).ravel()
+    weights = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(260)))  # (16 n, 260); black outside
+    fine = np.einsum("ay,bx,yxc->abc", weights, weights, noise.astype(np.float64))
+    expected = fine.reshape(16, samples, 16, samples, 3).mean(axis=(1, 3))
+    matrix = np.array([[1 / shrink, 0, offset], [0, 1 / shrink, offset]])
+    assert np.abs(warp_crop(noise, matrix, 16) - expected).max() < 8  # OpenCV places samples in 1/32 of a pixel
+    spec = dataclasses.replace(make_spec(layout="NHWC", colour_order="BGR", value_range=(0.0, 255.0)).input, size=16)
+    out = np.empty((16, 16, 3), np.float32)
+    crop_into(noise, matrix, spec, out)
+    np.testing.assert_allclose(out, expected, atol=0.1 if samples > 1 else 0.6)
+    assert np.abs(out - np.rint(out)).max() > 0.1  # nothing was rounded to levels in between
+
+
+@pytest.mark.parametrize("colour_order", ["BGR", "RGB"])
+def test_a_landmark_channel_is_drawn_beside_the_colours(photo, make_spec, colour_order):
+    plain = make_spec(layout="NCHW", colour_order=colour_order).input
+    spec = dataclasses.replace(plain, landmark_channel=True)
+    matrix = crop_matrix((200, 50, 300, 150), 1.6, spec.size)
+    out, colours = np.full(spec.shape, 7, np.float32), np.empty(plain.shape, np.float32)
+    crop_into(photo, matrix, spec, out)
+    crop_into(photo, matrix, plain, colours)
+    np.testing.assert_array_equal(out[:3], colours)
+    assert (out[3] == 7).all()
+    landmarks = np.random.default_rng(0).uniform(210, 290, (68, 3)).astype(np.float32)
+    draw_landmarks(landmarks, matrix, out)
+    single = [17, 19, 21, 22, 24, 26, 36, 39, 42, 45, 31, 30, 35, 48, 54]
+    pairs = [(37, 40), (43, 46), (62, 66)]  # lids and lips: their middle
+    points = np.array([*landmarks[single, :2], *(landmarks[[a, b], :2].mean(axis=0) for a, b in pairs)])
+    columns, rows = np.clip(np.floor(points @ matrix[:, :2].T + matrix[:, 2] + 0.5), 1, spec.size - 1).astype(int).T
+    expected = np.full(out[3].shape, -1, np.float32)
+    expected[rows, columns] = 1
+    np.testing.assert_array_equal(out[3], expected)
+    np.testing.assert_array_equal(out[:3], colours)
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (np.zeros((4, 5, 3), np.float32), r"is float32 of shape \(4, 5, 3\)"),
+        (np.zeros((0, 5, 3), np.uint8), r"is uint8 of shape \(0, 5, 3\)"),
+        (None, "is NoneType"),
+    ],
+    ids=["floats", "empty", "none"],
+)
+def test_warp_crop_refuses_what_is_no_picture(image, found):
+    with pytest.raises(ValueError, match=rf"the image must be \(H, W, 3\) uint8 BGR and not empty, {found}"):
+        warp_crop(image, np.eye(2, 3), 8)
 
 
 def test_out_of_warp_crop_is_filled(photo):

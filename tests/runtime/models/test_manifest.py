@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from runtime.console.extras import remedy
 from runtime.cuda.driver import Device, platform_name
 from runtime.errors import FaceMeshError
 from runtime.models.manifest import EngineManifest
@@ -108,6 +109,23 @@ def test_bad_field_is_named(engine, field, value, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_version_of_64_characters_is_the_longest(make_manifest):
+    longest = "10." + 61 * "1"
+    assert make_manifest(version=longest).version == longest
+    with pytest.raises(ValueError, match=rf"field version must be numbers with dots between, is '{longest}1'$"):
+        make_manifest(version=longest + "1")
+
+
+def test_an_error_line_quotes_at_most_200_characters(make_manifest):
+    with pytest.raises(ValueError, match=rf"between, is '{'1' * 200}'$"):
+        make_manifest(version="1" * 201)
+
+
+def test_sums_that_differ_are_told_by_twelve_digits(engine):
+    with pytest.raises(FaceMeshError, match=r"its SHA-256 0123456789ab… is not the [0-9a-f]{12}… of m\.engine\.json;"):
+        EngineManifest.load_for(engine, sha256="0123456789abcdef" * 4)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])
 def test_what_is_no_manifest_is_refused(engine, content):
     EngineManifest.path_for(engine).write_bytes(content)
@@ -130,6 +148,8 @@ def test_what_is_no_manifest_is_refused(engine, content):
         ("11.0.0+", "10.16.1.11", False),
         ("10+", "10.16.1.11", True),
         ("10+", "9.3.0", False),
+        ("10.13+", "10.9.1", False),
+        ("10.13+", "10.13", True),
     ],
 )
 def test_versions(make_manifest, built, here, runs):
@@ -165,6 +185,14 @@ def test_a_machine_without_library_and_device(make_manifest):
     assert (
         reason == "built without a device for tensorrt 10.3.0, compute capability 8.7; "
         "tensorrt is not installed here and no CUDA device is found here"
+    )
+
+
+def test_a_device_without_the_library_gets_the_command_that_installs_it(make_manifest):
+    reason = make_manifest(library="tensorrt-rtx").why_not(None, ORIN)
+    assert reason == (
+        "built on Orin for tensorrt-rtx 10.3.0, compute capability 8.7; tensorrt-rtx is not installed here; "
+        f"{remedy('tensorrt_rtx')}"
     )
 
 
