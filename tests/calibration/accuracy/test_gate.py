@@ -47,12 +47,12 @@ def search(monkeypatch):
     monkeypatch.setattr("calibration.precision.qdq.to_int8", lambda graph, layers, table: list(layers))
     asked: list[int] = []
 
-    def find_losses() -> list[LayerLoss]:
-        asked.append(1)
-        return [LayerLoss(layer, 1.0, None) for layer in LAYERS]
+    def run(judge: CountingJudge, limit: float, layers: list[str] = LAYERS) -> GateResult:
+        def find_losses() -> list[LayerLoss]:
+            asked.append(1)
+            return [LayerLoss(layer, 1.0, None) for layer in layers]
 
-    def run(judge: CountingJudge, limit: float) -> GateResult:
-        result = pass_gate(SimpleNamespace(model="fp32"), LAYERS, None, judge, limit, find_losses)
+        result = pass_gate(SimpleNamespace(model="fp32"), layers, None, judge, limit, find_losses)
         run.asked = len(asked)
         return result
 
@@ -103,6 +103,13 @@ def test_a_refusal_names_the_best_try(search):
         "INT8 raises the NME from 4.000 % to 6.000 %, by 1.25 % where 1 % are allowed, "
         "even with 2 of 50 layers in float; no model is written."
     )
+
+
+def test_a_fifth_that_is_a_power_of_two_is_tried_once(search):
+    judge = CountingJudge(0.5)
+    with pytest.raises(FaceMeshError, match="even with 0 of 40 layers in float"):
+        search(judge, 0.01, LAYERS[-40:])
+    assert judge.tried == [10, 11, 12, 14, 18]  # beside the ten that are left out from the start
 
 
 def test_without_labels_pixels_are_the_measure(search):
