@@ -325,6 +325,20 @@ def test_crop_into_refuses_what_does_not_fit(make_spec, image, out, matrix, mess
         crop_into(image, matrix, make_spec().input, out)
 
 
+@pytest.mark.parametrize("degrees", [0, 30])
+def test_a_crop_is_not_written_into_what_is_read_only(make_spec, degrees):
+    out = np.zeros((3, 128, 128), np.float32)
+    out.setflags(write=False)
+    with pytest.raises(ValueError, match=r"out must be a contiguous writable float32 \(3, 128, 128\)"):
+        crop_into(np.zeros((9, 9, 3), np.uint8), rotated(np.eye(2, 3), degrees), make_spec().input, out)
+
+
+@pytest.mark.parametrize("shift", [(np.inf, 0), (0, -np.inf), (np.nan, 0), (np.inf, -np.inf), (np.inf, np.inf)])
+def test_a_matrix_that_shifts_to_infinity_is_refused(shift):
+    with pytest.raises(ValueError, match="the crop matrix is singular or not finite"):
+        check_matrix(np.column_stack([np.eye(2), shift]))
+
+
 def test_native_functions_check_for_themselves():
     image, out = np.zeros((9, 9, 3), np.uint8), np.zeros((3, 8, 8), np.float32)
     for matrix in (np.zeros((2, 3)), -np.eye(2, 3), np.array([[1, 0.1, 0], [0, 1, 0]])):
