@@ -253,6 +253,19 @@ def two_digits(value: float) -> str:
     return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
 
 
+def soak_rows() -> Iterator[tuple[str, str]]:
+    soak = record("soak.json")
+    opened, running, lines = soak["opened"], soak["running"], soak["lines"]
+    count, frames = opened["opens"], sum(line["frames"] for line in lines)
+    for start, memory, held in (
+        (f"after {count // 10} of {count} opens", opened["before"]["memory_mb"], opened["before"]),
+        (f"after {count}", opened["after"]["memory_mb"], opened["after"]),
+        (f"first of {frames:,} frames", lines[0]["memory_mb"], running["before"]),
+        ("last", lines[-1]["memory_mb"], running["after"]),
+    ):
+        yield "docs/regression.md", f"| {start} | {memory:.1f} | {held['descriptors']} | {held['threads']} |"
+
+
 def tracking_rows() -> Iterator[tuple[str, str]]:
     for row in record("tracking.json")["table"]:
         share, ratio = f"{row['detector']:.1f}", two(row["ratio"])
@@ -268,7 +281,7 @@ def tracking_rows() -> Iterator[tuple[str, str]]:
     ("page", "row"),
     [
         pytest.param(page, row, id=f"{page}:{row[:40]}")
-        for rows in (accuracy_rows, speed_rows, int8_rows, device_rows, tracking_rows)
+        for rows in (accuracy_rows, speed_rows, int8_rows, device_rows, soak_rows, tracking_rows)
         for page, row in rows()
     ],
 )
