@@ -126,6 +126,14 @@ def let_pass(calls: Calls, owner: type) -> None:
             setattr(owner, name, calls.passing(member))
 
 
+@functools.cache
+def caches() -> list[Any]:
+    """Return what remembers results in this project; the garbage collector leaves all there is now alone."""
+    tracked = [item for item in gc.get_objects() if type(item) is functools._lru_cache_wrapper]
+    gc.freeze()  # a process that is forked copies every page that it visits
+    return [cached for cached in tracked if cached.__module__.startswith(PROJECT)]
+
+
 def run_apart(scenario: Scenario, given: Path, made: Path, before: Callable[[], None], after: Callable[[], None]):
     """Run in a process of its own; return exit code (negative: signal, None: it took too long) and what it said."""
     shutil.rmtree(made, ignore_errors=True)
@@ -140,9 +148,8 @@ def run_apart(scenario: Scenario, given: Path, made: Path, before: Callable[[], 
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
             faulthandler.enable(os.dup(2), all_threads=False)  # libraries are quietened on the other one
-            for cached in gc.get_objects():
-                if isinstance(cached, functools._lru_cache_wrapper) and cached.__module__.startswith(PROJECT):
-                    cached.cache_clear()
+            for cached in caches():
+                cached.cache_clear()
             before()
             code = scenario.run(given, made)
             after()
@@ -318,6 +325,7 @@ def main() -> int:
             code = scenario.run(given, reference)  # imports everything
         if code != 0:
             raise SystemExit(f"{name}: the run without a failure ends with {code}")
+        caches()
 
         def work(lane: int) -> dict[str, Any]:
             share = slice(lane, None, int(lanes))

@@ -15,6 +15,7 @@ from tests.conftest import REPOSITORY
 
 HEADERS = REPOSITORY / "build" / "onnxruntime"  # where .ci/onnxruntime_headers puts them
 PROGRAM = REPOSITORY / "tests" / "runtime" / "library" / "check_faces.c"
+SOAK = PROGRAM.with_name("check_soak.c")
 
 
 @dataclass(frozen=True)

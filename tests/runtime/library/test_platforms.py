@@ -13,7 +13,7 @@ import pytest
 
 from runtime import FaceMeshPipeline, YuNetDetector, open_runner
 from runtime.models.shipped import SHIPPED, SHIPPED_PICTURE, YUNET_ONNX
-from tests.runtime.library.building import PROGRAM, Build, build_library, need, run
+from tests.runtime.library.building import PROGRAM, SOAK, Build, build_library, need, run
 
 pytestmark = pytest.mark.slow
 SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1"
@@ -73,6 +73,12 @@ def test_valgrind(build: Build, arguments, tmp_path):
          f"--suppressions={tmp_path / 'suppressions'}", build.program(PROGRAM, tmp_path / "check"), *arguments,
          str(OTHER_KERNELS_PX)]
     )  # fmt: skip
+
+
+def test_nothing_grows(build: Build, arguments, tmp_path):
+    """Opened 40 times, and over 2000 frames."""
+    program = build.program(SOAK, tmp_path / "soak")
+    assert "40 opens: " in run([program, *arguments[:5], 40, 2000])
 
 
 def test_aarch64(repository, arguments, tmp_path):
