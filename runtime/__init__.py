@@ -45,6 +45,7 @@ _HOMES = {
     "Tracking": "runtime.tracking.options",
     "UVTopology": "runtime.families.uv_topology",
     "YuNetDetector": "runtime.detection.yunet",
+    "open_detector": "runtime.detection.open_detector",
     "crop_into": "runtime.geometry.crop",
     "crop_matrix": "runtime.geometry.crop",
     "fit_camera": "runtime.geometry.camera",

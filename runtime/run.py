@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from runtime.console.stop_signals import StopSignals
 from runtime.console.tally import Tally
 from runtime.console.terminal import print_line, quiet_libraries
 from runtime.detection.interface import Detector, WholePicture
-from runtime.detection.yunet import YuNetDetector
+from runtime.detection.open_detector import open_detector
 from runtime.inference.interface import Runner
 from runtime.inference.open_runner import open_runner, require_trained
 from runtime.models.shipped import SHIPPED
@@ -64,16 +65,15 @@ def _run(args: argparse.Namespace) -> int:
     if args.threads:
         cv2.setNumThreads(args.threads)
     options = read_options(args)
-    with FrameSource(args.source, tally.failed, options, print_line) as source, _open_runner(args) as runner:
+    with (
+        FrameSource(args.source, tally.failed, options, print_line) as source,
+        _open_runner(args) as runner,
+        _opened_detector(args, runner, is_film=source.video is not None) as detector,
+    ):
         if not args.untrained:
             require_trained(runner)
         _tell_of_source(source, args)
         tracking = tracking_of(args, is_film=source.video is not None)
-        detector: Detector = (
-            WholePicture(runner.spec.crop_scale)
-            if args.detector == "none"
-            else YuNetDetector(max_faces=None if tracking else args.max_faces, side=args.detection_size)
-        )
         dense = args.serve is not None or not SPARSE_FORMATS.issuperset(args.save)
         clock = StageClock()
         pipeline = FaceMeshPipeline(
@@ -84,7 +84,7 @@ def _run(args: argparse.Namespace) -> int:
             tracking=tracking,
         )
         boxes_of = None if args.boxes is None else _given_boxes(args, source)
-        detects = args.boxes is None and args.detector == "yunet"
+        detects = args.boxes is None and args.detector != "none"
         ahead = not source.is_live
         tally.note = (
             f" in {runner.spec.precision}"
@@ -130,6 +130,25 @@ def _open_runner(args: argparse.Namespace) -> Runner:
         landmarks_from=args.landmarks_from,
         reuse_landmarks=args.reuse_landmarks,
     )
+
+
+@contextmanager
+def _opened_detector(args: argparse.Namespace, runner: Runner, is_film: bool) -> Iterator[Detector]:
+    """Open the detector that ``--detector`` names; of tracked people the tracker chooses, not the detector."""
+    if args.detector == "none":
+        yield WholePicture(runner.spec.crop_scale)
+        return
+    model = None if args.detector == "yunet" else Path(args.detector)
+    max_faces = None if tracking_of(args, is_film) else args.max_faces
+    with open_detector(
+        model,
+        max_faces=max_faces,
+        side=args.detection_size,
+        sync=args.sync,
+        trust_engine=args.trust_engine,
+        provider=args.provider if model is not None and model.suffix.lower() == ".onnx" else None,
+    ) as detector:
+        yield detector
 
 
 def _given_boxes(args: argparse.Namespace, source: FrameSource) -> Callable[[Frame], NDArray[np.float32]]:
@@ -243,9 +262,11 @@ def _add_face_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--detector",
-        choices=("yunet", "none"),
+        type=not_empty,
         default="yunet",
-        help="none: every picture is already the square cut round one face, margin included; default: yunet",
+        metavar="yunet|none|FILE",
+        help="an engine or .onnx of 'python -m export detector --size'; none: every picture is already the square cut "
+        "round one face, margin included; default: yunet, on the CPU",
     )
     parser.add_argument(
         "--detection-size",
@@ -305,6 +326,8 @@ def _add_device_arguments(parser: argparse.ArgumentParser) -> None:
 def _usage_problem(args: argparse.Namespace) -> str | None:
     if args.engine is not None and args.precision is not None:
         return f"--precision {args.precision} chooses a form of the shipped model; leave out --engine or --precision"
+    if args.detector not in ("yunet", "none") and not Path(args.detector).suffix:
+        return f"--detector {args.detector}: must be yunet, none or a detector's file, .onnx or .engine"
     if args.serve_token is not None and args.serve is None:
         return "--serve-token goes with --serve"
     return source_problem(args) or _folder_problem(args) or tracking_problem(args)

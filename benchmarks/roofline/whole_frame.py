@@ -3,8 +3,9 @@
 The face is 200 px wide. Crop and decode are layers without arithmetic and follow the network's formula
 (`benchmarks.roofline.expected_time`). Copies of cards take SLOT_SHARE of their slot's rate; a Jetson copies nothing.
 The host's time is an estimate: crop matrix, launch of a graph, end of the wait, pose and copy of the points. Detection
-on the host is YuNet at 640 × 360 in one thread; tracked frames have none. Detection on the GPU, which the runtime does
-not have yet, is YuNet on the frame in 640 × 384, with the whole frame's copy and one more launch and wait.
+on the host is YuNet at 640 × 360 in one thread; tracked frames have none. Detection on the GPU is YuNet in an engine of
+640 × 384 (`runtime.detection.gpu_yunet`), with the whole frame's copy and one more launch and wait; the faces are then
+cropped without a copy of their own.
 
 None of this has been measured on these devices. The band is that of the network's prediction, over all of the GPU's
 work; copies and host have none.
@@ -136,13 +137,18 @@ def _is_map(outputs: int) -> bool:
 
 
 def _detection(device: GpuFigures, fit: Fit) -> Expectation:
-    """Predict the frame's copy, its preprocessing, YuNet, the choice of its cells, and a wait."""
+    """Predict the copy of the rows that no crop touches, preprocessing, YuNet, the choice of its cells, and a wait.
+
+    A Jetson copies the frame within its memory, since a detector reads every pixel many times.
+    """
     height, width = DETECTION_SIDES
+    frame = [_copy_layer("frame", 3 * HEIGHT * WIDTH // 2, 3 * HEIGHT * WIDTH // 2)]
     preprocessing = _copy_layer("resize", 3 * HEIGHT * WIDTH // 2, 3 * height * width)
     chosen = _copy_layer("choose", 15 * (height * width) // 64, 2 * 15 * 512)
     network = [_cut(layer, height / width) for layer in network_layers("yunet")]
-    fixed = _slot_ms(device, 3 * HEIGHT * WIDTH) + ANOTHER_WAIT_MS[device.family]
-    return _sum(_expected([preprocessing, *network, chosen], device, fit), _certain(fixed))
+    fixed = _slot_ms(device, 3 * WIDTH * (HEIGHT - CROP_SIDE)) + ANOTHER_WAIT_MS[device.family]
+    copied = frame if device.host_gigabytes_per_s is None else []
+    return _sum(_expected([*copied, preprocessing, *network, chosen], device, fit), _certain(fixed))
 
 
 def _expected(layers: Sequence[Layer], device: GpuFigures, fit: Fit) -> Expectation:

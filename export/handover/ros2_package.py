@@ -67,8 +67,9 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 def generate_launch_description():
     """Describe what is launched."""
-    defaults = {{"image": "/image_raw", "model": "", "max_faces": "0", "min_confidence": "0.5"}}
-    types = {{"model": str, "max_faces": int, "min_confidence": float}}
+    defaults = {{"image": "/image_raw", "model": "", "detector": "", "max_faces": "0"}}
+    defaults["min_confidence"] = "0.5"
+    types = {{"model": str, "detector": str, "max_faces": int, "min_confidence": float}}
     values = {{name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, kind in types.items()}}
     node = Node(
         package="{NAME}",

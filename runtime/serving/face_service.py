@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.detection.interface import Detector
 from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError, one_line
 from runtime.geometry.boxes import check_boxes
@@ -38,12 +39,21 @@ class Picture:
 class FaceService:
     """Decode and detect in threads ahead of the network, which takes one picture after the other.
 
-    ``runner`` stays the caller's to close. ``workers`` pictures are decoded and searched at once; at most one more
-    waits, so memory does not grow with the number of pictures. A context manager.
+    ``runner`` stays the caller's to close, and so does ``detector``; None: one on the CPU for each thread. ``workers``
+    pictures are decoded and searched at once; at most one more waits, so memory does not grow with the number of
+    pictures. A context manager.
     """
 
-    def __init__(self, runner: Runner, *, workers: int = 1, min_confidence: float | None = None) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        detector: Detector | None = None,
+        *,
+        workers: int = 1,
+        min_confidence: float | None = None,
+    ) -> None:
         """Start the threads. Raises `FaceMeshError` like `FaceMeshPipeline`."""
+        self._shared_detector = detector
         self._pipelines = {
             dense: FaceMeshPipeline(runner, dense=dense, min_confidence=min_confidence) for dense in (False, True)
         }
@@ -107,8 +117,10 @@ class FaceService:
         return image, Detections(boxes.astype(np.float32), np.ones(len(boxes), np.float32))
 
     @property
-    def _detector(self) -> YuNetDetector:
-        """The detector of this thread."""
+    def _detector(self) -> Detector:
+        """The detector of this thread, or of all."""
+        if self._shared_detector is not None:
+            return self._shared_detector
         if not hasattr(self._own, "detector"):
             self._own.detector = YuNetDetector()
         return self._own.detector

@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from runtime.detection.yunet import YuNetDetector
+from runtime.detection.open_detector import open_detector
 from runtime.errors import FaceMeshError
 from runtime.inference.open_runner import open_runner
 from runtime.pipeline import FaceMeshPipeline
@@ -28,22 +28,22 @@ SILENCE_S = 5.0  # between two lines on the same kind of fault
 class FaceMeshNode(Node):  # type: ignore[misc]
     """Subscribes to ``image``, publishes the faces of its newest picture as REP 155 has it.
 
-    Parameters: ``model`` (path, "": the shipped one), ``max_faces`` (0: all), ``min_confidence``. Raises
-    `FaceMeshError` like `open_runner` and `FaceMeshPipeline`.
+    Parameters: ``model`` and ``detector`` (paths, "": the shipped ones), ``max_faces`` (0: all), ``min_confidence``.
+    Raises `FaceMeshError` like `open_runner`, `open_detector` and `FaceMeshPipeline`.
     """
 
     def __init__(self) -> None:
         super().__init__("facemesh")
         model = self.declare_parameter("model", "").value
+        detector_file = self.declare_parameter("detector", "").value
         max_faces = self.declare_parameter("max_faces", 0).value
         least = self.declare_parameter("min_confidence", 0.5).value
         with ExitStack() as stack:
             runner = stack.enter_context(open_runner(model or None))
             wanted = least if runner.spec.confidence is not None else None
+            detector = stack.enter_context(open_detector(detector_file or None))
             tracking = Tracking(max_faces=max_faces or None)
-            self._pipeline = FaceMeshPipeline(
-                runner, YuNetDetector(), dense=False, min_confidence=wanted, tracking=tracking
-            )
+            self._pipeline = FaceMeshPipeline(runner, detector, dense=False, min_confidence=wanted, tracking=tracking)
             self._opened = stack.pop_all()
         self._frames = 0
         self._publishers_of: dict[str, tuple[Any, Any]] = {}  # face -> of its region, of its landmarks

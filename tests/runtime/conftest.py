@@ -15,6 +15,8 @@ import pytest
 
 from runtime.cuda.driver import Device
 from runtime.families.uv_topology import UVTopology
+from runtime.models.detector_spec import DetectorInput, DetectorSpec
+from runtime.models.shipped import YUNET_ONNX
 from runtime.models.spec import ModelSpec
 from runtime.storage.whole_files import file_sha256
 
@@ -151,3 +153,34 @@ def engine(live_model: Path, tmp_path: Path) -> Path:
     from tests.standins.fake_engine import write_engine
 
     return write_engine(tmp_path / "live.engine", live_model)
+
+
+@pytest.fixture(scope="session")
+def fixed_detector(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``fixed_detector(width=640, height=384)``: YuNet's ONNX file of one size, with its spec."""
+    onnx = pytest.importorskip("onnx", reason="needs onnx to make a detector of one size")
+    from export.graphs.yunet import fixed_yunet
+
+    made: dict[tuple[int, int], Path] = {}
+
+    def make(width: int = 640, height: int = 384) -> Path:
+        if (width, height) not in made:
+            path = tmp_path_factory.mktemp("detector") / f"yunet-{width}x{height}.onnx"
+            onnx.save(fixed_yunet(onnx.load(str(YUNET_ONNX)), width, height), path)
+            spec = DetectorSpec(path.stem, DetectorInput("planes", width, height), "fp32", file_sha256(path))
+            spec.save(DetectorSpec.path_for(path))
+            made[width, height] = path
+        return made[width, height]
+
+    return make
+
+
+@pytest.fixture
+def detector_engine(fixed_detector: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """``detector_engine(width=640, height=384, **words of a plan)``: an engine of it for `gpu_machine`."""
+    from tests.standins.fake_engine import write_engine
+
+    def write(width: int = 640, height: int = 384, batch: tuple[int, int, int] = (1, 1, 1), **words) -> Path:
+        return write_engine(tmp_path / "detector.engine", fixed_detector(width, height), batch=batch, **words)
+
+    return write

@@ -331,6 +331,40 @@ def test_wrong_boxes_stop_the_run_before_anything_is_written(run, tmp_path, port
     assert not (tmp_path / "out").exists()
 
 
+def test_detector_of_one_size(run, results, tmp_path, portrait, fixed_detector):
+    assert run("--source", portrait)[0] == 0
+    (expected,) = results()[0]["faces"]
+    assert run("--source", portrait, "--detector", fixed_detector(640, 640))[0] == 0
+    (face,) = results()[0]["faces"]
+    np.testing.assert_allclose(face["box_xyxy"], expected["box_xyxy"], atol=2)
+    assert face["score"] == pytest.approx(expected["score"], abs=0.01)
+
+
+def test_engines_of_face_network_and_detector(
+    run, results, tmp_path, portrait, gpu_machine, sure_model, detector_engine
+):
+    from tests.standins.fake_engine import write_engine
+
+    machine = gpu_machine()
+    face, detector = write_engine(tmp_path / "face.engine", sure_model), detector_engine(640, 640)
+    assert run("--source", portrait, "--engine", sure_model, engine=False)[0] == 0
+    (expected,) = results()[0]["faces"]
+    machine.cuda.log.clear()
+    assert run("--source", portrait, "--engine", face, "--detector", detector, engine=False)[0] == 0
+    assert {"crop", "face_rows", "decode", "capture"} <= {name for name, _ in machine.cuda.log}
+    (found,) = results()[0]["faces"]
+    np.testing.assert_allclose(found["box_xyxy"], expected["box_xyxy"], atol=2)
+    gpu_machine()
+    assert run("--source", portrait, "--detector", detector)[0] == 0  # beside a model on the CPU
+
+
+@pytest.mark.parametrize("name", ["none.onnx", "none.engine", "photo.jpg"])
+def test_detector_that_is_none(run, tmp_path, portrait, name):
+    code, _, err = run("--source", portrait, "--detector", tmp_path / name)
+    assert code == 1
+    assert f"{name}: no detector there" in error_line(err)
+
+
 def test_detector_none_takes_the_picture_as_the_crop(run, results, tmp_path):
     cv2.imwrite(str(tmp_path / "crop.png"), np.full((200, 200, 3), 128, np.uint8))
     assert run("--source", tmp_path / "crop.png", "--detector", "none")[0] == 0

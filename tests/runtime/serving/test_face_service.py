@@ -17,6 +17,7 @@ from runtime.pipeline import FaceMeshPipeline
 from runtime.serving import face_service, model_folder
 from runtime.serving.face_service import FaceService, Picture
 from runtime.serving.triton_tensors import INPUTS, face_tensors, outputs, requested_pictures
+from runtime.types import Detections
 
 pytest.importorskip("onnxruntime")
 
@@ -30,6 +31,18 @@ def content(portrait) -> bytes:
 def service():
     with open_runner() as runner, FaceService(runner, workers=2) as service:
         yield service
+
+
+def test_threads_share_a_detector_that_is_given(content):
+    asked = []
+
+    def nobody(image):
+        asked.append(image.shape)
+        return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+    with open_runner() as runner, FaceService(runner, nobody, workers=2) as service:
+        assert list(service([Picture(content, str(number)) for number in range(4)])) == [[]] * 4
+    assert len(asked) == 4
 
 
 def test_every_picture_gets_the_faces_of_the_pipeline_or_its_own_error(service, content, caplog):
