@@ -6,12 +6,15 @@ FACEMESH_BINDING names the binding, FACEMESH_LIBCUDA the compiled stand-in.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
+import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -30,6 +33,9 @@ driver.fake_log.restype = ctypes.c_char_p
 sys.setdlopenflags(os.RTLD_LAZY)  # PyCUDA names more of the driver's functions than are called
 OUT_OF_MEMORY, DEVICE_UNAVAILABLE, NO_DEVICE, LAUNCH_FAILED, DRIVER_MISMATCH = 2, 46, 100, 719, 803
 NO_BINARY, UNSUPPORTED_PTX, CONTEXT_ACTIVE = 209, 222, 708
+RELEASES = re.compile(
+    "Destroy|Free|Unload|Release|PopCurrent|PushCurrent 2"
+)  # page-locked memory is freed in its context
 
 
 @pytest.fixture(autouse=True)
@@ -247,6 +253,24 @@ def test_device_lost_in_any_call(call, status, meaning):
     with pytest.raises(CudaError, match=rf"^{call}\w* failed with {meaning}[^\n]*$") as caught:
         use_everything()
     assert caught.value.lost
+
+
+def test_device_lost_in_every_call():
+    """The n-th call of each name, for every n of a whole run; nobody is told of those that release something."""
+    driver.fake_heal()
+    use_everything()
+    counts = Counter(line.split()[0] for line in calls())
+    assert sum(counts.values()) > 50
+    silent = set()
+    for call, count in counts.items():
+        for nth in range(1, count + 1):
+            driver.fake_heal()
+            fail(call, LAUNCH_FAILED, nth)
+            with contextlib.suppress(CudaError):
+                use_everything()
+                silent.add(f"{call} {nth}")
+            assert driver.fake_live() == 0, f"{call} {nth}"
+    assert [entry for entry in silent if not RELEASES.search(entry)] == []
 
 
 @pytest.mark.parametrize("call", ["cuStreamDestroy", "cuEventDestroy", "cuMemFreeHost", "cuMemFree"])
