@@ -93,11 +93,11 @@ def test_live_takes_the_newest_and_counts_the_dropped():
 
 
 def test_picture_comes_when_it_is_there_and_not_with_the_next():
-    reader = reader_of(Scripted([0.0, 30.0]))
+    reader = reader_of(Scripted([0.0, 60.0]))
     pictures = reader.pictures(lambda: False)
     start = time.monotonic()
     next(pictures)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 40
     reader.close()
 
 
@@ -215,11 +215,11 @@ def test_frames_of_a_camera(camera):
 
 
 def test_stop_wakes_a_source_that_waits(camera):
-    camera([0.0, 3.0])
+    camera([0.0, 60.0])
     with FrameSource("camera:0") as source:
         frames = iter(source)
         next(frames)
         threading.Timer(0.05, source.stop).start()
         start = time.monotonic()
         assert next(frames, None) is None
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 40  # not for the next picture
