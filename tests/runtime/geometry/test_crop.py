@@ -120,7 +120,7 @@ def test_a_crop_pixel_is_the_mean_of_as_many_samples_as_the_rule_says(make_spec,
     parts = (np.arange(samples) + 0.5) / samples - 0.5
     places = ((np.arange(16)[:, None] + parts - offset) * shrink).ravel()
     weights = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(260)))  # (16 n, 260); black outside
-    fine = np.einsum("ay,bx,yxc->abc", weights, weights, noise.astype(np.float64))
+    fine = np.stack([weights @ channel @ weights.T for channel in np.moveaxis(noise.astype(np.float64), 2, 0)], axis=2)
     expected = fine.reshape(16, samples, 16, samples, 3).mean(axis=(1, 3))
     matrix = np.array([[1 / shrink, 0, offset], [0, 1 / shrink, offset]])
     assert np.abs(warp_crop(noise, matrix, 16) - expected).max() < 8  # OpenCV places samples in 1/32 of a pixel
