@@ -37,6 +37,9 @@ MODULES = {
         "tests/runtime/test_pipeline.py",
         "tests/runtime/inference/trt/test_gpu_mesher.py",
     ],
+    "runtime.models.detector_spec": ["tests/runtime/models/test_detector_spec.py"],
+    "calibration.detectors.scenes": ["tests/calibration/detectors/test_scenes.py"],
+    "calibration.detectors.judge": ["tests/calibration/detectors/test_judge.py"],
     "runtime.families.uv_topology": [
         "tests/runtime/families/test_uv_topology.py",
         "tests/runtime/rendering",

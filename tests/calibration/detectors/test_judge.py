@@ -78,6 +78,8 @@ def test_none_of_the_faces_found(judge, detector, folder):
         blind = with_bias(blind, output, 0, -50)
     findings = judge.findings(blind)
     assert (findings.recall, findings.others) == (0, 0)
+    with np.errstate(all="raise"):
+        assert np.isnan(findings.mean_box_error)
     assert loss(findings, judge.findings(detector)) == 1
     with pytest.raises(FaceMeshError, match="finds none of the"):
         quantise_detector(blind, *SIZE, DetectorRequest(folder))
@@ -95,11 +97,12 @@ def test_change_of_the_scores(judge, detector):
     assert judge.score_change(detector, expected) == 0
     shown = [face_rows(levels, 0.6)[:, 14].max() for levels in expected]
     assert min(shown) > 0.6
-    every = detector
-    for output in ("stride_8", "stride_16", "stride_32"):
-        every = with_bias(with_bias(every, output, 0, -50), output, 1, -50)
-    scores = judge.score_change(every, expected)
-    assert 0.6 < scores < 1
+    for channel in (0, 1):  # class and object
+        blind = detector
+        for output in ("stride_8", "stride_16", "stride_32"):
+            blind = with_bias(blind, output, channel, -50)
+        assert 0.6 < judge.score_change(blind, expected) < 1
+    assert judge.score_change(detector, judge.levels(blind)) == 0  # no place shows a face
 
 
 def test_int8_finds_the_faces(detector, folder):

@@ -58,5 +58,15 @@ def test_scenes_are_the_same_every_time_and_others_with_another_seed(portrait):
     assert one.sha256() == again.sha256()
     moved = dataclasses.replace(one.faces.faces, boxes_xyxy=one.faces.faces.boxes_xyxy + 1)
     assert Scenes(FacePictures(moved, None), 640, 384).sha256() != one.sha256()
-    with pytest.raises(IndexError):
-        one[len(one)]
+    for number in (len(one), -1):
+        with pytest.raises(IndexError):
+            one[number]
+
+
+def test_what_is_no_face_is_smooth(portrait):
+    """And has colours of the picture; the first scene has one cell."""
+    planes, _ = scenes_of(portrait, 1)[0]
+    columns = np.abs(np.diff(planes[0], axis=2)).max(axis=(0, 1))
+    ground = np.flatnonzero(columns < 12)
+    assert len(ground) >= 640 - 384 - 2
+    assert planes[0, :, :, ground].std() > 10

@@ -14,6 +14,7 @@ from runtime.models.detector_spec import (
     detector_spec,
     load_any_spec,
     load_detector_spec,
+    load_spec_of,
     mesh_spec,
 )
 from runtime.models.manifest import EngineManifest
@@ -52,7 +53,7 @@ def test_shapes_are_those_of_the_levels():
         (("levels",), ["a", "b"], "field levels must be 3 names of their own"),
         (("levels",), ["a", "b", "c", ""], "field levels must be 3 names of their own"),
         (("input", "name"), "", "field levels must be 3 names of their own"),
-        (("input", "width"), 648, r"field input\.width must be a multiple of 32 up to 4096, is 648"),
+        (("input", "width"), 656, r"field input\.width must be a multiple of 32 up to 4096, is 656"),
         (("input", "height"), 0, r"field input\.height must be a multiple of 32"),
         (("input", "height"), -32, r"field input\.height must be a multiple of 32"),
         (("input", "width"), 4128, r"field input\.width must be a multiple of 32"),
@@ -91,6 +92,26 @@ def test_what_is_no_spec_of_any_kind(tmp_path, content):
     (tmp_path / "bad.json").write_text(content)
     with pytest.raises(FaceMeshError, match=r"bad\.json: "):
         load_any_spec(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize("side", [32, 4096])
+def test_smallest_and_largest_size(side):
+    assert DetectorInput("planes", side, side).shape == (3, side, side)
+    assert dataclasses.replace(SPEC, input=DetectorInput("planes", side, side)).outputs["stride_32"][1] == side // 32
+
+
+def test_spec_beside_a_file_of_either_kind(tmp_path, make_spec):
+    for name, spec in (("d.onnx", SPEC), ("m.onnx", make_spec())):
+        model = tmp_path / name
+        model.write_bytes(b"a model")
+        with pytest.raises(FaceMeshError, match=r"no model spec there"):
+            load_spec_of(model)
+        spec = dataclasses.replace(spec, onnx_sha256=file_sha256(model))
+        spec.save(ModelSpec.path_for(model))
+        assert load_spec_of(model) == spec
+        model.write_bytes(b"another")
+        with pytest.raises(FaceMeshError, match=rf"{name}: its SHA-256"):
+            load_spec_of(model)
 
 
 def test_spec_of_another_file(tmp_path):
