@@ -14,7 +14,23 @@ int first_device() {
     return device;
 }
 
+int attribute(int number, int device) {
+    int value = 0;
+    FACEMESH_CALL(cuDeviceGetAttribute, &value, number, device);
+    return value;
+}
+
 } // namespace
+
+DeviceInfo first_device_info() {
+    const int device = first_device();
+    char name[256] = "";
+    FACEMESH_CALL(cuDeviceGetName, name, int(sizeof name - 1), device);
+    const std::string major = std::to_string(attribute(ATTRIBUTE_CAPABILITY_MAJOR, device)),
+                      minor = std::to_string(attribute(ATTRIBUTE_CAPABILITY_MINOR, device));
+    return {name, major + "." + minor, attribute(ATTRIBUTE_INTEGRATED, device) != 0,
+            attribute(ATTRIBUTE_MULTIPROCESSORS, device)};
+}
 
 void spin_while_waiting() {
     const Status status = driver().cuDevicePrimaryCtxSetFlags(first_device(), CTX_SCHED_SPIN);

@@ -8,6 +8,15 @@
 
 namespace facemesh::cuda {
 
+// The first CUDA device: engines are built for it and run on it. See runtime/cuda/driver.py.
+struct DeviceInfo {
+    std::string name;               // "Orin", "NVIDIA GeForce RTX 4090"
+    std::string compute_capability; // "8.7"
+    bool integrated;                // shares its memory with the host, as a Jetson's does
+    int multiprocessors;
+};
+DeviceInfo first_device_info();
+
 // Lets waits of the primary context poll. Left to itself the driver of a Tegra may choose to sleep. Only before the
 // context is made: another library that made it has chosen.
 void spin_while_waiting();

@@ -15,6 +15,8 @@ constexpr Status SUCCESS = 0, NOT_READY = 600, PRIMARY_CONTEXT_ACTIVE = 708;
 // https://docs.nvidia.com/cuda/cuda-driver-api: flags, by their names there.
 constexpr unsigned CTX_SCHED_SPIN = 1, STREAM_NON_BLOCKING = 1, EVENT_BLOCKING_SYNC = 1, EVENT_DISABLE_TIMING = 2,
                    MEMHOSTALLOC_DEVICEMAP = 2, STREAM_CAPTURE_MODE_THREAD_LOCAL = 1;
+constexpr int ATTRIBUTE_MULTIPROCESSORS = 16, ATTRIBUTE_INTEGRATED = 18, ATTRIBUTE_CAPABILITY_MAJOR = 75,
+              ATTRIBUTE_CAPABILITY_MINOR = 76;
 
 // Handles are pointers, addresses of device memory are numbers.
 using Handle = void *;
@@ -24,6 +26,8 @@ using Address = unsigned long long;
 #define FACEMESH_DRIVER_FUNCTIONS(X)                                                                                   \
     X(cuInit, "cuInit", (unsigned))                                                                                    \
     X(cuDeviceGet, "cuDeviceGet", (int *, int))                                                                        \
+    X(cuDeviceGetName, "cuDeviceGetName", (char *, int, int))                                                          \
+    X(cuDeviceGetAttribute, "cuDeviceGetAttribute", (int *, int, int))                                                 \
     X(cuDevicePrimaryCtxSetFlags, "cuDevicePrimaryCtxSetFlags_v2", (int, unsigned))                                    \
     X(cuDevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (Handle *, int))                                           \
     X(cuDevicePrimaryCtxRelease, "cuDevicePrimaryCtxRelease_v2", (int))                                                \
@@ -77,6 +81,12 @@ struct Failure : std::exception {
 
     std::string call, status, explanation; // status: the driver's name of it, "" for a failure without one
 };
+
+// One line on a failure, with the remedy that runtime.cuda.errors has for its status.
+std::string line_of(const Failure &failure);
+
+// True if the device cannot be used before the process is started again.
+bool is_lost(const Failure &failure);
 
 // Throws Failure without a driver, or with one that lacks a function.
 const DriverApi &driver();

@@ -46,7 +46,7 @@ enum facemesh_status {
     FACEMESH_OK = 0,
     FACEMESH_BAD_ARGUMENT = -1, /* a null pointer, a wrong size, a box that is none */
     FACEMESH_BAD_FILE = -2,     /* missing, damaged, or not one that this library reads */
-    FACEMESH_NO_BACKEND = -3,   /* the library was built without it */
+    FACEMESH_NO_BACKEND = -3,   /* the library was built without it, or it or its device is missing here */
     FACEMESH_FAILED = -4,       /* the network did not run, or gave numbers that are not finite */
 };
 
@@ -78,7 +78,7 @@ struct facemesh_face {
 /* The message of the last error in this thread, "" before the first; it lasts until this thread's next error. */
 FACEMESH_API const char *facemesh_error(void);
 
-/* The library's version, and the backend that it was built with: "onnxruntime" or "". */
+/* The library's version, and the backends that it was built with, of "onnxruntime tensorrt tensorrt-rtx". */
 FACEMESH_API const char *facemesh_version(void);
 FACEMESH_API const char *facemesh_backends(void);
 
@@ -87,7 +87,7 @@ FACEMESH_API const char *facemesh_backends(void);
 struct facemesh_model_params {
     int threads;          /* of the CPU; 0: one, and up to four for a network that takes longer than 5 ms */
     int max_batch;        /* faces in one run of the network, 1..64 */
-    const char *spec;     /* path of the spec; NULL: the model's path with .json behind it */
+    const char *spec;     /* path of the spec or an engine's manifest; NULL: the model's path with .json behind it */
     const char *topology; /* path of the topology, or face model, that the spec names; NULL: from the spec's folder */
     struct facemesh_model *landmarks_from; /* for a model that takes landmarks beside the picture: another one that
                                               finds them, which it uses and does not own; NULL: none */
@@ -96,8 +96,12 @@ struct facemesh_model_params {
 
 FACEMESH_API struct facemesh_model_params facemesh_model_default_params(void);
 
-/* Opens an .onnx file by the spec beside it. Free the result; NULL on error. */
+/* Opens an .onnx file by the spec beside it, or an .engine by its manifest: the network then runs on the first CUDA
+ * device, in its primary context. Free the result; NULL on error. */
 FACEMESH_API struct facemesh_model *facemesh_model_open(const char *path, struct facemesh_model_params params);
+
+/* Lines on what may make an open model slow, "" if nothing does; the model owns them. */
+FACEMESH_API const char *facemesh_warnings(const struct facemesh_model *model);
 
 /* Opens the decoder alone, by a spec: for a network that runs elsewhere. Free the result; NULL on error. */
 FACEMESH_API struct facemesh_model *facemesh_decoder_open(const char *spec, struct facemesh_model_params params);

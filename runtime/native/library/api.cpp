@@ -1,6 +1,8 @@
 // The functions of facemesh.h.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "library/checks.h"
@@ -25,6 +27,25 @@ std::string suffix_of(const std::string &path) {
                                              "-DFACEMESH_ONNXRUNTIME=ON");
 }
 
+bool is_engine(const std::string &path) {
+    const std::string suffix = suffix_of(path);
+    return suffix == ".engine" || suffix == ".plan" || suffix == ".trt";
+}
+
+std::unique_ptr<Network> open_engine(const std::string &path, const Manifest &manifest,
+                                     [[maybe_unused]] const facemesh_model_params &params) {
+#ifdef FACEMESH_WITH_TENSORRT
+    if (manifest.library == "tensorrt") return open_tensorrt_network(path, manifest, params.max_batch);
+#endif
+#ifdef FACEMESH_WITH_TENSORRT_RTX
+    if (manifest.library == "tensorrt-rtx") return open_tensorrt_rtx_network(path, manifest, params.max_batch);
+#endif
+    const bool is_rtx = manifest.library == "tensorrt-rtx";
+    throw Error(FACEMESH_NO_BACKEND, path + ": an engine of " + manifest.library + " " + manifest.version +
+                                         ", which this library was built without; build it with -DFACEMESH_TENSORRT" +
+                                         (is_rtx ? "_RTX" : "") + "=ON, or give the .onnx that the engine is from");
+}
+
 std::unique_ptr<Network> open_network(const std::string &path, [[maybe_unused]] const std::string &spec_path,
                                       [[maybe_unused]] const Spec &spec,
                                       [[maybe_unused]] const facemesh_model_params &params) {
@@ -37,12 +58,8 @@ std::unique_ptr<Network> open_network(const std::string &path, [[maybe_unused]] 
         throw no_backend(path);
 #endif
     }
-    if (suffix == ".engine" || suffix == ".plan" || suffix == ".trt")
-        throw Error(FACEMESH_NO_BACKEND, path +
-                                             ": an engine of TensorRT, which the Python runtime runs; give the .onnx "
-                                             "that it was built from");
-    throw bad_file(path,
-                   "no backend for " + (suffix.empty() ? "files without a suffix" : suffix) + "; give an .onnx model");
+    throw bad_file(path, "no backend for " + (suffix.empty() ? "files without a suffix" : suffix) +
+                             "; give an .onnx model or an .engine");
 }
 
 void check_params(const facemesh_model_params &params) {
@@ -89,6 +106,8 @@ int mesh_detections(facemesh_model &model, const Picture &picture, const facemes
 void keep_error(const char *message) noexcept {
     try {
         last_error = message;
+        std::replace_if(
+            last_error.begin(), last_error.end(), [](unsigned char letter) { return letter < ' '; }, ' ');
     } catch (const std::exception &) {
         last_error.clear();
     }
@@ -126,11 +145,18 @@ const char *facemesh_error(void) { return last_error.c_str(); }
 const char *facemesh_version(void) { return FACEMESH_VERSION; }
 
 const char *facemesh_backends(void) {
+    static const char *const names = ""
 #ifdef FACEMESH_WITH_ONNXRUNTIME
-    return "onnxruntime";
-#else
-    return "";
+                                     " onnxruntime"
 #endif
+#ifdef FACEMESH_WITH_TENSORRT
+                                     " tensorrt"
+#endif
+#ifdef FACEMESH_WITH_TENSORRT_RTX
+                                     " tensorrt-rtx"
+#endif
+        ;
+    return *names ? names + 1 : names;
 }
 
 facemesh_model_params facemesh_model_default_params(void) { return {0, 8, nullptr, nullptr, nullptr, 0}; }
@@ -141,14 +167,21 @@ facemesh_model *facemesh_model_open(const char *path, facemesh_model_params para
         check_params(params);
         if (!is_file(path)) throw bad_file(path, "no model file there; check the path");
         const std::string spec_path = params.spec ? params.spec : std::string(path) + ".json";
-        const Spec spec = load_spec(spec_path);
+        const std::optional<Manifest> manifest =
+            is_engine(path) ? std::optional(load_manifest(spec_path)) : std::nullopt;
+        const Spec spec = manifest ? manifest->spec : load_spec(spec_path);
         std::unique_ptr<Family> family = open_family(spec, spec_path, params.topology);
-        auto model = std::make_unique<facemesh_model>(
-            Mesher(spec, std::move(family), open_network(path, spec_path, spec, params)));
+        std::unique_ptr<Network> network =
+            manifest ? open_engine(path, *manifest, params) : open_network(path, spec_path, spec, params);
+        std::string warnings = network->warnings();
+        auto model = std::make_unique<facemesh_model>(Mesher(spec, std::move(family), std::move(network)));
+        model->warnings = std::move(warnings);
         if (params.landmarks_from) model->mesher.guide(params.landmarks_from->mesher, params.reuse_landmarks != 0);
         return model.release();
     });
 }
+
+const char *facemesh_warnings(const facemesh_model *model) { return model ? model->warnings.c_str() : ""; }
 
 facemesh_model *facemesh_decoder_open(const char *spec_path, facemesh_model_params params) {
     return handle_of<facemesh_model>([&] {

@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <new>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,7 @@ struct facemesh_model {
 
     facemesh::Mesher mesher;
     std::vector<facemesh::Look> looks;
+    std::string warnings;
 };
 
 struct facemesh_detector {

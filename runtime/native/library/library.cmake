@@ -16,6 +16,11 @@ if(NOT FACEMESH_ONNXRUNTIME STREQUAL "OFF")
   endif()
 endif()
 
+set(FACEMESH_TENSORRT AUTO CACHE STRING "TensorRT as a backend: AUTO, ON or OFF")
+set(FACEMESH_TENSORRT_RTX AUTO CACHE STRING "TensorRT-RTX as a backend: AUTO, ON or OFF")
+set_property(CACHE FACEMESH_TENSORRT FACEMESH_TENSORRT_RTX PROPERTY STRINGS AUTO ON OFF)
+find_package(TensorRT MODULE)
+
 add_library(facemesh_objects OBJECT ${FACEMESH_PICTURE_SOURCES}
   runtime/native/library/api.cpp
   runtime/native/library/checks.cpp
@@ -27,6 +32,7 @@ add_library(facemesh_objects OBJECT ${FACEMESH_PICTURE_SOURCES}
   runtime/native/families/topology.cpp
   runtime/native/models/fields.cpp
   runtime/native/models/files.cpp
+  runtime/native/models/manifest.cpp
   runtime/native/models/npz.cpp
   runtime/native/models/sha256.cpp
   runtime/native/models/spec.cpp
@@ -61,8 +67,41 @@ else()
   message(STATUS "facemesh: without ONNX Runtime")
 endif()
 
-add_library(facemesh SHARED $<TARGET_OBJECTS:facemesh_objects>)
-add_library(facemesh_static STATIC $<TARGET_OBJECTS:facemesh_objects>)
+# One source for engines, compiled for each library that runs them. Neither is linked.
+set(facemesh_parts $<TARGET_OBJECTS:facemesh_objects>)
+function(facemesh_engine_backend option title package found)
+  if(${option} STREQUAL "OFF")
+    return()
+  elseif(NOT TARGET ${found})
+    if(${option} STREQUAL "ON")
+      message(FATAL_ERROR "${option}=ON, but ${title} is not found: ${${package}_NOTE}")
+    endif()
+    message(STATUS "facemesh: without ${title}: ${${package}_NOTE}")
+    return()
+  endif()
+  message(STATUS "facemesh: ${${package}_NOTE}")
+  string(TOLOWER ${option} part)
+  add_library(${part} OBJECT runtime/native/backends/tensorrt_network.cpp)
+  facemesh_compile(${part})
+  target_include_directories(${part} PRIVATE runtime/native)
+  target_link_libraries(${part} PRIVATE nlohmann_json::nlohmann_json ${found})
+  if(package STREQUAL "TensorRT_RTX")
+    target_compile_definitions(${part} PRIVATE FACEMESH_RTX)
+  endif()
+  string(REPLACE "FACEMESH_" "FACEMESH_WITH_" has ${option})
+  target_compile_definitions(facemesh_objects PRIVATE ${has})
+  set(facemesh_parts ${facemesh_parts} $<TARGET_OBJECTS:${part}> PARENT_SCOPE)
+endfunction()
+facemesh_engine_backend(FACEMESH_TENSORRT TensorRT TensorRT TensorRT::TensorRT)
+facemesh_engine_backend(FACEMESH_TENSORRT_RTX TensorRT-RTX TensorRT_RTX TensorRT::RTX)
+if(TARGET facemesh_tensorrt OR TARGET facemesh_tensorrt_rtx)
+  target_sources(facemesh_objects PRIVATE runtime/native/driver/device.cpp runtime/native/driver/driver_api.cpp)
+  list(APPEND facemesh_dependencies ${CMAKE_DL_LIBS})
+  set(FACEMESH_LIBS_PRIVATE "${FACEMESH_LIBS_PRIVATE} -ldl")
+endif()
+
+add_library(facemesh SHARED ${facemesh_parts})
+add_library(facemesh_static STATIC ${facemesh_parts})
 set_target_properties(facemesh_static PROPERTIES OUTPUT_NAME facemesh)
 set_target_properties(facemesh PROPERTIES
   VERSION ${PROJECT_VERSION}

@@ -5,12 +5,23 @@
 #include <cstdio>
 #include <cstring>
 
+#include "models/files.h"
+
 namespace facemesh {
 namespace {
 
 constexpr size_t MOST_TEXT = 200; // of a message
+constexpr size_t MOST_BYTES = 1 << 20;
 
 } // namespace
+
+nlohmann::json load_json(const std::string &path, const std::string &missing, const char *writer) {
+    const Bytes text = read_file(path, MOST_BYTES, missing);
+    nlohmann::json document = nlohmann::json::parse(text.begin(), text.end(), nullptr, false);
+    if (!document.is_object())
+        throw bad_file(path, std::string("is not a JSON object; write it again with '") + writer + "'");
+    return document;
+}
 
 void Fields::refuse_others(std::initializer_list<const char *> known) const {
     for (const auto &[name, value] : object_.items()) {
@@ -54,6 +65,15 @@ std::vector<double> Fields::numbers(const char *name) const {
     return values;
 }
 
+std::vector<std::string> Fields::texts(const char *name) const {
+    std::vector<std::string> values;
+    for (const json &value : need(name, &json::is_array, "a list of texts")) {
+        if (!value.is_string()) throw wrong(name, "must be a list of texts");
+        values.push_back(value.get<std::string>());
+    }
+    return values;
+}
+
 const Fields::json &Fields::need(const char *name, bool (json::*is_right)() const noexcept, const char *kind) const {
     if (!object_.contains(name)) throw wrong(name, "is missing");
     const json &value = object_.at(name);
@@ -72,7 +92,7 @@ Error Fields::wrong(const std::string &name, const std::string &fault) const {
     std::string line = "field " + (prefix_.empty() ? name : prefix_ + "." + name) + " " + fault;
     for (char &letter : line)
         if (letter == '\n' || letter == '\r') letter = ' ';
-    return bad_file(path_, line + "; write it again with 'python -m export onnx'");
+    return bad_file(path_, line + "; write it again with '" + writer_ + "'");
 }
 
 } // namespace facemesh

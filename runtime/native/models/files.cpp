@@ -4,6 +4,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <unistd.h>
 
 #include "library/error.h"
 
@@ -26,6 +27,22 @@ Bytes read_file(const std::string &path, size_t most_bytes, const std::string &r
         throw bad_file(path, std::string("cannot be read (") + std::strerror(errno) + "); " + remedy);
     return bytes;
 }
+
+bool write_whole(const std::string &path, const void *data, size_t size) {
+    const std::string part = path + "." + std::to_string(getpid()) + ".part";
+    std::error_code error;
+    {
+        std::ofstream stream(part, std::ios::binary);
+        stream.write(static_cast<const char *>(data), std::streamsize(size)).flush();
+        if (!stream) error = std::make_error_code(std::errc::io_error);
+    }
+    if (!error) std::filesystem::rename(part, path, error);
+    std::error_code ignored;
+    if (error) std::filesystem::remove(part, ignored);
+    return !error;
+}
+
+std::string name_of(const std::string &path) { return std::filesystem::path(path).filename().string(); }
 
 std::string beside(const std::string &path, const std::string &name) {
     return (std::filesystem::path(path).parent_path() / name).string();

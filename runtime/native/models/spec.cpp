@@ -10,11 +10,10 @@
 namespace facemesh {
 namespace {
 
-constexpr size_t MOST_BYTES = 1 << 20, MOST_MODEL_BYTES = size_t(2) << 30;
+constexpr size_t MOST_MODEL_BYTES = size_t(2) << 30;
 constexpr double LEAST_CROP_SCALE = 0.1, MOST_CROP_SCALE = 10;
 constexpr int POSE_COUNT = 12; // numbers of a (3, 4) matrix
 constexpr int MOST_COEFFICIENTS = 4096;
-const char *const REMEDY = "write it again with 'python -m export onnx'";
 
 void read_input(const Fields &fields, Spec &spec) {
     fields.refuse_others({"name", "size", "layout", "colour_order", "value_range", "landmark_channel"});
@@ -88,10 +87,11 @@ size_t Spec::input_count() const { return product(input_shape()); }
 size_t Spec::output_count() const { return product(output_shape()); }
 
 Spec load_spec(const std::string &path) {
-    const Bytes text = read_file(path, MOST_BYTES, "it comes with the model: keep both in one folder");
-    const nlohmann::json document = nlohmann::json::parse(text.begin(), text.end(), nullptr, false);
-    if (!document.is_object()) throw bad_file(path, std::string("is not a JSON object; ") + REMEDY);
-    const Fields fields(document, "", path);
+    const nlohmann::json document = load_json(path, "it comes with the model: keep both in one folder");
+    return read_spec(Fields(document, "", path));
+}
+
+Spec read_spec(const Fields &fields) {
     Spec spec;
     const bool is_map = fields.text("family", {"position_map", "coefficients"}) == "position_map";
     spec.family = is_map ? FamilyKind::position_map : FamilyKind::coefficients;

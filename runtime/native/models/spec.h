@@ -9,6 +9,8 @@
 
 namespace facemesh {
 
+class Fields;
+
 enum class FamilyKind { position_map, coefficients }; // see runtime/families/table.py
 
 // Of a network of coefficients: pose, shape, expression, all whitened: number = output * std + mean.
@@ -52,6 +54,9 @@ struct Spec {
 
 // Throws Error that names the field at fault.
 Spec load_spec(const std::string &path);
+
+// The same of an object in another document.
+Spec read_spec(const Fields &fields);
 
 // Throws Error if the spec, of the file spec_path, is that of another .onnx file.
 void check_digest(const std::string &model_path, const std::string &spec_path, const Spec &spec);

@@ -55,6 +55,7 @@ RESULTS = {
     "error": c.c_char_p,
     "version": c.c_char_p,
     "backends": c.c_char_p,
+    "warnings": c.c_char_p,
     "model_default_params": ModelParams,
     "detector_default_params": DetectorParams,
     "tracker_default_params": TrackerParams,

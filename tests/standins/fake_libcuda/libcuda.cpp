@@ -411,6 +411,16 @@ EXPORT Status cuLaunchKernel(std::string *function, unsigned columns, unsigned r
     return NOT_FOUND;
 }
 
+// Work that TensorRT's stand-in queues.
+EXPORT Status cuLaunchHostFunc(Stream *stream, void (*function)(void *), void *data) {
+    RETURN_UNLESS(enter_context("cuLaunchHostFunc"));
+    if (!streams.count(stream)) return INVALID_HANDLE;
+    return stream->add([=] { function(data); }), SUCCESS;
+}
+EXPORT Status cuStreamIsCapturing(Stream *stream, int *is_capturing) {
+    return streams.count(stream) ? (*is_capturing = stream->capturing, SUCCESS) : INVALID_HANDLE;
+}
+
 EXPORT Status cuStreamBeginCapture_v2(Stream *stream, int) {
     RETURN_UNLESS(enter_idle("cuStreamBeginCapture"));
     return stream->capturing = true, SUCCESS;
