@@ -25,7 +25,6 @@ class Network {
 // threads: 0 chooses. Throw Error for a file that cannot be loaded or does not fit its spec.
 std::unique_ptr<Network> open_onnx_network(const std::string &path, const Spec &spec, int threads, int max_batch);
 
-
 // Of an engine and its manifest. Throw Error for an engine that cannot run here, and where the library or a device is
 // missing.
 std::unique_ptr<Network> open_tensorrt_network(const std::string &path, const Manifest &manifest, int max_batch);

@@ -135,8 +135,7 @@ class Library {
     }
 
     trt::IRuntime *new_runtime() const {
-        const auto create =
-            reinterpret_cast<void *(*)(void *, int32_t)>(dlsym(handle_, "createInferRuntime_INTERNAL"));
+        const auto create = reinterpret_cast<void *(*)(void *, int32_t)>(dlsym(handle_, "createInferRuntime_INTERNAL"));
         return create ? static_cast<trt::IRuntime *>(create(&Logger::get(), NV_TENSORRT_VERSION)) : nullptr;
     }
 
@@ -191,6 +190,17 @@ template <typename Resource> class Closing : public Resource {
     ~Closing() {
         try {
             Resource::close();
+        } catch (const cuda::Failure &) {
+        }
+    }
+};
+
+// Waits for a stream at its end, before what the work on it needs is freed: a step that failed may have left some.
+struct Waiting {
+    const cuda::Stream &stream;
+    ~Waiting() {
+        try {
+            stream.synchronize();
         } catch (const cuda::Failure &) {
         }
     }
@@ -253,7 +263,8 @@ class Contexts {
         if (!content || content->size() == 0) return;
         const auto *bytes = static_cast<const unsigned char *>(content->data());
         if (content->size() == content_.size() && std::equal(content_.begin(), content_.end(), bytes)) return;
-        write_whole(path_, content->data(), content->size());
+        content_.assign(bytes, bytes + content->size());
+        write_whole(path_, content_.data(), content_.size());
     }
 
   private:
@@ -361,24 +372,27 @@ class Engine {
         return std::max(smallest_, std::min({size, most, largest_}));
     }
 
-    // A context for `batch` faces at fixed addresses, which has run once: a library does a part of its work then.
-    RtContext context(int batch, const std::vector<cuda::Address> &addresses, const cuda::Stream &stream,
-                      cuda::Address scratch) {
+    RtContext new_context(int batch) {
         messages_.forget();
         RtContext context = contexts_->make();
         if (!context) throw failure("makes no execution context for " + std::to_string(batch) + " faces");
-        if (scratch) set_scratch(*context, reinterpret_cast<void *>(scratch), this->scratch());
+        return context;
+    }
+
+    // Sets the sizes and addresses of a context, once, and runs it once: a library does a part of its work then.
+    void prepare(trt::IExecutionContext &context, int batch, const std::vector<cuda::Address> &addresses,
+                 const cuda::Stream &stream, cuda::Address scratch) {
+        if (this->scratch() > 0) set_scratch(context, reinterpret_cast<void *>(scratch), this->scratch());
         const char *unknown = nullptr;
-        bool is_ready = !is_dynamic_ || takes_profile(*context, stream);
-        is_ready = is_ready && context->setInputShape(input().name.c_str(), dims_of(with_batch(batch, input().sides)));
+        bool is_ready = !is_dynamic_ || takes_profile(context, stream);
+        is_ready = is_ready && context.setInputShape(input().name.c_str(), dims_of(with_batch(batch, input().sides)));
         for (size_t i = 0; is_ready && i < tensors_.size(); ++i)
-            is_ready = context->setTensorAddress(tensors_[i].name.c_str(), reinterpret_cast<void *>(addresses[i]));
-        if (!is_ready || context->inferShapes(1, &unknown) != 0)
+            is_ready = context.setTensorAddress(tensors_[i].name.c_str(), reinterpret_cast<void *>(addresses[i]));
+        if (!is_ready || context.inferShapes(1, &unknown) != 0)
             throw failure("refuses to run " + std::to_string(batch) + " faces");
-        enqueue(*context, stream);
+        enqueue(context, stream);
         stream.synchronize();
         contexts_->save();
-        return context;
     }
 
     void enqueue(trt::IExecutionContext &context, const cuda::Stream &stream) {
@@ -396,7 +410,8 @@ class Engine {
         if (manifest.is_version_compatible()) allow_host_code(*runtime_);
         if (manifest.dla_core >= 0) runtime_->setDLACore(manifest.dla_core);
         engine_.reset(runtime_->deserializeCudaEngine(bytes.data(), bytes.size()));
-        if (!engine_) throw failure("cannot load this engine, build it again here with '" + command_ + "'", FACEMESH_BAD_FILE);
+        if (!engine_)
+            throw failure("cannot load this engine, build it again here with '" + command_ + "'", FACEMESH_BAD_FILE);
         contexts_.emplace(*engine_, path_);
     }
 
@@ -416,7 +431,8 @@ class Engine {
                 const char *name = engine_->getIOTensorName(i);
                 const trt::Dims shape = engine_->getTensorShape(name);
                 found += (found.empty() ? "" : ", ") + std::string(name) + " " +
-                         name_of(engine_->getTensorDataType(name)) + " " + text_of(shape.d, size_t(std::max(shape.nbDims, 0)));
+                         name_of(engine_->getTensorDataType(name)) + " " +
+                         text_of(shape.d, size_t(std::max(shape.nbDims, 0)));
             }
             throw bad_file(path_, "its spec wants " + wanted + ", FLOAT or HALF in plain order, the engine has " +
                                       found + "; build it again");
@@ -472,8 +488,8 @@ class Buffers {
   public:
     Buffers(const std::string &path, const Manifest &manifest, const Bytes &bytes, const Library &library,
             const std::shared_ptr<cuda::Context> &context, int max_batch)
-        : engine_(path, manifest, bytes, library), most_(engine_.padded(max_batch, max_batch)),
-          event_(false, false), scratch_(std::max(engine_.scratch(), size_t(1))),
+        : engine_(path, manifest, bytes, library), most_(engine_.padded(max_batch, max_batch)), event_(false, false),
+          scratch_(std::max(engine_.scratch(), size_t(1))),
           faces_start_(engine_.confidence() ? aligned(size_t(most_) * engine_.confidence()->nbytes()) : 0),
           staged_input_(context, size_t(most_) * engine_.input().nbytes(), false),
           staged_result_(context, faces_start_ + size_t(most_) * engine_.output().nbytes(), false),
@@ -481,12 +497,6 @@ class Buffers {
           result_(faces_start_ + size_t(most_) * engine_.output().nbytes()) {
         std::memset(staged_input_.data(), 0, size_t(most_) * engine_.input().nbytes());
         for (int count = 1; count <= most_; ++count) make(engine_.padded(count, most_));
-    }
-    ~Buffers() {
-        try {
-            stream_.synchronize(); // a run that failed may be at work
-        } catch (const cuda::Failure &) {
-        }
     }
     Buffers(const Buffers &) = delete;
 
@@ -522,7 +532,8 @@ class Buffers {
                                                       result_.address()};
         Batch &batch = batches_[size];
         batch.size = size;
-        batch.context = engine_.context(size, addresses, stream_, scratch_.address());
+        batch.context = engine_.new_context(size);
+        engine_.prepare(*batch.context, size, addresses, stream_, scratch_.address());
         if (no_graphs_.empty()) capture(batch);
     }
 
@@ -572,11 +583,12 @@ class Buffers {
     Closing<cuda::Stream> stream_;
     Closing<cuda::Event> event_;
     Closing<cuda::DeviceMemory> scratch_; // contexts never run at the same time and share it
-    const size_t faces_start_; // the results are confidences, then faces: one download
+    const size_t faces_start_;            // the results are confidences, then faces: one download
     cuda::HostMemory staged_input_, staged_result_;
     Closing<cuda::DeviceMemory> input_, result_;
     std::map<int, Batch> batches_; // by size
     std::string no_graphs_;        // the reason, "" while graphs can be made
+    const Waiting waiting_{stream_};
 };
 
 class TensorRTNetwork : public Network {
@@ -586,8 +598,8 @@ class TensorRTNetwork : public Network {
         const Library *const library = Library::find();
         const std::optional<cuda::DeviceInfo> device = find_device();
         const std::string version = library ? library->version(manifest.version) : "";
-        const std::string remedy = std::string("install ") + TITLE + ", or name the folder of " + LIBRARY +
-                                   " in LD_LIBRARY_PATH";
+        const std::string remedy =
+            std::string("install ") + TITLE + ", or name the folder of " + LIBRARY + " in LD_LIBRARY_PATH";
         const std::string obstacle = manifest.why_not(version, device ? &*device : nullptr, remedy);
         if (!obstacle.empty())
             throw Error(library && device ? FACEMESH_BAD_FILE : FACEMESH_NO_BACKEND, path + ": " + obstacle);
@@ -596,8 +608,13 @@ class TensorRTNetwork : public Network {
             context_ = std::make_shared<cuda::Context>();
             const Current current(*context_);
             buffers_.emplace(path, manifest, bytes, *library, context_, max_batch);
-            open_views();
-            buffers_->run(1);
+            try {
+                open_views();
+                buffers_->run(1);
+            } catch (...) {
+                buffers_.reset(); // while the context is current
+                throw;
+            }
         });
     }
     ~TensorRTNetwork() override {
@@ -661,8 +678,8 @@ class TensorRTNetwork : public Network {
         output_ = output_floats_.empty() ? static_cast<const float *>(buffers_->faces()) : output_floats_.data();
         if (const Tensor *confidence = engine.confidence()) {
             confidence_floats_.resize(confidence->is_half ? most : 0);
-            confidence_ = confidence->is_half ? confidence_floats_.data()
-                                              : static_cast<const float *>(buffers_->confidence());
+            confidence_ =
+                confidence->is_half ? confidence_floats_.data() : static_cast<const float *>(buffers_->confidence());
         }
         if (!buffers_->no_graphs().empty())
             warn("no CUDA graph can be made (" + buffers_->no_graphs() +

@@ -48,7 +48,8 @@ std::string remedy_of(const Failure &failure) {
     const std::string &status = failure.status;
     if (is_lost(failure)) return "the device is lost to this process; start it again";
     if (status == "CUDA_ERROR_OUT_OF_MEMORY")
-        return "the GPU's memory is full (a Jetson shares it with the system); close other programs, or lower the batch";
+        return "the GPU's memory is full (a Jetson shares it with the system); close other programs, or lower the "
+               "batch";
     if (status == "CUDA_ERROR_INVALID_CONTEXT" || status == "CUDA_ERROR_NOT_INITIALIZED")
         return "CUDA was used after a fork; open the model in the process that uses it";
     if (status == "CUDA_ERROR_NOT_FOUND" || status == "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH")

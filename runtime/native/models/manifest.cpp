@@ -72,7 +72,9 @@ std::string joined(const std::vector<std::string> &texts, const char *between) {
     return line;
 }
 
-std::string text_or_none(const Fields &fields, const char *name) { return fields.is_set(name) ? fields.text(name) : ""; }
+std::string text_or_none(const Fields &fields, const char *name) {
+    return fields.is_set(name) ? fields.text(name) : "";
+}
 
 void check_versions(const Fields &fields, const char *name, const std::vector<std::string> &texts) {
     for (const std::string &text : texts)

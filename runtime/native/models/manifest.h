@@ -13,10 +13,10 @@ namespace facemesh {
 
 struct Manifest {
     Spec spec;
-    std::string path;          // of this document
-    std::string engine_sha256; // 64 hexadecimal digits
-    std::string library;       // tensorrt or tensorrt-rtx
-    std::string version;       // of the library, "10.3.0"; "10.3.0+": and newer ones
+    std::string path;                              // of this document
+    std::string engine_sha256;                     // 64 hexadecimal digits
+    std::string library;                           // tensorrt or tensorrt-rtx
+    std::string version;                           // of the library, "10.3.0"; "10.3.0+": and newer ones
     std::vector<std::string> compute_capabilities; // of the devices it runs on, "8.7" or "8.0+"
     std::string device;                            // that it was built on; "": without one
     int dla_core = -1;                             // -1: runs on the GPU

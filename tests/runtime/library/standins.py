@@ -1,4 +1,4 @@
-"""Compiled stand-ins for the CUDA driver, TensorRT and TensorRT-RTX, and the options that build the library for them."""
+"""Compiled stand-ins for the CUDA driver, TensorRT and TensorRT-RTX, and CMake's options that find them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The C library installed, under sanitizers and valgrind, and compiled for another processor."""
+"""The C library installed, under valgrind, and compiled for another processor."""
 
 from __future__ import annotations
 
@@ -13,29 +13,11 @@ import pytest
 
 from runtime import FaceMeshPipeline, YuNetDetector, open_runner
 from runtime.models.shipped import SHIPPED, SHIPPED_PICTURE, YUNET_ONNX
-from tests.runtime.library.building import PROGRAM, SOAK, Build, build_library, need, run
+from tests.runtime.library.building import PROGRAM, SOAK, VALGRIND_SUPPRESSIONS, Build, build_library, need, run
 
 pytestmark = pytest.mark.slow
-SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1"
 SIDE = 256  # px of the picture: valgrind and qemu take their time
 OTHER_KERNELS_PX = 0.02  # ONNX Runtime sums in another order on another processor
-# What ONNX Runtime keeps until the end, and what it does with vectors longer than valgrind's.
-VALGRIND_SUPPRESSIONS = "".join(
-    f"{{\n   onnxruntime {kind}\n   Memcheck:{kind}\n   ...\n   obj:*libonnxruntime*\n}}\n"
-    for kind in (
-        "Leak",
-        "Cond",
-        "Value1",
-        "Value2",
-        "Value4",
-        "Value8",
-        "Value16",
-        "Value32",
-        "Addr8",
-        "Addr16",
-        "Overlap",
-    )
-)
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +34,6 @@ def arguments(tmp_path_factory) -> list[str]:
 
 def test_a_program_in_c(build: Build, arguments, tmp_path):
     run([build.program(PROGRAM, tmp_path / "check"), *arguments, "1e-4"])
-
-
-def test_sanitizers(repository, arguments, tmp_path):
-    options = ["-DCMAKE_BUILD_TYPE=None", f"-DCMAKE_CXX_FLAGS=-O1 {SANITIZERS}"]
-    build = build_library(repository / "build" / "library-sanitized", options)
-    program = build.program(PROGRAM, tmp_path / "check", SANITIZERS.split())
-    (tmp_path / "leaks").write_text("leak:libonnxruntime\n")
-    run(
-        [program, *arguments, "1e-4"],
-        env={**os.environ, "LSAN_OPTIONS": f"suppressions={tmp_path / 'leaks'}", "UBSAN_OPTIONS": "print_stacktrace=1"},
-    )
 
 
 def test_valgrind(build: Build, arguments, tmp_path):

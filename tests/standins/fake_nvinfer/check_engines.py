@@ -179,7 +179,13 @@ def test_a_frame_takes_no_memory(make_engine):
         meshes_of(model, count)
         driver.fake_heal()
         meshes_of(model, count)
-        assert calls() == ["cuCtxPushCurrent", "cuGraphLaunch", "cuEventRecord", "cuEventSynchronize", "cuCtxPopCurrent"]
+        assert calls() == [
+            "cuCtxPushCurrent",
+            "cuGraphLaunch",
+            "cuEventRecord",
+            "cuEventSynchronize",
+            "cuCtxPopCurrent",
+        ]
     assert runs() == []
     library.model_free(model)
 
@@ -388,7 +394,9 @@ def test_every_call_of_the_driver_fails_once(make_engine, onnx):
     nothing = left()
     places = {(call, made[: place + 1].count(call)) for place, call in enumerate(made[:closing])}
     for call, nth in sorted(places):
-        for status in (OUT_OF_MEMORY, LAUNCH_FAILED):
+        # Waits and releases fail with what the work before them failed with.
+        needs_no_memory = call.endswith(("Synchronize", "Destroy", "PopCurrent"))
+        for status in (LAUNCH_FAILED,) if needs_no_memory else (OUT_OF_MEMORY, LAUNCH_FAILED):
             driver.fake_heal()
             driver.fake_fail(call.encode(), nth, status)
             model = open_model(path, 2)
