@@ -383,9 +383,12 @@ class Engine {
     void prepare(trt::IExecutionContext &context, int batch, const std::vector<cuda::Address> &addresses,
                  const cuda::Stream &stream, cuda::Address scratch) {
         if (this->scratch() > 0) set_scratch(context, reinterpret_cast<void *>(scratch), this->scratch());
+        if (is_dynamic_ && !takes_profile(context, stream))
+            throw failure("lends this engine's profile to one size of batch alone, so give max_batch 1, or build it "
+                          "again with '" +
+                          command_ + "'");
         const char *unknown = nullptr;
-        bool is_ready = !is_dynamic_ || takes_profile(context, stream);
-        is_ready = is_ready && context.setInputShape(input().name.c_str(), dims_of(with_batch(batch, input().sides)));
+        bool is_ready = context.setInputShape(input().name.c_str(), dims_of(with_batch(batch, input().sides)));
         for (size_t i = 0; is_ready && i < tensors_.size(); ++i)
             is_ready = context.setTensorAddress(tensors_[i].name.c_str(), reinterpret_cast<void *>(addresses[i]));
         if (!is_ready || context.inferShapes(1, &unknown) != 0)
