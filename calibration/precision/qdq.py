@@ -68,11 +68,11 @@ def insert_qdq(graph: Graph, layers: Collection[str], table: CalibrationTable) -
     del result.graph.node[:]
     result.graph.node.extend(nodes)
 
-    # The constants that are still read, and the new ones.
+    # The constants that are still read, old and new: a corrected bias may have become int32.
     used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in result.graph.initializer if tensor.name in used]
+    kept = [tensor for tensor in (*result.graph.initializer, *writer.constants.values()) if tensor.name in used]
     del result.graph.initializer[:]
-    result.graph.initializer.extend([*kept, *writer.constants.values()])
+    result.graph.initializer.extend(kept)
     onnx.checker.check_model(result, full_check=True)
     return result
 

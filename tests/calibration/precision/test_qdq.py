@@ -288,3 +288,14 @@ def test_table_without_a_tensor():
     short = dataclasses.replace(table, ranges=table.ranges[1:])
     with pytest.raises(FaceMeshError, match="the calibration table lacks the tensor image"):
         insert_qdq(Graph(model), LAYERS, short)
+
+
+def test_no_constant_is_left_that_nobody_reads():
+    """On the CPU a corrected bias becomes int32."""
+    model = single_layer("Conv", (6, 4, 3, 3), True)
+    means = (ChannelValues("image", "0.5 0.25 0.125 1"),)
+    found = dataclasses.replace(table_for(model, "cpu", [np.ones((1, 4, 5, 5), np.float32)]), means=means)
+    result = insert_qdq(Graph(model), ["layer"], found)
+    constants = {tensor.name for tensor in result.graph.initializer}
+    assert any(name.endswith("_bias_int32") for name in constants)
+    assert not constants - {name for node in result.graph.node for name in node.input}
