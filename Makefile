@@ -16,8 +16,9 @@ TORCH ?= torch==2.13.0
 BASE ?= HEAD~1
 MAX_REGRESSION ?= 10%
 
-# As many tests at a time as there are cores, each on one; the tests of a file run in their order.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=10
+# As many tests at a time as there are cores, each on one; the tests of a file run in their order. Compiled Python is
+# kept, also where the environment forbids it: every worker, and every program that a test starts, would compile all anew.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=10
 
 .PHONY: demo test test-slow test-all fuzz faults pycuda sanitize sanitize-threads gate int8 lint clean
 
@@ -105,6 +106,10 @@ $(VENV)/triton.stamp: | $(BIN)/python
 # Without it its tests are skipped.
 $(VENV)/pycuda.stamp: | $(BIN)/python
 	-tests/programs/build_pycuda.sh $(BIN)/python && touch $@
+
+# What builds packages of ROS 2; it wants an older setuptools. Without it its test is skipped.
+$(VENV)/colcon.stamp: | $(BIN)/python
+	-$(PYTHON) -m venv $(VENV)/colcon && $(VENV)/colcon/bin/python -m pip install --quiet colcon-core colcon-ros && touch $@
 
 $(VENV)/test.stamp: $(BUILD_INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet '$(TORCH)'

@@ -30,6 +30,9 @@ YUNET_SIDE = 640  # px, fixed in the file of OpenCV's model zoo
 COLOUR_FORMATS = {"RGB": 0, "BGR": 1}
 INPUT_ORDERS = {"NCHW": 0, "NHWC": 1}
 LEAST_OBJECT_PX = 16  # smaller faces have nothing to read
+# nvinfer builds an INT8 network only where a file of scales is named, and falls back to FP16 elsewhere. TensorRT takes
+# the scales of Q/DQ from the ONNX file and reads no other.
+SCALES, SCALES_TEXT = "no_scales.calib", "# The scales are in the ONNX file.\n"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def write_configurations(model: Path, output: Path, options: PipelineOptions) ->
     texts = {
         PRIMARY: _text("YuNet on whole frames", _primary(options)),
         SECONDARY: _text(f"{spec.name} on faces", _secondary(model.name, spec, options)),
+        **({SCALES: SCALES_TEXT} if spec.precision == "int8" else {}),
     }
     topology = ASSETS / spec.topology if is_asset(spec.topology) else Path(spec.topology)
     copies = [model, ModelSpec.path_for(model), topology, YUNET, BOX_MAP]
@@ -117,6 +121,7 @@ def _secondary(name: str, spec: ModelSpec, options: PipelineOptions) -> dict[str
         "model-engine-file": f"{name}_b{options.batch}_gpu0_{spec.precision}.engine",
         "batch-size": options.batch,
         "network-mode": NETWORK_MODES[spec.precision],
+        **({"int8-calib-file": SCALES} if spec.precision == "int8" else {}),
         "infer-dims": ";".join(map(str, dims)),
         "network-input-order": INPUT_ORDERS[spec.input.layout],
         "net-scale-factor": f"{scale:.9g}",

@@ -122,6 +122,21 @@ def keep_asking(protocol: str, address: str, photo: str, at_once: str, stop: str
     return {"versions": [(version, len([*run])) for version, run in itertools.groupby(versions)], "errors": errors}
 
 
+def network(protocol: str, address: str, crops: str) -> dict:
+    """Ask the plain network for its outputs of the crops in a .npy file."""
+    array, library = np.load(crops), LIBRARIES[protocol]
+    tensor = library.InferInput("image", list(array.shape), {"float32": "FP32", "float64": "FP64"}[array.dtype.name])
+    tensor.set_data_from_numpy(array)
+    try:
+        answer = library.InferenceServerClient(address).infer("facemesh_network", [tensor])
+    except Exception as error:
+        return {"error": str(error)}
+    is_grpc = library is tritonclient.grpc
+    response = answer.get_response(as_json=True) if is_grpc else answer.get_response()
+    outputs = {each["name"]: answer.as_numpy(each["name"]).tolist() for each in response["outputs"]}
+    return {"version": response["model_version"], "outputs": outputs}
+
+
 def config(path: str) -> dict:
     """Parse a config.pbtxt by Triton's own protobuf: unknown keys and wrong types raise."""
     from google.protobuf import json_format, text_format
@@ -132,8 +147,5 @@ def config(path: str) -> dict:
 
 
 if __name__ == "__main__":
-    print(
-        json.dumps(
-            {"forms": forms, "crowd": crowd, "keep_asking": keep_asking, "config": config}[sys.argv[1]](*sys.argv[2:])
-        )
-    )
+    commands = {"forms": forms, "crowd": crowd, "keep_asking": keep_asking, "network": network, "config": config}
+    print(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))

@@ -46,7 +46,8 @@ class ModelParams(ctypes.Structure):
     """``struct facemesh_model_params``."""
 
     _fields_ = [("threads", ctypes.c_int), ("max_batch", ctypes.c_int), ("spec", ctypes.c_char_p),
-                ("topology", ctypes.c_char_p)]  # fmt: skip
+                ("topology", ctypes.c_char_p), ("landmarks_from", ctypes.c_void_p),
+                ("reuse_landmarks", ctypes.c_int)]  # fmt: skip
 
 
 class Parsers:

@@ -15,21 +15,22 @@ from export.handover.deepstream import PRIMARY, SECONDARY
 from runtime.models.shipped import SHIPPED
 from runtime.models.spec import ModelSpec
 
-# Keys of the group [property] that the manual of Gst-nvinfer (DeepStream 6 to 9) lists, with the kind of their values.
-DOCUMENTED = {
-    **dict.fromkeys(
-        ["batch-size", "gie-unique-id", "gpu-id", "infer-raw-output-gpu-id", "input-object-min-height",
-         "input-object-min-width", "interval", "maintain-aspect-ratio", "model-color-format", "network-input-order",
-         "network-mode", "network-type", "operate-on-gie-id", "output-tensor-meta", "process-mode",
-         "secondary-reinfer-interval", "symmetric-padding"],
-        r"\d+",
-    ),
-    "net-scale-factor": r"[\d.e-]+",
-    "offsets": r"-?[\d.]+(;-?[\d.]+){2}",
-    "infer-dims": r"\d+;\d+;\d+",
-    "onnx-file": r"[^/]+\.onnx",
-    "model-engine-file": r"[^/]+\.engine",
-    "output-blob-names": r"\w+(;\w+)*",
+DOCUMENTED = json.loads(Path(__file__).with_name("nvinfer_keys.json").read_text())
+# How GLib's key files read each kind.
+FORMS = {
+    "boolean": "0|1|true|false",
+    "integer": r"-?\d+",
+    "double": r"-?\d+(\.\d+)?(e-?\d+)?",
+    "integer_list": r"-?\d+(;-?\d+)*",
+    "double_list": r"-?\d+(\.\d+)?(;-?\d+(\.\d+)?)*",
+    "string": r"[^;]+",
+    "string_list": r"[^;]+(;[^;]+)*",
+}
+# Numbers of nvinfer's enumerations, and those that it refuses to be 0.
+RANGES = {
+    "process-mode": range(1, 3), "network-mode": range(3), "model-color-format": range(3),
+    "network-input-order": range(2), "network-type": (0, 1, 2, 3, 100), "batch-size": range(1, 1025),
+    "gie-unique-id": range(1, 1 << 31),
 }  # fmt: skip
 
 
@@ -50,10 +51,21 @@ def written(request, tmp_path_factory) -> tuple[Path, ModelSpec]:
 
 @pytest.mark.parametrize("name", [PRIMARY, SECONDARY])
 def test_keys_are_documented_and_files_are_there(written, name):
-    found = properties(written[0] / name)
-    assert {key: value for key, value in found.items() if not re.fullmatch(DOCUMENTED.get(key, "-"), value)} == {}
-    assert (written[0] / found["onnx-file"]).is_file()
+    found, kinds = properties(written[0] / name), DOCUMENTED["property"]
+    assert not found.keys() - kinds.keys()
+    for key, value in found.items():
+        assert re.fullmatch(FORMS[kinds[key]], value), f"{key}={value} is no {kinds[key]}"
+        assert int(value) in RANGES[key] if key in RANGES else True, f"{key}={value}"
+    for key in ("onnx-file", "int8-calib-file"):
+        assert key not in found or (written[0] / found[key]).is_file()
     assert (found["network-type"], found["output-tensor-meta"]) == ("100", "1")
+    assert found["model-engine-file"].startswith(f"{found['onnx-file']}_b{found['batch-size']}_gpu{found['gpu-id']}_")
+
+
+def test_scales_in_the_file_are_not_ignored(written):
+    """nvinfer builds an INT8 network only where a calibration file is named; without one it falls back to FP16."""
+    found = properties(written[0] / SECONDARY)
+    assert ("int8-calib-file" in found) == (written[1].precision == "int8")
 
 
 def test_secondary_is_the_spec(written):

@@ -8,11 +8,22 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 
 from export.__main__ import main
 from tests.test_import_rules import ROOT
+
+# `make test-slow` makes it; FACEMESH_COLCON_PYTHON names another one.
+COLCON_PYTHON = Path(os.environ.get("FACEMESH_COLCON_PYTHON", Path(sys.prefix, "colcon", "bin", "python")))
+READ_DESCRIPTION = """
+import sys
+from catkin_pkg.package import parse_package
+warnings = []
+package = parse_package(sys.argv[1], warnings=warnings)
+print(package.package_format, package.get_build_type(), *sorted(each.name for each in package.exec_depends), *warnings)
+"""
 
 
 @pytest.fixture
@@ -52,6 +63,26 @@ def test_setuptools_installs_it_where_ros_looks(package, tmp_path):
     run = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True)
     assert (run.returncode, len(run.stderr.splitlines())) == (1, 1)
     assert "the node needs" in run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COLCON_PYTHON.is_file(), reason="needs colcon: make test-slow, or FACEMESH_COLCON_PYTHON")
+def test_colcon_builds_it(package, tmp_path):
+    """The description is one of REP 149 to ROS's reader; what is built is found in the environment that colcon sets."""
+    options = {"env": {**os.environ, "PYTHONPATH": ""}, "capture_output": True, "text": True}
+    read = subprocess.run([COLCON_PYTHON, "-c", READ_DESCRIPTION, package / "package.xml"], check=True, **options)
+    assert read.stdout == "3 ament_python hri_msgs rclpy sensor_msgs\n"
+    built = subprocess.run([COLCON_PYTHON.with_name("colcon"), "build"], cwd=tmp_path, **options)
+    assert built.returncode == 0, built.stdout + built.stderr
+    ask = "import importlib.metadata as m; print(*m.entry_points(group='console_scripts', name='face_mesh'))"
+    command = f'. install/setup.sh && echo $AMENT_PREFIX_PATH && {COLCON_PYTHON} -c "{ask}"'
+    found = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, **options).stdout.splitlines()
+    assert found[0] == str(tmp_path / "install" / "facemesh_ros2")
+    assert "facemesh_ros2.face_mesh:main" in found[1]
+    share = tmp_path / "install" / "facemesh_ros2" / "share"
+    assert (share / "ament_index" / "resource_index" / "packages" / "facemesh_ros2").is_file()
+    assert (share / "facemesh_ros2" / "launch" / "face_mesh.launch.py").is_file()
+    assert os.access(tmp_path / "install" / "facemesh_ros2" / "lib" / "facemesh_ros2" / "face_mesh", os.X_OK)
 
 
 def test_what_is_there_is_left_alone(package, tmp_path, capsys):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
 import onnxruntime
 import pytest
 
+from export.__main__ import main as export
 from runtime import FaceMeshPipeline, YuNetDetector, open_runner
 from runtime.detection.box_map import BOX_MAP
 from runtime.models.shipped import SHIPPED, SHIPPED_PICTURE, YUNET
+from tests.runtime.library import facemesh_h
 from tests.runtime.library.facemesh_h import BAD_ARGUMENT, Detection, Faces, doubles, floats
 
-pytestmark = pytest.mark.slow
+EXAMPLE = "runtime/native/examples/deepstream_probes.py"
 SIDE, TENSORS, MOST = 640, 12, 32
 Pointers = ctypes.POINTER(ctypes.c_float) * TENSORS
 
@@ -24,6 +29,17 @@ Pointers = ctypes.POINTER(ctypes.c_float) * TENSORS
 def frame() -> np.ndarray:
     """A frame of a camera, 1280 x 720, with one face."""
     return cv2.resize(cv2.imread(str(SHIPPED_PICTURE))[:288], (1280, 720), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture
+def example(repository, monkeypatch):
+    """The example with its probes, without GStreamer and DeepStream."""
+    for name in ("gi", "gi.repository", "pyds"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    spec = importlib.util.spec_from_file_location("deepstream_probes", repository / EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +75,7 @@ def decoder(library):
     library.model_free(handle)
 
 
+@pytest.mark.slow
 def test_yunet_finds_what_the_detector_finds(library, parser, recorded, frame):
     found, wanted = (Detection * MOST)(), YuNetDetector()(frame)
     assert library.yunet_parse(parser, recorded[1], SIDE, 1280, 720, found, MOST) == len(wanted) == 1
@@ -77,6 +94,7 @@ def nvinfer_crop(frame: np.ndarray, rectangle: np.ndarray, side: int) -> np.ndar
     return cv2.copyMakeBorder(scaled, 0, side - size_wh[1], 0, side - size_wh[0], cv2.BORDER_CONSTANT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [(0, 0), (-340, 0), (0, -120)], ids=["inside", "cut left", "cut above"])
 def test_the_secondary_reads_the_face(library, decoder, frame, shift):
     frame = cv2.warpAffine(frame, np.array([[1.0, 0, shift[0]], [0, 1, shift[1]]]), (1280, 720))
@@ -96,6 +114,39 @@ def test_the_secondary_reads_the_face(library, decoder, frame, shift):
     assert difference.mean() < 0.02 * size
 
 
+def test_structures_of_the_example_are_the_header_s(example):
+    for name in ("Detection", "Face", "ModelParams"):
+        theirs, ours = getattr(example, name), getattr(facemesh_h, name)
+        assert [field for field, _ in theirs._fields_] == [field for field, _ in ours._fields_]
+        assert ctypes.sizeof(theirs) == ctypes.sizeof(ours), name
+        for field, _ in ours._fields_:
+            assert getattr(theirs, field).offset == getattr(ours, field).offset, field
+
+
+@pytest.mark.slow
+def test_the_example_reads_a_frame_as_the_parsers_do(example, library, recorded, frame, tmp_path, monkeypatch):
+    """Its classes over the built library, in the folder that the command writes."""
+    assert export(["deepstream", str(SHIPPED["fp32"]), "-o", str(tmp_path / "faces")]) == 0
+    monkeypatch.setattr(example.ctypes, "CDLL", lambda name: {"libfacemesh.so": library._library}[name])
+    parsers = example.Parsers(tmp_path / "faces")
+    names = [library._library.facemesh_yunet_tensor(number).decode() for number in range(TENSORS)]
+    addresses = {name: tensor.ctypes.data for name, tensor in zip(names, recorded[0], strict=True)}
+    (detection,) = parsers.detections(addresses, 1280, 720)
+    (box,) = YuNetDetector()(frame).boxes_xyxy
+    assert np.abs(np.array(detection.box) - box).max() < 0.02 * np.ptp(box)
+    rectangle = np.array(parsers.rectangle(detection))
+    with open_runner(SHIPPED["fp32"]) as runner:
+        (wanted,) = FaceMeshPipeline(runner).from_boxes(frame, box[None])
+        low, high = runner.spec.input.value_range
+        crop = nvinfer_crop(frame, rectangle, runner.spec.input.size).transpose(2, 0, 1)
+        runner.input[0] = low + crop.astype(np.float32) * (high - low) / 255
+        output = np.ascontiguousarray(runner.infer(1)[0])
+    face = parsers.face(output.ctypes.data, rectangle.tolist(), 1280, 720)
+    difference = np.linalg.norm(np.array(face.landmarks) - wanted.landmarks, axis=1)
+    assert difference.mean() < 0.02 * np.ptp(box)
+
+
+@pytest.mark.slow
 def test_bad_input(library, parser, recorded, decoder):
     found, box, rectangle, matrix = (Detection * 1)(), np.ones(4, np.float32), np.zeros(4, np.float32), np.zeros(6)
     lacking = Pointers(*map(floats, recorded[0]))
