@@ -71,6 +71,7 @@ def test_prnets_folder(folder):
         ("face_ind.txt", text([0, np.inf]), r"face_ind\.txt: holds something other than whole numbers"),
         ("face_ind.txt", text([0, 2.0**40]), r"face_ind\.txt: holds something other than whole numbers"),
         ("face_ind.txt", text([-(2.0**40), 5]), r"face_ind\.txt: holds something other than whole numbers"),
+        ("face_ind.txt", text([0, 2.0**31 + 2]), r"face_ind\.txt: holds something other than whole numbers"),
         ("face_ind.txt", text([0, 2.0**31]), r"face_indices must be 0\.\.65535, spans 0\.\.2147483648"),
         ("face_ind.txt", text([0, 5, 65536]), r"face_indices must be 0\.\.65535, spans 0\.\.65536"),
         ("triangles.txt", "", r"triangles must have shape \(-1, 3\) \(-1: any\), has \(0,\)"),

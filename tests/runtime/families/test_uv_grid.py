@@ -47,6 +47,15 @@ def test_the_edge_of_the_grid_is_a_border_too(topology):
     np.testing.assert_allclose(on_grid(topology.border_distance()), straight + 1)
 
 
+def test_all_four_edges_of_the_grid_are_borders():
+    """A face that fills the grid."""
+    whole = np.arange(SIDE**2)
+    topology = small(face_indices=whole, canonical_vertices=np.zeros((SIDE**2, 3)))
+    straight = np.minimum(np.arange(SIDE), SIDE - 1 - np.arange(SIDE)) + 1
+    expected = np.minimum.outer(straight, straight)
+    np.testing.assert_allclose(topology.border_distance().reshape(SIDE, SIDE), expected)
+
+
 @pytest.mark.parametrize("step", [2, 3, 4])
 def test_grid_lines_are_every_step_th_row_and_column(topology, step):
     expected = [[row % step == 0 or column % step == 0 for column in COLUMNS] for row in ROWS]
