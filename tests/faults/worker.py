@@ -34,8 +34,10 @@ import onnxruntime
 from tests.faults.scenarios import ASSETS, SCENARIOS, Scenario
 
 KINDS = ("open", "read", "write", "rename", "fsync", "memory", "inference", "device")
-# Of memory that counts as a buffer. NumPy's own for casts have up to 128 kB; without them NumPy 2.4 ends the process.
+# Of memory that counts as a buffer. NumPy's own for casts, 8192 values at a time, have up to 128 kB; NumPy 2.4 tells of
+# their lack without the interpreter's lock, which ends the process.
 LEAST_BYTES = 160 << 10
+LANE_BYTES = 64 << 20  # of the files of a lane, at most
 LONGEST_S = 120.0
 PROJECT = ("runtime", "export", "calibration", "training")
 SUMMED = ("tried", "unnoticed", "defects")  # of the lanes' reports
@@ -306,12 +308,17 @@ def side_by_side(work: Callable[[int], dict[str, Any]], folder: Path, lanes: int
     return [json.loads((folder / f"report{lane}").read_text()) for lane in range(lanes)]
 
 
+def folder_in_memory(size: int) -> Path | None:
+    """Return a folder that is no disk, which would be waited for, if it has room for ``size`` bytes."""
+    folder = Path("/dev/shm")
+    return folder if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > size else None
+
+
 def main() -> int:
     """Run one scenario; return the exit code."""
     name, library, lanes, most, *only = sys.argv[1:]
     scenario = SCENARIOS[name]
-    memory = Path("/dev/shm")  # a disk would be waited for
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as text:
+    with tempfile.TemporaryDirectory(dir=folder_in_memory(LANE_BYTES * (int(lanes) + 1))) as text:
         folder = Path(os.path.realpath(text))
         given, reference = folder / "given", folder / "reference"
         given.mkdir()
