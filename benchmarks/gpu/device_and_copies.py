@@ -24,7 +24,7 @@ from runtime.families.table import FAMILIES, open_family
 from runtime.families.uv_topology import load_topology
 from runtime.inference.trt.libraries import choose, installed
 from runtime.models.manifest import LIBRARIES
-from runtime.models.spec import with_face_model
+from runtime.models.spec import ModelSpec, with_face_model
 
 
 def describe_device() -> Facts:
@@ -60,7 +60,7 @@ def build(model: str, library: str, output: str, face_model: str | None = None) 
     from export.engines.engine_source import open_source
 
     source = open_source(Path(model))
-    if FAMILIES[source.spec.family].has_face_model:
+    if isinstance(source.spec, ModelSpec) and FAMILIES[source.spec.family].has_face_model:
         spec = with_face_model(source.spec, Path(model), face_model and Path(face_model))
         source = dataclasses.replace(source, spec=spec)
         open_family(spec).topology  # noqa: B018  a face model that is missing or does not fit is told here, once

@@ -41,6 +41,7 @@ from runtime.storage.whole_files import whole_file, write_error
 
 FORMAT = 1
 KIND = "gpu-report"
+DETECTION = "Detection"  # the first word of its groups
 FRAMES, QUICK_FRAMES, QUICK_SECONDS = 1000, 200, 1.0
 QUICK_REPORT_S = 120  # no part of --quick begins later
 PROVIDERS = ("cuda", "tensorrt", "nv-tensorrt-rtx")  # of ONNX Runtime
@@ -205,6 +206,7 @@ def _results(args: argparse.Namespace, folder: Path) -> Iterator[Result]:
         for library in builders:
             yield from _engine_results(model, args.face_model, library, folder, effort)
     yield from _torch_results(args, folder, effort)
+    yield from _detection_results(builders, folder, effort)
     yield from effort.run(_provider_tasks(args, effort))
 
 
@@ -228,6 +230,33 @@ def _engine_results(
         if result["outcome"] == "measured":
             group = f"Frames: {name} {result['facts']['version']}"
             yield from effort.run(_frame_tasks(group, engine, model, effort))
+
+
+def _detection_results(builders: Sequence[str], folder: Path, effort: _Effort) -> Iterator[Result]:
+    """Yield the results of the detector: in engines, and in PyTorch."""
+    model = folder / "yunet-640x384-fp16.onnx"
+    for result in effort.run([Task(DETECTION, "model", "make_detector", {"output": str(model)}, effort.limit_s)]):
+        yield result
+        if result["outcome"] != "measured":
+            return
+    for library in builders:
+        engine = folder / f"{model.stem}.{library}.engine"
+        name = f"{model.stem} with {library}"
+        arguments = {"model": str(model), "library": library, "output": str(engine)}
+        for result in effort.run([Task("Engines", name, "build", arguments, effort.build_s)]):
+            yield result
+            if result["outcome"] == "measured":
+                yield from effort.run(_detection_tasks(f"with {library} {result['facts']['version']}", engine, effort))
+    yield from effort.run(_detection_tasks("with PyTorch, an upper bound for TensorRT", model, effort))
+
+
+def _detection_tasks(how: str, engine: Path, effort: _Effort) -> list[Task]:
+    which = {"engine": str(engine)}
+    group = f"{DETECTION} {how}"
+    return [
+        Task(group, "check", "detection_check", which, effort.limit_s),
+        Task(group, "frames", "detection", {**which, "length": effort.length}, effort.limit_s),
+    ]
 
 
 def _torch_results(args: argparse.Namespace, folder: Path, effort: _Effort) -> Iterator[Result]:

@@ -19,17 +19,20 @@ from benchmarks.gpu.scene import (
     frame,
 )
 from runtime.cuda.interface import Event
+from runtime.detection.gpu_yunet import MOST_ROWS
 from runtime.families.family import GpuDecoder
 from runtime.families.table import open_family
+from runtime.models.detector_spec import STRIDES
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.models.spec import load_spec
 
 BATCHES = (1, 4, 16)
+DETECTOR_WH = 640, 384  # px of its input
 REPEATS = 20  # of a kernel between two events; their resolution is about half a microsecond
 
 
 def kernels(length: SeriesLength) -> Iterator[Row]:
-    """Measure crop and decode: the mean of REPEATS of them in a row, by a graph if one can be made."""
+    """Measure crop, decode and a detector's kernels: the mean of REPEATS in a row, by a graph if one can be made."""
     with TimedDevice() as device:
         for name, launch in _SharedBuffers(device).variants().items():
             repeat = _repeated(device, launch)
@@ -112,6 +115,17 @@ class _SharedBuffers:
         points = self._decoders[False, True].point_count
         self._crops = device.cuda.device_buffer(most * 3 * 4 * self._spec.input.size**2).pointer
         self._result = device.cuda.device_buffer(most * points * 12).pointer
+        # Of a detector: a reduced frame, and levels in which few places pass.
+        (width, height), levels = DETECTOR_WH, []
+        self._planes = device.cuda.device_buffer(3 * 2 * width * height).pointer
+        self._reduction = device.uploaded(np.array([[0.5, 0, -0.25], [0, 0.5, -0.25]]))
+        for stride in STRIDES:
+            level = np.zeros((16, height // stride, width // stride), np.float16)
+            level[:2] = -9
+            level[:2, 1, 1:4] = 3
+            levels.append(device.uploaded(level))
+        self._levels = levels
+        self._rows = device.uploaded(np.zeros((1 + MOST_ROWS, 16), np.float32))
 
     def variants(self) -> dict[str, Callable[[], None]]:
         """Return the launches to measure, by their names in the report."""
@@ -123,7 +137,44 @@ class _SharedBuffers:
             found[f"decode, vertices, {faces}"] = lambda n=n: self._decode(n, half=False)
             found[f"decode half, vertices, {faces}"] = lambda n=n: self._decode(n, half=True)
             found[f"decode, landmarks, {faces}"] = lambda n=n: self._decode(n, half=False, dense=False)
+        found["a detector's reduction, to half"] = self._reduce
+        found["a detector's faces, half"] = self._collect
         return found
+
+    def _reduce(self) -> None:
+        width, height = DETECTOR_WH
+        self._device.cuda.kernels.crop(
+            frame=self._frame,
+            height=HEIGHT,
+            width=WIDTH,
+            row_stride=3 * WIDTH,
+            matrices=self._reduction,
+            n=1,
+            out=self._planes,
+            out_height=height,
+            out_width=width,
+            channels_last=False,
+            swap_colours=False,
+            low=0.0,
+            high=255.0,
+            half=True,
+            stream=self._device.stream.handle,
+        )
+
+    def _collect(self) -> None:
+        (width, height), (stride_8, stride_16, stride_32) = DETECTOR_WH, self._levels
+        self._device.cuda.kernels.face_rows(
+            stride_8=stride_8,
+            stride_16=stride_16,
+            stride_32=stride_32,
+            half=True,
+            height=height,
+            width=width,
+            threshold=0.6,
+            most=MOST_ROWS,
+            out=self._rows,
+            stream=self._device.stream.handle,
+        )
 
     def _crop(self, n: int, half: bool) -> None:
         given = self._spec.input

@@ -18,6 +18,9 @@ NOTES = {  # by the first word of the group
     "Frames": "By the host's clock, from the call to the points: one face, a graph, a spinning wait and a frame in "
     "ordinary memory unless the name says otherwise; in place means that the frame lies in page-locked memory "
     "already. Stages are times of the device, launched one by one. No detection.",
+    "Detection": "By the host's clock, from a frame in ordinary memory to its face: copy and upload of the whole "
+    "frame, one graph, and the host's choice among overlapping boxes. Meshes of this frame need no upload of their "
+    "own.",
 }
 
 

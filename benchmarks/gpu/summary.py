@@ -53,6 +53,9 @@ def verdicts(document: dict[str, Any]) -> list[str]:
         if "largest_difference_px" in facts:
             difference = f"{facts['largest_difference_px']:.3g} px"
             found.append(f"{part['group']}: points differ from the CPU's by {difference} at most")
+        if "largest_box_difference_px" in facts:
+            difference = f"{facts['largest_box_difference_px']:.3g} px"
+            found.append(f"{part['group']}: boxes differ from the CPU's by {difference} at most")
         found += [_frame_verdict(part, row) for row in part["rows"] if row["name"] == WHOLE_FRAME]
     return found
 

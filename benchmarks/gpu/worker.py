@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from benchmarks.gpu.clocks import SeriesLength
+from benchmarks.gpu.detection import detection, detection_check, make_detector
 from benchmarks.gpu.device_and_copies import build, copies, describe_device, torch_version
 from benchmarks.gpu.frames import check, frames, host_work, newcomers, stages, throughput
 from benchmarks.gpu.kernels import kernels, launches
@@ -40,7 +41,7 @@ from runtime.cuda.open_cuda import open_cuda
 from runtime.errors import FaceMeshError
 
 FUNCTIONS = (describe_device, build, copies, kernels, launches, check, stages, host_work, frames, throughput)
-FUNCTIONS += (newcomers, provider_frames, torch_version)
+FUNCTIONS += (newcomers, provider_frames, torch_version, make_detector, detection, detection_check)
 PARTS = {part.__name__: part for part in FUNCTIONS}
 COMMAND = [sys.executable, "-m", "benchmarks.gpu.worker"]
 END_S = 10  # to close the device

@@ -33,8 +33,11 @@ class TorchGraph:
         self.inputs = {value.name: _dtype(value) for value in graph.input}
         self.outputs = {value.name: _dtype(value) for value in graph.output}
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        # Shapes and the like are read by the host; only floats are weights.
-        self._constants = {name: _constant(array, device) for name, array in constants.items()}
+        # Shapes, scales and the like are read by the host; only other floats are weights.
+        scales = {name for node in graph.node if node.op_type == "Resize" for name in node.input[1:]}
+        self._constants = {
+            name: array.tolist() if name in scales else _constant(array, device) for name, array in constants.items()
+        }
         self._steps = [_step(node) for node in graph.node]
 
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
@@ -146,6 +149,13 @@ def _depth_to_space(attributes: Attributes, x: Tensor) -> Tensor:
     return planes.reshape(n, channels // block**2, height * block, width * block)
 
 
+def _resize(attributes: Attributes, x: Tensor, _region: Any, scales: list[float], sizes: Any = None) -> Tensor:
+    is_doubling = sizes is None and len(scales) == 4 and scales[:2] == [1, 1] and all(each % 1 == 0 for each in scales)
+    if attributes.get("mode", b"nearest") != b"nearest" or not is_doubling:
+        raise FaceMeshError("resizing other than by repeated pixels cannot be run in PyTorch; leave this model out")
+    return functional.interpolate(x, scale_factor=tuple(scales[2:]), mode="nearest")
+
+
 def _cast(attributes: Attributes, x: Tensor) -> Tensor:
     return x.to(torch.from_numpy(np.empty(0, onnx.helper.tensor_dtype_to_np_dtype(attributes["to"]))).dtype)
 
@@ -170,6 +180,7 @@ OPERATORS: dict[str, Operator] = {
     "PRelu": lambda _, x, slope: torch.where(x < 0, x * slope, x),
     "Relu": lambda _, x: torch.relu(x),
     "Reshape": _reshape,
+    "Resize": _resize,
     "Sigmoid": lambda _, x: torch.sigmoid(x),
     "Slice": _slice,
     "Sub": lambda _, a, b: a - b,

@@ -22,6 +22,7 @@ from benchmarks.gpu.scene import PartSkipped
 from benchmarks.gpu.without_tensorrt.onnx_in_torch import TorchGraph
 from runtime.cuda.errors import CudaError
 from runtime.cuda.interface import DeviceBuffer, Stream
+from runtime.models.detector_spec import AnySpec, load_detector_spec
 from runtime.models.spec import load_spec
 
 WARM_UPS = 3  # cuDNN chooses its algorithms meanwhile
@@ -40,33 +41,28 @@ def require_cuda() -> None:
         raise PartSkipped(f"PyTorch {torch.__version__} (CUDA {torch.version.cuda}) finds no device that it can use")
 
 
-class TorchNetwork:
-    """`runtime.inference.trt.mesh_engine.MeshEngine` over PyTorch, as far as a mesher uses it."""
+class TorchEngine:
+    """`runtime.inference.trt.engine.Engine` over PyTorch, as far as a stream uses it."""
 
-    def __init__(self, model: Path, face_model: Path | None = None, device: str = "cuda") -> None:
-        """Load an ONNX file by the spec beside it. Raises `FaceMeshError`."""
-        self.spec = load_spec(model, face_model)
+    def __init__(self, model: Path, spec: AnySpec, device: str) -> None:
+        """Load an ONNX file with the tensors of ``spec``. Raises `FaceMeshError`."""
+        self.path = model
+        self.spec: Any = spec
         self._device = device
         torch.backends.cudnn.benchmark = True  # sizes are fixed
         self._graph = TorchGraph(model, device)
-        self.input_dtype = self._graph.inputs[self.spec.input.name]
-        self.output_dtype = self._graph.outputs[self.spec.output.name]
-        self.confidence_dtype = None if self.spec.confidence is None else self._graph.outputs[self.spec.confidence]
-        self.input_nbytes = self._nbytes(self.spec.input.shape, self.input_dtype)
-        self.output_nbytes = self._nbytes(self.spec.output_shape, self.output_dtype)
+        self.input_dtype = self._graph.inputs[spec.input.name]
+        self.output_dtypes = {name: self._graph.outputs[name] for name in spec.outputs}
+        self.input_nbytes = self._nbytes(spec.input.shape, self.input_dtype)
         self.scratch_nbytes = 0  # PyTorch allocates for itself
 
     def padded(self, n: int, most: int) -> int:
         return n
 
-    def addresses(self, input_pointer: int, output_pointer: int, confidence_pointer: int) -> dict[str, int]:
-        found = {self.spec.input.name: input_pointer, self.spec.output.name: output_pointer}
-        return found if self.spec.confidence is None else {**found, self.spec.confidence: confidence_pointer}
-
     def context(
         self, batch: int, addresses: Mapping[str, int], stream: Stream, scratch: DeviceBuffer | None = None
     ) -> TorchContext:
-        """Return the network for ``batch`` faces, run WARM_UPS times."""
+        """Return the network for ``batch`` inputs, run WARM_UPS times."""
         given = self.spec.input
         shapes = {given.name: given.shape, **self.spec.outputs}
         dtypes = {**self._graph.inputs, **self._graph.outputs}
@@ -86,7 +82,7 @@ class TorchNetwork:
         if self._device == "cuda":
             torch.cuda.empty_cache()
 
-    def __enter__(self) -> TorchNetwork:
+    def __enter__(self) -> Any:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,6 +91,33 @@ class TorchNetwork:
     @staticmethod
     def _nbytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
         return int(np.prod(shape)) * dtype.itemsize
+
+
+class TorchNetwork(TorchEngine):
+    """`runtime.inference.trt.mesh_engine.MeshEngine` over PyTorch, as far as a mesher uses it."""
+
+    def __init__(self, model: Path, face_model: Path | None = None, device: str = "cuda") -> None:
+        """Load an ONNX file by the spec beside it. Raises `FaceMeshError`."""
+        spec = load_spec(model, face_model)
+        super().__init__(model, spec, device)
+        self.output_dtype = self.output_dtypes[spec.output.name]
+        self.confidence_dtype = None if spec.confidence is None else self.output_dtypes[spec.confidence]
+        self.output_nbytes = self._nbytes(spec.output_shape, self.output_dtype)
+
+    def addresses(self, input_pointer: int, output_pointer: int, confidence_pointer: int) -> dict[str, int]:
+        found = {self.spec.input.name: input_pointer, self.spec.output.name: output_pointer}
+        return found if self.spec.confidence is None else {**found, self.spec.confidence: confidence_pointer}
+
+
+class TorchDetector(TorchEngine):
+    """`runtime.detection.gpu_yunet.DetectorEngine` over PyTorch."""
+
+    def __init__(self, model: Path, device: str = "cuda") -> None:
+        """Load an ONNX file by the spec beside it. Raises `FaceMeshError`."""
+        spec = load_detector_spec(model)
+        super().__init__(model, spec, device)
+        self.levels = {name: spec.outputs[name] for name in spec.levels}
+        self.level_dtype = self.output_dtypes[spec.levels[0]]
 
 
 class TorchContext:

@@ -33,7 +33,13 @@ ORIN = Device("Orin", "8.7", integrated=True)
 QUICK = ["--quick", "--frames", "3"]
 SETTINGS = list(QUICK_SETTINGS)
 NEWCOMERS = "first frames with 2 to 8 faces"
-ABSENT = {("PyTorch", "version"), *(("Frames: edge-fp16 through ONNX Runtime", name) for name in PROVIDERS)}
+TORCH_DETECTION = "Detection with PyTorch, an upper bound for TensorRT"
+ABSENT = {
+    ("PyTorch", "version"),
+    (TORCH_DETECTION, "check"),
+    (TORCH_DETECTION, "frames"),
+    *(("Frames: edge-fp16 through ONNX Runtime", name) for name in PROVIDERS),
+}
 
 
 class LenientCuda(FakeCuda):
@@ -66,7 +72,7 @@ class Machine:
 def machine(monkeypatch, tmp_path):
     """A machine with a device and no TensorRT, and a checkout with GPU tests; all parts run in this process."""
     machine = Machine()
-    for module in ("scene", "device_and_copies", "frames"):
+    for module in ("scene", "detection", "device_and_copies", "frames"):
         monkeypatch.setattr(f"benchmarks.gpu.{module}.open_cuda", machine.open_cuda)
     for where in (
         "runtime.inference.trt.engine_file",
@@ -202,7 +208,15 @@ def test_everything(machine, tensorrt, tmp_path, capsys):
             assert 0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"] <= figures["max_ms"], name
         assert found["host's work"]["p50_ms"] < found["whole frame"]["p50_ms"]
     assert {"frame up, pinned", "frame up, pageable"} < rows(document, "Copies").keys()
-    assert len(rows(document, "Kernels")) == 10
+    assert len(rows(document, "Kernels")) == 12
+    assert rows(document, "Detection with tensorrt 10.3.0")["720p frame to faces"]["frames"] == 3
+    (found,) = (
+        part["facts"]
+        for part in document["parts"]
+        if part["group"] == "Detection with tensorrt 10.3.0" and part["facts"]
+    )
+    assert found["faces"] == 1
+    assert found["largest_box_difference_px"] < 2
     assert rows(document, "Launches")["host: launched as a graph"]["frames"] == 3
     for name in (*SETTINGS, "two frames in flight", "decode, landmarks, 3 faces"):
         assert name in html
@@ -258,6 +272,7 @@ def test_without_kernels_the_network_is_measured(machine, tensorrt, tmp_path):
         "Launches",
         "Frames without a network",
         "Frames: edge-fp16 with tensorrt 10.3.0",
+        "Detection with tensorrt 10.3.0",
         *(group for group, _ in ABSENT),
     }
     assert "has no CUDA kernels for this device" in left_out["Kernels", "all"]
@@ -311,7 +326,7 @@ def test_an_engine_that_cannot_be_built(machine, tensorrt, few, tmp_path, monkey
     bad.write_bytes(b"not a model")
     code, document, _ = report(tmp_path, "--models", str(bad))
     failed = outcomes(document, "failed")
-    assert (code, len(failed)) == (1, 2)
+    assert (code, len(failed)) == (1, 3)
     assert re.fullmatch(
         r"TypeError: a bug in two lines \(test_gpu_report.py:\d+\)", failed["Engines", "edge-fp16 with tensorrt"]
     )

@@ -9,12 +9,21 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.gpu.detection import make_detector
 from benchmarks.gpu.scene import PartSkipped, face_matrices, frame
 from benchmarks.gpu.without_tensorrt import torch_network
 from benchmarks.gpu.without_tensorrt.onnx_in_torch import TorchGraph
 from benchmarks.gpu.without_tensorrt.provider_frames import provider_frames
-from benchmarks.gpu.without_tensorrt.torch_network import TorchCapture, TorchNetwork, require_cuda, tensor_at
+from benchmarks.gpu.without_tensorrt.torch_network import (
+    TorchCapture,
+    TorchDetector,
+    TorchNetwork,
+    require_cuda,
+    tensor_at,
+)
 from runtime.cuda.errors import CudaError
+from runtime.detection.gpu_yunet import GpuYuNet
+from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
 from runtime.inference.cpu_mesher import CpuMesher
@@ -125,8 +134,8 @@ def test_an_operator_that_pytorch_is_not_told_of_is_named():
         TorchGraph(SHIPPED["int8"], "cpu")
 
 
-class QueuedTorch(TorchNetwork):
-    """The network on the CPU, queued in the stream of a stand-in for a device."""
+class Queued:
+    """A network on the CPU, queued in the stream of a stand-in for a device."""
 
     def __init__(self, model, cuda):
         super().__init__(model, device="cpu")
@@ -137,6 +146,25 @@ class QueuedTorch(TorchNetwork):
         run = context.enqueue
         context.enqueue = lambda stream: self._cuda.enqueue(stream.handle, lambda: run(stream), batch=batch)
         return context
+
+
+class QueuedTorch(Queued, TorchNetwork):
+    pass
+
+
+class QueuedDetector(Queued, TorchDetector):
+    pass
+
+
+def test_the_detector_in_pytorch_finds_the_face(tmp_path):
+    """In FP16, by the parts of the report."""
+    path = tmp_path / "yunet.onnx"
+    assert make_detector(str(path))["size"] == [640, 384]
+    picture, cuda = frame(), FakeCuda()
+    with YuNetDetector(network=GpuYuNet(QueuedDetector(path, cuda), cuda, 0.6)) as detector:
+        found = detector(picture)
+    np.testing.assert_allclose(found.boxes_xyxy, YuNetDetector()(picture).boxes_xyxy, atol=2)
+    assert cuda.closed
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
