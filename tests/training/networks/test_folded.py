@@ -13,7 +13,7 @@ from torch import nn
 from export.__main__ import main
 from runtime.errors import FaceMeshError
 from runtime.models.shipped import SHIPPED_MODEL
-from tests.standins.networks import sure_edge
+from runtime.models.spec import ModelSpec
 from training.networks.edge import EdgeNet
 from training.networks.folded import load_edge, load_folded, renormalise
 
@@ -131,9 +131,9 @@ def test_weights_of_another_shape_are_refused_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_confidence_head_is_left_out(images, sure_onnx):
-    network = load_edge(sure_onnx)
+def test_confidence_head_is_left_out(images, expected):
+    assert ModelSpec.load(ModelSpec.path_for(SHIPPED_MODEL)).confidence is not None
+    network = load_edge(SHIPPED_MODEL)
     assert network.confidence is None
     with torch.no_grad():
-        found, (expected, _) = network(images), sure_edge()(images)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(network(images), expected, atol=1e-4, rtol=0)
