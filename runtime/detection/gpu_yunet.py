@@ -27,8 +27,8 @@ from runtime.inference.trt.frame_memory import FrameMemory
 from runtime.inference.trt.network_stream import NetworkStream
 from runtime.models.detector_spec import DetectorSpec, detector_spec
 
-# Places that may pass before any is suppressed, for one download: 15 or so show one face. If more pass, the outputs
-# themselves are downloaded, so that the faces never depend on the order in which threads came.
+# Places that may pass before any is suppressed, for one download: 116 do for the 14 faces of a group photo. If more
+# pass, the outputs themselves are downloaded, so that the faces never depend on the order in which threads came.
 MOST_ROWS = 512
 ROW_NBYTES = 64  # a row and its place
 # Of the memory that goes up and down: the frame's place and size, the matrix, the count with a row's room, the rows.

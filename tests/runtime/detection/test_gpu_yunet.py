@@ -187,8 +187,8 @@ def test_without_a_graph_every_step_is_launched(gpu_machine, detector_engine, op
 # Frames that a mesher has
 
 
-def pipelines(gpu_machine, detector_engine, opened, model, tmp_path, **options):
-    machine = gpu_machine(integrated=False)
+def pipelines(gpu_machine, detector_engine, opened, model, tmp_path, integrated=False, **options):
+    machine = gpu_machine(integrated=integrated)
     runner = opened(open_runner(write_engine(tmp_path / "face.engine", model)))
     gpu = opened(open_detector(detector_engine()))
     cpu = opened(open_runner(model))
@@ -196,12 +196,13 @@ def pipelines(gpu_machine, detector_engine, opened, model, tmp_path, **options):
     return machine, pipeline, FaceMeshPipeline(cpu, gpu, **options)
 
 
+@pytest.mark.parametrize("integrated", [False, True])
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_frame_goes_up_once_for_detector_and_faces(
-    gpu_machine, detector_engine, opened, sure_model, tmp_path, wide, in_place
+    gpu_machine, detector_engine, opened, sure_model, tmp_path, wide, in_place, integrated
 ):
-    """Also for second looks; and every frame anew, even if it is the same array."""
-    machine, pipeline, alone = pipelines(gpu_machine, detector_engine, opened, sure_model, tmp_path)
+    """Also for second looks, and where memory is shared; and every frame anew, even if it is the same array."""
+    machine, pipeline, alone = pipelines(gpu_machine, detector_engine, opened, sure_model, tmp_path, integrated)
     image = wide.copy()
     for frame in (wide, wide[:, ::-1], wide, np.zeros_like(wide)):
         expected = alone(np.ascontiguousarray(frame))

@@ -162,11 +162,18 @@ def draw_landmarks(chance: np.random.Generator) -> None:
     native.draw_landmarks(numbers(chance, (68, 3)), numbers(chance, (2, 3), np.float64), plane)
 
 
+def best_faces(chance: np.random.Generator) -> None:
+    rows = numbers(chance, (side(chance), int(chance.choice([15, 15, 15, 14, 0]))))
+    kept = native.best_faces(rows, float(chance.choice([-1, 0, 0.6, 2, np.nan])))
+    assert len(kept) <= len(rows)
+    assert (np.diff(kept[:, 14]) <= 0).all()
+
+
 FUNCTIONS = (
     *(rasterise, visible_vertices, crop_axis_aligned, finish_crop),
     *(decode, decode_coefficients, one_euro, draw_landmarks),
     *(estimate_pose, crop_fits, crop_matrix, upright_box, scene_change),
-    *(copy_finite, crop_region),
+    *(copy_finite, crop_region, best_faces),
 )
 
 
