@@ -140,9 +140,9 @@ std::vector<TensorForm> OnnxSession::forms(bool of_inputs) const {
 void OnnxSession::run(const char *input_name, const OrtValue *input, const std::vector<const char *> &output_names,
                       const std::vector<OrtValue *> &outputs) const {
     std::vector<OrtValue *> &results = const_cast<std::vector<OrtValue *> &>(outputs); // filled already, not replaced
-    check(api().Run(session_.get(), nullptr, &input_name, &input, 1, output_names.data(), output_names.size(),
-                    results.data()),
-          FACEMESH_FAILED, path_ + ": the model does not run", "export the model again");
+    OrtStatus *const status = api().Run(session_.get(), nullptr, &input_name, &input, 1, output_names.data(),
+                                        output_names.size(), results.data());
+    if (status) check(status, FACEMESH_FAILED, path_ + ": the model does not run", "export the model again");
 }
 
 OrtTensor tensor_over(float *data, const std::vector<int64_t> &shape) {

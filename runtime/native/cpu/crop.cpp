@@ -23,18 +23,22 @@ constexpr float NOTHING = 1.0f / 131072; // half of 1/65536, to which weights ar
 // Per output coordinate a window of `count` neighbouring source coordinates from `start` on, all inside the frame, with
 // weights that sum to 1, or less at the frame's border: black lies outside.
 struct Filter {
-    int capacity;                      // the largest count
+    int capacity = 0;                  // the largest count
     std::vector<int32_t> start, count; // (size,)
     std::vector<float> weight;         // (size, capacity), 0 beyond count
+    std::vector<float> beyond;         // weights of a window that the frame's border cuts
 };
 
 // The bilinear samples of `samples` equal parts of every output pixel; output coordinate = s * source coordinate + t.
-Filter make_filter(int size, int samples, double s, double t, int extent) {
+void make_filter(int size, int samples, double s, double t, int extent, Filter &filter) {
     const double step = 1 / (samples * s), last_sample = (samples - 1) * step;
     const int reach = int(last_sample) + 3;
-    Filter filter{std::min(reach, extent), std::vector<int32_t>(size), std::vector<int32_t>(size), {}};
-    filter.weight.resize(size_t(size) * filter.capacity);
-    std::vector<float> beyond(reach); // weights of a window that the frame's border cuts
+    filter.capacity = std::min(reach, extent);
+    filter.start.assign(size_t(size), 0);
+    filter.count.assign(size_t(size), 0);
+    filter.weight.assign(size_t(size) * filter.capacity, 0.0f);
+    std::vector<float> &beyond = filter.beyond;
+    beyond.resize(size_t(reach));
     const float part = 1.0f / samples;
     for (int output = 0; output < size; ++output) {
         const double first = (output - t) / s - last_sample / 2;
@@ -59,7 +63,6 @@ Filter make_filter(int size, int samples, double s, double t, int extent) {
         filter.count[output] = end - begin;
         if (!is_inside || begin > 0) std::copy(weights + begin, weights + end, kept);
     }
-    return filter;
 }
 
 // 0..1 in 1/65536; 1 itself is one part less.
@@ -142,16 +145,19 @@ void weigh_rows(const uint8_t *const *rows, const uint16_t *weights, int count, 
 // next one and two unused ones. Eight output pixels are a block, the last of which may overlap the one before: its
 // pixels 0 and 4, 1 and 5, 2 and 6, 3 and 7 lie side by side. Where `is_blocked` is false, all are in their order.
 struct PairedFilter {
-    int pairs;
-    bool is_blocked;
+    int pairs = 0;
+    bool is_blocked = false;
     std::vector<int32_t> start; // (places,): offset of the first pixel in a row
     std::vector<Lanes> weights; // (places / 2, pairs, 2) or (places, pairs), in 1/65536
 };
 
-PairedFilter pair_up(const Filter &filter, int size, int32_t first_column, bool is_blocked) {
+void pair_up(const Filter &filter, int size, int32_t first_column, bool is_blocked, PairedFilter &paired) {
     const int pairs = (*std::max_element(filter.count.begin(), filter.count.end()) + 1) / 2;
     const int places = is_blocked ? (size + 7) / 8 * 8 : size;
-    PairedFilter paired{pairs, is_blocked, std::vector<int32_t>(places), std::vector<Lanes>(size_t(places) * pairs)};
+    paired.pairs = pairs;
+    paired.is_blocked = is_blocked;
+    paired.start.assign(size_t(places), 0);
+    paired.weights.assign(size_t(places) * pairs, Lanes{});
     for (int place = 0; place < places; ++place) {
         const int in_block = place % 8;
         const int x = is_blocked ? std::min(place - in_block, size - 8) + in_block / 2 + 4 * (in_block % 2) : place;
@@ -165,7 +171,6 @@ PairedFilter pair_up(const Filter &filter, int size, int32_t first_column, bool 
             for (int channel = 0; channel < 3; ++channel) lanes[3 * (tap % 2) + channel] = weight;
         }
     }
-    return paired;
 }
 
 // One row of the network's input: three targets with `step` from pixel to pixel.
@@ -294,6 +299,17 @@ void finish_planes(const uint8_t *pixels, int count, float low, float gain, floa
 
 } // namespace
 
+struct CropMemory::Tables {
+    Filter columns, rows;
+    PairedFilter paired;
+    std::vector<uint16_t> blended, weights;
+    std::vector<const uint8_t *> sources;
+};
+
+CropMemory::CropMemory() : tables_(std::make_unique<Tables>()) {}
+CropMemory::CropMemory(CropMemory &&) noexcept = default;
+CropMemory::~CropMemory() = default;
+
 void finish_crop(const uint8_t *crop, const InputFormat &format, float *out) {
     const int pixels = format.size * format.size, step = format.channels_last ? 3 : 1;
     const ptrdiff_t plane = format.channels_last ? 1 : pixels;
@@ -304,8 +320,16 @@ void finish_crop(const uint8_t *crop, const InputFormat &format, float *out) {
 
 void crop_axis_aligned(const uint8_t *image, int height, int width, int64_t row_stride, double s, double tx, double ty,
                        int samples, const InputFormat &format, float *out) {
+    CropMemory memory;
+    crop_axis_aligned(image, height, width, row_stride, s, tx, ty, samples, format, out, memory);
+}
+
+void crop_axis_aligned(const uint8_t *image, int height, int width, int64_t row_stride, double s, double tx, double ty,
+                       int samples, const InputFormat &format, float *out, CropMemory &memory) {
     const int size = format.size, step = format.channels_last ? 3 : 1;
-    const Filter columns = make_filter(size, samples, s, tx, width), rows = make_filter(size, samples, s, ty, height);
+    auto &[columns, rows, paired, blended, weights, sources] = memory.tables();
+    make_filter(size, samples, s, tx, width, columns);
+    make_filter(size, samples, s, ty, height, rows);
 
     // The part of a row that any column of the crop needs.
     int32_t first_column = width, end_column = 0;
@@ -316,13 +340,13 @@ void crop_axis_aligned(const uint8_t *image, int height, int width, int64_t row_
     }
     const int length = 3 * std::max(0, end_column - first_column);
     const uint8_t *origin = image + 3 * ptrdiff_t(first_column);
-    const PairedFilter paired = pair_up(columns, size, first_column, step == 1 && size >= 8 && has_wide_vectors());
+    pair_up(columns, size, first_column, step == 1 && size >= 8 && has_wide_vectors(), paired);
 
     // Channel c of the frame goes to plane c, or to plane 2 - c where colours are swapped.
     const ptrdiff_t plane = format.channels_last ? 1 : ptrdiff_t(size) * size;
-    std::vector<uint16_t> blended(length + 6 * paired.pairs + 2); // pairs may reach beyond the last pixel
-    std::vector<const uint8_t *> sources(rows.capacity);
-    std::vector<uint16_t> weights(rows.capacity);
+    blended.assign(size_t(length + 6 * paired.pairs + 2), 0); // pairs may reach beyond the last pixel
+    sources.resize(size_t(rows.capacity));
+    weights.resize(size_t(rows.capacity));
     int64_t fetched = 0; // rows of the frame below this one are on their way from memory
     for (int y = 0; y < size; ++y) {
         // Fetch the source rows of the crop rows that follow.

@@ -102,11 +102,17 @@ Decoder::Decoder(const int32_t *face_indices, size_t face_count, std::vector<int
 }
 
 void Decoder::decode(const float *map, const double *matrix, float *vertices, float *landmarks) const {
+    std::vector<float> memory;
+    decode(map, matrix, vertices, landmarks, memory);
+}
+
+void Decoder::decode(const float *map, const double *matrix, float *vertices, float *landmarks,
+                     std::vector<float> &memory) const {
     const Affine affine = invert(matrix, scale_);
     if (map_size_ == resolution_)
         decode_direct(map, affine, vertices);
     else
-        decode_sampled(map, affine, vertices);
+        decode_sampled(map, affine, vertices, memory);
     for (size_t i = 0; i < landmark_vertices_.size(); ++i)
         std::copy_n(vertices + 3 * size_t(landmark_vertices_[i]), 3, landmarks + 3 * i);
 }
@@ -125,13 +131,15 @@ void Decoder::decode_direct(const float *map, const Affine &affine, float *verti
 
 // Bilinear sampling commutes with the affine transform, so the small map is transformed; a grid row is then a blend of
 // two widened map rows.
-void Decoder::decode_sampled(const float *map, const Affine &affine, float *vertices) const {
+void Decoder::decode_sampled(const float *map, const Affine &affine, float *vertices,
+                             std::vector<float> &memory) const {
     const size_t plane = size_t(map_size_) * map_size_, width = 3 * size_t(resolution_);
     Affine linear = affine;
     linear.tx = linear.ty = 0;
-    std::vector<float> offset(width);
-    std::vector<float> map_row(3 * (size_t(map_size_) + 1) + 1);
-    std::vector<float> buffers[2] = {std::vector<float>(width + 1), std::vector<float>(width + 1)};
+    const size_t map_width = 3 * (size_t(map_size_) + 1) + 1;
+    memory.assign(width + map_width + 2 * (width + 1), 0.0f);
+    float *const offset = memory.data(), *const map_row = offset + width;
+    float *buffers[2] = {map_row + map_width, map_row + map_width + width + 1};
     for (size_t i = 0; i < width; i += 3) {
         offset[i] = affine.tx;
         offset[i + 1] = affine.ty;
@@ -141,11 +149,10 @@ void Decoder::decode_sampled(const float *map, const Affine &affine, float *vert
         if (held[slot] == row) return;
         const size_t pixel = size_t(row) * map_size_;
         if (channels_last_)
-            transform_points(map + 3 * pixel, map_size_, linear, map_row.data());
+            transform_points(map + 3 * pixel, map_size_, linear, map_row);
         else
-            transform_planes(map + pixel, map + plane + pixel, map + 2 * plane + pixel, map_size_, linear,
-                             map_row.data());
-        widen(map_row.data(), column_left_.data(), column_weight_.data(), resolution_, buffers[slot].data());
+            transform_planes(map + pixel, map + plane + pixel, map + 2 * plane + pixel, map_size_, linear, map_row);
+        widen(map_row, column_left_.data(), column_weight_.data(), resolution_, buffers[slot]);
         held[slot] = row;
     };
     for (const Run &run : runs_) {
@@ -158,7 +165,7 @@ void Decoder::decode_sampled(const float *map, const Affine &affine, float *vert
         load(0, tap.left);
         load(1, lower);
         const size_t start = 3 * size_t(run.column);
-        blend(buffers[0].data() + start, buffers[1].data() + start, tap.weight, offset.data() + start, 3 * run.length,
+        blend(buffers[0] + start, buffers[1] + start, tap.weight, offset + start, 3 * run.length,
               vertices + 3 * run.vertex);
     }
 }

@@ -21,6 +21,10 @@ class Decoder {
     // vertices: (V, 3) and landmarks: (L, 3), frame px.
     void decode(const float *map, const double *matrix, float *vertices, float *landmarks) const;
 
+    // The same in memory that the next call may use again.
+    void decode(const float *map, const double *matrix, float *vertices, float *landmarks,
+                std::vector<float> &memory) const;
+
     size_t vertex_count() const { return vertex_count_; }
     size_t landmark_count() const { return landmark_vertices_.size(); }
     int map_size() const { return map_size_; }
@@ -37,7 +41,7 @@ class Decoder {
     };
 
     void decode_direct(const float *map, const Affine &affine, float *vertices) const;
-    void decode_sampled(const float *map, const Affine &affine, float *vertices) const;
+    void decode_sampled(const float *map, const Affine &affine, float *vertices, std::vector<float> &memory) const;
 
     int resolution_, map_size_;
     bool channels_last_;

@@ -26,14 +26,14 @@ class PositionMaps : public Family {
         for (const DecodeJob *job = jobs; job != jobs + count; ++job) {
             const Decoder &decoder = job->vertices ? dense_ : sparse_;
             decoder.decode(job->output, job->matrix, job->vertices ? job->vertices : sparse_vertices_.data(),
-                           job->landmarks);
+                           job->landmarks, memory_);
         }
     }
 
   private:
     Topology topology_;
     Decoder dense_, sparse_;
-    std::vector<float> sparse_vertices_;
+    std::vector<float> sparse_vertices_, memory_;
 };
 
 } // namespace

@@ -152,7 +152,7 @@ void FaceCropper::operator()(const Picture &picture, const Matrix &m, const Inpu
     const int samples = samples_for(scale);
     if (m[0] > 0 && m[0] == m[4] && m[1] == 0 && m[3] == 0) {
         crop_axis_aligned(picture.pixels, picture.height, picture.width, picture.row_stride, m[0], m[2], m[5],
-                          samples_for(m[0]), format, out);
+                          samples_for(m[0]), format, out, memory_);
     } else if (samples > 1) {
         turn(picture, m, format, out);
     } else {
@@ -174,7 +174,7 @@ void FaceCropper::turn(const Picture &picture, const Matrix &m, const InputForma
     larger.channels_last = true;
     upright_.resize(3 * size_t(side) * side);
     crop_axis_aligned(picture.pixels, picture.height, picture.width, picture.row_stride, finer, shift_x, shift_y,
-                      samples_for(finer), larger, upright_.data());
+                      samples_for(finer), larger, upright_.data(), memory_);
     const Matrix back = inverse({m[0] / finer, m[1] / finer, m[2] - (m[0] * shift_x + m[1] * shift_y) / finer,
                                  m[3] / finer, m[4] / finer, m[5] - (m[3] * shift_x + m[4] * shift_y) / finer});
     const Pixels<float> source{upright_.data(), side, side, 3 * ptrdiff_t(side), format.low};

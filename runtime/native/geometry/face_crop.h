@@ -28,6 +28,7 @@ class FaceCropper {
   private:
     void turn(const Picture &picture, const Matrix &matrix, const InputFormat &format, float *out);
 
+    CropMemory memory_;
     std::vector<float> upright_;
     std::vector<uint8_t> warped_;
 };

@@ -15,8 +15,8 @@
  * Ownership: an opened handle is the caller's to free; every buffer is the caller's; strings are the library's.
  * Errors: functions that open return NULL and the others a negative `enum facemesh_status`; `facemesh_error()` tells
  * what is wrong, where, and the remedy. Nothing is written then but what the function's comment says.
- * Memory: pictures, tensors and vertices are allocated for the first picture of a size and used again; small tables of
- * weights, lists of tracks and ONNX Runtime's own run take memory from frame to frame.
+ * Memory: everything is allocated for the first pictures of a size and used again. ONNX Runtime's own run takes memory
+ * from frame to frame, and a tracker some small lists now and then, when the detector looks or a face is remembered.
  * Coordinates: x right, y down, an integer is the centre of a pixel; z points to the camera, in pixels, too.
  */
 #ifndef FACEMESH_H

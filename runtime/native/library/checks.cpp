@@ -36,12 +36,12 @@ Picture checked(const facemesh_image &image) {
 }
 
 void check_box(const float *box) {
+    if (is_box({box[0], box[1], box[2], box[3]})) return;
     const std::string name = formatted("box %g,%g,%g,%g: ", box[0], box[1], box[2], box[3]);
     for (int i = 0; i < 4; ++i)
         if (!(std::fabs(box[i]) <= MOST_COORDINATE))
             throw bad_argument(name + "not a box, not finite or far off; give x1,y1,x2,y2 in pixels of the picture");
-    if (!(box[0] < box[2] && box[1] < box[3]))
-        throw bad_argument(name + "not a box, reversed or empty; give x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2");
+    throw bad_argument(name + "not a box, reversed or empty; give x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2");
 }
 
 void check_box(const float *box, const Picture &picture) {

@@ -63,12 +63,6 @@ void read_coefficients(const Fields &fields, CoefficientSplit &split) {
     std::copy(origin.begin(), origin.end(), split.origin);
 }
 
-size_t product(const std::vector<int64_t> &shape) {
-    size_t count = 1;
-    for (int64_t side : shape) count *= size_t(side);
-    return count;
-}
-
 } // namespace
 
 std::vector<int64_t> Spec::input_shape() const {
@@ -82,9 +76,11 @@ std::vector<int64_t> Spec::output_shape() const {
     return {3, map_side, map_side};
 }
 
-size_t Spec::input_count() const { return product(input_shape()); }
+size_t Spec::input_count() const { return (landmark_channel ? 4 : 3) * size_t(side) * size_t(side); }
 
-size_t Spec::output_count() const { return product(output_shape()); }
+size_t Spec::output_count() const {
+    return family == FamilyKind::coefficients ? size_t(coefficients.count()) : 3 * size_t(map_side) * size_t(map_side);
+}
 
 Spec load_spec(const std::string &path) {
     const nlohmann::json document = load_json(path, "it comes with the model: keep both in one folder");

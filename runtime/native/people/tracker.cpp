@@ -161,7 +161,9 @@ bool Tracker::wants_detection() {
 // Takes the looks; returns true if the detector is to look at this frame now.
 bool Tracker::see(const Picture &picture, size_t expected) {
     bool wants_check = false;
-    std::vector<Track *> tracks, lost;
+    std::vector<Track *> &tracks = seen_before_, &lost = lost_before_;
+    tracks.clear();
+    lost.clear();
     for (auto &track : seen_) tracks.push_back(track.get());
     for (auto &track : lost_) lost.push_back(track.get());
     for (size_t i = 0; i < tracks.size(); ++i) {
@@ -311,7 +313,8 @@ void Tracker::admit(const Picture &picture, size_t count) {
 
 // Loses one of two tracks that show the same face: the one that should be somewhere else.
 void Tracker::part(const Picture &picture) {
-    std::vector<Track *> tracks;
+    std::vector<Track *> &tracks = together_;
+    tracks.clear();
     for (auto &track : seen_) tracks.push_back(track.get());
     for (size_t i = 0; i < tracks.size(); ++i)
         for (size_t j = i + 1; j < tracks.size(); ++j) {

@@ -72,6 +72,7 @@ class Tracker {
     std::vector<Look> looks_;
     std::vector<float> scores_;
     std::vector<const float *> known_; // landmarks of the last frame
+    std::vector<Track *> seen_before_, lost_before_, together_;
 };
 
 } // namespace facemesh

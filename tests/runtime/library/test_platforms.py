@@ -12,38 +12,32 @@ import numpy as np
 import pytest
 
 from runtime import FaceMeshPipeline, YuNetDetector, open_runner
-from runtime.models.shipped import SHIPPED, SHIPPED_PICTURE, YUNET_ONNX
+from runtime.models.shipped import SHIPPED, SHIPPED_PICTURE
 from tests.runtime.library.building import PROGRAM, SOAK, VALGRIND_SUPPRESSIONS, Build, build_library, need, run
 
+pytest.importorskip("onnx")
+from tests.runtime.library.checking import check, check_arguments
+
 pytestmark = pytest.mark.slow
-SIDE = 256  # px of the picture: valgrind and qemu take their time
 OTHER_KERNELS_PX = 0.02  # ONNX Runtime sums in another order on another processor
 
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory) -> list[str]:
-    """What check_faces is called with, but for the tolerance: the FP32 model, and Python's landmarks."""
-    folder = tmp_path_factory.mktemp("check")
-    photo = cv2.resize(cv2.imread(str(SHIPPED_PICTURE)), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    with open_runner(SHIPPED["fp32"]) as runner:
-        (face,) = FaceMeshPipeline(runner, YuNetDetector())(photo)
-    (folder / "picture").write_bytes(photo.tobytes())
-    (folder / "landmarks").write_bytes(face.landmarks.tobytes())
-    return [*map(str, (SHIPPED["fp32"], YUNET_ONNX, folder / "picture", SIDE, SIDE, folder / "landmarks"))]
+    """What check_faces is called with, the tolerance aside: the FP32 model, toys, and Python's landmarks."""
+    return check_arguments(tmp_path_factory.mktemp("check"))
 
 
 def test_a_program_in_c(build: Build, arguments, tmp_path):
-    run([build.program(PROGRAM, tmp_path / "check"), *arguments, "1e-4"])
+    run(check(build.program(PROGRAM, tmp_path / "check"), arguments, 1e-4))
 
 
 def test_valgrind(build: Build, arguments, tmp_path):
     need("valgrind")
     (tmp_path / "suppressions").write_text(VALGRIND_SUPPRESSIONS)
-    run(
-        ["valgrind", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--quiet",
-         f"--suppressions={tmp_path / 'suppressions'}", build.program(PROGRAM, tmp_path / "check"), *arguments,
-         str(OTHER_KERNELS_PX)]
-    )  # fmt: skip
+    command = check(build.program(PROGRAM, tmp_path / "check"), arguments, OTHER_KERNELS_PX)
+    options = ["--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--quiet"]
+    run(["valgrind", *options, f"--suppressions={tmp_path / 'suppressions'}", *command])
 
 
 def test_nothing_grows(build: Build, arguments, tmp_path):
@@ -69,7 +63,7 @@ def test_aarch64(repository, arguments, tmp_path):
     program = build.program(PROGRAM, tmp_path / "check", flags, "aarch64-linux-gnu-gcc")
     paths = ":".join(map(str, (zlib.parent, build.folder, build.folder / "onnxruntime")))
     emulator = ["qemu-aarch64-static", "-cpu", "cortex-a57", "-L", emulated_root(tmp_path / "root")]
-    run([*emulator, "-E", f"LD_LIBRARY_PATH={paths}", program, *arguments, str(OTHER_KERNELS_PX)])
+    run([*emulator, "-E", f"LD_LIBRARY_PATH={paths}", *check(program, arguments, OTHER_KERNELS_PX)])
 
 
 def emulated_root(folder: Path) -> Path:
@@ -160,7 +154,7 @@ def test_pkg_config(prefix, arguments, tmp_path):
     flags = run(["pkg-config", f"--define-variable=prefix={prefix}", "--cflags", "--libs", "facemesh"], env=environment)
     program = tmp_path / "check"
     run(["cc", "-std=c11", str(PROGRAM), "-o", str(program), *flags.split(), "-lm"])
-    run([program, *arguments, "1e-4"], env={**os.environ, "LD_LIBRARY_PATH": str(libraries_of(prefix))})
+    run(check(program, arguments, 1e-4), env={**os.environ, "LD_LIBRARY_PATH": str(libraries_of(prefix))})
 
 
 def test_the_static_library(prefix, arguments, tmp_path):
@@ -172,4 +166,4 @@ def test_the_static_library(prefix, arguments, tmp_path):
     shutil.copy(PROGRAM, tmp_path / "check.c")
     run(["cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={prefix}"])
     run(["cmake", "--build", tmp_path / "build"])
-    run([tmp_path / "build" / "check", *arguments, "1e-4"])
+    run(check(tmp_path / "build" / "check", arguments, 1e-4))
