@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import FaceMeshError
-from runtime.geometry.camera import fit_camera
+from runtime.geometry.camera import Camera, fit_camera
 from runtime.geometry.pose import pose_to_rotation
 from runtime.types import Pose
 from tests.standins.meshes import PlainTopology, face_of, plane
@@ -50,6 +50,14 @@ def test_the_frontal_mesh_is_the_same_from_every_side(topology, pose):
         frontal[each] = fit_camera(face, topology).frontal(face.vertices)
     np.testing.assert_allclose(frontal[pose], frontal[POSES[0]], atol=0.01)
     assert fit_camera(face_of(frontal[pose]), topology).pose.yaw_deg == pytest.approx(0, abs=1e-3)
+
+
+def test_a_frontal_mesh_has_the_units_of_the_canonical_face():
+    points = np.random.default_rng(0).normal(size=(20, 3))
+    camera = Camera(2.5, pose_to_rotation(Pose(30, -10, 70)), np.array([300.0, 200.0, -7.0]), 0.0)
+    vertices = 2.5 * points @ camera.rotation.T + camera.translation
+    np.testing.assert_allclose(camera.frontal(vertices), points, atol=1e-5)
+    np.testing.assert_allclose(np.column_stack([points, np.ones(20)]) @ camera.matrix.T, vertices, atol=1e-9)
 
 
 def test_noise_of_all_vertices_averages_out(topology):

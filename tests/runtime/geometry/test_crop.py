@@ -112,23 +112,44 @@ def test_shrinking_averages_whole_blocks(photo, shrink):
     assert np.abs(warp_crop(photo, matrix, 48) - blocks).max() <= 0.51
 
 
-@pytest.mark.parametrize(("shrink", "samples"), [(1.4, 1), (1.6, 2), (3.2, 3), (8.4, 8), (13.0, 8)])
-def test_a_crop_pixel_is_the_mean_of_as_many_samples_as_the_rule_says(make_spec, shrink, samples):
-    """The rule in NumPy: n x n bilinear samples at the centres of equal parts of the pixel, n at most 8."""
-    noise = np.random.default_rng(0).integers(0, 256, (260, 260, 3), np.uint8)
-    offset = 1.3
+def by_the_rule(image: np.ndarray, shrink: float, samples: int, offset: float) -> np.ndarray:
+    """The crop (16, 16, 3) in NumPy: means of n x n bilinear samples at the centres of equal parts of a pixel."""
     parts = (np.arange(samples) + 0.5) / samples - 0.5
     places = ((np.arange(16)[:, None] + parts - offset) * shrink).ravel()
-    weights = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(260)))  # (16 n, 260); black outside
-    fine = np.stack([weights @ channel @ weights.T for channel in np.moveaxis(noise.astype(np.float64), 2, 0)], axis=2)
-    expected = fine.reshape(16, samples, 16, samples, 3).mean(axis=(1, 3))
-    matrix = np.array([[1 / shrink, 0, offset], [0, 1 / shrink, offset]])
-    assert np.abs(warp_crop(noise, matrix, 16) - expected).max() < 8  # OpenCV places samples in 1/32 of a pixel
+    down, across = (np.maximum(0, 1 - np.abs(places[:, None] - np.arange(side))) for side in image.shape[:2])
+    channels = np.moveaxis(image.astype(np.float64), 2, 0)  # black outside
+    fine = np.stack([down @ channel @ across.T for channel in channels], axis=2)
+    return fine.reshape(16, samples, 16, samples, 3).mean(axis=(1, 3))
+
+
+def crop_of_levels(image: np.ndarray, shrink: float, offset: float, make_spec) -> np.ndarray:
     spec = dataclasses.replace(make_spec(layout="NHWC", colour_order="BGR", value_range=(0.0, 255.0)).input, size=16)
     out = np.empty((16, 16, 3), np.float32)
-    crop_into(noise, matrix, spec, out)
-    np.testing.assert_allclose(out, expected, atol=0.1 if samples > 1 else 0.6)
+    crop_into(image, np.array([[1 / shrink, 0, offset], [0, 1 / shrink, offset]]), spec, out)
+    return out
+
+
+@pytest.mark.parametrize(("shrink", "samples"), [(1.4, 1), (1.6, 2), (3.2, 3), (8.4, 8), (13.0, 8)])
+def test_a_crop_pixel_is_the_mean_of_as_many_samples_as_the_rule_says(make_spec, shrink, samples):
+    """n = round(shrink), at most 8."""
+    noise = np.random.default_rng(0).integers(0, 256, (260, 260, 3), np.uint8)
+    expected = by_the_rule(noise, shrink, samples, 1.3)
+    matrix = np.array([[1 / shrink, 0, 1.3], [0, 1 / shrink, 1.3]])
+    assert np.abs(warp_crop(noise, matrix, 16) - expected).max() < 8  # OpenCV places samples in 1/32 of a pixel
+    out = crop_of_levels(noise, shrink, 1.3, make_spec)
+    np.testing.assert_allclose(out, expected, atol=0.1)
     assert np.abs(out - np.rint(out)).max() > 0.1  # nothing was rounded to levels in between
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 9])
+def test_crops_of_tiny_pictures_follow_the_rule(make_spec, height, width):
+    """Pictures that are smaller than the window of a crop pixel."""
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    for shrink, samples in ((0.4, 1), (1.6, 2), (2.3, 2), (3.2, 3), (4.4, 4)):
+        for offset in (-0.7, 0.0, 1.3, 7.5):
+            out = crop_of_levels(noise, shrink, offset, make_spec)
+            np.testing.assert_allclose(out, by_the_rule(noise, shrink, samples, offset), atol=0.1)
 
 
 @pytest.mark.parametrize("colour_order", ["BGR", "RGB"])

@@ -34,6 +34,12 @@ def test_only_the_origin_of_z_is_free_in_3d():
     np.testing.assert_allclose(point_nme(tilted, truth, SIZE), 10)
 
 
+def test_each_face_has_its_own_depth_and_unit():
+    truth = np.concatenate([points(3), points(3) + 7, points(3) * 2])
+    moved = truth + np.array([[0, 6, 5], [0, 6, -80], [0, 0, 900]])[:, None]
+    np.testing.assert_allclose(point_nme(moved, truth, np.array([60.0, 30.0, 1.0])), [10, 20, 0], atol=1e-9)
+
+
 def test_inputs_are_not_changed():
     predicted, truth = points(3) + 1, points(3)
     point_nme(predicted, truth, SIZE)
@@ -51,6 +57,13 @@ def test_means_of_bins_are_nan_where_empty_and_the_balanced_mean_may_skip_those(
     assert math.isnan(balanced_mean(means))
     assert balanced_mean(means, skip_empty=True) == 3.0
     assert balanced_mean((1.0, 2.0, 6.0)) == 3.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_means_of_nothing_are_nan_without_a_warning():
+    nothing = bin_means(np.empty(0), np.empty(0, np.int64))
+    assert all(math.isnan(mean) for mean in nothing)
+    assert math.isnan(balanced_mean(nothing, skip_empty=True))
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

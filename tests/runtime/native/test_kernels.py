@@ -211,6 +211,16 @@ def test_crop_of_nothing_is_black(device, frame, make_spec, matrix):
     assert np.all(crop(device, frame, matrix, spec) == -1)
 
 
+def test_a_crop_pixel_of_thousands_of_frame_pixels_is_black(device, make_spec):
+    """Steps of more than 16,000 px in all would not fit into 32 bits, even where a sample meets the picture."""
+    image, spec = np.full((700, 700, 3), 255, np.uint8), levels_spec(make_spec, 16)
+    for width, is_black in ((7000, False), (20_000, True), (400_000, True)):
+        middle = 350 + width / 16  # of the crop pixel: the samples lie an eighth of its width apart
+        shift = 8 - middle / width
+        out = crop(device, image, np.array([[1 / width, 0, shift], [0, 1 / width, shift]]), spec)
+        assert (not out.any()) == is_black, width
+
+
 def test_value_range_meets_its_ends(device, make_spec):
     spec = make_spec(input_size=16, value_range=(-0.99609375, 0.99609375)).input
     for width in (10, 100, 300):
