@@ -277,6 +277,22 @@ def gpu_stream(pipeline) -> int:
 # Faults
 
 
+def test_a_fault_while_a_frame_is_shared(gpu_machine, detector_engine, opened, sure_model, tmp_path, wide):
+    """Costs that frame: the next one is uploaded anew."""
+    machine, pipeline, alone = pipelines(gpu_machine, detector_engine, opened, sure_model, tmp_path)
+    expected = alone(wide)
+    for call in ("hold", "upload", "launch"):
+        machine.cuda.fail(call, status="CUDA_ERROR_OUT_OF_MEMORY")
+        with pytest.raises(FaceMeshError, match="CUDA_ERROR_OUT_OF_MEMORY"):
+            pipeline(np.zeros_like(wide))
+        machine.cuda.heal()
+        machine.cuda.log.clear()
+        faces = pipeline(wide)
+        assert [details["nbytes"] for _, details in machine.cuda.calls("upload")] == [wide.nbytes]
+        for face, other in zip(faces, expected, strict=True):
+            np.testing.assert_allclose(face.landmarks, other.landmarks, atol=0.1)
+
+
 def test_files_of_another_kind(gpu_machine, detector_engine, fixed_detector, sure_model, tmp_path):
     gpu_machine()
     face = write_engine(tmp_path / "face.engine", sure_model)
