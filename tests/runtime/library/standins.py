@@ -60,7 +60,10 @@ def compile_standins(folder: Path, versions: Sequence[Version], flags: Sequence[
         (include / "NvInferVersion.h").write_text(version.header())
         source = STANDINS / "fake_nvinfer" / "nvinfer.cpp"
         target = folder / version.file
-        run([*compiler, f"-Wl,-soname,{version.file}", f"-I{include}", "-o", target, source, driver, runtime])
+        # As the backend calls the classes of TensorRT-RTX, so that sanitizers know them.
+        names = ["-Dnvinfer1=nvinfer1_rtx"] if version.is_rtx else []
+        own = [*names, f"-Wl,-soname,{version.file}", f"-I{include}"]
+        run([*compiler, *own, "-o", target, source, driver, runtime])
         kind = "TENSORRT_RTX" if version.is_rtx else "TENSORRT"
         # Of TensorRT 8 the headers alone, so that its library is looked for at run time.
         places = [include.parent, *([] if version is TENSORRT_8 else [folder])]
