@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError, one_line, reason
+from runtime.sources.avif_turn import turned
 from runtime.sources.picture_claims import check_claims
 from runtime.storage.bounded_files import open_bounded
 from runtime.storage.limits import FILE_BYTES
@@ -62,7 +63,8 @@ def list_other_files(path: Path, recursive: bool = False) -> list[Path]:
 
 
 def read_photo(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Decode a photo of any depth and colour model: (H, W, 3) uint8 BGR, turned by its EXIF orientation.
+    """Decode a photo of any depth and colour model: (H, W, 3) uint8 BGR, turned by its EXIF orientation
+    or as an AVIF tells.
 
     Transparency is dropped; of an animation it is the first picture. 16-bit values may be those of a camera with fewer
     bits: the full scale is the smallest of 8, 10, 12, 14 and 16 bits that holds the brightest value. Raises
@@ -88,7 +90,7 @@ def decode_photo(data: bytes, place: object, flags: int = 0) -> NDArray[np.uint8
         raise FaceMeshError(f"{place}: cannot be decoded as a photo ({fault}); convert it to JPEG or PNG") from error
     if image is None:
         raise FaceMeshError(f"{place}: {_unread(data)}; convert it to JPEG or PNG")
-    return image
+    return image if flags & cv2.IMREAD_IGNORE_ORIENTATION else turned(image, data)
 
 
 def read_bytes(path: Path, most_bytes: int = -1) -> bytes:

@@ -152,6 +152,23 @@ def test_crops_of_tiny_pictures_follow_the_rule(make_spec, height, width):
             np.testing.assert_allclose(out, by_the_rule(noise, shrink, samples, offset), atol=0.1)
 
 
+@pytest.mark.parametrize("size", range(1, 18))
+def test_a_crop_of_any_side_fills_its_planes_alone(photo, make_spec, size):
+    """Planes are written in blocks of eight pixels, where they are as long, and pixels one by one."""
+    planes, pixels = (
+        dataclasses.replace(make_spec(layout=layout, colour_order="BGR", value_range=(0.0, 255.0)).input, size=size)
+        for layout in ("NCHW", "NHWC")
+    )
+    matrix = crop_matrix((200, 50, 300, 150), 1.6, max(size, 2))
+    memory, expected = np.full(3 * size * size + 32, 999, np.float32), np.empty((size, size, 3), np.float32)
+    out = memory[16:-16].reshape(3, size, size)
+    crop_into(photo, matrix, planes, out)
+    crop_into(photo, matrix, pixels, expected)
+    np.testing.assert_allclose(out.transpose(1, 2, 0), expected, atol=0.1)
+    assert (memory[:16] == 999).all()
+    assert (memory[-16:] == 999).all()
+
+
 @pytest.mark.parametrize("colour_order", ["BGR", "RGB"])
 def test_a_landmark_channel_is_drawn_beside_the_colours(photo, make_spec, colour_order):
     plain = make_spec(layout="NCHW", colour_order=colour_order).input
