@@ -10,6 +10,7 @@ import pytest
 
 from runtime import _native
 from runtime.families.position_map import Decoder, decode_numpy
+from runtime.families.uv_topology import UVTopology
 from runtime.geometry.crop import crop_matrix
 
 
@@ -44,6 +45,22 @@ def test_native_equals_numpy(topology, make_spec, layout, map_size, box, degrees
     assert vertices.dtype == landmarks.dtype == np.float32
     assert vertices.shape == (43867, 3)
     assert landmarks.shape == (68, 3)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("map_size", [8, 16, 40])
+def test_a_face_of_any_outline_and_a_mirrored_crop(make_spec, layout, map_size):
+    """Rows that begin where the one above ends, with gaps and with single pixels; whole rows of the grid."""
+    runs = [(0, 0, 5), (1, 5, 9), (2, 9, 16), (3, 0, 16), (4, 0, 16), (6, 2, 3), (6, 4, 7), (9, 7, 8), (15, 8, 16)]
+    pixels = np.concatenate([np.arange(16 * row + first, 16 * row + end) for row, first, end in runs])
+    landmarks = np.resize(pixels[::3], 68)
+    topology = UVTopology(16, pixels, landmarks, np.zeros((0, 3), np.int32), np.zeros((len(pixels), 3)))
+    spec = make_spec(map_size=map_size, layout=layout)
+    upright = similarity((310, 200, 470, 380), spec.input.size, 20)
+    for matrix in (upright, np.diag([-1.0, 1.0]) @ upright):
+        found = Decoder(topology, spec)(smooth_map(spec), matrix)
+        for points, expected in zip(found, decode_numpy(smooth_map(spec), matrix, topology, spec), strict=True):
+            np.testing.assert_allclose(points, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("map_size", [64, 100, 256])

@@ -348,6 +348,14 @@ def test_decode_is_numpys_and_the_decoders(device, topology, make_spec, layout, 
         assert np.abs(points - native).max() <= 1e-3
 
 
+def test_decode_of_a_mirrored_crop(device, topology, make_spec):
+    spec = make_spec()
+    matrix = np.diag([-1.0, 1.0]) @ similarity((390, 290), 170, spec.input.size, 5)
+    (points,) = decode(device, smooth_map(spec), matrix, spec, topology.landmark_indices, topology.resolution)
+    expected = decode_numpy(smooth_map(spec)[0], matrix, topology, spec)[1]
+    np.testing.assert_allclose(points, expected, atol=1e-3)
+
+
 def test_decode_of_several_faces(device, topology, make_spec):
     spec = make_spec()
     maps, matrices = (
