@@ -93,6 +93,15 @@ def test_straight_up_and_down_have_angles_too(pitch, excess):
     assert angles(rotation_to_pose(looks))[1] == pytest.approx(pitch)
 
 
+@pytest.mark.parametrize("pitch", [90, -90])
+def test_faces_that_look_straight_up_or_down_have_a_pose(topology, canonical, pitch):
+    """Rounding must not carry the sine of the pitch beyond 1."""
+    estimate = PoseEstimator(topology)
+    for turn in range(0, 360, 7):
+        landmarks = (canonical @ (rotation(turn, pitch, 0)).T).astype(np.float32)
+        assert estimate(landmarks).pitch_deg == pytest.approx(pitch, abs=0.05)
+
+
 @pytest.mark.parametrize("axis", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 2, 3), (-3, 1, -2), (2, -5, -1)])
 @pytest.mark.parametrize("angle", [0, 20, 110, 175, 250, 340])
 def test_quaternion_turns_points_as_the_rotation_does(axis, angle):
