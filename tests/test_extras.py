@@ -74,6 +74,11 @@ def test_engines_need_no_package_that_has_to_be_compiled(project):
     assert {extra for extra in extras_of(project) if "pycuda" in installed(project, extra, DESKTOP)} == {"pycuda"}
 
 
+@pytest.mark.parametrize("extra", ["trt", "trt-cu12", "rtx", "jetson"])
+def test_who_gets_a_builder_gets_what_export_engine_imports(project, extra):
+    assert {"onnx", "onnxruntime", "tqdm"} <= installed(project, extra, DESKTOP).keys()
+
+
 # Engines for tensorrt_lean run with all of TensorRT, too.
 @pytest.mark.parametrize("library", sorted(EXTRA_OF.keys() - {"tensorrt_lean"}))
 def test_the_hint_of_a_missing_library_installs_it(project, library):
