@@ -57,6 +57,9 @@ TREND = {"per_hour": dict.fromkeys(("estimate", "low", "high"), NUMBER), "proble
 ARM = {"epochs": [{"mean": (str, *NUMBER), "balanced": (str, *NUMBER)}]}
 
 
+TIMES = {"p50_ms": NUMBER, "p90_ms": NUMBER, "max_ms": NUMBER, "count": int}
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of record."""
@@ -101,6 +104,7 @@ KINDS = (
         lambda d: d.get("kind") == "jitter",
         {"model": str, "methods": [{**JITTER, "closing": NUMBER}], "equal_lag": [{**JITTER, "our_jitter": NUMBER}]},
     ),
+    Kind("library", "library", lambda d: d.get("kind") == "library", {"frame": {"*": TIMES}, "threads": int}),
     Kind("soak", "soak", lambda d: d.get("kind") == "soak", {"lines": [SOAK], "trends": {"*": TREND}}),
     Kind("ablation", "…", lambda d: "arms" in d, {"base": str, "arm": str, "arms": [ARM]}),
     Kind("roofline", "roofline --json", lambda d: d.get("kind") == "roofline", {"rows": [ROOF], "batch": int}),

@@ -15,7 +15,7 @@ from benchmarks.report.accuracy_sections import accuracy_against_latency, accura
 from benchmarks.report.content import Listing, Page, Section
 from benchmarks.report.films_sections import ablations, jitter, soak, tracking
 from benchmarks.report.record_files import KINDS, Record, read_records
-from benchmarks.report.speed import latency, peers, rewrites, roofline
+from benchmarks.report.speed import latency, library, peers, rewrites, roofline
 from runtime.storage.whole_files import whole_file
 
 SECTIONS = (  # title, the function that makes it, kinds of records that it needs
@@ -29,6 +29,7 @@ SECTIONS = (  # title, the function that makes it, kinds of records that it need
     ("Jitter and lag", jitter, ("jitter",)),
     ("Long runs", soak, ("soak",)),
     ("Trainings with parts left out", ablations, ()),
+    ("Whole frames in C and Python", library, ("library",)),
     ("Rewritten graph", rewrites, ("rewrites",)),
     ("Roofline", roofline, ("roofline",)),
 )

@@ -176,6 +176,29 @@ def _rewrites_block(record: Record) -> Block:
     )
 
 
+def library(records: Sequence[Record]) -> list[Block]:
+    """Return the times of whole frames in the C library beside Python's."""
+    return [_library_block(record) for record in of_kind(records, "library")]
+
+
+def _library_block(record: Record) -> Block:
+    frames = record.document["frame"]
+    bars = tuple(
+        Bar(name, ((times["p50_ms"], colour),), f"{ms(times['p50_ms'])} ms", times["p90_ms"])
+        for colour, (name, times) in enumerate(frames.items())
+    )
+    rows = [
+        (name, str(times["count"]), *(ms(times[key]) for key in ("p50_ms", "p90_ms", "max_ms")))
+        for name, times in frames.items()
+    ]
+    caption = f"whole frames, threads: {record.document['threads']}"
+    return Block(
+        sources=(source(record),),
+        figures=(Figure(caption, BarChart(bars, "ms (bar: median, tick: p90)")),),
+        tables=(Table("milliseconds", ("by", "frames", "p50", "p90", "max"), rows),),
+    )
+
+
 def roofline(records: Sequence[Record]) -> list[Block]:
     """Return least and expected times on GPUs.
 
