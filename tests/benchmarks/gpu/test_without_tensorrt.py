@@ -167,7 +167,7 @@ def test_the_detector_in_pytorch_finds_the_face(tmp_path):
     assert cuda.closed
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_whole_frames_are_those_of_the_cpu(precision):
     """Crop, network, decode, confidence and copies round the network in PyTorch, by a graph from the third frame on."""
     picture = frame()

@@ -133,6 +133,7 @@ def leaking(monkeypatch):
     monkeypatch.setattr(soak, "FaceMeshPipeline", Pipeline)
 
 
+@pytest.mark.slow
 def test_command_finds_a_leak(leaking, tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="needs matplotlib")
     record, plot = tmp_path / "soak.json", tmp_path / "soak.png"

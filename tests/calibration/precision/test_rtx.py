@@ -45,6 +45,7 @@ def test_form_for_cpus_is_refused(write_network, write_faces, tmp_path, capsys):
     assert "its activations are uint8, a form for CPUs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_edge_network_becomes_a_smaller_engine(edge_onnx, write_faces, tmp_path):
     paths = {"fp32": edge_onnx, "int8": tmp_path / "int8.onnx"}
     options = ["--crops", str(write_faces()), "--max-nme-increase", "10", "-o", str(paths["int8"])]

@@ -1,4 +1,4 @@
-"""UH-E2FAR from its checkpoint to files that run: narrow in quick tests, whole and with little memory in slow ones."""
+"""UH-E2FAR from its checkpoint to files that run: narrow ones, and the whole network in little memory."""
 
 from __future__ import annotations
 
@@ -103,6 +103,7 @@ def test_heavy_weights_change_neither_file_nor_figures(files, image, monkeypatch
     np.testing.assert_array_equal(mesh(again, image), mesh(half, image))
 
 
+@pytest.mark.slow
 def test_pieces_are_the_model(files, weighty):
     path = export(files)
     model = onnx.load(path)
@@ -147,6 +148,7 @@ def precisions(tmp_path_factory):
     return plain, half, int8
 
 
+@pytest.mark.slow
 def test_precisions_run(precisions, image, gpu_machine):  # noqa: F811
     """On the CPU, and on the stand-in for a GPU."""
     from tests.standins.fake_engine import write_engine
@@ -159,6 +161,7 @@ def test_precisions_run(precisions, image, gpu_machine):  # noqa: F811
         np.testing.assert_allclose(mesh(engine, image), mesh(model, image), atol=atol)
 
 
+@pytest.mark.slow
 def test_precisions_become_engines(precisions, capsys):
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
     for model in precisions:

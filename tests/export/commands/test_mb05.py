@@ -202,6 +202,7 @@ def test_missing_face_model(files, capsys, monkeypatch):
     assert "face_model.npz: no such file; a network of coefficients needs" in refused(capsys, files)
 
 
+@pytest.mark.slow
 def test_a_face_model_in_another_folder_is_found_from_any(files, image, monkeypatch):
     """The spec names it from its own folder, also after a second command, whose output lies elsewhere again."""
     root = files.parent

@@ -68,6 +68,7 @@ def test_fp16_from_onnx(edge_onnx, tmp_path, capsys):
     assert 0 < difference.max() * spec.output.scale < 1
 
 
+@pytest.mark.slow
 def test_confidence_head_becomes_a_second_output(sure_onnx):
     spec = ModelSpec.load(ModelSpec.path_for(sure_onnx))
     assert spec.confidence == "confidence"
