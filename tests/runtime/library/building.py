@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,16 +66,26 @@ def build_library(folder: Path, options: Sequence[str] = (), onnxruntime: Path |
         "-DFACEMESH_CUDA=OFF", "-DFACEMESH_TENSORRT=OFF", "-DFACEMESH_TENSORRT_RTX=OFF",
         f"-DONNXRUNTIME_ROOT={';'.join(map(str, roots))}", *options,
     ]  # fmt: skip
-    found = subprocess.run(configure, capture_output=True, text=True)
-    if "nlohmann_json" in found.stderr:
-        pytest.skip("needs nlohmann-json3-dev")
-    if "ZLIB" in found.stderr:
-        pytest.skip("needs zlib1g-dev")
-    assert found.returncode == 0, found.stderr
-    if "without ONNX Runtime" in found.stdout:
-        pytest.skip("needs the header of ONNX Runtime's C API: .ci/onnxruntime_headers build/onnxruntime")
-    run(["cmake", "--build", str(folder), "--parallel", "2", "--target", "facemesh", "facemesh_static"])
+    with _one_at_a_time(folder):
+        found = subprocess.run(configure, capture_output=True, text=True)
+        if "nlohmann_json" in found.stderr:
+            pytest.skip("needs nlohmann-json3-dev")
+        if "ZLIB" in found.stderr:
+            pytest.skip("needs zlib1g-dev")
+        assert found.returncode == 0, found.stderr
+        if "without ONNX Runtime" in found.stdout:
+            pytest.skip("needs the header of ONNX Runtime's C API: .ci/onnxruntime_headers build/onnxruntime")
+        run(["cmake", "--build", str(folder), "--parallel", "2", "--target", "facemesh", "facemesh_static"])
     return Build(folder)
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let the workers that run tests at the same time build in ``folder`` one after the other."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def need(tool: str) -> None:
