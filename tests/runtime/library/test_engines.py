@@ -13,14 +13,13 @@ import pytest
 
 from runtime import FaceMeshPipeline, YuNetDetector, open_runner
 from runtime.models.shipped import ASSETS, SHIPPED, SHIPPED_PICTURE, YUNET_ONNX
-from tests.runtime.library.building import PROGRAM, SANITIZERS, VALGRIND_SUPPRESSIONS, Build, build_library, need, run
+from tests.runtime.library.building import PROGRAM, SANITIZERS, Build, build_library, need, run
 from tests.runtime.library.standins import RTX, TENSORRT_8, TENSORRT_10, Version, compile_standins
 from tests.standins.fake_engine import write_engine
 
 pytestmark = pytest.mark.slow
 CHECKS = "tests/standins/fake_nvinfer/check_engines.py"
-SIDE = 256  # px of the picture: valgrind takes its time
-OTHER_KERNELS_PX = 0.02  # valgrind has other vectors
+SIDE = 256  # px of the picture: sanitizers take their time
 
 
 @pytest.fixture(scope="module")
@@ -139,18 +138,6 @@ def models(tmp_path_factory) -> list[Path]:
         write_engine(folder / "rtx.engine", SHIPPED["fp32"], changes, rtx=True, user_allocation=True),
         SHIPPED["fp32"],
     ]
-
-
-def test_valgrind(standins, newer, arguments, models, tmp_path):
-    """Of one engine, which takes minutes; the sanitizers see both."""
-    need("valgrind")
-    (tmp_path / "suppressions").write_text(VALGRIND_SUPPRESSIONS)
-    program = newer.program(PROGRAM, tmp_path / "check")
-    run(
-        ["valgrind", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--quiet",
-         f"--suppressions={tmp_path / 'suppressions'}", program, models[0], *arguments, str(OTHER_KERNELS_PX)],
-        env={**os.environ, "LD_LIBRARY_PATH": str(standins)},
-    )  # fmt: skip
 
 
 def test_sanitizers(repository, arguments, models, tmp_path):
