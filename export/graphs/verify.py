@@ -14,6 +14,7 @@ from runtime.errors import FaceMeshError, one_line
 from runtime.families.table import open_family
 from runtime.families.uv_topology import load_topology
 from runtime.geometry.crop import crop_into, crop_matrix, draw_landmarks
+from runtime.inference.onnx_runner import session_options
 from runtime.models.shipped import SHIPPED_PICTURE
 from runtime.models.spec import ModelSpec
 from runtime.sources.photos import read_photo
@@ -137,8 +138,7 @@ def has_free_batch(model: onnx.ModelProto) -> bool:
 
 
 def _session(model: onnx.ModelProto, optimised: bool) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong arrives as an exception
+    options = session_options(threads=0)  # all cores
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

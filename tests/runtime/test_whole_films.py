@@ -25,8 +25,8 @@ pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 
 from tests.standins.films import write_film  # noqa: E402
 
-LONG = 3000  # frames
-SETTLED = 1000  # frames after which memory may not grow any more
+LONG = 1500  # frames
+SETTLED = 500  # frames after which memory may not grow any more
 MOST_GROWTH = 24 << 20  # bytes
 
 

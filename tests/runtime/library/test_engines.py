@@ -19,6 +19,7 @@ from tests.standins.fake_engine import write_engine
 
 pytestmark = pytest.mark.slow
 CHECKS = "tests/standins/fake_nvinfer/check_engines.py"
+QUICK = ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1"]  # to compile
 SIDE = 256  # px of the picture: sanitizers take their time
 
 
@@ -31,14 +32,14 @@ def standins(tmp_path_factory) -> Path:
 def newer(repository, standins) -> Build:
     """The library with TensorRT 10 and TensorRT-RTX."""
     options = compile_standins(standins, [TENSORRT_10, RTX])
-    return build_library(repository / "build" / "library-engines", options)
+    return build_library(repository / "build" / "library-engines", [*options, *QUICK])
 
 
 @pytest.fixture(scope="module")
 def older(repository, standins) -> Build:
     """The library with TensorRT 8."""
     options = compile_standins(standins, [TENSORRT_8])
-    return build_library(repository / "build" / "library-engines-8", options)
+    return build_library(repository / "build" / "library-engines-8", [*options, *QUICK])
 
 
 def python(standins: Path, build: Build, version: Version, *command: str) -> subprocess.CompletedProcess:
