@@ -238,3 +238,35 @@ def test_a_real_run_is_its_own_baseline(tmp_path, monkeypatch):
     record = os.fspath(tmp_path / "run.json")
     assert main(["run", "--frames", "30", "--stages", "crop,decode", "--json", record]) == 0
     assert main(["compare", record, record, "--max-regression", "90%"]) == 0
+
+
+def without(*stages: str) -> Callable[[dict[str, Any]], None]:
+    def change(document: dict[str, Any]) -> None:
+        for stage in stages:
+            del document["stages"][stage]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("new", "baseline", "options", "missing"),
+    [
+        (without(), without("network"), ["--stages", "crop,network"], "network"),
+        (without("crop", "network"), without("decode"), [], "crop, network, decode"),
+    ],
+)
+def test_stages_that_one_side_lacks_are_refused(write, capsys, new, baseline, options, missing):
+    assert main(["compare", write("new.json", new), write("baseline.json", baseline), *options]) == 1
+    assert f"not both have measured {missing}; run both with the same --stages" in capsys.readouterr().err
+
+
+def test_a_record_that_cannot_be_written_is_told_first(write, capsys):
+    assert main(["compare", write("new.json"), write("baseline.json"), "--json", "gone/c.json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "gone" in err
+
+
+def test_a_model_that_is_not_there(capsys, tmp_path):
+    assert main(["compare", "--against", "HEAD", "--engine", str(tmp_path / "no.onnx")]) == 1
+    assert "no model file there; check the path given to --engine" in capsys.readouterr().err
