@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runtime.cuda.driver import Device, find_device
 from runtime.errors import FaceMeshError, one_line
-from runtime.inference.trt.libraries import choose
+from runtime.inference.trt.libraries import choose, fault
 from runtime.models.detector_spec import CHANNELS, AnySpec, DetectorSpec, load_spec_of
 from runtime.models.file_kinds import refuse_other_kind
 from runtime.models.manifest import EngineManifest
@@ -39,7 +39,7 @@ def _engine_lines(path: Path) -> list[str]:
     device = find_device()
     library, reason = choose(manifest, device)
     found = (
-        f"{manifest.library} not installed"
+        f"{manifest.library} {'does not load' if fault(manifest.library) else 'not installed'}"
         if library is None
         else f"{library.__name__.replace('_', '-')} {library.__version__}"
     )

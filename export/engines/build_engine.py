@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.engines.build_steps import BuiltEngine, EngineOptions
-from runtime.console.extras import EXTRA_OF
+from runtime.console.extras import EXTRA_OF, REPAIR
 from runtime.cuda.driver import platform_name
 from runtime.errors import FaceMeshError
 from runtime.models.manifest import EngineManifest
@@ -70,8 +70,7 @@ def load_builder(library: str) -> Callable[[EngineSource, EngineOptions], BuiltE
     except (ImportError, OSError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in EXTRA_OF:
             raise  # `exit_code_of` names the extra
-        problem = f"{library} is installed but does not load ({error})"
-        raise FaceMeshError(f"{problem}; install it again, or its missing part") from error
+        raise FaceMeshError(f"{library} is installed but does not load ({error}); {REPAIR}") from error
     return build
 
 

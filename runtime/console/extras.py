@@ -33,6 +33,9 @@ EXTRA_OF = {
     "tritonclient": "triton",
 }
 
+# For a library that is installed but does not load.
+REPAIR = "install it again, or its missing part"
+
 
 def remedy(library: str) -> str:
     """Return the command that installs an optional library of EXTRA_OF on this machine."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.console.extras import REPAIR
 from runtime.console.extras import remedy as install_remedy
 from runtime.cuda.driver import Device, platform_name
 from runtime.errors import FaceMeshError
@@ -81,15 +82,15 @@ class EngineManifest:
         """True if newer versions of the library run it too; such an engine brings host code along."""
         return self.version.endswith("+")
 
-    def why_not(self, version: str | None, device: Device | None) -> str | None:
+    def why_not(self, version: str | None, device: Device | None, fault: str | None = None) -> str | None:
         """Return one line on the obstacle to running this engine on a machine, None if there is none.
 
-        ``version`` is the library's on that machine, None if it is not installed. The line tells the engine's origin,
-        the machine's equipment and, if it has a device, the remedy.
+        ``version`` is the library's on that machine, None if it is not installed, or does not load: ``fault`` then
+        tells why. The line tells the engine's origin, the machine's equipment and, if it has a device, the remedy.
         """
         reasons = []
         if version is None:
-            reasons.append(f"{self.library} is not installed here")
+            reasons.append(fault or f"{self.library} is not installed here")
         elif not self._takes_version(version):
             reasons.append(f"this is {self.library} {version}")
         if device is None:
@@ -103,12 +104,11 @@ class EngineManifest:
         wanted = f"{self.library} {self.version}, compute capability {', '.join(self.compute_capabilities)}"
         wanted += f" on {self.platform}" if self.platform else ""
         built = f"on {self.device}" if self.device else "without a device"
-        remedy = (
-            f"; build it here with '{self.command}'"
-            if version
-            else f"; {install_remedy(self.library.replace('-', '_'))}"
-        )
-        return f"built {built} for {wanted}; {' and '.join(reasons)}{remedy if device else ''}"
+        if version:
+            remedy = f"build it here with '{self.command}'"
+        else:
+            remedy = REPAIR if fault else install_remedy(self.library.replace("-", "_"))
+        return f"built {built} for {wanted}; {' and '.join(reasons)}{f'; {remedy}' if device else ''}"
 
     def runs_on(self, device: Device) -> bool:
         """Return True if the engine was built for this kind of device."""

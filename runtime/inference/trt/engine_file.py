@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from runtime.console.extras import REPAIR
 from runtime.console.extras import remedy as install_remedy
 from runtime.cuda.driver import find_device
 from runtime.errors import FaceMeshError
 from runtime.errors import reason as cause
-from runtime.inference.trt.libraries import choose, installed
+from runtime.inference.trt.libraries import choose, fault, installed
 from runtime.models.detector_spec import AnySpec, load_any_spec
 from runtime.models.manifest import EngineManifest
 from runtime.models.spec import ModelSpec, with_face_model
@@ -77,9 +78,10 @@ def _trusted(path: Path, data: bytes, face_model: Path | None) -> EngineFile:
     spec = _placed(_trusted_spec(path), path, face_model)
     libraries = [*installed("tensorrt"), *installed("tensorrt-rtx")]
     if not libraries:
-        raise FaceMeshError(
-            f"{path}: neither TensorRT nor TensorRT-RTX is installed here; {install_remedy('tensorrt')}"
-        )
+        if broken := fault("tensorrt") or fault("tensorrt-rtx"):
+            raise FaceMeshError(f"{path}: {broken}; {REPAIR}")
+        problem = "neither TensorRT nor TensorRT-RTX is installed here"
+        raise FaceMeshError(f"{path}: {problem}; {install_remedy('tensorrt')}")
     return EngineFile(path, data, spec, libraries[0], host_code=True)
 
 

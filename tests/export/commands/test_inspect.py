@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from types import ModuleType
 
 import numpy as np
@@ -79,7 +80,7 @@ def machine(monkeypatch):
     def machine(version, device):
         library = ModuleType("tensorrt_rtx")
         library.__version__ = version
-        monkeypatch.setattr("runtime.inference.trt.libraries.installed", lambda name: [library] if version else [])
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", library if version else None)
         monkeypatch.setattr("export.commands.inspect_command.find_device", lambda: device)
 
     return machine
@@ -214,6 +215,15 @@ def test_engine_that_does_not(inspect, engine, machine, version, device, reason)
         "does not run on this machine: built without a device for tensorrt-rtx 1.2.3, compute capability 8.9; "
     )
     assert reason in lines["verdict"]
+
+
+def test_engine_whose_library_does_not_load(inspect, engine, machine, broken_module):
+    machine("1.2.3", Device("NVIDIA GeForce RTX 4090", "8.9"))
+    broken_module("tensorrt_rtx", "raise ImportError('libtensorrt_rtx.so.1: cannot open shared object file')")
+    code, lines = inspect(engine)
+    assert code == 0
+    assert lines["here"].startswith("tensorrt-rtx does not load, NVIDIA GeForce RTX 4090")
+    assert "tensorrt_rtx is installed here but does not load (libtensorrt_rtx.so.1: cannot" in lines["verdict"]
 
 
 def test_engine_on_a_dla(inspect, engine):

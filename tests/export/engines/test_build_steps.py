@@ -71,11 +71,9 @@ def test_help_is_plain_and_true_of_both_libraries(capsys, command):
 
 
 @pytest.mark.parametrize("backend", LIBRARIES)
-def test_library_that_is_there_but_does_not_load(tmp_path, capsys, monkeypatch, backend):
+def test_library_that_is_there_but_does_not_load(tmp_path, capsys, monkeypatch, broken_module, backend):
     name = backend.replace("-", "_")
-    (tmp_path / f"{name}.py").write_text("raise ImportError('libnvinfer.so.10: cannot open shared object file')")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, name, raising=False)
+    broken_module(name, "raise ImportError('libnvinfer.so.10: cannot open shared object file')")
     monkeypatch.delitem(sys.modules, f"export.engines.{name.removeprefix('tensorrt_')}_builder", raising=False)
     model = write_small_model(tmp_path / "m.onnx")
     assert main(["engine", str(model), "-o", str(tmp_path / "m.engine"), "--backend", backend]) == 1

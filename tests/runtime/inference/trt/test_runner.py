@@ -305,6 +305,25 @@ def test_trusted_engine_without_a_library(gpu_machine, engine, monkeypatch):
         open_runner(engine, trust_engine=True)
 
 
+# As after `pip install tensorrt-cu13-bindings` alone, or an installation that was broken off.
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        ("raise ImportError('libnvinfer.so.11: cannot open')", r"libnvinfer\.so\.11: cannot open"),
+        ("import tensorrt_bindings_of_no_machine", "No module named 'tensorrt_bindings_of_no_machine'"),
+    ],
+)
+def test_a_library_that_is_installed_and_does_not_load(gpu_machine, engine, broken_module, source, cause):
+    gpu_machine()
+    broken_module("tensorrt", source)
+    verdict = rf"tensorrt is installed here but does not load \({cause}\); install it again, or its missing part"
+    with pytest.raises(FaceMeshError, match=rf"compute capability 8\.7; {verdict}$"):
+        open_runner(engine)
+    engine.write_bytes(b"of another build")
+    with pytest.raises(FaceMeshError, match=rf"live\.engine: {verdict}$"):
+        open_runner(engine, trust_engine=True)
+
+
 @pytest.mark.parametrize("content", [b"", b"junk" * 100, None])
 def test_trusted_engine_that_is_damaged(gpu_machine, engine, content):
     machine = gpu_machine()
