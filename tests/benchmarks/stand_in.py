@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 PACKAGE = """
+import os
 import time
 from types import SimpleNamespace
+
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None  # at import
 
 def busy(microseconds):
     end = time.perf_counter_ns() + 1000 * microseconds
@@ -17,6 +20,7 @@ class Runner:
     spec = SimpleNamespace(topology="", crop_scale=1.5, input=SimpleNamespace(size=8))
     input = [None]
     def infer(self, n):
+        assert n == 1
         busy(200)
         return [None]
     def __enter__(self):
@@ -26,6 +30,8 @@ class Runner:
 
 def open_runner(model, max_batch, threads):
     print("opened", model, max_batch, threads)
+    assert max_batch == 1
+    assert CORES is None or len(CORES) == threads
     return Runner()
 
 def load_topology(name):

@@ -1,7 +1,7 @@
 """``python -m tests.programs.mutants [MODULE …] [--most N]``: change one place of a module, run its tests.
 
 A mutant that no test notices is named, with the line before and after: either a test is missing, or the change has no
-effect. Tests run in a process of their own for each mutant; nothing is written.
+effect. Tests run in a process of their own for each mutant; the tree stays as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import importlib.util
 import os
 import random
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +32,7 @@ import pytest
 MODULES = {
     "runtime.geometry.crop": ["tests/runtime/geometry/test_crop.py", "tests/runtime/families/test_coefficients.py"],
     "runtime.geometry.pose": ["tests/runtime/geometry/test_pose.py"],
+    "runtime.geometry.camera": ["tests/runtime/geometry/test_camera.py"],
     "runtime.geometry.boxes": ["tests/runtime/geometry", "tests/runtime/test_pipeline.py"],
     "runtime.families.position_map": [
         "tests/runtime/families/test_position_map.py",
@@ -48,6 +51,9 @@ MODULES = {
     "runtime.models.manifest": ["tests/runtime/models", "tests/runtime/inference/trt/test_runner.py"],
     "calibration.accuracy.gate": ["tests/calibration/test_command.py"],
     "benchmarks.regression.compare": ["tests/benchmarks/regression"],
+    "benchmarks.regression.interleave": ["tests/benchmarks/regression"],
+    "benchmarks.regression.revision": ["tests/benchmarks/regression"],
+    "benchmarks.regression.frame_worker": ["tests/benchmarks/regression"],
 }
 LONGEST_S = 300
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
@@ -153,14 +159,34 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._tree, str(self._path), "exec"), module.__dict__)
 
 
+def start_changed(tree: ast.Module, path: Path, folder: str) -> None:
+    """Let Python processes whose script is the module run a changed copy of it."""
+    script = Path(folder, path.name)
+    script.write_text(ast.unparse(tree))
+    start = subprocess.Popen.__init__
+
+    def start_copy(self, args, *rest, **options):
+        if isinstance(args, list):
+            args = [script if str(word) == str(path.resolve()) else word for word in args]
+        start(self, args, *rest, **options)
+
+    subprocess.Popen.__init__ = start_copy
+
+
 def is_noticed(name: str, tree: ast.Module, path: Path, tests: list[str]) -> bool:
     """Run the tests with the changed module in a process of their own; True if one fails or takes too long."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _is_noticed(name, tree, path, tests, folder)
+
+
+def _is_noticed(name: str, tree: ast.Module, path: Path, tests: list[str], folder: str) -> bool:
     child = os.fork()
     if child == 0:
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), 1)
             os.dup2(nothing.fileno(), 2)
         sys.meta_path.insert(0, Finder(name, tree, path))
+        start_changed(tree, path, folder)
         code = 1
         with contextlib.suppress(BaseException):
             code = pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *tests])

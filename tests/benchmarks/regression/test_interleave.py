@@ -6,13 +6,17 @@ On stand-ins for ``runtime``, in real processes.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import signal
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -20,6 +24,7 @@ from benchmarks.regression import frame_worker, interleave
 from benchmarks.regression.interleave import FAMILY_ERROR, Worker, compare_pairs, run_interleaved, worker_settings
 from benchmarks.regression.revision import RevisionError
 from runtime.errors import FaceMeshError
+from runtime.models.shipped import SHIPPED_MODEL
 from tests.benchmarks.stand_in import write_runtime
 
 STAGES = ["crop", "network", "decode", "frame"]
@@ -44,8 +49,9 @@ def opener(tmp_path: Path, settings: dict[str, Any]) -> Callable[..., Callable[[
 def test_a_worker_times_its_revision(opener):
     with opener("new", 300)() as worker:
         times = worker.run(20)
-    assert list(times) == STAGES
-    assert all(len(column) == 20 for column in times.values())
+    assert list(times) == list(worker.first) == STAGES
+    assert [len(column) for column in worker.first.values()] == [5] * 4
+    assert [len(column) for column in times.values()] == [20] * 4
     assert 50 <= min(times["crop"]) < 150
     assert 200 <= min(times["network"]) < 300
     assert 300 <= min(times["decode"]) < 400
@@ -101,6 +107,53 @@ def test_workers_stay_on_the_cores_they_are_given(settings):
         assert settings["cores"] == [max(os.sched_getaffinity(0))]
 
 
+def test_cores_are_counted_where_a_system_does_not_tell_them(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert worker_settings(tmp_path / "model.onnx", tmp_path / "picture.npy", [0, 0, 2, 2], 3)["cores"] == [0, 1, 2]
+
+
+def test_frames_are_timed_after_a_warm_up_with_collected_garbage_and_without_the_collector(monkeypatch):
+    """On a clock of ours: the warm-up lasts 0.3 s, and the first two frames of a block do not count."""
+    seconds = iter([5, 5.1, 5.2, 5.29, 5.31])
+    frames = []
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    garbage = weakref.ref(Cycle())
+
+    def frame() -> tuple[int, ...]:
+        frames.append((gc.isenabled(), garbage()))
+        return tuple(1000 * len(frames) * part for part in (0, 1, 3, 6, 10))
+
+    monkeypatch.setattr(frame_worker, "time", SimpleNamespace(perf_counter=partial(next, seconds)))
+    monkeypatch.setattr(frame_worker, "import_revision", lambda settings: None)
+    monkeypatch.setattr(frame_worker, "_open_frame", lambda settings: ("runner", frame))
+    runner, measure = frame_worker.open_revision({})
+    assert runner == "runner"
+    assert len(frames) == 3
+
+    frames.clear()
+    garbage = weakref.ref(Cycle())
+    assert measure(2) == {"crop": [3, 4], "network": [6, 8], "decode": [9, 12], "frame": [12, 16]}
+    assert frames == [(False, None)] * 4
+    assert gc.isenabled()
+
+
+def test_this_runtime_can_be_measured(tmp_path, monkeypatch):
+    threads = []
+    monkeypatch.setattr(cv2, "setNumThreads", threads.append)
+    np.save(tmp_path / "picture.npy", np.zeros((240, 320, 3), np.uint8))
+    settings = worker_settings(SHIPPED_MODEL, tmp_path / "picture.npy", [60, 60, 180, 180], threads=1)
+    runner, frame = frame_worker._open_frame({**settings, "cores": [0, 1, 2]})
+    with runner:
+        readings = frame()
+    assert len(readings) == 5
+    assert sorted(set(readings)) == list(readings)
+    assert 3 in threads
+
+
 @pytest.mark.slow
 def test_a_slower_decode_is_caught_and_nothing_else(opener, monkeypatch):
     monkeypatch.setattr(interleave, "PAIRS", 30)
@@ -147,6 +200,38 @@ class FakeWorker:
 
     def __exit__(self, *_: object) -> None:
         self.log.append(f"close {self.name}")
+
+
+class SteadyWorker:
+    """Frames of one block take 100, 110, 120 … parts of ``unit_us``; ``asked`` holds the frames of each block."""
+
+    def __init__(self, unit_us: float) -> None:
+        self.unit_us = unit_us
+        self.asked: list[int] = []
+        self.first = {stage: [100 * unit_us] * 5 for stage in STAGES}
+
+    def run(self, frames: int) -> dict[str, list[float]]:
+        self.asked.append(frames)
+        return {stage: [self.unit_us * (100 + 10 * number) for number in range(frames)] for stage in STAGES}
+
+    def __enter__(self) -> SteadyWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("unit_us", "frames", "fast_us"),
+    [(1, 10, 109), (15, 5, 15 * 104), (25, 3, 25 * 102), (1000, 3, 102000)],
+)
+def test_a_block_has_three_to_ten_frames_and_its_fastest_tenth_stands_for_it(unit_us, frames, fast_us):
+    """As many as take 30 ms; four starts with 60 pairs of blocks each are enough where there is no noise."""
+    workers = [SteadyWorker(unit_us), SteadyWorker(2 * unit_us)]
+    pairs = run_interleaved([lambda: workers[0], lambda: workers[1]], None, 1e9, np.random.default_rng(0))
+    assert [set(worker.asked) for worker in workers] == [{frames}] * 2
+    assert {stage: times.shape for stage, times in pairs.items()} == dict.fromkeys(STAGES, (240, 2))
+    assert all(np.allclose(times, (fast_us, 2 * fast_us), rtol=1e-12) for times in pairs.values())
 
 
 @pytest.fixture

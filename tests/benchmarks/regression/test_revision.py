@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -164,7 +165,7 @@ def here(repository, tmp_path, monkeypatch, pip):
     monkeypatch.setattr(
         compare,
         "load_measured_faces",
-        lambda source: [Face(np.zeros((4, 5, 3), np.uint8), np.array([0, 0, 2, 2], np.float32))],
+        lambda source: [Face(np.zeros((4, 5, 3), np.uint8), np.array([0, 0, 2, 2], np.float32))] * 2,
     )
     monkeypatch.setattr(interleave, "PAIRS", 30)
     return repository
@@ -186,6 +187,33 @@ def test_against_the_same_revision_passes(here, capsys):
     out = capsys.readouterr().out
     assert out.splitlines()[-1].startswith("passed")
     assert "network" not in out
+
+
+def test_what_two_workers_measured_is_judged_told_and_written(here, capsys, tmp_path, monkeypatch):
+    crop = np.random.default_rng(0).normal(50, 1, (240, 2))
+    asked = []
+
+    def measured(openers, stages, seconds, rng):
+        sides = [(name, (root / "runtime" / "__init__.py").read_text()) for name, root, _ in (o.args for o in openers)]
+        asked.append(([(name, "busy(130)" in text) for name, text in sides], stages, seconds))
+        return {"crop": crop, "decode": crop * (1.3, 1)}
+
+    monkeypatch.setattr(compare, "run_interleaved", measured)
+    make_slower(here, 130)
+    record = tmp_path / "out.json"
+    options = ["--gate", "--stages", "crop,decode", "--seconds", "7", "--threads", "2", "--json", str(record)]
+    assert main(["compare", "--against", "HEAD", *options]) == 1
+    assert asked == [([("the working tree", True), ("HEAD", False)], ["crop", "decode"], 7)]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["crop", "decode"]
+    assert lines[3] == "240 pairs of blocks by turns, 2 core(s)"
+    assert lines[-1] == "failed: decode slower by more than 10 %"
+    document = json.loads(record.read_text())
+    assert document["against"] == "HEAD"
+    assert (document["settings"]["pairs"], document["settings"]["threads"]) == (240, 2)
+    assert document["settings"]["source"]["pictures"] == 1
+    assert [row["verdict"] for row in document["stages"]] == ["as fast", "slower"]
+    assert document["stages"][1]["ratio"]["estimate"] == pytest.approx(1.3, abs=0.01)
 
 
 def test_a_gate_measures_only_where_the_runtime_changed(here, capsys, pip):

@@ -78,7 +78,7 @@ def test_faces_without_a_mesh_are_refused(topology):
         fit_camera(face, topology)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 5.0])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 5.0, (3.0, 4.0, 5.0)])
 def test_unusable_vertices_are_refused(value):
     vertices, triangles = plane(0, 0, 1, 1)
     broken = np.full_like(vertices, value)
