@@ -75,7 +75,6 @@ class Worker:
     def _ask(self, line: str) -> dict[str, Any]:
         try:
             self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
             answer = self._process.stdout.readline()
         except OSError:
             answer = ""

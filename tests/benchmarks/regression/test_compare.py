@@ -230,6 +230,14 @@ def test_verdicts(interval, said):
     assert verdict(Interval(*interval), 0.1) == said
 
 
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [((1.3, 1.25, 1.4), "undecided"), ((1.1, 1, 1.25), "as fast"), ((0.7, 0.6, 0.8), "as fast")],
+)
+def test_an_end_on_the_limit_is_not_beyond_it(interval, said):
+    assert verdict(Interval(*interval), 0.25) == said
+
+
 def test_a_real_run_is_its_own_baseline(tmp_path, monkeypatch):
     from benchmarks.latency import run
 

@@ -6,25 +6,23 @@ On stand-ins for ``runtime``, in real processes.
 from __future__ import annotations
 
 import dataclasses
-import gc
 import os
 import signal
-import weakref
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
-from benchmarks.regression import frame_worker, interleave
+from benchmarks.records.latency_statistics import Interval
+from benchmarks.regression import interleave
 from benchmarks.regression.interleave import FAMILY_ERROR, Worker, compare_pairs, run_interleaved, worker_settings
 from benchmarks.regression.revision import RevisionError
 from runtime.errors import FaceMeshError
-from runtime.models.shipped import SHIPPED_MODEL
 from tests.benchmarks.stand_in import write_runtime
 
 STAGES = ["crop", "network", "decode", "frame"]
@@ -88,6 +86,31 @@ def test_a_revision_that_lacks_something_is_named(opener, tmp_path, spoil, why):
     assert error.value.name == "v0.1"
 
 
+def test_libraries_are_looked_for_in_folders_but_the_current_one(tmp_path, monkeypatch):
+    (tmp_path / "archive.zip").write_bytes(b"")
+    monkeypatch.setattr("sys.path", ["", str(tmp_path / "archive.zip"), str(tmp_path / "gone"), str(tmp_path)])
+    assert interleave.library_paths() == [str(tmp_path)]
+
+
+def test_nothing_stays_of_a_worker_that_does_not_open(opener, tmp_path, monkeypatch):
+    started = []
+
+    class Process(subprocess.Popen):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    open_worker = opener("v0.1")
+    (tmp_path / "v0.1" / "runtime" / "crop.py").unlink()
+    with pytest.raises(RevisionError):
+        open_worker()
+    (process,) = started
+    assert process.returncode == 0
+    assert process.stdin.closed
+    assert process.stdout.closed
+
+
 def test_another_runtime_is_not_measured_by_mistake(tmp_path, settings):
     """An empty folder, and a ``runtime`` elsewhere on the path: that of this repository, where it is installed."""
     (tmp_path / "empty").mkdir()
@@ -107,51 +130,14 @@ def test_workers_stay_on_the_cores_they_are_given(settings):
         assert settings["cores"] == [max(os.sched_getaffinity(0))]
 
 
+def test_the_last_usable_cores_are_shared(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", {0: {3, 0, 9, 5}}.get, raising=False)
+    assert worker_settings(tmp_path / "model.onnx", tmp_path / "picture.npy", [0, 0, 2, 2], 2)["cores"] == [5, 9]
+
+
 def test_cores_are_counted_where_a_system_does_not_tell_them(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert worker_settings(tmp_path / "model.onnx", tmp_path / "picture.npy", [0, 0, 2, 2], 3)["cores"] == [0, 1, 2]
-
-
-def test_frames_are_timed_after_a_warm_up_with_collected_garbage_and_without_the_collector(monkeypatch):
-    """On a clock of ours: the warm-up lasts 0.3 s, and the first two frames of a block do not count."""
-    seconds = iter([5, 5.1, 5.2, 5.29, 5.31])
-    frames = []
-
-    class Cycle:
-        def __init__(self) -> None:
-            self.itself = self
-
-    garbage = weakref.ref(Cycle())
-
-    def frame() -> tuple[int, ...]:
-        frames.append((gc.isenabled(), garbage()))
-        return tuple(1000 * len(frames) * part for part in (0, 1, 3, 6, 10))
-
-    monkeypatch.setattr(frame_worker, "time", SimpleNamespace(perf_counter=partial(next, seconds)))
-    monkeypatch.setattr(frame_worker, "import_revision", lambda settings: None)
-    monkeypatch.setattr(frame_worker, "_open_frame", lambda settings: ("runner", frame))
-    runner, measure = frame_worker.open_revision({})
-    assert runner == "runner"
-    assert len(frames) == 3
-
-    frames.clear()
-    garbage = weakref.ref(Cycle())
-    assert measure(2) == {"crop": [3, 4], "network": [6, 8], "decode": [9, 12], "frame": [12, 16]}
-    assert frames == [(False, None)] * 4
-    assert gc.isenabled()
-
-
-def test_this_runtime_can_be_measured(tmp_path, monkeypatch):
-    threads = []
-    monkeypatch.setattr(cv2, "setNumThreads", threads.append)
-    np.save(tmp_path / "picture.npy", np.zeros((240, 320, 3), np.uint8))
-    settings = worker_settings(SHIPPED_MODEL, tmp_path / "picture.npy", [60, 60, 180, 180], threads=1)
-    runner, frame = frame_worker._open_frame({**settings, "cores": [0, 1, 2]})
-    with runner:
-        readings = frame()
-    assert len(readings) == 5
-    assert sorted(set(readings)) == list(readings)
-    assert 3 in threads
 
 
 @pytest.mark.slow
@@ -265,6 +251,14 @@ def test_noise_is_met_with_more_starts_until_the_time_is_up(log):
     assert log.count("open new") == interleave.STARTS
 
 
+def test_another_start_is_made_if_it_ends_in_time(log, monkeypatch):
+    """A start takes 10 s here: the sixth ends within 65 s, a seventh would not."""
+    monkeypatch.setattr(interleave, "time", SimpleNamespace(monotonic=lambda: 1000 + 10 * log.count("open old")))
+    noisy = [partial(FakeWorker, name, 1, 0.5) for name in ("new", "old")]
+    run_interleaved(noisy, None, 65, np.random.default_rng(0))
+    assert log.count("open new") == 6
+
+
 @pytest.mark.slow
 def test_error_rates_of_a_whole_comparison():
     """By simulation: slowdowns of exactly the limit alarm as seldom as designed, a fifth more always, none never."""
@@ -296,8 +290,16 @@ def test_a_judgement_is_plain_data():
     }
 
 
-def test_the_worker_needs_nothing_of_this_package():
-    """It runs beside revisions that may have no ``benchmarks`` at all."""
-    source = Path(frame_worker.__file__).read_text()
-    assert "from benchmarks" not in source
-    assert "import benchmarks" not in source
+def test_the_error_is_shared_among_the_stages(monkeypatch):
+    """Where more pairs are asked for, and where they are judged."""
+    asked = []
+
+    def ratio(new: np.ndarray, baseline: np.ndarray, error: float, rng: np.random.Generator) -> Interval:
+        asked.append((new[0], baseline[0], error))
+        return Interval(1.2, 1.2, 1.2)
+
+    monkeypatch.setattr(interleave, "paired_ratio", ratio)
+    workers = [SteadyWorker(1.2), SteadyWorker(1)]
+    pairs = run_interleaved([lambda: workers[0], lambda: workers[1]], None, 1e9, np.random.default_rng(0))
+    compare_pairs(pairs, 0.1, np.random.default_rng(0))
+    assert asked == [(pytest.approx(1.2 * 109), 109, 0.01 / 4)] * 8

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -83,14 +84,26 @@ def test_revisions_that_there_are_not(repository, tmp_path, name):
     assert error.value.name == name
 
 
+def test_outside_of_git_no_revision_is_expected(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(RevisionError, match="main is no revision here") as error:
+        export_revision(tmp_path, "main", tmp_path / "old")
+    assert error.value.is_absent
+
+
 def test_keys_tell_what_matters(repository, tmp_path):
     old = exported(export_revision, repository, "HEAD", to=tmp_path / "old")
     (repository / "README.md").write_text("second")
     same = exported(export_working_tree, repository, to=tmp_path / "same")
+    (same / "runtime" / "__pycache__").mkdir()
+    (same / "runtime" / "__pycache__" / "crop.pyc").write_text("compiled")
     assert source_key(old, False) == source_key(same, False) != source_key(same, True)
     make_slower(repository, 101)
     assert source_key(exported(export_working_tree, repository, to=tmp_path / "other"), False) != source_key(old, False)
     (old / "runtime" / "crop.py").rename(old / "runtime" / "crops.py")
+    assert source_key(old, False) != source_key(same, False)
+    (old / "runtime" / "crops.py").rename(old / "runtime" / "crop.py")
+    (old / "pyproject.toml").write_text("[project]")
     assert source_key(old, False) != source_key(same, False)
 
 
@@ -100,11 +113,13 @@ def pip(monkeypatch):
 
     class Pip:
         commands: list[list[str]] = []
-        errors = ""
+        errors: str | None = None
 
-        def __call__(self, command, **_):
+        def __call__(self, command, timeout, **options):
+            assert timeout > 60
+            assert options == {"capture_output": True, "text": True}
             self.commands.append(command)
-            if self.errors:
+            if self.errors is not None:
                 return subprocess.CompletedProcess(command, 1, "", self.errors)
             target, source = Path(command[command.index("--target") + 1]), Path(command[command.index("--target") + 2])
             shutil.copytree(source / "runtime", target / "runtime")
@@ -119,7 +134,7 @@ def pip(monkeypatch):
 
 
 def test_a_revision_is_built_once(repository, tmp_path, pip):
-    folder, cache = exported(export_revision, repository, "HEAD", to=tmp_path / "old"), tmp_path / "cache"
+    folder, cache = exported(export_revision, repository, "HEAD", to=tmp_path / "old"), tmp_path / "build" / "cache"
     root = build(folder, "HEAD", False, cache)
     assert (root / "runtime" / "crop.py").is_file()
     assert build(folder, "HEAD", False, cache) == root
@@ -137,6 +152,47 @@ def test_a_revision_that_cannot_be_built_says_why_and_leaves_nothing(repository,
     with pytest.raises(RevisionError, match=r"^HEAD cannot be built: decode\.cpp:7: error: 'x' was not declared$"):
         build(folder, "HEAD", False, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("errors", "why"),
+    [
+        ("", "pip failed"),
+        ("\n  no space left \nbye\n", "no space left"),
+        ("Error: " + 500 * "x", "Error: " + 293 * "x"),
+    ],
+)
+def test_the_reason_is_one_short_line(repository, tmp_path, pip, errors, why):
+    folder = exported(export_revision, repository, "HEAD", to=tmp_path / "old")
+    pip.errors = errors
+    with pytest.raises(RevisionError, match=f"^HEAD cannot be built: {why}$"):
+        build(folder, "HEAD", False, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("error", [OSError("no more processes"), subprocess.TimeoutExpired("pip", 900)])
+def test_a_build_that_does_not_start_or_end_is_told(repository, tmp_path, monkeypatch, error):
+    folder = exported(export_revision, repository, "HEAD", to=tmp_path / "old")
+
+    def run(*_, **__):
+        raise error
+
+    monkeypatch.setattr(revision.subprocess, "run", run)
+    with pytest.raises(RevisionError) as told:
+        build(folder, "HEAD", False, tmp_path / "cache")
+    assert str(told.value) == f"HEAD cannot be built: {error}"
+
+
+@pytest.mark.parametrize("has_filters", [True, False])
+def test_archives_are_unpacked_with_a_filter_where_python_has_one(repository, tmp_path, monkeypatch, has_filters):
+    """Python has had them since 3.10.12 and 3.11.4."""
+    if has_filters:
+        monkeypatch.setattr(tarfile, "data_filter", print, raising=False)
+    else:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    options = []
+    monkeypatch.setattr(tarfile.TarFile, "extractall", lambda archive, folder, **rest: options.append(rest))
+    exported(export_revision, repository, "HEAD", to=tmp_path / "old")
+    assert options == [{"filter": "data"} if has_filters else {}]
 
 
 def test_commit_and_whether_files_were_changed(repository, tmp_path):
