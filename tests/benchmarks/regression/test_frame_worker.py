@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 import weakref
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
+import runtime
 from benchmarks.regression import frame_worker
 from benchmarks.regression.interleave import worker_settings
 from runtime.models.shipped import SHIPPED_MODEL
@@ -43,6 +46,15 @@ def test_frames_are_timed_after_a_warm_up_with_collected_garbage_and_without_the
     assert measure(2) == {"crop": [3, 4], "network": [6, 8], "decode": [9, 12], "frame": [12, 16]}
     assert frames == [(False, None)] * 4
     assert gc.isenabled()
+
+
+def test_a_revision_comes_before_all_libraries(monkeypatch):
+    """Also on a system that does not bind processes to cores."""
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    monkeypatch.setattr(sys, "path", found := ["builtin"])
+    root = str(Path(runtime.__path__[0]).parent)
+    frame_worker.import_revision({"cores": [0], "paths": ["libraries"], "root": root})
+    assert found == [root, "builtin", "libraries"]
 
 
 def test_this_runtime_can_be_measured(tmp_path, monkeypatch):

@@ -66,13 +66,14 @@ def test_a_revision_is_exported_as_it_was(repository, tmp_path):
 
 def test_the_working_tree_is_exported_as_it_lies(repository, tmp_path):
     make_slower(repository, 500)
-    (repository / "runtime" / "fresh.py").write_text("")
+    (repository / "runtime" / "new" / "deep").mkdir(parents=True)
+    (repository / "runtime" / "new" / "deep" / "fresh.py").write_text("")
     (repository / "build").mkdir()
     (repository / "build" / "ignored.py").write_text("")
     (repository / "README.md").unlink()
     folder = exported(export_working_tree, repository, to=tmp_path / "new")
     assert "busy(500)" in (folder / "runtime" / "__init__.py").read_text()
-    assert (folder / "runtime" / "fresh.py").is_file()
+    assert (folder / "runtime" / "new" / "deep" / "fresh.py").is_file()
     assert not (folder / "build").exists()
     assert not (folder / "README.md").exists()
 
