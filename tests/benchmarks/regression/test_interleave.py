@@ -131,8 +131,8 @@ def test_workers_stay_on_the_cores_they_are_given(settings):
 
 
 def test_the_last_usable_cores_are_shared(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", {0: {3, 0, 9, 5}}.get, raising=False)
-    assert worker_settings(tmp_path / "model.onnx", tmp_path / "picture.npy", [0, 0, 2, 2], 2)["cores"] == [5, 9]
+    monkeypatch.setattr(os, "sched_getaffinity", {0: {3, 0, 9, 7, 5}}.get, raising=False)
+    assert worker_settings(tmp_path / "model.onnx", tmp_path / "picture.npy", [0, 0, 2, 2], 2)["cores"] == [7, 9]
 
 
 def test_cores_are_counted_where_a_system_does_not_tell_them(tmp_path, monkeypatch):
