@@ -9,7 +9,8 @@ MOVED := $(shell [ -f $(VENV)/place ] && [ "$$(cat $(VENV)/place)" != "$$(pwd)" 
 # The installed package is editable: Python files are used where they lie, native sources trigger a new build.
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard runtime/native/*/*)
 
-# Plain `torch` would bring gigabytes of CUDA libraries on Linux; the tests need the CPU alone.
+# The tests need the CPU alone, and PyPI's PyTorch brings gigabytes of CUDA libraries on Linux. A CPU build of this version
+# (2.13.0+cpu) comes before it where pip finds one (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL); TORCH may be its .whl.
 TORCH ?= torch==2.13.0
 
 # What `make gate` compares with, and the slowdown that it tolerates.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -84,6 +85,12 @@ def test_who_gets_a_builder_gets_what_export_engine_imports(project, extra):
 def test_the_hint_of_a_missing_library_installs_it(project, library):
     found = installed(project, EXTRA_OF[library], DESKTOP)
     assert DISTRIBUTIONS.get(library, library) in found
+
+
+def test_every_extra_has_a_command_that_tries_it(project, repository):
+    program = (repository / "tests" / "programs" / "extras.sh").read_text(encoding="utf-8")
+    labels = re.findall(r"^        ([a-z][a-z0-9 |-]*)\) ?", program, re.MULTILINE)
+    assert {name for label in labels for name in label.split(" | ")} == set(extras_of(project))
 
 
 def test_on_a_jetson_the_hint_is_jetpack(monkeypatch):
