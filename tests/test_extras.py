@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from runtime.console.extras import EXTRA_OF, remedy
 
@@ -65,6 +66,14 @@ def test_elsewhere_opencv_and_tensorrt_come_along(project, machine):
         assert ("tensorrt-cu13" in found) == (extra == "trt")
         assert ("tensorrt-cu12" in found) == (extra == "trt-cu12")
     assert ("tensorrt-rtx" in installed(project, "rtx", machine)) == (machine is DESKTOP)
+
+
+@pytest.mark.parametrize(
+    ("machine", "newest"), [(DESKTOP, "11.4.0.106"), (SERVER, "10.13.0.35")], ids=["x86-64", "aarch64"]
+)
+def test_tensorrt_for_cuda_12_is_one_whose_bindings_there_are(project, machine, newest):
+    specifier = installed(project, "trt-cu12", machine)["tensorrt-cu12"].specifier
+    assert max(specifier.filter(["10.13.0.35", "11.4.0.106"]), key=Version) == newest
 
 
 def test_pytorch_comes_where_networks_are_trained_or_checkpoints_read(project):

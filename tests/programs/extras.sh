@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Install each extra of pyproject.toml in a fresh environment and run what it is for. A command works, or ends with one line
-# "error: …" on what this machine lacks; the last column quotes it. Anything else, a traceback above all, fails the run.
+# Install each extra of pyproject.toml in a fresh environment and run what it is for. A command works, or ends with one
+# line "error: ..." on what this machine lacks, which is shown; anything else, a traceback above all, fails the run.
 #
-#     tests/programs/extras.sh FOLDER [EXTRA ...]    # the committed tree; without EXTRA all of them, one after the other
+#     tests/programs/extras.sh FOLDER [EXTRA ...]    # of the committed tree; without EXTRA all, one after the other
 #
-# All take 30 minutes on two cores and 3 GB at a time in FOLDER. PYTHON makes the environments. TORCH is installed before
-# what wants PyTorch, as by make. DATA, if there, are labelled faces to train on (docs/data.md).
+# All take a quarter of an hour on two cores, and 3 GB at a time in FOLDER. PYTHON makes the environments. TORCH is
+# installed before what wants PyTorch, as by make. DATA, if there, are labelled faces to train on (docs/data.md).
 set -uo pipefail
 tree=$(cd "$(dirname "$0")/../.." && pwd)
 data=$(realpath -m "${DATA:-$tree/../shared/data/train}")
