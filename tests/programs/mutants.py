@@ -49,7 +49,7 @@ MODULES = {
         "tests/runtime/outputs/test_sinks.py",
     ],
     "runtime.models.manifest": ["tests/runtime/models", "tests/runtime/inference/trt/test_runner.py"],
-    "calibration.accuracy.gate": ["tests/calibration/test_command.py"],
+    "calibration.accuracy.gate": ["tests/calibration/accuracy", "tests/calibration/test_command.py"],
     "benchmarks.regression.compare": ["tests/benchmarks/regression"],
     "benchmarks.regression.interleave": ["tests/benchmarks/regression"],
     "benchmarks.regression.revision": ["tests/benchmarks/regression"],
