@@ -33,6 +33,7 @@ MODULES = {
     "runtime.geometry.crop": ["tests/runtime/geometry/test_crop.py", "tests/runtime/families/test_coefficients.py"],
     "runtime.geometry.pose": ["tests/runtime/geometry/test_pose.py"],
     "runtime.geometry.camera": ["tests/runtime/geometry/test_camera.py"],
+    "runtime.geometry.nme": ["tests/runtime/geometry/test_nme.py"],
     "runtime.geometry.boxes": ["tests/runtime/geometry", "tests/runtime/test_pipeline.py"],
     "runtime.families.position_map": [
         "tests/runtime/families/test_position_map.py",
@@ -44,12 +45,15 @@ MODULES = {
     "calibration.detectors.scenes": ["tests/calibration/detectors/test_scenes.py"],
     "calibration.detectors.judge": ["tests/calibration/detectors/test_judge.py"],
     "runtime.families.uv_topology": [
+        "tests/runtime/families/test_uv_grid.py",
+        "tests/runtime/families/test_uv_files.py",
         "tests/runtime/families/test_uv_topology.py",
         "tests/runtime/rendering",
         "tests/runtime/outputs/test_sinks.py",
     ],
     "runtime.models.manifest": ["tests/runtime/models", "tests/runtime/inference/trt/test_runner.py"],
     "calibration.accuracy.gate": ["tests/calibration/accuracy", "tests/calibration/test_command.py"],
+    "benchmarks.regression.baseline": ["tests/benchmarks/regression"],
     "benchmarks.regression.compare": ["tests/benchmarks/regression"],
     "benchmarks.regression.interleave": ["tests/benchmarks/regression"],
     "benchmarks.regression.revision": ["tests/benchmarks/regression"],
