@@ -314,7 +314,7 @@ def _add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory",
         choices=("copy", "mapped"),
-        help="of frames and points on the GPU road (default: mapped where GPU and host share it)",
+        help="of frames, and of landmarks alone, on the GPU road (default: mapped where GPU and host share it)",
     )
     parser.add_argument(
         "--trust-engine",

@@ -18,6 +18,7 @@ from benchmarks.gpu.scene import (
     face_matrices,
     frame,
 )
+from runtime.compiled import native
 from runtime.cuda.interface import Event
 from runtime.detection.gpu_yunet import MOST_ROWS
 from runtime.families.family import GpuDecoder
@@ -115,6 +116,7 @@ class _SharedBuffers:
         points = self._decoders[False, True].point_count
         self._crops = device.cuda.device_buffer(most * 3 * 4 * self._spec.input.size**2).pointer
         self._result = device.cuda.device_buffer(most * points * 12).pointer
+        self._marks = device.cuda.device_buffer(most * -(-points // native.POINTS_OF_A_MARK)).pointer
         # Of a detector: a reduced frame, and levels in which few places pass.
         (width, height), levels = DETECTOR_WH, []
         self._planes = device.cuda.device_buffer(3 * 2 * width * height).pointer
@@ -199,4 +201,4 @@ class _SharedBuffers:
 
     def _decode(self, n: int, half: bool, dense: bool = True) -> None:
         decoder = self._decoders[half, dense]
-        decoder.enqueue(self._maps[half], self._matrices, n, self._result, self._device.stream)
+        decoder.enqueue(self._maps[half], self._matrices, n, self._result, self._marks, self._device.stream)

@@ -141,6 +141,7 @@ class Kernels(Protocol):
         count: int,
         resolution: int,
         out: int,
+        not_finite: int,
         stream: int,
     ) -> None:
         """Decode ``count`` points of each of ``n`` position maps into frame px.
@@ -150,6 +151,8 @@ class Kernels(Protocol):
         matrices: (n, 2, 3) float64 similarities, frame px -> crop px.
         indices: (count,) int32 pixels of the flattened ``resolution`` x ``resolution`` grid; not checked.
         out: (n, count, 3) float32, frame px.
+        not_finite: (n, ceil(count / `runtime._native.POINTS_OF_A_MARK`)) uint8, 1 where one of so many points in turn
+        is not finite, else 0.
         """
 
     def decode_coefficients(
@@ -167,6 +170,7 @@ class Kernels(Protocol):
         n: int,
         count: int,
         out: int,
+        not_finite: int,
         stream: int,
     ) -> None:
         """Decode ``count`` points of a face model for each of ``n`` faces into frame px.
@@ -176,7 +180,7 @@ class Kernels(Protocol):
         ``pose_count`` is 0, the two numbers of the origin, centre and radius of the mean face's sphere.
         mean: (3, count) float32, basis: (coefficient_count, 3, count) float32, or float16 for ``basis_half``.
         matrices: (n, 2, 3) float64 similarities, frame px -> crop px.
-        out: (n, count, 3) float32, frame px.
+        out: (n, count, 3) float32, frame px. not_finite: as `decode` writes it.
         """
 
     def face_rows(

@@ -215,7 +215,7 @@ class CoefficientGpuDecoder:
         self._mean = _uploaded(cuda, model.mean[rows].T, np.float32)
         self._constants = _uploaded(cuda, np.concatenate(constants), np.float32)
 
-    def enqueue(self, output: int, matrices: int, batch: int, result: int, stream: Stream) -> None:
+    def enqueue(self, output: int, matrices: int, batch: int, result: int, marks: int, stream: Stream) -> None:
         """Queue the kernel, see `runtime.families.family.GpuDecoder.enqueue`."""
         self._kernels.decode_coefficients(
             output=output,
@@ -230,6 +230,7 @@ class CoefficientGpuDecoder:
             n=batch,
             count=self.point_count,
             out=result,
+            not_finite=marks,
             stream=stream.handle,
         )
 

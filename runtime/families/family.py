@@ -54,11 +54,12 @@ class GpuDecoder(Protocol):
     vertex_count: int  # of one face in the result; the 68 landmarks follow
     point_count: int  # vertices and landmarks
 
-    def enqueue(self, output: int, matrices: int, batch: int, result: int, stream: Stream) -> None:
+    def enqueue(self, output: int, matrices: int, batch: int, result: int, marks: int, stream: Stream) -> None:
         """Queue the decoding of ``batch`` faces. All addresses are of the device.
 
         ``output`` is the network's, ``matrices`` (batch, 2, 3) float64 crop matrices, ``result`` takes
-        (batch, point_count, 3) float32, frame px.
+        (batch, point_count, 3) float32, frame px, and ``marks`` what `runtime.cuda.interface.Kernels.decode` writes to
+        ``not_finite``.
         """
 
 

@@ -134,7 +134,7 @@ class PositionMapGpuDecoder:
             self._indices.upload(points.nbytes, stream)
             stream.synchronize()
 
-    def enqueue(self, output: int, matrices: int, batch: int, result: int, stream: Stream) -> None:
+    def enqueue(self, output: int, matrices: int, batch: int, result: int, marks: int, stream: Stream) -> None:
         """Queue the kernel, see `runtime.families.family.GpuDecoder.enqueue`."""
         spec = self._spec
         self._kernels.decode(
@@ -149,6 +149,7 @@ class PositionMapGpuDecoder:
             count=self.point_count,
             resolution=self._resolution,
             out=result,
+            not_finite=marks,
             stream=stream.handle,
         )
 

@@ -28,7 +28,7 @@ class RunnerOptions:
     max_batch: int = 8  # faces of one run
     threads: int | None = None  # CPU; None: the backend chooses
     sync: str = "spin"  # GPU: wait with the least delay, or "block" and leave the core to others
-    memory: str | None = None  # GPU: "copy" or "mapped" frames and points; None: by the device
+    memory: str | None = None  # GPU: "copy" or "mapped" frames and landmarks alone; None: by the device
     trust_engine: bool = False  # load an engine without a fitting manifest
     provider: str | None = None  # ONNX Runtime: "cuda", "tensorrt" or "nv-tensorrt-rtx"; None: the CPU
     face_model: Path | None = None  # of a network of coefficients; None: the one that the model's spec names
@@ -39,7 +39,7 @@ class RunnerOptions:
 
 
 class MeshedFace(NamedTuple):
-    """One face as a mesher returns it, in arrays of its own."""
+    """One face as a mesher returns it. Nobody else writes to its arrays for as long as they are held."""
 
     vertices: NDArray[np.float32]  # (V, 3), or (0, 3) where they are left out, frame px
     landmarks: NDArray[np.float32]  # (68, 3), frame px

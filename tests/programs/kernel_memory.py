@@ -19,13 +19,20 @@ class Host:
     """The kernels' arithmetic, run by the CPU."""
 
     def run(
-        self, kernel: str, out: np.ndarray, arrays: dict[str, np.ndarray], *, keep: bool = False, **numbers
-    ) -> np.ndarray:
-        """Run it; ``keep``: it adds to the numbers that ``out`` holds."""
-        memory = guarded(out, keep)
+        self,
+        kernel: str,
+        outputs: dict[str, np.ndarray],
+        arrays: dict[str, np.ndarray],
+        *,
+        keep: bool = False,
+        **numbers,
+    ) -> list[np.ndarray]:
+        """Return what it writes in the place of ``outputs``; ``keep``: it adds to the numbers that they hold."""
+        memory = {name: guarded(output, keep) for name, output in outputs.items()}
         addresses = {name: array.ctypes.data for name, array in arrays.items()}
-        getattr(_native.host_kernels, kernel)(**addresses, **numbers, out=memory.ctypes.data + GUARD, stream=0)
-        return unguarded(memory, out)
+        addresses |= {name: place.ctypes.data + GUARD for name, place in memory.items()}
+        getattr(_native.host_kernels, kernel)(**addresses, **numbers, stream=0)
+        return [unguarded(memory[name], output) for name, output in outputs.items()]
 
 
 class Device:
@@ -38,9 +45,15 @@ class Device:
         self.cuda = cuda
 
     def run(
-        self, kernel: str, out: np.ndarray, arrays: dict[str, np.ndarray], *, keep: bool = False, **numbers
-    ) -> np.ndarray:
-        """Run it; ``keep``: it adds to the numbers that ``out`` holds."""
+        self,
+        kernel: str,
+        outputs: dict[str, np.ndarray],
+        arrays: dict[str, np.ndarray],
+        *,
+        keep: bool = False,
+        **numbers,
+    ) -> list[np.ndarray]:
+        """Return what it writes in the place of ``outputs``; ``keep``: it adds to the numbers that they hold."""
         with ExitStack() as stack:
             stream = stack.enter_context(self.cuda.stream())
 
@@ -53,12 +66,30 @@ class Device:
                 return device.pointer
 
             addresses = {name: upload(array) for name, array in arrays.items()}
-            target = upload(guarded(out, keep))
-            getattr(self.cuda.kernels, kernel)(**addresses, **numbers, out=target + GUARD, stream=stream.handle)
-            result = stack.enter_context(self.cuda.host_buffer(out.nbytes + 2 * GUARD))
-            self.cuda.download(result.pointer, target, out.nbytes + 2 * GUARD, stream)
-            stream.synchronize()
-            return unguarded(result.array, out)
+            targets = {name: upload(guarded(output, keep)) for name, output in outputs.items()}
+            addresses |= {name: target + GUARD for name, target in targets.items()}
+            getattr(self.cuda.kernels, kernel)(**addresses, **numbers, stream=stream.handle)
+            results = []
+            for name, output in outputs.items():
+                nbytes = output.nbytes + 2 * GUARD
+                result = stack.enter_context(self.cuda.host_buffer(nbytes))
+                self.cuda.download(result.pointer, targets[name], nbytes, stream)
+                stream.synchronize()
+                results.append(unguarded(result.array, output))
+            return results
+
+
+def results_of(faces: int, count: int) -> dict[str, np.ndarray]:
+    """What a decoder writes: points, and marks of blocks that have one which is not finite."""
+    marks = -(-count // _native.POINTS_OF_A_MARK)
+    return {"out": np.empty((faces, count, 3), np.float32), "not_finite": np.empty((faces, marks), np.uint8)}
+
+
+def marks_of(points: np.ndarray) -> list[list[int]]:
+    """The marks of points (n, count, 3)."""
+    size = _native.POINTS_OF_A_MARK
+    starts = range(0, points.shape[1], size)
+    return [[int(not np.isfinite(face[start : start + size]).all()) for start in starts] for face in points]
 
 
 def as_bytes(array: np.ndarray) -> np.ndarray:

@@ -726,7 +726,7 @@ def test_json_alone_needs_no_vertices(run, results, gpu_machine, engine, portrai
     assert results() == expected
     machine = gpu_machine(integrated=False)
     assert run("--source", portrait, "--save", "json", "--engine", engine, engine=False)[0] == 0
-    assert {details["nbytes"] / 816 for _, details in machine.cuda.calls("download")} == {1, 2, 3, 4, 6, 8}
+    assert [details["nbytes"] for _, details in machine.cuda.calls("download")] == [16 + 816]  # marks and landmarks
     np.testing.assert_allclose(results()[0]["faces"][0]["landmarks"], expected[0]["faces"][0]["landmarks"], atol=0.02)
 
 

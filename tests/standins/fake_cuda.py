@@ -200,7 +200,8 @@ class FakeKernels:
 
     def __init__(self, cuda: FakeCuda, native: Any) -> None:
         self._cuda = cuda
-        self._native = native
+        self._native = native.host_kernels
+        self._points_of_a_mark = native.POINTS_OF_A_MARK
 
     def crop(self, *, stream: int, **arguments: Any) -> None:
         n, view = arguments["n"], arguments.get("view", 0)
@@ -233,6 +234,7 @@ class FakeKernels:
             (arguments["matrices"], n * 48),
             (arguments["indices"], count * 4),
             (arguments["out"], n * count * 12),
+            (arguments["not_finite"], n * -(-count // self._points_of_a_mark)),
         ]
         self._queue(stream, ranges, lambda: self._native.decode(**arguments, stream=0))
 
@@ -247,6 +249,7 @@ class FakeKernels:
             (arguments["basis"], columns * count * 3 * (2 if arguments["basis_half"] else 4)),
             (arguments["matrices"], n * 48),
             (arguments["out"], n * count * 12),
+            (arguments["not_finite"], n * -(-count // self._points_of_a_mark)),
         ]
         self._queue(stream, ranges, lambda: self._native.decode_coefficients(**arguments, stream=0))
 
@@ -305,7 +308,7 @@ class FakeCuda:
         if kernels:
             from runtime import _native
 
-            self.kernels = FakeKernels(self, _native.host_kernels)
+            self.kernels = FakeKernels(self, _native)
 
     # What tests use
 

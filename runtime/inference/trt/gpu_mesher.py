@@ -1,11 +1,10 @@
-"""From frame to mesh on the GPU: crop, network, decode and download in one CUDA graph, two frames in turn."""
+"""From frame to mesh on the GPU: crop, network and decode in one CUDA graph, two frames in turn."""
 
 from __future__ import annotations
 
 import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -16,18 +15,15 @@ from runtime.cuda.errors import CudaError
 from runtime.cuda.interface import Cuda, DeviceFrame, Event, Graph, Stream
 from runtime.cuda.staged_buffer import StagedBuffer
 from runtime.families.family import GpuDecoder
-from runtime.inference.interface import Landmarks, MeshedFace, landmarks_for, unusable_vertices
-from runtime.inference.trt.array_ring import ArrayRing
+from runtime.inference.interface import Landmarks, MeshedFace, landmarks_for
+from runtime.inference.trt.face_results import FaceResults, ResultLayout, SpareBlocks
 from runtime.inference.trt.frame_memory import FrameMemory
 from runtime.inference.trt.mesh_engine import MeshEngine
 from runtime.inference.trt.network_stream import NetworkStream
-from runtime.inference.trt.result_buffer import ResultBuffer
 from runtime.types import LANDMARK_COUNT
 
-MATRIX_NBYTES, POINT_NBYTES = 48, 12
-LANDMARKS_NBYTES = LANDMARK_COUNT * POINT_NBYTES
+MATRIX_NBYTES, LANDMARKS_NBYTES = 48, LANDMARK_COUNT * 12
 VIEW_NBYTES = -(-native.FRAME_VIEW_NBYTES // 16) * 16
-KEPT_RESULTS = 32  # faces whose arrays are used again
 BLACK = np.zeros((8, 8, 3), np.uint8)
 
 
@@ -166,7 +162,8 @@ class _SharedBuffers:
         self.blocking = blocking
         self.mapped = mapped
         self.capturing = True  # until a capture fails
-        self.vertices = ArrayRing((decoder.vertex_count, 3), KEPT_RESULTS)
+        self.layout = ResultLayout(engine, decoder, max_batch)
+        self.spares = SpareBlocks(cuda, self.layout)
 
     def stop_capturing(self, reason: str) -> None:
         self.capturing = False
@@ -182,7 +179,6 @@ class _FrameSlot:
 
     def __init__(self, shared: _SharedBuffers) -> None:
         engine, cuda, most = shared.engine, shared.cuda, shared.max_batch
-        count = shared.decoder.point_count
         self._shared = shared
         # The frame's place and size, then matrices, then landmarks where the network has a channel for them.
         self._has_channel = engine.spec.input.landmark_channel
@@ -197,9 +193,8 @@ class _FrameSlot:
         self._landmarks_pointer = self._params.pointer + matrices_end
         self._input = cuda.device_buffer(most * engine.input_nbytes)
         self._output = cuda.device_buffer(most * engine.output_nbytes)
-        self._result = ResultBuffer(engine, cuda, most, count * POINT_NBYTES, shared.mapped)
-        self._points = self._result.faces.view(np.float32).reshape(most, count, 3)
-        addresses = engine.addresses(self._input.pointer, self._output.pointer, self._result.confidence_pointer)
+        self._results = FaceResults(cuda, shared.layout, shared.spares, shared.mapped)
+        addresses = engine.addresses(self._input.pointer, self._output.pointer, self._results.pointer)
         self._network = NetworkStream(engine, cuda, addresses, shared.blocking)
         self._frame = FrameMemory(cuda, shared.mapped)
         self._uploaded: Event | None = None  # a whole picture
@@ -264,20 +259,13 @@ class _FrameSlot:
             self._enqueue(batch)
         else:
             graph.launch(self._network.stream)
+        self._results.download(batch, self._network.stream)
         self._network.mark()
 
     def finish(self, n: int) -> list[MeshedFace]:
         """Wait, and return the first ``n`` faces of the work started."""
         self._network.wait()
-        count, found = self._shared.decoder.vertex_count, self._result.confidence
-        confidence = repeat(None) if found is None else found.tolist()
-        faces = []
-        for points, probability in zip(self._points[:n], confidence, strict=False):
-            vertices = self._shared.vertices.take()
-            if not native.copy_finite(points[:count], vertices):
-                raise unusable_vertices()
-            faces.append(MeshedFace(vertices, points[count:].copy(), probability))
-        return faces
+        return self._results.take(n)
 
     def frame(self, height: int, width: int) -> NDArray[np.uint8]:
         """The frame's memory, for frames of this size."""
@@ -293,7 +281,7 @@ class _FrameSlot:
         self._graphs.clear()
 
     def _enqueue(self, batch: int) -> None:
-        """Queue crop, network, decode and download of the frame that is loaded."""
+        """Queue crop, network and decode of the frame that is loaded."""
         shared, stream = self._shared, self._network.stream
         engine, spec = shared.engine, shared.engine.spec.input
         low, high = spec.value_range
@@ -320,8 +308,10 @@ class _FrameSlot:
             landmarks=self._landmarks_pointer if self._has_channel else 0,
         )
         self._network.context(batch).enqueue(stream)
-        shared.decoder.enqueue(self._output.pointer, self._matrices_pointer, batch, self._result.faces_pointer, stream)
-        self._result.download(batch, stream)
+        results = self._results
+        shared.decoder.enqueue(
+            self._output.pointer, self._matrices_pointer, batch, results.points_pointer, results.marks_pointer, stream
+        )
 
 
 class _SlotFrame:

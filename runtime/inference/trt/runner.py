@@ -52,7 +52,8 @@ class TensorRTRunner:
         """Take over ``engine`` and ``cuda``.
 
         ``sync`` "spin" waits for the device with the least delay, "block" leaves the core to others. ``memory`` "copy"
-        copies frames and points, "mapped" maps them into host and device; None maps if both share their memory.
+        copies frames and points, "mapped" maps frames, and landmarks alone, into host and device; None maps if both
+        share their memory. Vertices are always copied by the device: their memory is lent to whoever reads them.
         """
         if sync not in SYNC or memory not in (None, *MEMORY):
             raise ValueError(f"sync must be one of {SYNC} and memory of {MEMORY}, are {sync!r} and {memory!r}")

@@ -9,19 +9,6 @@
 
 namespace facemesh {
 
-FACEMESH_MULTIVERSION
-bool copy_finite(const float *source, size_t count, float *target) {
-    constexpr uint32_t EXPONENT = 0x7f800000u; // all ones: infinity or no number
-    uint32_t found = 0;
-    for (size_t i = 0; i < count; ++i) {
-        uint32_t bits;
-        std::memcpy(&bits, source + i, sizeof bits);
-        found |= (bits & EXPONENT) == EXPONENT ? 1u : 0u;
-        std::memcpy(target + i, &bits, sizeof bits);
-    }
-    return found == 0;
-}
-
 bool crop_region(const double *m, int size, int height, int width, Region &region) {
     const double determinant = m[0] * m[4] - m[1] * m[3];
     if (!(std::isfinite(determinant) && determinant != 0 && std::isfinite(m[2] + m[5]))) return false;

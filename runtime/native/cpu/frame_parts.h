@@ -13,7 +13,4 @@ struct Region {
 // for rounding. matrix: (2, 3), frame px -> crop px. False for one that is singular or not finite.
 bool crop_region(const double *matrix, int size, int height, int width, Region &region);
 
-// Copies; false if one of the numbers is not finite.
-bool copy_finite(const float *source, size_t count, float *target);
-
 } // namespace facemesh

@@ -11,6 +11,17 @@
 
 namespace facemesh::host {
 
+namespace {
+
+// What a GPU's block does in one go: clear the mark at its first point, set it at one that is not finite.
+void mark_point(uint8_t *not_finite, int face, int count, int i, const Triple &point) {
+    uint8_t &mark = not_finite[size_t(block_count(count)) * face + i / THREADS_OF_A_BLOCK];
+    if (i % THREADS_OF_A_BLOCK == 0) mark = 0;
+    if (!is_finite(point)) mark = 1;
+}
+
+} // namespace
+
 void crop(const CropTask &task) {
     const FrameView frame = frame_of(task);
     const size_t pixels = size_t(task.width) * task.height, planes = task.landmarks == nullptr ? 3 : 4;
@@ -39,6 +50,7 @@ void decode(const DecodeTask &task) {
         float *points = task.out + 3 * size_t(task.count) * face;
         for (int i = 0; i < task.count; ++i) {
             const Triple point = decode_point(task, transform, face, i);
+            mark_point(task.not_finite, face, task.count, i, point);
             for (int axis = 0; axis < 3; ++axis) points[3 * size_t(i) + axis] = point.values[axis];
         }
     }
@@ -61,6 +73,7 @@ void decode_coefficients(const CoefficientTask &task) {
             model_points(task, coefficients.data(), i, points);
             for (int face = 0; face < faces; ++face) {
                 const Triple placed = place_point(transforms[face], points[face]);
+                mark_point(task.not_finite, first + face, task.count, i, placed);
                 float *out = task.out + 3 * (size_t(first + face) * task.count + i);
                 for (int axis = 0; axis < 3; ++axis) out[axis] = placed.values[axis];
             }

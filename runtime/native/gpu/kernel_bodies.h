@@ -23,6 +23,8 @@ struct Triple {
 
 constexpr int THREADS_OF_A_BLOCK = 256;
 
+inline FACEMESH_HD int block_count(int items) { return (items + THREADS_OF_A_BLOCK - 1) / THREADS_OF_A_BLOCK; }
+
 // (height, width, 3) BGR, row_stride bytes from row to row; on a 4-byte boundary, its rows need not be.
 struct FrameView {
     const uint8_t *pixels;
@@ -54,7 +56,8 @@ struct DecodeTask {
     int faces;
     const int32_t *indices; // (count,) pixels of the resolution x resolution grid
     int count, resolution;
-    float *out; // (faces, count, 3) frame px
+    float *out;          // (faces, count, 3) frame px
+    uint8_t *not_finite; // (faces, block_count(count)) marks: 1 where a block of points has one that is not finite
 };
 
 constexpr int MAX_COEFFICIENTS = 512; // of the face model, for one network: they lie in shared memory
@@ -72,8 +75,9 @@ struct CoefficientTask {
     bool basis_half;
     const double *matrices; // (faces, 2, 3), frame px -> crop px
     int faces;
-    int count;  // of points
-    float *out; // (faces, count, 3) frame px
+    int count;           // of points
+    float *out;          // (faces, count, 3) frame px
+    uint8_t *not_finite; // (faces, block_count(count)) marks, as in DecodeTask
 };
 
 constexpr int YUNET_LEVELS = 3, FIRST_STRIDE = 8; // the next ones are 16 and 32
@@ -95,6 +99,10 @@ struct FaceRowTask {
     int32_t *count; // of the places that pass, added to what is there; may exceed `most`
     FaceRow *rows;  // the first `most` of them, in any order
 };
+
+inline FACEMESH_HD bool is_finite(const Triple &triple) {
+    return isfinite(triple.values[0]) && isfinite(triple.values[1]) && isfinite(triple.values[2]);
+}
 
 inline FACEMESH_HD FrameView frame_of(const CropTask &task) { return task.view == nullptr ? task.frame : *task.view; }
 

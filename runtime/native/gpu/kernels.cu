@@ -19,6 +19,12 @@ template <typename Store> __device__ void store_staged(const Triple &triple, int
     for (int i = threadIdx.x; i < 3 * THREADS && first + i < 3 * total; i += THREADS) store(first + i, staged[i]);
 }
 
+// Marks a block of a face's points, one a thread, if one of them is not finite. All threads of the block take part.
+__device__ void mark_block(uint8_t *not_finite, int face, const Triple &point) {
+    const int found = __syncthreads_or(!is_finite(point));
+    if (threadIdx.x == 0) not_finite[size_t(gridDim.x) * face + blockIdx.x] = found ? 1 : 0;
+}
+
 // grid: (pixels / THREADS, faces)
 extern "C" __global__ void __launch_bounds__(THREADS) facemesh_crop(const CropTask task) {
     __shared__ CropTransform transform;
@@ -53,6 +59,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) facemesh_decode(const Deco
     __syncthreads();
     Triple point = {};
     if (i < task.count) point = decode_point(task, transform, face, i);
+    mark_block(task.not_finite, face, point);
     float *points = task.out + 3 * size_t(task.count) * face;
     store_staged(point, task.count, [&](int index, float value) { points[index] = value; });
 }
@@ -74,9 +81,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) facemesh_decode_coefficien
 #pragma unroll // so that the points stay in registers
     for (int face = 0; face < FACES_AT_A_TIME; ++face) {
         if (face >= faces) break;
+        const Triple placed = place_point(transforms[face], points[face]);
+        mark_block(task.not_finite, first + face, placed);
         float *out = task.out + 3 * size_t(task.count) * (first + face);
-        store_staged(place_point(transforms[face], points[face]), task.count,
-                     [&](int index, float value) { out[index] = value; });
+        store_staged(placed, task.count, [&](int index, float value) { out[index] = value; });
         __syncthreads(); // before the next face's points take this one's place
     }
 }

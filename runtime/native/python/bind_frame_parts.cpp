@@ -16,13 +16,6 @@ using namespace nb::literals;
 
 namespace {
 
-bool copy_finite(In<float, nb::shape<-1, 3>> source,
-                 nb::ndarray<float, nb::shape<-1, 3>, nb::c_contig, nb::device::cpu> target) {
-    require_aligned(source, target);
-    require(source.shape(0) == target.shape(0), "copy_finite: the arrays must be as long");
-    return facemesh::copy_finite(source.data(), 3 * source.shape(0), target.data());
-}
-
 std::tuple<int, int, int, int> crop_region(In<double, nb::shape<2, 3>> matrix, int size, int height, int width) {
     require_aligned(matrix);
     require(size > 0 && height > 0 && width > 0, "crop_region: the sides must be positive");
@@ -54,8 +47,6 @@ Floats best_faces(In<float, nb::shape<-1, -1>> rows, double score_threshold) {
 } // namespace
 
 void bind_frame_parts(nb::module_ &module) {
-    module.def("copy_finite", &copy_finite, "source"_a.noconvert(), "target"_a.noconvert(),
-               "Copy (N, 3) float32; False if one of the numbers is not finite.");
     module.def("crop_region", &crop_region, "matrix"_a.noconvert(), "size"_a, "height"_a, "width"_a,
                "First row, end, first column, end of a (height, width) frame under a crop of size px, with a pixel to\n"
                "spare. matrix: (2, 3) float64, frame px -> crop px. Raises ValueError if it is singular or not\n"

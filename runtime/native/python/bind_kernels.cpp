@@ -94,7 +94,8 @@ void crop(const Kernels &kernels, uintptr_t frame, int height, int width, int64_
 
 template <typename Kernels>
 void decode(const Kernels &kernels, uintptr_t map, bool half, int map_size, bool channels_last, double scale,
-            uintptr_t matrices, int n, uintptr_t indices, int count, int resolution, uintptr_t out, uintptr_t stream) {
+            uintptr_t matrices, int n, uintptr_t indices, int count, int resolution, uintptr_t out,
+            uintptr_t not_finite, uintptr_t stream) {
     require_between("map_size", map_size, MAX_SIDE);
     require_between("resolution", resolution, MAX_SIDE);
     require_between("n", n, MAX_FACES);
@@ -112,6 +113,7 @@ void decode(const Kernels &kernels, uintptr_t map, bool half, int map_size, bool
     task.count = count;
     task.resolution = resolution;
     task.out = pointer<float>("out", out, 4);
+    task.not_finite = pointer<uint8_t>("not_finite", not_finite, 1);
     nb::gil_scoped_release release;
     kernels.decode(task, stream);
 }
@@ -119,7 +121,7 @@ void decode(const Kernels &kernels, uintptr_t map, bool half, int map_size, bool
 template <typename Kernels>
 void decode_coefficients(const Kernels &kernels, uintptr_t output, bool half, int pose_count, int coefficient_count,
                          uintptr_t constants, uintptr_t mean, uintptr_t basis, bool basis_half, uintptr_t matrices,
-                         int n, int count, uintptr_t out, uintptr_t stream) {
+                         int n, int count, uintptr_t out, uintptr_t not_finite, uintptr_t stream) {
     if (pose_count != 12 && pose_count != 0)
         throw std::invalid_argument("pose_count must be 12 or 0, is " + std::to_string(pose_count));
     require_between("coefficient_count", coefficient_count, facemesh::MAX_COEFFICIENTS);
@@ -138,6 +140,7 @@ void decode_coefficients(const Kernels &kernels, uintptr_t output, bool half, in
     task.faces = n;
     task.count = count;
     task.out = pointer<float>("out", out, 4);
+    task.not_finite = pointer<uint8_t>("not_finite", not_finite, 1);
     nb::gil_scoped_release release;
     kernels.decode_coefficients(task, stream);
 }
@@ -184,21 +187,23 @@ template <typename Kernels> void define_kernels(nb::class_<Kernels> &kernels) {
                "view: address of what pack_frame_view wrote; the four numbers of the frame are not used then.\n"
                "Raises ValueError for numbers out of range.");
     kernels.def("decode", &decode<Kernels>, "map"_a, "half"_a, "map_size"_a, "channels_last"_a, "scale"_a,
-               "matrices"_a, "n"_a, "indices"_a, "count"_a, "resolution"_a, "out"_a, "stream"_a,
+               "matrices"_a, "n"_a, "indices"_a, "count"_a, "resolution"_a, "out"_a, "not_finite"_a,
+               "stream"_a,
                "Decode count points of each of n position maps, as runtime.families.position_map.Decoder does.\n\n"
                "map: (n, 3, map_size, map_size), or (n, map_size, map_size, 3) for channels_last; float32, or float16\n"
                "for half; its values times scale are crop px. matrices: (n, 2, 3) float64, frame px -> crop px.\n"
                "indices: (count,) int32 pixels of the flattened resolution x resolution grid; not checked.\n"
-               "out: (n, count, 3) float32, frame px. Raises ValueError for numbers out of range.");
+               "out: (n, count, 3) float32, frame px. not_finite: (n, ceil(count / POINTS_OF_A_MARK)) uint8, 1 where one of\n"
+               "so many points in turn is not finite, else 0. Raises ValueError for numbers out of range.");
     kernels.def("decode_coefficients", &decode_coefficients<Kernels>, "output"_a, "half"_a, "pose_count"_a,
                "coefficient_count"_a, "constants"_a, "mean"_a, "basis"_a, "basis_half"_a, "matrices"_a, "n"_a,
-               "count"_a, "out"_a, "stream"_a,
+               "count"_a, "out"_a, "not_finite"_a, "stream"_a,
                "Decode count points of n faces, as runtime.families.coefficients.Decoder does.\n\n"
                "output: (n, pose_count + coefficient_count) float32, or float16 for half. constants: float32, mean\n"
                "and std of these numbers, a (3, 4) pose for pose_count 0, two numbers of the origin, four of the\n"
                "mean face's sphere. mean: (3, count) float32. basis: (coefficient_count, 3, count) float32, or\n"
                "float16 for basis_half. matrices: (n, 2, 3) float64, frame px -> crop px. out: (n, count, 3) float32,\n"
-               "frame px.\n"
+               "frame px. not_finite: (n, ceil(count / POINTS_OF_A_MARK)) uint8, see decode.\n"
                "Raises ValueError for numbers out of range.");
     kernels.def("face_rows", &face_rows<Kernels>, "stride_8"_a, "stride_16"_a, "stride_32"_a, "half"_a, "height"_a,
                "width"_a, "threshold"_a, "most"_a, "out"_a, "stream"_a,
@@ -233,6 +238,7 @@ void bind_kernels(nb::module_ &module) {
     define_kernels(kernels);
     kernels.def("close", &KernelModule::close);
 
+    module.attr("POINTS_OF_A_MARK") = facemesh::THREADS_OF_A_BLOCK;
     module.attr("FRAME_VIEW_NBYTES") = sizeof(facemesh::FrameView);
     module.def(
         "pack_frame_view",

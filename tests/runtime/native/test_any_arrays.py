@@ -129,15 +129,6 @@ def crop_fits(chance: np.random.Generator) -> None:
     native.crop_fits(matrix, wanted, int(chance.choice([0, 1, 128])), 0.1, 1.22)
 
 
-def copy_finite(chance: np.random.Generator) -> None:
-    count = side(chance)
-    source = numbers(chance, (count, 3))
-    target = np.zeros((count + (chance.random() < 0.1), 3), np.float32)
-    target = misaligned(target) if chance.random() < 0.2 else target
-    assert native.copy_finite(source, target) == np.isfinite(source).all()
-    np.testing.assert_array_equal(source, target)
-
-
 def crop_region(chance: np.random.Generator) -> None:
     height, width = (int(chance.choice([0, 1, 5, 720, 1 << 24])) for _ in range(2))
     matrix = numbers(chance, (2, 3), np.float64) * 10 ** chance.uniform(-9, 9)
@@ -173,7 +164,7 @@ FUNCTIONS = (
     *(rasterise, visible_vertices, crop_axis_aligned, finish_crop),
     *(decode, decode_coefficients, one_euro, draw_landmarks),
     *(estimate_pose, crop_fits, crop_matrix, upright_box, scene_change),
-    *(copy_finite, crop_region, best_faces),
+    *(crop_region, best_faces),
 )
 
 

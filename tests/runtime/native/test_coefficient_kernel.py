@@ -10,7 +10,7 @@ import pytest
 
 from runtime import _native
 from runtime.families.coefficients import Decoder, decode_numpy, frontal_pose, mean_sphere
-from tests.programs.kernel_memory import Device, Host, real_device
+from tests.programs.kernel_memory import Device, Host, marks_of, real_device, results_of
 from tests.runtime.families.test_coefficients import MATRICES, outputs_for, random_model, spec_for
 
 
@@ -24,7 +24,7 @@ def device(request):
 
 
 def decode(device, model, spec, outputs, matrices, half=False, basis_half=False, basis=None) -> np.ndarray:
-    """(n, V, 3) points."""
+    """(n, V, 3) points, whose marks are right."""
     output = spec.output
     fixed_pose = np.zeros(12) if output.pose_count else frontal_pose(model, spec).ravel()
     constants = np.concatenate([output.mean, output.std, fixed_pose, output.origin, mean_sphere(model)])
@@ -38,11 +38,13 @@ def decode(device, model, spec, outputs, matrices, half=False, basis_half=False,
         "basis": np.ascontiguousarray(by_axis, np.float16 if basis_half else np.float32),
         "matrices": np.ascontiguousarray(matrices, np.float64),
     }
-    return device.run(
-        *("decode_coefficients", np.empty((len(outputs), count, 3), np.float32), arrays),
+    points, marks = device.run(
+        *("decode_coefficients", results_of(len(outputs), count), arrays),
         **{"half": half, "basis_half": basis_half, "pose_count": output.pose_count, "n": len(outputs), "count": count},
         coefficient_count=columns.shape[1],
     )
+    assert marks.tolist() == marks_of(points)
+    return points
 
 
 def exact(model, spec, outputs, matrices) -> np.ndarray:
@@ -112,7 +114,7 @@ def test_far_from_the_origin(device):
 
 BUFFERS = ("output", "constants", "mean", "basis", "matrices", "out")
 GOOD = {
-    **dict.fromkeys(BUFFERS, 64),
+    **dict.fromkeys((*BUFFERS, "not_finite"), 64),
     "stream": 0,
     **{"half": False, "basis_half": False, "pose_count": 12, "coefficient_count": 50, "n": 1, "count": 1},
 }
@@ -121,7 +123,7 @@ GOOD = {
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        *(({name: 0}, f"{name} is a null pointer") for name in BUFFERS),
+        *(({name: 0}, f"{name} is a null pointer") for name in (*BUFFERS, "not_finite")),
         *(({name: 66}, f"{name} must lie on a") for name in BUFFERS),
         ({"output": 65, "half": True}, "output must lie on a 2-byte boundary"),
         ({"basis": 65, "basis_half": True}, "basis must lie on a 2-byte boundary"),

@@ -46,7 +46,7 @@ DECODE = {
     "indices": 4096,
     "count": 5,
 }
-DECODE |= {"resolution": 8, "out": 4096, "stream": 0}
+DECODE |= {"resolution": 8, "out": 4096, "not_finite": 4096, "stream": 0}
 FACE_ROWS = {"stride_8": 4096, "stride_16": 4096, "stride_32": 4096, "half": False, "height": 32, "width": 64}
 FACE_ROWS |= {"threshold": 0.6, "most": 5, "out": 4096, "stream": 0}
 KERNELS = {"crop": CROP, "decode": DECODE, "face_rows": FACE_ROWS}
@@ -56,7 +56,10 @@ KERNELS = {"crop": CROP, "decode": DECODE, "face_rows": FACE_ROWS}
     ("kernel", "change", "message"),
     [
         *(("crop", {name: 0}, f"{name} is a null pointer") for name in ("frame", "matrices", "out")),
-        *(("decode", {name: 0}, f"{name} is a null pointer") for name in ("map", "matrices", "indices", "out")),
+        *(
+            ("decode", {name: 0}, f"{name} is a null pointer")
+            for name in ("map", "matrices", "indices", "out", "not_finite")
+        ),
         *(
             ("crop", {name: value}, f"{name} must be 1..")
             for name in ("height", "width", "n", "out_height", "out_width")
@@ -200,7 +203,7 @@ class TestGraph:
 
             def enqueue() -> None:
                 cuda.upload(device.pointer, host.pointer, 128, stream)
-                at = {"map": 0, "matrices": 64, "indices": 112, "out": 128}
+                at = {"map": 0, "matrices": 64, "indices": 112, "out": 128, "not_finite": 140}
                 arguments = DECODE | {name: device.pointer + offset for name, offset in at.items()}
                 cuda.kernels.decode(**arguments | {"map_size": 1, "resolution": 1, "count": 1, "stream": stream.handle})
                 cuda.download(host.pointer + 128, device.pointer + 128, 12, stream)

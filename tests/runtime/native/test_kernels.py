@@ -24,7 +24,7 @@ from runtime.families.position_map import Decoder, decode_numpy
 from runtime.geometry.crop import crop_into, crop_matrix, draw_landmarks, warp_crop
 from runtime.models.detector_spec import STRIDES
 from runtime.models.shipped import ASSETS
-from tests.programs.kernel_memory import Device, Host, real_device
+from tests.programs.kernel_memory import Device, Host, marks_of, real_device, results_of
 
 
 @pytest.fixture(scope="module", params=["host", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -62,12 +62,12 @@ def crop(device, image, matrices, spec, half: bool = False) -> np.ndarray:
     n, size, channels_last = len(matrices), spec.size, spec.layout == "NHWC"
     out = np.empty((n, size, size, 3) if channels_last else (n, 3, size, size), np.float16 if half else np.float32)
     return device.run(
-        *("crop", out, {"frame": image, "matrices": matrices}),
+        *("crop", {"out": out}, {"frame": image, "matrices": matrices}),
         **{"height": image.shape[0], "width": image.shape[1], "row_stride": image.strides[0], "n": n},
         **{"out_height": size, "out_width": size},
         **{"channels_last": channels_last, "swap_colours": spec.colour_order == "RGB", "half": half},
         **dict(zip(("low", "high"), spec.value_range, strict=True)),
-    )
+    )[0]
 
 
 def levels_spec(make_spec, size: int):
@@ -110,11 +110,11 @@ def wide_crop(device, image, matrix, size_wh, half: bool = False) -> np.ndarray:
     width, height = size_wh
     out = np.empty((1, 3, height, width), np.float16 if half else np.float32)
     return device.run(
-        *("crop", out, {"frame": image, "matrices": np.ascontiguousarray(matrix)}),
+        *("crop", {"out": out}, {"frame": image, "matrices": np.ascontiguousarray(matrix)}),
         **{"height": image.shape[0], "width": image.shape[1], "row_stride": image.strides[0], "n": 1},
         **{"out_height": height, "out_width": width, "channels_last": False, "swap_colours": False, "half": half},
         **{"low": 0.0, "high": 255.0},
-    )[0]
+    )[0][0]
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 90, -115])
@@ -305,14 +305,11 @@ def smooth_map(spec, n: int = 1) -> np.ndarray:
 
 
 def decode(device, maps, matrices, spec, indices, resolution: int) -> np.ndarray:
-    """(n, count, 3) points."""
+    """(n, count, 3) points, whose marks are right."""
     matrices = np.ascontiguousarray(np.reshape(matrices, (-1, 2, 3)), np.float64)
-    return device.run(
-        *(
-            "decode",
-            np.empty((len(matrices), len(indices), 3), np.float32),
-            {"map": maps, "matrices": matrices, "indices": indices},
-        ),
+    outputs = results_of(len(matrices), len(indices))
+    points, marks = device.run(
+        *("decode", outputs, {"map": maps, "matrices": matrices, "indices": indices}),
         **{
             "half": maps.dtype == np.float16,
             "map_size": spec.output.size,
@@ -320,6 +317,8 @@ def decode(device, maps, matrices, spec, indices, resolution: int) -> np.ndarray
         },
         **{"scale": spec.output.scale, "n": len(matrices), "count": len(indices), "resolution": resolution},
     )
+    assert marks.tolist() == marks_of(points)
+    return points
 
 
 PLACES = [((390, 290), 170, 0), ((560, 145), 120, -37), ((4700, 4850), 390, 110), ((2500, 2500), 1500, 5)]
@@ -401,6 +400,16 @@ def test_decode_of_any_number_in_any_order(device, make_spec, count):
     assert np.array_equal(decode(device, maps, matrix, spec, indices, 40)[0], every[indices])
 
 
+@pytest.mark.parametrize("place", [0, 255, 256, 511, 512, 599])
+def test_a_point_that_is_not_finite_marks_its_block_alone(device, make_spec, place):
+    """`decode` holds the marks against the points."""
+    spec = make_spec(map_size=40)
+    maps = np.concatenate([smooth_map(spec)] * 2)
+    maps[1].reshape(3, -1)[place % 3, place] = np.inf
+    points = decode(device, maps, [np.eye(2, 3)] * 2, spec, np.arange(600, dtype=np.int32), 40)
+    assert np.argwhere(~np.isfinite(points).all(axis=2)).tolist() == [[1, place]]
+
+
 # ---- landmark channel
 
 
@@ -416,8 +425,10 @@ def test_landmark_channel(device, frame, make_spec):
         given |= {"out_height": size, "out_width": size, "channels_last": False, "swap_colours": False}
         given |= {"half": half, "low": -1.0, "high": 1.0}
         arrays = {"frame": frame, "matrices": matrices}
-        plain = device.run("crop", np.empty((3, 3, size, size), kind), arrays, **given)
-        found = device.run("crop", np.empty((3, 4, size, size), kind), arrays | {"landmarks": landmarks}, **given)
+        plain = device.run("crop", {"out": np.empty((3, 3, size, size), kind)}, arrays, **given)[0]
+        found = device.run(
+            "crop", {"out": np.empty((3, 4, size, size), kind)}, arrays | {"landmarks": landmarks}, **given
+        )[0]
         np.testing.assert_array_equal(found[:, :3], plain)
         for face in range(3):
             expected = np.zeros((4, size, size), np.float32)
@@ -449,7 +460,7 @@ def face_rows(device, levels, threshold: float, most: int) -> tuple[int, np.ndar
     (_, height, width), out = levels[0].shape, np.zeros((1 + most, 16), np.float32)
     arrays = {f"stride_{stride}": level for stride, level in zip(STRIDES, levels, strict=True)}
     numbers = {"half": levels[0].dtype == np.float16, "height": 8 * height, "width": 8 * width}
-    found = device.run("face_rows", out, arrays, keep=True, threshold=threshold, most=most, **numbers)
+    (found,) = device.run("face_rows", {"out": out}, arrays, keep=True, threshold=threshold, most=most, **numbers)
     count = int(found.view(np.int32)[0, 0])
     rows = found[1 : 1 + min(count, most)]
     rows = rows[np.argsort(rows.view(np.int32)[:, 15])]
