@@ -193,8 +193,8 @@ template <typename Kernels> void define_kernels(nb::class_<Kernels> &kernels) {
                "map: (n, 3, map_size, map_size), or (n, map_size, map_size, 3) for channels_last; float32, or float16\n"
                "for half; its values times scale are crop px. matrices: (n, 2, 3) float64, frame px -> crop px.\n"
                "indices: (count,) int32 pixels of the flattened resolution x resolution grid; not checked.\n"
-               "out: (n, count, 3) float32, frame px. not_finite: (n, ceil(count / POINTS_OF_A_MARK)) uint8, 1 where one of\n"
-               "so many points in turn is not finite, else 0. Raises ValueError for numbers out of range.");
+               "out: (n, count, 3) float32, frame px. not_finite: (n, ceil(count / POINTS_OF_A_MARK)) uint8, 1 where\n"
+               "one of so many points in turn is not finite, else 0. Raises ValueError for numbers out of range.");
     kernels.def("decode_coefficients", &decode_coefficients<Kernels>, "output"_a, "half"_a, "pose_count"_a,
                "coefficient_count"_a, "constants"_a, "mean"_a, "basis"_a, "basis_half"_a, "matrices"_a, "n"_a,
                "count"_a, "out"_a, "not_finite"_a, "stream"_a,
