@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runtime import _native
-from runtime.families.position_map import Decoder, decode_numpy
+from runtime.families.position_map import Decoder, PositionMapOutput, decode_numpy
 from runtime.families.uv_topology import UVTopology
 from runtime.geometry.crop import crop_matrix
 
@@ -197,3 +197,12 @@ def test_native_decoder_checks_its_indices():
     for bad_face, bad_marks, resolution in wrong:
         with pytest.raises(ValueError, match="decoder: "):
             _native.Decoder(bad_face, bad_marks, resolution, 4, False, 1.0)
+
+
+@pytest.mark.parametrize(("layout", "shape"), [("NCHW", (3, 64, 64)), ("NHWC", (64, 64, 3))])
+def test_an_output_is_fitted_to_a_square_map(layout, shape):
+    output = PositionMapOutput("map", 256, 281.6)
+    assert output.fitted("other", shape, layout) == PositionMapOutput("other", 64, 281.6)
+    for wrong in (shape[::-1], shape[:2], (*shape, 1), (3, 64, 32), (64, 32, 3), (3, 3, 3), (4, 64, 64), ()):
+        with pytest.raises(ValueError, match="a square map of 3 channels with a fixed side is wanted"):
+            output.fitted("other", wrong, layout)

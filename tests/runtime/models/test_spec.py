@@ -140,3 +140,8 @@ def test_a_relative_topology_lies_in_the_folder_of_its_spec(tmp_path, make_spec,
 def test_the_shipped_topology_stays_a_bare_name(make_spec, tmp_path):
     (tmp_path / "uv_topology.npz").touch()
     assert with_face_model(make_spec(), tmp_path / "a.onnx") == make_spec()
+
+
+def test_a_position_map_has_no_face_model(make_spec, tmp_path):
+    with pytest.raises(FaceMeshError, match=r"family position_map has no face model; leave .*own\.npz out"):
+        with_face_model(make_spec(), tmp_path / "a.onnx", tmp_path / "own.npz")
