@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 
 from tests.test_import_rules import MAY_IMPORT, ROOT, parsed
@@ -70,6 +71,7 @@ def layer_faults(graph: dict[str, set[str]]) -> list[str]:
     return [f"{module} imports {name}" for module, name in edges if name != "runtime" and layer(module) < layer(name)]
 
 
+@cache
 def import_graph() -> dict[str, set[str]]:
     """Return module -> modules of the five packages that it imports."""
     trees = parsed()

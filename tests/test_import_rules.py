@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,7 @@ def library_faults(module: str, tree: ast.AST) -> list[str]:
     return [f"{module} imports {name}, at home in {HOMES.get(name, 'no module yet')}" for name in faults]
 
 
+@cache
 def parsed() -> dict[str, ast.AST]:
     return {module: ast.parse(path.read_text(encoding="utf-8"), str(path)) for module, path in modules().items()}
 

@@ -38,7 +38,7 @@ WARM_UP = 10
 
 def measure(model: Path = SHIPPED_MODEL, frames: int = 1000, dense: bool = True) -> np.ndarray:
     """(frames,) microseconds outside the wait."""
-    with _opened(model, dense) as (pipeline, waits), _forgetful():
+    with _opened(model, dense) as (pipeline, waits), forgetful():
         return _times(waits, [lambda: pipeline(pipeline.frame_buffer(720, 1280))] * frames)
 
 
@@ -75,7 +75,7 @@ def measure_changes(model: Path = SHIPPED_MODEL, frames: int = 40) -> np.ndarray
 
         for _ in range(WARM_UP):  # so that all memory has five faces to show
             run(5)
-        with _forgetful():
+        with forgetful():
             times = _times(waits, [partial(run, count) for count in np.repeat((1, 3, 1, 5), frames)])
     per_count = times.reshape(4, frames)
     return (per_count[:, 0] - np.median(per_count, axis=1))[1:]
@@ -92,7 +92,7 @@ def _times(waits: list[float], calls: list[Callable[[], object]]) -> np.ndarray:
     return 1e6 * np.array(seconds)
 
 
-def _forgetful() -> AbstractContextManager[object]:
+def forgetful() -> AbstractContextManager[object]:
     """Let streams forget their work."""
     return patch.object(FakeStream, "run", lambda stream, until=None: stream.queue.clear())
 

@@ -17,6 +17,7 @@ import export.graphs.rewrite
 from export.__main__ import main
 from export.graphs.verify import run_model, verification_images
 from runtime.inference.open_runner import open_runner
+from runtime.models.shipped import SHIPPED
 from runtime.models.spec import ModelSpec
 from runtime.storage.whole_files import file_sha256
 from tests.standins.networks import live_edge, sure_edge
@@ -99,15 +100,15 @@ def test_fp16_keeps_the_confidence(sure_onnx, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e6])
-def test_confidence_that_is_no_probability(sure_onnx, tmp_path, capsys, value):
-    model = onnx.load(sure_onnx)
+def test_confidence_that_is_no_probability(tmp_path, capsys, value):
+    model = onnx.load(SHIPPED["fp32"])
     last = next(node for node in model.graph.node if "confidence" in node.output)
     last.op_type = "Identity"
     bias = next(tensor for tensor in model.graph.initializer if tensor.name == "confidence.out.bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(np.float32([value]), bias.name))
     odd = tmp_path / "odd.onnx"
     onnx.save(model, odd)
-    spec = ModelSpec.load(ModelSpec.path_for(sure_onnx))
+    spec = ModelSpec.load(ModelSpec.path_for(SHIPPED["fp32"]))
     dataclasses.replace(spec, onnx_sha256=file_sha256(odd)).save(ModelSpec.path_for(odd))
     assert run_cli("--weights", odd, "-o", tmp_path / "out.onnx") == 1
     error = capsys.readouterr().err

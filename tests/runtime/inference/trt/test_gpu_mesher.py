@@ -28,7 +28,7 @@ from runtime.inference.trt.gpu_mesher import GpuMesher
 from runtime.models.shipped import SHIPPED_MODEL
 from runtime.sources.photos import read_photo
 from runtime.tensors import InputSpec
-from tests.programs.host_work import measure, measure_changes, unavoidable
+from tests.programs.host_work import forgetful, measure, measure_changes, unavoidable
 from tests.standins.fake_cuda import CALLS
 from tests.standins.fake_engine import SCRATCH, write_engine
 
@@ -593,16 +593,17 @@ def test_steady_state_allocates_nothing_and_waits_once_a_frame(runners, topology
     machine.cuda.log.clear()
     machine.cuda.logging = False
     gc.collect()
-    tracemalloc.start()
-    for index in range(100):  # until Python's free lists hold nothing from before
-        frame(index)
-    gc.collect()
-    before = tracemalloc.take_snapshot()
-    for index in range(2000):
-        frame(index)
-    gc.collect()
-    after = tracemalloc.take_snapshot()
-    tracemalloc.stop()
+    with forgetful():
+        tracemalloc.start()
+        for index in range(100):  # until Python's free lists hold nothing from before
+            frame(index)
+        gc.collect()
+        before = tracemalloc.take_snapshot()
+        for index in range(2000):
+            frame(index)
+        gc.collect()
+        after = tracemalloc.take_snapshot()
+        tracemalloc.stop()
     ours = [
         tracemalloc.Filter(False, tracemalloc.__file__),
         tracemalloc.Filter(False, "*onnxruntime*"),
