@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from runtime import _native
-from runtime.families.position_map import Decoder, PositionMapOutput, decode_numpy
+from runtime.families import position_map
+from runtime.families.position_map import Decoder, PositionMapFamily, PositionMapOutput, decode_numpy
 from runtime.families.uv_topology import UVTopology
 from runtime.geometry.crop import crop_matrix
 
@@ -206,3 +209,46 @@ def test_an_output_is_fitted_to_a_square_map(layout, shape):
     for wrong in (shape[::-1], shape[:2], (*shape, 1), (3, 64, 32), (64, 32, 3), (3, 3, 3), (4, 64, 64), ()):
         with pytest.raises(ValueError, match="a square map of 3 channels with a fixed side is wanted"):
             output.fitted("other", wrong, layout)
+
+
+def test_bounds_of_an_output():
+    for size, scale in ((8, 1e-6), (4096, 1.0)):
+        assert PositionMapOutput("map", size, scale).shape("NCHW") == (3, size, size)
+    for size, scale in ((7, 1.0), (4097, 1.0), (8, 0.0), (8, float("inf"))):
+        with pytest.raises(ValueError, match=r"field output\.(size|scale) must be"):
+            PositionMapOutput("map", size, scale)
+
+
+def test_a_family_decodes_all_vertices_of_the_topology_it_is_given(make_spec):
+    pixels = np.arange(68)
+    topology = UVTopology(16, pixels, pixels, np.zeros((0, 3), np.int32), np.zeros((68, 3)))
+    family = PositionMapFamily(make_spec(), topology)
+    assert family.topology is topology
+    face = smooth_map(make_spec())
+    vertices, landmarks = family.decoder()(face, np.eye(2, 3))
+    assert vertices.shape == (68, 3)
+    without, alone = family.decoder(dense=False)(face, np.eye(2, 3))
+    assert without.shape == (0, 3)
+    np.testing.assert_array_equal(alone, landmarks)
+
+
+def test_a_gpu_decoder_has_its_pixels_on_the_device_before_it_is_used(make_spec, topology, monkeypatch):
+    log = []
+
+    class Buffer:
+        def __init__(self, cuda: object, nbytes: int, mapped: bool) -> None:
+            self.array = np.zeros(nbytes, np.uint8)
+            assert not mapped  # the kernel reads them for each face
+
+        def upload(self, nbytes: int, stream: object) -> None:
+            log.append(("upload", self.array.view(np.int32).copy()))
+
+    stream = SimpleNamespace(synchronize=lambda: log.append(("synchronize", None)))
+    cuda = SimpleNamespace(kernels=object(), stream=lambda: nullcontext(stream))
+    monkeypatch.setattr(position_map, "StagedBuffer", Buffer)
+    family = PositionMapFamily(make_spec(), topology)
+    assert family.gpu_decoder(cuda, half=False).vertex_count == 43867
+    (_, pixels), (after, _) = log
+    assert after == "synchronize"
+    np.testing.assert_array_equal(pixels, [*topology.face_indices, *topology.landmark_indices])
+    assert family.gpu_decoder(SimpleNamespace(kernels=None), half=False) is None
