@@ -1,11 +1,11 @@
 """Predict the time of a whole 720p frame with one face, from memory to memory, with tracking and with detection.
 
 The face is 200 px wide. Crop and decode are layers without arithmetic and follow the network's formula
-(`benchmarks.roofline.expected_time`). Copies of cards take SLOT_SHARE of their slot's rate; a Jetson copies nothing.
-The host's time is an estimate: crop matrix, launch of a graph, end of the wait, pose and copy of the points. Detection
-on the host is YuNet at 640 × 360 in one thread; tracked frames have none. Detection on the GPU is YuNet in an engine of
-640 × 384 (`runtime.detection.gpu_yunet`), with the whole frame's copy and one more launch and wait; the faces are then
-cropped without a copy of their own.
+(`benchmarks.roofline.expected_time`). Copies of cards take SLOT_SHARE of their slot's rate; a Jetson copies the points
+alone. The host's time is an estimate: crop matrix, launch of a graph, end of the wait, pose and a copy of the points,
+which the device makes by now: on a card it is counted twice. Detection on the host is YuNet at 640 × 360 in one thread;
+tracked frames have none. Detection on the GPU is YuNet in an engine of 640 × 384 (`runtime.detection.gpu_yunet`), with
+the whole frame's copy and one more launch and wait; the faces are then cropped without a copy of their own.
 
 None of this has been measured on these devices. The band is that of the network's prediction, over all of the GPU's
 work; copies and host have none.
