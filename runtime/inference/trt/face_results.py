@@ -75,6 +75,10 @@ class SpareBlocks:
                 return spare
         return None
 
+    def close(self) -> None:
+        """Let go of all of them; readers keep theirs."""
+        self._blocks.clear()
+
 
 class FaceResults:
     """The results of one frame slot."""

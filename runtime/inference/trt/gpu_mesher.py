@@ -279,6 +279,7 @@ class _FrameSlot:
         for graph in self._graphs.values():
             graph.close()
         self._graphs.clear()
+        self._shared.spares.close()
 
     def _enqueue(self, batch: int) -> None:
         """Queue crop, network and decode of the frame that is loaded."""

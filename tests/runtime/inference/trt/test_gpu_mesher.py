@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 import warnings
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -294,11 +295,19 @@ def test_the_last_face_that_is_held_keeps_the_memory_of_its_frame(runners, topol
 
 
 def test_vertices_outlive_their_runner(runners, topology, noise):
+    """Blocks that nobody reads are gone with it, even while the mesher is held."""
     machine, cpu, gpu = runners()
     expected = run(cpu.mesher(open_family(cpu.spec, topology)), noise, MATRICES)
-    found = run(gpu.mesher(open_family(gpu.spec, topology)), noise, MATRICES)
+    mesher = gpu.mesher(open_family(gpu.spec, topology))
+    found = run(mesher, noise, MATRICES)
+    buffers = [buffer for buffer in machine.cuda.live if getattr(buffer, "kind", "") == "host_buffer"]
+    blocks = [weakref.ref(buffer.array.base) for buffer in buffers if buffer.nbytes > 8 * 43867 * 12]
+    del buffers
+    assert len(blocks) == 2 + 4
     gpu.close()
     assert not machine.cuda.live
+    gc.collect()
+    assert sum(block() is not None for block in blocks) <= 2  # the lent one, and that of the slot collected last
     assert_same(found, expected)
 
 
