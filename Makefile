@@ -32,7 +32,7 @@ demo: $(VENV)/demo.stamp
 test: lint
 	$(PYTEST) -m 'not slow'
 
-test-slow: $(VENV)/test.stamp $(VENV)/triton.stamp $(VENV)/pycuda.stamp
+test-slow: $(VENV)/test.stamp $(VENV)/triton.stamp $(VENV)/pycuda.stamp $(VENV)/colcon.stamp
 	$(PYTEST) -m slow
 
 test-all: test test-slow

@@ -114,3 +114,10 @@ def test_without_opencv_the_import_is_one_line(monkeypatch):
     with pytest.raises(ModuleNotFoundError, match="libopencv-python") as caught:
         __import__("runtime")
     assert "\n" not in str(caught.value)
+
+
+def test_slow_tests_get_the_environments_that_they_are_skipped_without(repository):
+    makefile = (repository / "Makefile").read_text(encoding="utf-8")
+    made = set(re.findall(r"^\$\(VENV\)/(\w+)\.stamp:", makefile, re.MULTILINE)) - {"demo"}
+    (wanted,) = re.findall(r"^test-slow:(.*)$", makefile, re.MULTILINE)
+    assert made == set(re.findall(r"\$\(VENV\)/(\w+)\.stamp", wanted))
