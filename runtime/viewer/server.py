@@ -28,6 +28,7 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 MOST_CLIENTS = 16
 SEND_TIMEOUT_S = 5.0  # a client that takes nothing for so long is let go
 WAIT_S = 1.0
+LOOK_S = 0.05  # between two looks at whether it is to close
 BOUNDARY = "frame"
 CONTENT_POLICY = "default-src 'self' 'unsafe-inline'"
 
@@ -53,7 +54,7 @@ class ViewerServer:
         shown_host = f"[{host}]" if ":" in host else host
         query = f"/?token={quote(self._token, safe='')}" if self._token else "/"
         self.url = f"http://{shown_host}:{self._server.server_address[1]}{query}"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="viewer", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(LOOK_S,), name="viewer", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -80,6 +81,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # threads of slow clients end by themselves
     allow_reuse_address = True
+    request_queue_size = MOST_CLIENTS  # beyond it a client tries again a second later
     viewer: _Served
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
