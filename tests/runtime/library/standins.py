@@ -51,7 +51,7 @@ def compile_standins(folder: Path, versions: Sequence[Version], flags: Sequence[
     driver = folder / "libcuda.so.1"
     sources = [STANDINS / "fake_libcuda" / "libcuda.cpp", NATIVE / "gpu" / "host_kernels.cpp"]
     run([*compiler, "-Wl,-soname,libcuda.so.1", "-o", driver, *sources])
-    options = []
+    options = ["-UTensorRT_*"]  # what CMake found before
     for version in versions:
         include = folder / version.file.replace(".", "_") / "include"
         include.mkdir(parents=True, exist_ok=True)

@@ -8,19 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import pytest
 
-from runtime import FaceMeshPipeline, YuNetDetector, open_runner
-from runtime.models.shipped import ASSETS, SHIPPED, SHIPPED_PICTURE, YUNET_ONNX
-from tests.runtime.library.building import PROGRAM, SANITIZERS, Build, build_library, need, run
+from runtime.models.shipped import ASSETS, SHIPPED
+from tests.runtime.library.building import build_library, need
 from tests.runtime.library.standins import RTX, TENSORRT_8, TENSORRT_10, Version, compile_standins
 from tests.standins.fake_engine import write_engine
 
 pytestmark = pytest.mark.slow
 CHECKS = "tests/standins/fake_nvinfer/check_engines.py"
 QUICK = ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1"]  # to compile
-SIDE = 256  # px of the picture: sanitizers take their time
 
 
 @pytest.fixture(scope="module")
@@ -29,31 +26,35 @@ def standins(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def newer(repository, standins) -> Build:
+def newer(repository, standins) -> Path:
     """The library with TensorRT 10 and TensorRT-RTX."""
-    options = compile_standins(standins, [TENSORRT_10, RTX])
-    return build_library(repository / "build" / "library-engines", [*options, *QUICK])
+    return library_with(repository, standins, [TENSORRT_10, RTX])
 
 
 @pytest.fixture(scope="module")
-def older(repository, standins) -> Build:
+def older(repository, standins) -> Path:
     """The library with TensorRT 8."""
-    options = compile_standins(standins, [TENSORRT_8])
-    return build_library(repository / "build" / "library-engines-8", [*options, *QUICK])
+    return library_with(repository, standins, [TENSORRT_8])
 
 
-def python(standins: Path, build: Build, version: Version, *command: str) -> subprocess.CompletedProcess:
+def library_with(repository: Path, standins: Path, versions: list[Version]) -> Path:
+    """Build in one folder for all versions, since little but their backends is compiled anew; return a copy."""
+    build = build_library(repository / "build" / "library-engines", [*compile_standins(standins, versions), *QUICK])
+    return Path(shutil.copy(build.folder / "libfacemesh.so", standins / f"libfacemesh-{versions[0].numbers[0]}.so"))
+
+
+def python(standins: Path, path: Path, version: Version, *command: str) -> subprocess.CompletedProcess:
     environment = {
         **os.environ,
         "FACEMESH_STANDINS": str(standins),
-        "FACEMESH_LIBRARY": str(build.folder / "libfacemesh.so"),
+        "FACEMESH_LIBRARY": str(path),
         "FACEMESH_VERSION": version.file,
     }
     return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=550)
 
 
-def check(standins: Path, build: Build, version: Version) -> None:
-    done = python(standins, build, version, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", CHECKS)
+def check(standins: Path, path: Path, version: Version) -> None:
+    done = python(standins, path, version, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", CHECKS)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
     assert " passed" in done.stdout
 
@@ -114,45 +115,3 @@ def test_a_backend_that_is_asked_for_and_not_there(repository, tmp_path, option)
         pytest.skip("it is here")
     assert f"{option}=ON, but TensorRT" in done.stderr
     assert f"give -D{option.removeprefix('FACEMESH_')}_ROOT=FOLDER" in " ".join(done.stderr.split())
-
-
-@pytest.fixture(scope="module")
-def arguments(tmp_path_factory) -> list[str]:
-    """What check_faces is called with, but for model and tolerance: a picture, and what Python finds in it."""
-    folder = tmp_path_factory.mktemp("check")
-    photo = cv2.resize(cv2.imread(str(SHIPPED_PICTURE)), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    with open_runner(SHIPPED["fp32"]) as runner:
-        (face,) = FaceMeshPipeline(runner, YuNetDetector())(photo)
-    (folder / "picture").write_bytes(photo.tobytes())
-    (folder / "landmarks").write_bytes(face.landmarks.tobytes())
-    return [*map(str, (YUNET_ONNX, folder / "picture", SIDE, SIDE, folder / "landmarks"))]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> list[Path]:
-    """The same network as an engine of TensorRT, one of TensorRT-RTX, and an ONNX file."""
-    folder = tmp_path_factory.mktemp("models")
-    shutil.copy(ASSETS / "uv_topology.npz", folder)
-    changes = {"library": "tensorrt-rtx", "version": "1.7.1.116"}
-    return [
-        write_engine(folder / "m.engine", SHIPPED["fp32"]),
-        write_engine(folder / "rtx.engine", SHIPPED["fp32"], changes, rtx=True, user_allocation=True),
-        SHIPPED["fp32"],
-    ]
-
-
-def test_sanitizers(repository, arguments, models, tmp_path):
-    flags, standins = SANITIZERS.split(), tmp_path / "standins"
-    options = compile_standins(standins, [TENSORRT_10, RTX], flags)
-    options += ["-DCMAKE_BUILD_TYPE=None", f"-DCMAKE_CXX_FLAGS=-O1 {SANITIZERS}"]
-    build = build_library(repository / "build" / "library-sanitized", options)
-    program = build.program(PROGRAM, tmp_path / "check", flags)
-    (tmp_path / "leaks").write_text("leak:libonnxruntime\n")
-    environment = {
-        **os.environ,
-        "LSAN_OPTIONS": f"suppressions={tmp_path / 'leaks'}",
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-        "LD_LIBRARY_PATH": str(standins),
-    }
-    for model in models:
-        run([program, model, *arguments, "1e-4"], env=environment)

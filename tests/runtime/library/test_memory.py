@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from runtime.models.shipped import ASSETS, SHIPPED
 from tests.runtime.library.building import PROGRAM, SANITIZERS, Build, build_library, run
+from tests.runtime.library.standins import RTX, TENSORRT_10, compile_standins
 
 pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("onnx")
@@ -18,6 +20,7 @@ from tests.fuzz.mutate import mutated
 from tests.fuzz.targets import TARGETS
 from tests.runtime.library.checking import check, check_arguments
 from tests.standins.coefficient_network import save_face_model, write_toy_model
+from tests.standins.fake_engine import write_engine
 
 pytestmark = pytest.mark.slow
 OTHER_ROUNDING_PX = 1e-3  # without optimisation products and sums are not fused
@@ -45,9 +48,17 @@ def test_the_steady_state_takes_no_memory(build: Build, arguments, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def sanitized(repository: Path) -> Build:
-    options = ["-DCMAKE_BUILD_TYPE=None", f"-DCMAKE_CXX_FLAGS=-O1 {SANITIZERS}"]
-    return build_library(repository / "build" / "library-asan", options)
+def standins(tmp_path_factory) -> Path:
+    """Folder of stand-ins for the driver, TensorRT and TensorRT-RTX, under sanitizers too."""
+    return tmp_path_factory.mktemp("standins")
+
+
+@pytest.fixture(scope="module")
+def sanitized(repository: Path, standins: Path) -> Build:
+    """The library with all backends."""
+    options = compile_standins(standins, [TENSORRT_10, RTX], SANITIZERS.split())
+    options += ["-DCMAKE_BUILD_TYPE=None", f"-DCMAKE_CXX_FLAGS=-O1 {SANITIZERS}"]
+    return build_library(repository / "build" / "library-sanitized", options)
 
 
 def sanitizer_options(folder: Path) -> dict[str, str]:
@@ -61,9 +72,27 @@ def sanitizer_options(folder: Path) -> dict[str, str]:
     }
 
 
-def test_sanitizers(sanitized: Build, arguments, tmp_path):
-    program = sanitized.program(PROGRAM, tmp_path / "check", SANITIZERS.split())
-    run(check(program, arguments, OTHER_ROUNDING_PX), env=sanitizer_options(tmp_path))
+@pytest.fixture(scope="module")
+def checking(sanitized: Build, tmp_path_factory) -> Path:
+    """check_faces under sanitizers."""
+    return sanitized.program(PROGRAM, tmp_path_factory.mktemp("checking") / "check", SANITIZERS.split())
+
+
+def test_sanitizers(checking: Path, arguments, tmp_path):
+    run(check(checking, arguments, OTHER_ROUNDING_PX), env=sanitizer_options(tmp_path))
+
+
+def test_engines_under_sanitizers(checking: Path, standins: Path, arguments, tmp_path):
+    """The same network as an engine of TensorRT and as one of TensorRT-RTX."""
+    shutil.copy(ASSETS / "uv_topology.npz", tmp_path)
+    changes = {"library": "tensorrt-rtx", "version": "1.7.1.116"}
+    engines = [
+        write_engine(tmp_path / "m.engine", SHIPPED["fp32"]),
+        write_engine(tmp_path / "rtx.engine", SHIPPED["fp32"], changes, rtx=True, user_allocation=True),
+    ]
+    environment = {**sanitizer_options(tmp_path), "LD_LIBRARY_PATH": str(standins)}
+    for engine in engines:
+        run([checking, engine, *arguments[1:6], "1e-4"], env=environment)
 
 
 @pytest.fixture(scope="module")
