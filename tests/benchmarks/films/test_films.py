@@ -56,14 +56,11 @@ def faces(stem):
 
 @pytest.mark.parametrize("name", [name for name in FILMS if name != "turn"])
 def test_films_are_seeded_and_their_truth_moves_with_the_picture(faces, name):
-    def first_and_last(seed):
-        frames = list(FILMS[name](faces, np.random.default_rng(seed), 6))
-        assert [frame.index for frame, _ in frames] == list(range(6))
-        assert all(frame.image.shape == (720, 1280, 3) for frame, _ in frames)
-        return frames[0], frames[5]
-
-    (frame, truth), (_, later) = first_and_last(1)
-    (same, _), _ = first_and_last(1)
+    frames = list(FILMS[name](faces, np.random.default_rng(1), 6))
+    assert [frame.index for frame, _ in frames] == list(range(6))
+    assert all(frame.image.shape == (720, 1280, 3) for frame, _ in frames)
+    (frame, truth), (_, later) = frames[0], frames[5]
+    same, _ = next(FILMS[name](faces, np.random.default_rng(1), 6))
     np.testing.assert_array_equal(frame.image, same.image)
     (found,) = YuNetDetector(max_faces=1)(frame.image).boxes_xyxy
     assert max(tracking.box_iou(found, np.array([face.box_xyxy for face in truth]))) > 0.6
@@ -73,7 +70,7 @@ def test_films_are_seeded_and_their_truth_moves_with_the_picture(faces, name):
 
 
 def test_whoever_stands_behind_others_is_not_visible(faces):
-    seen = [[face.visible for face in truth] for _, truth in FILMS["crossing"](faces, np.random.default_rng(0), 40)]
+    seen = [[face.visible for face in truth] for _, truth in FILMS["crossing"](faces, np.random.default_rng(0), 30)]
     assert all(seen[0])
     assert not all(map(all, seen))
 

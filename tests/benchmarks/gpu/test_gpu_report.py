@@ -342,8 +342,8 @@ def test_tests_that_fail(machine, tmp_path, monkeypatch):
     assert result["notes"][0].startswith("FAILED tests/test_it.py::test_0")
     checkout(tmp_path / "slow", "import time; time.sleep(60)")
     monkeypatch.setattr(hardware_tests, "REPOSITORY", tmp_path / "slow" / "checkout")
-    result = hardware_tests.gpu_tests(2)
-    assert (result["outcome"], result["reason"][:22]) == ("failed", "not done within 2 s, s")
+    result = hardware_tests.gpu_tests(0.5)
+    assert (result["outcome"], result["reason"][:24]) == ("failed", "not done within 0.5 s, s")
 
 
 def test_no_part_begins_when_the_time_is_over():
@@ -443,14 +443,14 @@ def test_processes_that_end_cost_one_part_each(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [os.getcwd(), *sys.path])))
     whats = ["a", "b", "die", "c", "exit", "lost", "d", "hang", "e"]
     results = list(
-        run_apart([Task("group", what, "act", {"what": what}, 2 if what == "hang" else 60) for what in whats])
+        run_apart([Task("group", what, "act", {"what": what}, 0.5 if what == "hang" else 60) for what in whats])
     )
     assert [result["name"] for result in results] == whats
     reasons = {result["name"]: result["reason"] for result in results if result["outcome"] == "failed"}
     assert reasons.keys() == {"die", "exit", "lost", "hang"}
     assert reasons["die"] == "its process was ended by SIGKILL: libraries print"
     assert reasons["exit"] == "its process ended with exit code 1: no more of this"
-    assert reasons["hang"] == "no result within 2 s, so it was stopped"
+    assert reasons["hang"] == "no result within 0.5 s, so it was stopped"
     assert "CUDA_ERROR_ILLEGAL_ADDRESS" in reasons["lost"]
     processes = {result["name"]: result["facts"]["process"] for result in results if result["outcome"] == "measured"}
     assert processes["a"] == processes["b"] != processes["c"] != processes["d"] != processes["e"]

@@ -147,9 +147,9 @@ def test_command_finds_a_leak(leaking, tmp_path, capsys):
 
 
 def test_command_passes(monkeypatch, capsys):
-    monkeypatch.setattr(soak, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(soak, "INTERVAL_S", 0.01)
     monkeypatch.setattr(soak, "FaceMeshPipeline", lambda runner, detector: lambda image: time.sleep(0.005))
-    assert main(["soak", "--minutes", "0.03", "--drift", "1000", "--leak", "100000"]) == 0
+    assert main(["soak", "--minutes", "0.015", "--drift", "1000", "--leak", "100000"]) == 0
     assert "passed" in capsys.readouterr().out
 
 

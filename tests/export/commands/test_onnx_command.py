@@ -123,7 +123,7 @@ def test_onnx_without_spec_takes_the_rest_from_the_architecture(edge_onnx, tmp_p
     bare.write_bytes(edge_onnx.read_bytes())
     assert run_cli("--weights", bare, "-o", tmp_path / "out.onnx") == 1
     assert "no spec beside it; add --arch" in capsys.readouterr().err
-    assert run_cli("--weights", bare, "--arch", "edge", "-o", tmp_path / "out.onnx") == 0
+    assert run_cli("--weights", bare, "--arch", "edge", "--no-rewrite", "-o", tmp_path / "out.onnx") == 0
     assert ModelSpec.load(tmp_path / "out.onnx.json").crop_scale == live_edge().crop_scale
 
 
@@ -150,7 +150,7 @@ def test_architecture_must_fit_the_spec_beside_the_model(edge_onnx, tmp_path, ca
     assert "output size 64 instead of 256, output scale 140.8 instead of 281.6" in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
-    assert run_cli("--weights", edge_onnx, "--arch", "edge", "-o", out) == 0
+    assert run_cli("--weights", edge_onnx, "--arch", "edge", "--no-rewrite", "-o", out) == 0
 
 
 def test_error_in_the_last_comparison_leaves_nothing(edge_onnx, tmp_path, capsys):
@@ -223,7 +223,7 @@ def test_a_model_does_not_replace_what_it_is_made_from(edge_onnx, tmp_path, caps
 
 def test_unknown_node_to_keep_is_one_line_and_leaves_nothing(edge_onnx, tmp_path, capsys):
     arguments = ["--precision", "fp16", "--keep", "no_such_node", "-o", tmp_path / "model.onnx"]
-    assert run_cli("--weights", edge_onnx, *arguments) == 1
+    assert run_cli("--weights", edge_onnx, "--no-rewrite", *arguments) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert "no node is called no_such_node" in error

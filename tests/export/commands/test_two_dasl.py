@@ -64,6 +64,7 @@ def landmarks(model: Path, folder: Path, *options: object) -> np.ndarray:
     return np.array(json.loads(line)["faces"][0]["landmarks"])
 
 
+@pytest.mark.slow
 def test_authors_checkpoint_becomes_a_model(files, tmp_path):
     spec = ModelSpec.load(files / "2dasl.onnx.json")
     assert (spec.family, spec.input.size, spec.input.landmark_channel) == ("coefficients", 120, True)
@@ -119,6 +120,7 @@ def test_whole_networks_become_engines(tmp_path, arch):
         assert engine.stat().st_size > 0.9 * model.stat().st_size
 
 
+@pytest.mark.slow
 def test_int8_needs_faces_with_landmarks(files, tmp_path, capsys):
     """A folder of pictures has none to draw."""
     (tmp_path / "pictures").mkdir()
@@ -131,6 +133,7 @@ def test_int8_needs_faces_with_landmarks(files, tmp_path, capsys):
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_landmarks_matter(files, tmp_path):
     """Another first network, that of a quarter of the face's size off, gives another mesh."""
     from runtime.inference.guided_runner import GuidedRunner
@@ -157,6 +160,7 @@ def line_of(capsys) -> str:
     return error
 
 
+@pytest.mark.slow
 def test_missing_landmark_source(files, tmp_path, capsys):
     command = ["--engine", str(files / "2dasl.onnx"), "--source", str(SHIPPED_PICTURE)]
     command += ["--output", str(tmp_path / "out")]
@@ -180,6 +184,7 @@ def test_a_source_for_a_network_that_takes_none(tmp_path, capsys):
     assert "takes no landmarks beside the picture; leave --landmarks-from out" in line_of(capsys)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_other_networks(files, tmp_path, capsys):
     for name in ("param_mean_std.npz", "face_model.npz"):
         shutil.copy(files / name, tmp_path)
