@@ -4,7 +4,8 @@
 #
 #     tests/programs/aarch64_wheel.sh FOLDER     # 1.5 GB; half an hour, most of it for the system in FOLDER/root
 #
-# PYTHON is the x86-64 Python that builds: of the version of the emulated system (bookworm: 3.11).
+# PYTHON is the x86-64 Python that builds: of the version of the emulated system (bookworm: 3.11). EXTRAS, such as
+# "cpu video export", are then installed there in fresh environments and tried as by tests/programs/extras.sh.
 set -euo pipefail
 tree=$(cd "$(dirname "$0")/../.." && pwd)
 mkdir -p "$1"
@@ -49,9 +50,11 @@ cp "$work"/wheel/*.whl "$root/srv/tree"
 # Its libraries are fetched from here: an emulated pip is slow, and knows nothing of this machine's proxies.
 platforms=()
 for glibc in 28 27 26 17; do platforms+=(--platform "manylinux_2_${glibc}_aarch64"); done
-"$work/build/bin/pip" download --quiet --only-binary=:all: --implementation cp --python-version "$version" \
-    "${platforms[@]}" --platform manylinux2014_aarch64 --dest "$root/srv/wheels" \
-    numpy opencv-python-headless onnxruntime onnx tqdm pytest packaging
+download() {
+    "$work/build/bin/pip" download --quiet --only-binary=:all: --implementation cp --python-version "$version" \
+        "${platforms[@]}" --platform manylinux2014_aarch64 --platform linux_aarch64 --dest "$root/srv/wheels" "$@"
+}
+download numpy opencv-python-headless onnxruntime onnx tqdm pytest packaging
 chroot "$root" /bin/bash -euc '
     cd /srv/tree
     [ -x ../env/bin/pip ] || python3 -m venv ../env
@@ -63,3 +66,13 @@ chroot "$root" /bin/bash -euc '
     ../env/bin/facemesh run --source "$(../env/bin/python -c "from runtime.models.shipped import SHIPPED_PICTURE; print(SHIPPED_PICTURE)")" --output out
     head -c 300 out/results.jsonl
 '
+
+[ "${EXTRAS:-}" ] || exit 0
+wheel=$(cd "$work/wheel" && echo ./*.whl)
+for extra in $EXTRAS; do download "$work/wheel/$wheel[$extra]"; done
+rm -rf "$root/srv/whole" && mkdir "$root/srv/whole"
+git -C "$tree" archive HEAD | tar -x -C "$root/srv/whole"
+mountpoint -q "$root/proc" || mount -t proc proc "$root/proc" # for Ray
+trap 'umount "$root/proc"' EXIT
+chroot "$root" env PIP_NO_INDEX=1 PIP_FIND_LINKS=/srv/wheels WHEEL="/srv/tree/$wheel" \
+    /srv/whole/tests/programs/extras.sh /srv/extras $EXTRAS
