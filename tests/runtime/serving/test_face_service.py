@@ -45,7 +45,7 @@ def test_threads_share_a_detector_that_is_given(content):
     assert len(asked) == 4
 
 
-def test_every_picture_gets_the_faces_of_the_pipeline_or_its_own_error(service, content, logged):
+def test_every_picture_gets_the_faces_of_the_pipeline_or_its_own_error(service, content, caplog):
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     with open_runner() as runner:
         pipeline = FaceMeshPipeline(runner, YuNetDetector())
@@ -68,7 +68,7 @@ def test_every_picture_gets_the_faces_of_the_pipeline_or_its_own_error(service, 
     assert {*errors} == {"empty", "cut", "far box", "floats", "a bug"}
     assert all(text.startswith(f"{name}: ") and text.count(f"{name}: ") == 1 for name, text in errors.items())
     assert "uint8" in errors["floats"]
-    assert "Traceback" in "".join(logged)
+    assert "Traceback" in caplog.text
     for name in ("good", "last"):
         np.testing.assert_array_equal(found[name][0].vertices, expected.vertices)
         assert found[name][0].score == expected.score
