@@ -47,12 +47,17 @@ env _PYTHON_HOST_PLATFORM=linux-aarch64 SETUPTOOLS_EXT_SUFFIX=.$tag.so CXX=aarch
 rm -rf "$root/srv/tree" && mkdir "$root/srv/tree"
 cp -r "$tree/tests" "$tree/pyproject.toml" "$root/srv/tree"
 cp "$work"/wheel/*.whl "$root/srv/tree"
-# Its libraries are fetched from here: an emulated pip is slow, and knows nothing of this machine's proxies.
-platforms=()
-for glibc in 28 27 26 17; do platforms+=(--platform "manylinux_2_${glibc}_aarch64"); done
+# Its libraries are fetched from here: an emulated pip is slow, and knows nothing of this machine's proxies. Markers are
+# read as on the other machine, or PyTorch would bring CUDA's libraries for x86-64.
+pip='import platform, runpy; platform.machine = lambda: "aarch64"; runpy.run_module("pip", run_name="__main__")'
+platforms=(--platform manylinux2014_aarch64 --platform linux_aarch64)
+for glibc in $(seq 17 36); do platforms+=(--platform "manylinux_2_${glibc}_aarch64"); done
 download() {
-    "$work/build/bin/pip" download --quiet --only-binary=:all: --implementation cp --python-version "$version" \
-        "${platforms[@]}" --platform manylinux2014_aarch64 --platform linux_aarch64 --dest "$root/srv/wheels" "$@"
+    "$work/build/bin/python" -c "$pip" download --quiet --only-binary=:all: --implementation cp \
+        --python-version "$version" "${platforms[@]}" --dest "$root/srv/wheels" "$@"
+}
+download_source() {
+    "$work/build/bin/pip" download --quiet --no-deps --no-binary "${1%%[<=>]*}" --dest "$root/srv/wheels" "$1"
 }
 download numpy opencv-python-headless onnxruntime onnx tqdm pytest packaging
 chroot "$root" /bin/bash -euc '
@@ -69,10 +74,27 @@ chroot "$root" /bin/bash -euc '
 
 [ "${EXTRAS:-}" ] || exit 0
 wheel=$(cd "$work/wheel" && echo ./*.whl)
-for extra in $EXTRAS; do download "$work/wheel/$wheel[$extra]"; done
+torch=${TORCH:-torch==2.10.0} # later wheels for aarch64 bring CUDA: gigabytes
+for extra in $EXTRAS; do
+    case $extra in
+        train | dev) download "$torch" "$work/wheel/$wheel[$extra]" ;;
+        # What is compiled there, with which libraries: those of TensorRT lie in NVIDIA's package index alone.
+        trt) download "$work/wheel/$wheel[jetson]" tensorrt-cu13-bindings setuptools wheel && download_source tensorrt-cu13 ;;
+        trt-cu12)
+            download "$work/wheel/$wheel[jetson]" tensorrt-cu12-bindings setuptools wheel
+            download_source "tensorrt-cu12<10.13.2"
+            ;;
+        pycuda) download mako platformdirs pytools setuptools wheel && download_source pycuda ;;
+        *) download "$work/wheel/$wheel[$extra]" ;;
+    esac
+done
+for part in npz tar; do # faces to train on, if there
+    data=${DATA:-$tree/../shared/data/train}.$part
+    [ ! -e "$data" ] || install -D "$data" "$root/srv/data/train.$part"
+done
 rm -rf "$root/srv/whole" && mkdir "$root/srv/whole"
 git -C "$tree" archive HEAD | tar -x -C "$root/srv/whole"
 mountpoint -q "$root/proc" || mount -t proc proc "$root/proc" # for Ray
 trap 'umount "$root/proc"' EXIT
 chroot "$root" env PIP_NO_INDEX=1 PIP_FIND_LINKS=/srv/wheels WHEEL="/srv/tree/$wheel" \
-    /srv/whole/tests/programs/extras.sh /srv/extras $EXTRAS
+    DATA=/srv/data/train TORCH="$torch" /srv/whole/tests/programs/extras.sh /srv/extras $EXTRAS

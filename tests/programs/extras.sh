@@ -5,8 +5,8 @@
 #     tests/programs/extras.sh FOLDER [EXTRA ...]    # of the committed tree; without EXTRA all, one after the other
 #
 # All take a quarter of an hour on two cores, and 3 GB at a time in FOLDER. PYTHON makes the environments. TORCH is
-# installed before what wants PyTorch, as by make. DATA, if there, are labelled faces to train on (docs/data.md). WHEEL
-# is tried in place of one that is built here.
+# installed with what wants PyTorch, as by make. DATA, if there, are labelled faces to train on (docs/data.md). WHEEL
+# is tried in place of one that is built here. A command may take LIMIT seconds.
 set -uo pipefail
 tree=$(cd "$(dirname "$0")/../.." && pwd)
 data=$(realpath -m "${DATA:-$tree/../shared/data/train}")
@@ -24,7 +24,7 @@ try() {
     shift
     shown=${*//$work\/}
     shown=${shown//env\/bin\/}
-    (cd "$work/run" && "$@") >"$work/said" 2>&1 </dev/null
+    (cd "$work/run" && timeout "${LIMIT:-1200}" "$@") >"$work/said" 2>&1 </dev/null
     code=$?
     said=$(grep '^error: ' "$work/said")
     if [ "$code" = 0 ]; then
@@ -48,8 +48,9 @@ fresh() {
     rm -rf "$work/env" "$work/run"
     mkdir "$work/run"
     "${PYTHON:-python3}" -m venv "$work/env"
-    case $extra in train | dev) install "${TORCH:-torch==2.13.0}" || return ;; esac
-    if install "$wheel[$extra]"; then
+    local torch=
+    case $extra in train | dev) torch=${TORCH:-torch==2.13.0} ;; esac
+    if install ${torch:+"$torch"} "$wheel[$extra]"; then
         report works "pip install"
         return
     fi
