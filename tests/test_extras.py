@@ -65,7 +65,7 @@ def test_elsewhere_opencv_and_tensorrt_come_along(project, machine):
         assert "opencv-python-headless" in found, extra
         assert ("tensorrt-cu13" in found) == (extra == "trt")
         assert ("tensorrt-cu12" in found) == (extra == "trt-cu12")
-    assert ("tensorrt-rtx" in installed(project, "rtx", machine)) == (machine is DESKTOP)
+        assert ("tensorrt-rtx" in found) == (extra in {"rtx", "dev"})
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,10 @@ def test_who_gets_a_builder_gets_what_export_engine_imports(project, extra):
 
 
 # Engines for tensorrt_lean run with all of TensorRT, too.
+@pytest.mark.parametrize("machine", [DESKTOP, SERVER], ids=["x86-64", "aarch64"])
 @pytest.mark.parametrize("library", sorted(EXTRA_OF.keys() - {"tensorrt_lean"}))
-def test_the_hint_of_a_missing_library_installs_it(project, library):
-    found = installed(project, EXTRA_OF[library], DESKTOP)
+def test_the_hint_of_a_missing_library_installs_it(project, library, machine):
+    found = installed(project, EXTRA_OF[library], machine)
     assert DISTRIBUTIONS.get(library, library) in found
 
 
@@ -105,6 +106,7 @@ def test_every_extra_has_a_command_that_tries_it(project, repository):
 def test_on_a_jetson_the_hint_is_jetpack(monkeypatch):
     monkeypatch.setattr("platform.release", lambda: "5.15.148-tegra")
     assert "--system-site-packages" in remedy("tensorrt")
+    assert "pip install" not in remedy("tensorrt_rtx")  # which the extra leaves out
     assert "facemesh-edge[cpu]" in remedy("onnxruntime")
 
 

@@ -1,4 +1,4 @@
-"""Engines of TensorRT-RTX, built ahead of time on any x86-64 machine, with a GPU or without.
+"""Engines of TensorRT-RTX, built ahead of time on any machine, with a GPU or without.
 
 Home of ``tensorrt_rtx`` for building.
 """

@@ -38,10 +38,12 @@ REPAIR = "install it again, or its missing part"
 
 
 def remedy(library: str) -> str:
-    """Return the command that installs an optional library of EXTRA_OF on this machine."""
+    """Return the command that installs an optional library of EXTRA_OF on this machine, or what to take for it."""
     extra = EXTRA_OF[library]
     if extra == "trt" and is_jetson():
         return "JetPack brings it: 'sudo apt install nvidia-jetpack', and python3 -m venv --system-site-packages"
+    if extra == "rtx" and is_jetson():
+        return "there is none for Jetsons; take TensorRT"
     older = " ('[trt-cu12]' for drivers before 580)" if extra == "trt" else ""
     return f"pip install 'facemesh-edge[{extra}]'{older}"
 

@@ -54,10 +54,7 @@ platforms=(--platform manylinux2014_aarch64 --platform linux_aarch64)
 for glibc in $(seq 17 36); do platforms+=(--platform "manylinux_2_${glibc}_aarch64"); done
 download() {
     "$work/build/bin/python" -c "$pip" download --quiet --only-binary=:all: --implementation cp \
-        --python-version "$version" "${platforms[@]}" --dest "$root/srv/wheels" "$@"
-}
-download_source() {
-    "$work/build/bin/pip" download --quiet --no-deps --no-binary "${1%%[<=>]*}" --dest "$root/srv/wheels" "$1"
+        --python-version "$version" "${platforms[@]}" --find-links "$root/srv/wheels" --dest "$root/srv/wheels" "$@"
 }
 download numpy opencv-python-headless onnxruntime onnx tqdm pytest packaging
 chroot "$root" /bin/bash -euc '
@@ -75,26 +72,25 @@ chroot "$root" /bin/bash -euc '
 [ "${EXTRAS:-}" ] || exit 0
 wheel=$(cd "$work/wheel" && echo ./*.whl)
 torch=${TORCH:-torch==2.10.0} # later wheels for aarch64 bring CUDA: gigabytes
+# What the index has as sources alone: for any machine, or to be compiled there.
+"$work/build/bin/pip" wheel --quiet --no-deps --wheel-dir "$root/srv/wheels" \
+    tensorrt-rtx tensorrt-rtx-cu13 tensorrt-cu13 'tensorrt-cu12<10.13.2'
+"$work/build/bin/pip" download --quiet --no-deps --no-binary pycuda --dest "$root/srv/wheels" pycuda
 for extra in $EXTRAS; do
     case $extra in
         train | dev) download "$torch" "$work/wheel/$wheel[$extra]" ;;
-        # What is compiled there, with which libraries: those of TensorRT lie in NVIDIA's package index alone.
-        trt) download "$work/wheel/$wheel[jetson]" tensorrt-cu13-bindings setuptools wheel && download_source tensorrt-cu13 ;;
-        trt-cu12)
-            download "$work/wheel/$wheel[jetson]" tensorrt-cu12-bindings setuptools wheel
-            download_source "tensorrt-cu12<10.13.2"
-            ;;
-        pycuda) download mako platformdirs pytools setuptools wheel && download_source pycuda ;;
+        # The libraries lie in NVIDIA's package index alone.
+        trt) download tensorrt-cu13-bindings "$work/wheel/$wheel[jetson]" ;;
+        trt-cu12) download tensorrt-cu12-bindings "$work/wheel/$wheel[jetson]" ;;
+        pycuda) download numpy setuptools wheel mako platformdirs pytools ;;
         *) download "$work/wheel/$wheel[$extra]" ;;
     esac
 done
-for part in npz tar; do # faces to train on, if there
-    data=${DATA:-$tree/../shared/data/train}.$part
-    [ ! -e "$data" ] || install -D "$data" "$root/srv/data/train.$part"
-done
+data=${DATA:-$tree/../shared/data/train} # faces to train on
+[ ! -e "$data.npz" ] || install -Dt "$root/srv/data" "$data".* "$(dirname "$data")/face_model.npz"
 rm -rf "$root/srv/whole" && mkdir "$root/srv/whole"
 git -C "$tree" archive HEAD | tar -x -C "$root/srv/whole"
 mountpoint -q "$root/proc" || mount -t proc proc "$root/proc" # for Ray
 trap 'umount "$root/proc"' EXIT
 chroot "$root" env PIP_NO_INDEX=1 PIP_FIND_LINKS=/srv/wheels WHEEL="/srv/tree/$wheel" \
-    DATA=/srv/data/train TORCH="$torch" /srv/whole/tests/programs/extras.sh /srv/extras $EXTRAS
+    DATA="/srv/data/${data##*/}" TORCH="$torch" /srv/whole/tests/programs/extras.sh /srv/extras $EXTRAS

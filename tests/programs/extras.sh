@@ -55,7 +55,7 @@ fresh() {
         return
     fi
     local said
-    said=$(sed -nE 's/^ *(The installation of .* failed)/\1/p; s/^ *(.*(fatal error|cannot find -l).*)/\1/p; s/^ERROR: //p' "$work/said" | head -n 1)
+    said=$(sed -nE 's/^ *(The installation of .* failed)/\1/p; s/^ *(.*(fatal error|cannot find -l|No such file or directory: ).*)/\1/p; s/^ERROR: //p' "$work/said" | head -n 1)
     case $extra in
         trt) without_libraries tensorrt-cu13 ;;
         trt-cu12) without_libraries tensorrt-cu12 ;;
@@ -118,7 +118,7 @@ commands() {
             try lacks "$bin/python" -m benchmarks gpu-report -o report --quick
             ;;
         trt | trt-cu12 | jetson) engine lacks tensorrt ;;
-        rtx) case $(uname -m) in x86_64) engine works tensorrt-rtx ;; *) engine lacks tensorrt-rtx ;; esac ;;
+        rtx) case $(uname -r) in *tegra*) engine lacks tensorrt-rtx ;; *) engine works tensorrt-rtx ;; esac ;;
         pycuda | cuda-python)
             [ "$1" = pycuda ] || try works "$bin/python" -c 'import runtime.cuda.cuda_python_binding'
             install "$wheel[bench,$1]"

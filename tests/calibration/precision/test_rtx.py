@@ -15,7 +15,7 @@ from runtime.models.spec import load_spec
 from tests.calibration.precision.test_qdq import LAYERS, table_for
 from tests.calibration.small import small_network
 
-pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, whose wheels are for x86-64 Linux and Windows")
+pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
 
 
 def test_small_network_becomes_an_engine(write_network, write_faces, tmp_path):
