@@ -5,7 +5,8 @@
 #     tests/programs/aarch64_wheel.sh FOLDER     # 1.5 GB; half an hour, most of it for the system in FOLDER/root
 #
 # PYTHON is the x86-64 Python that builds: of the version of the emulated system (bookworm: 3.11). EXTRAS, such as
-# "cpu video export", are then installed there in fresh environments and tried as by tests/programs/extras.sh.
+# "cpu video export", are then installed there in fresh environments and tried as by tests/programs/extras.sh. With DATA
+# a network is trained there, too: the first step alone takes eleven minutes, so give LIMIT.
 set -euo pipefail
 tree=$(cd "$(dirname "$0")/../.." && pwd)
 mkdir -p "$1"
@@ -86,11 +87,11 @@ for extra in $EXTRAS; do
         *) download "$work/wheel/$wheel[$extra]" ;;
     esac
 done
-data=${DATA:-$tree/../shared/data/train} # faces to train on
-[ ! -e "$data.npz" ] || install -Dt "$root/srv/data" "$data".* "$(dirname "$data")/face_model.npz"
+rm -rf "$root/srv/data"
+[ ! "${DATA:-}" ] || install -Dt "$root/srv/data" "$DATA".* "$(dirname "$DATA")/face_model.npz"
 rm -rf "$root/srv/whole" && mkdir "$root/srv/whole"
 git -C "$tree" archive HEAD | tar -x -C "$root/srv/whole"
 mountpoint -q "$root/proc" || mount -t proc proc "$root/proc" # for Ray
 trap 'umount "$root/proc"' EXIT
 chroot "$root" env PIP_NO_INDEX=1 PIP_FIND_LINKS=/srv/wheels WHEEL="/srv/tree/$wheel" \
-    DATA="/srv/data/${data##*/}" TORCH="$torch" /srv/whole/tests/programs/extras.sh /srv/extras $EXTRAS
+    DATA="/srv/data/$(basename "${DATA:-none}")" TORCH="$torch" /srv/whole/tests/programs/extras.sh /srv/extras $EXTRAS

@@ -104,6 +104,7 @@ commands() {
             ;;
         train)
             try works "$bin/python" -m training fit --help
+            try works "$bin/python" -m export onnx --arch edge --untrained -o edge.onnx
             if [ -e "$data.npz" ]; then
                 try works "$bin/python" -m training fit --data "$data" --run fit --epochs 1 --crops-per-epoch 16 --workers 0
                 try works "$bin/python" -m export onnx --arch edge --weights fit/best.pt -o edge.onnx
