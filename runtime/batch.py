@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -19,7 +20,7 @@ from runtime.inference.open_runner import BACKENDS
 from runtime.models.manifest import EngineManifest
 from runtime.models.shipped import SHIPPED, shipped_model
 from runtime.storage.folder_lock import FolderLock
-from runtime.storage.whole_files import file_sha256, write_error
+from runtime.storage.whole_files import file_sha256, remove_quietly, write_error
 
 if TYPE_CHECKING:
     from runtime.archives.plan import Found
@@ -66,11 +67,8 @@ def _run(args: argparse.Namespace) -> None:
 def _prepare(folder: Path, settings: Settings, found: Found | None) -> None:
     """Make the plan, or check that the one which is there is of the same run; take leftovers of killed workers away."""
     from runtime.archives.plan import Plan, make_shards, save_plan
-    from runtime.archives.work import FOLDERS
 
-    leftovers = [path for name in FOLDERS for path in (folder / name).glob(".*.part")]
-    for leftover in [*leftovers, *(folder / "tries").iterdir()]:
-        leftover.unlink(missing_ok=True)
+    _remove_leftovers(folder)
     document = settings.document()
     if found is None:
         if (begun := Plan(folder).settings) != document:
@@ -108,11 +106,22 @@ def _do(folder: Path, settings: Settings, pool: Pool) -> None:
                 told = time.monotonic()
                 print_line(f"{total - len(left) + done} of {total} parts, {_told(before + now)}")
     seconds = time.monotonic() - start
-    (folder / "tries").rmdir()
+    _remove_leftovers(folder)
+    with contextlib.suppress(OSError):  # a worker that began too late is just ending
+        (folder / "tries").rmdir()
     rate = ""
     if now.pictures:
         rate = f", {now.pictures / seconds:.1f} a second, {1000 * now.core_s / now.pictures:.1f} ms of a core each"
     print_line(f"{total} of {total} parts, {_told(before + now)}{rate}; faces in {folder / 'faces'}")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what workers left that were killed, or ended because all is done."""
+    from runtime.archives.work import FOLDERS
+
+    for name in FOLDERS:
+        for path in (folder / name).glob("*" if name == "tries" else ".*.part"):
+            remove_quietly(path)
 
 
 def _told(counts: Counts) -> str:

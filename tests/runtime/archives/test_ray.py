@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from runtime.__main__ import main
+from runtime.archives.work import ShardWorker
 from tests.test_import_rules import ROOT
 
 pytest.importorskip("onnxruntime")
@@ -202,6 +203,25 @@ def test_a_killed_run_goes_on_where_it_was(has_ray, photos, tmp_path):
     refused = start(photos, output, "--vertices")
     assert "a run with another vertices was begun here" in refused.communicate()[0]
     assert refused.returncode == 1
+
+
+@pytest.mark.slow  # Ray is imported
+def test_a_worker_that_begins_too_late_is_no_error(has_ray, photos, tmp_path, capsys, monkeypatch):
+    """When all parts are done Ray ends it wherever it is; what it has begun stays for a while or for ever."""
+    output = tmp_path / "out"
+
+    def run_shards(numbers, folder, settings, pool):
+        worker = ShardWorker(folder, settings)
+        yield from map(worker, numbers)
+        worker.close()
+        (folder / "tries" / "worker-late").write_bytes(b".")
+        (folder / "faces" / ".0000001.parquet.0.part").write_bytes(b"half")
+
+    monkeypatch.setattr("runtime.archives.ray_pool.run_shards", run_shards)
+    assert main(["batch", "--source", str(photos), "--output", str(output), "--shard", "4"]) == 0
+    assert "12 of 12 parts, 48 pictures, 42 faces, 6 errors" in capsys.readouterr().err
+    assert not (output / "tries").exists()
+    check_all_once(output)
 
 
 @pytest.mark.slow
