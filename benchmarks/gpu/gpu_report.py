@@ -31,7 +31,7 @@ from benchmarks.records.machine import Watch, doubts
 from benchmarks.records.provenance import REPOSITORY, provenance, write_json
 from benchmarks.report.content import Page
 from runtime.console.arguments import positive_int
-from runtime.console.extras import remedy
+from runtime.console.extras import is_jetson, remedy
 from runtime.cuda.driver import query_device
 from runtime.errors import FaceMeshError
 from runtime.families.table import FAMILIES
@@ -197,10 +197,8 @@ def _results(args: argparse.Namespace, folder: Path) -> Iterator[Result]:
     yield from effort.run([*tasks, *_frame_tasks(WITHOUT_NETWORK, None, None, effort)])
     # Frames with a network: engines, PyTorch, ONNX Runtime.
     if not builders:
-        reason = (
-            f"neither TensorRT nor TensorRT-RTX is installed: {remedy('tensorrt')}, or '[rtx]', "
-            "for frames with an engine"
-        )
+        rtx = "" if is_jetson() else ", or '[rtx]'"
+        reason = f"neither TensorRT nor TensorRT-RTX is installed: {remedy('tensorrt')}{rtx}, for frames with an engine"
         yield new_result("Engines", "build", "left out", reason)
     for model in _models(args):
         for library in builders:
