@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from runtime.archives.settings import Settings
 from runtime.archives.shard import Counts
@@ -16,7 +16,8 @@ from runtime.console.arguments import not_empty, positive_int, probability
 from runtime.console.exit_codes import exit_code_of
 from runtime.console.terminal import print_line, quiet_libraries
 from runtime.errors import FaceMeshError
-from runtime.inference.open_runner import BACKENDS
+from runtime.models.detector_spec import detector_spec, mesh_spec
+from runtime.models.file_kinds import ENGINE_SUFFIXES
 from runtime.models.manifest import EngineManifest
 from runtime.models.shipped import SHIPPED, shipped_model
 from runtime.storage.folder_lock import FolderLock
@@ -50,9 +51,9 @@ def _run(args: argparse.Namespace) -> None:
     from runtime.archives.ray_pool import LOCAL, Pool, check_address
 
     settings, folder = _settings(args), args.output.absolute()
-    on_gpu = settings.model is not None and Path(settings.model).suffix.lower() in {*BACKENDS} - {".onnx"}
+    on_gpu = _is_engine(settings.model) or _is_engine(settings.detector)
     pool = Pool(args.address or LOCAL, args.workers, 1 if on_gpu else 0)
-    _check_model(settings, on_gpu)
+    _check_models(settings)
     check_address(pool.address)
     found = None if (folder / NAME).exists() else find_files(settings.sources, settings.recursive)
     _make_folders(folder)
@@ -65,14 +66,14 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _prepare(folder: Path, settings: Settings, found: Found | None) -> None:
-    """Make the plan, or check that the one which is there is of the same run; take leftovers of killed workers away."""
+    """Make the plan, or check that the plan in ``folder`` is of the same run; remove leftovers of killed workers."""
     from runtime.archives.plan import Plan, make_shards, save_plan
 
     _remove_leftovers(folder)
     document = settings.document()
     if found is None:
-        if (begun := Plan(folder).settings) != document:
-            other = ", ".join(name for name in document if begun.get(name) != document[name])
+        begun = Plan(folder).settings
+        if other := ", ".join(name for name in document if begun.get(name) != document[name]):
             problem = f"a run with another {other} was begun here"
             raise FaceMeshError(f"{folder}: {problem}; give the same options to go on, or another --output")
         return
@@ -116,7 +117,7 @@ def _do(folder: Path, settings: Settings, pool: Pool) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what workers left that were killed, or ended because all is done."""
+    """Remove unfinished files and tries of workers that were killed, or ended with the run."""
     from runtime.archives.work import FOLDERS
 
     for name in FOLDERS:
@@ -144,6 +145,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         every=args.every,
         shard=args.shard,
         recursive=args.recursive,
+        detector=None if args.detector is None else str(args.detector.absolute()),
+        detector_sha256=None if args.detector is None else file_sha256(args.detector),
     )
 
 
@@ -152,15 +155,23 @@ def _precision_of(path: Path) -> str:
     return next(name for name, shipped in SHIPPED.items() if shipped == path)
 
 
-def _check_model(settings: Settings, on_gpu: bool) -> None:
-    """Raise `FaceMeshError` for a model that cannot work, before workers are started; this machine may have no GPU."""
-    if on_gpu and settings.model is not None:
-        EngineManifest.load_for(settings.model)
-        return
+def _check_models(settings: Settings) -> None:
+    """Raise `FaceMeshError` for a file that cannot work, before workers are started; this machine may have no GPU."""
     from runtime.pipeline import FaceMeshPipeline
 
-    with settings.open_runner() as runner:
-        FaceMeshPipeline(runner, min_confidence=settings.min_confidence)
+    if _is_engine(settings.model):
+        mesh_spec(EngineManifest.load_for(settings.model).spec, Path(settings.model))
+    else:
+        with settings.open_runner() as runner:
+            FaceMeshPipeline(runner, min_confidence=settings.min_confidence)
+    if _is_engine(settings.detector):
+        detector_spec(EngineManifest.load_for(settings.detector).spec, Path(settings.detector))
+    else:
+        settings.open_detector().close()
+
+
+def _is_engine(path: str | None) -> TypeGuard[str]:
+    return path is not None and Path(path).suffix.lower() in ENGINE_SUFFIXES
 
 
 def _make_folders(folder: Path) -> None:
@@ -190,6 +201,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--every", type=positive_int, default=1, metavar="N", help="of films: every Nth frame (1)")
     add("--engine", metavar="MODEL", help=".onnx or .engine, at this path on all machines; default: the shipped model")
     add("--face-model", type=Path, metavar="FILE.npz", help="of a network of coefficients")
+    detector_help = "an engine or .onnx of 'python -m export detector --size', as --engine (default: yunet, on the CPU)"
+    add("--detector", type=lambda text: Path(not_empty(text)), metavar="FILE", help=detector_help)
     add("--precision", choices=tuple(SHIPPED), help="of the shipped model")
     add("--min-confidence", type=probability, metavar="P", help="leave out faces below (default: keep all)")
     add("--vertices", action="store_true", help="keep the dense meshes, too, as float16: 0.26 MB a face")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from runtime.detection.open_detector import open_detector
+from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
 from runtime.inference.interface import Runner
 from runtime.inference.open_runner import open_runner
@@ -26,6 +29,8 @@ class Settings:
     every: int  # of the frames of films
     shard: int  # pictures
     recursive: bool
+    detector: str | None = None  # path; None: the shipped one
+    detector_sha256: str | None = None
 
     def document(self) -> dict[str, object]:
         """Return the settings as JSON has them."""
@@ -33,9 +38,17 @@ class Settings:
 
     def open_runner(self) -> Runner:
         """Open the model. Raises `FaceMeshError`, also for another file than the one that the run began with."""
-        runner = open_runner(self.model, threads=1, precision=self.precision, face_model=self.face_model)
-        path = self.model or shipped_model(self.precision)
-        if file_sha256(path) != self.model_sha256:
-            runner.close()
-            raise FaceMeshError(f"{path}: another file than where the run was begun; copy the same one to all machines")
-        return runner
+        _check_same(self.model or shipped_model(self.precision), self.model_sha256)
+        return open_runner(self.model, threads=1, precision=self.precision, face_model=self.face_model)
+
+    def open_detector(self) -> YuNetDetector:
+        """Open the detector. Raises `FaceMeshError` as `open_runner`."""
+        if self.detector is not None:
+            _check_same(self.detector, self.detector_sha256)
+        return open_detector(self.detector)
+
+
+def _check_same(path: str | Path, sha256: str | None) -> None:
+    """Raise `FaceMeshError` for another file than the one of that digest; one that is missing is told when opened."""
+    if Path(path).is_file() and file_sha256(path) != sha256:
+        raise FaceMeshError(f"{path}: another file than where the run was begun; copy the same one to all machines")

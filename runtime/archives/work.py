@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from runtime.archives.settings import Settings
@@ -37,8 +37,12 @@ class ShardWorker:
         self._folder = folder
         self._settings = settings
         self._plan = Plan(folder)
-        self._runner = settings.open_runner()
-        self._service = FaceService(self._runner, min_confidence=settings.min_confidence)
+        with ExitStack() as opened:
+            runner = opened.enter_context(settings.open_runner())
+            detector = opened.enter_context(settings.open_detector())
+            service = FaceService(runner, detector, min_confidence=settings.min_confidence)
+            self._service = opened.enter_context(service)
+            self._opened = opened.pop_all()
 
     def __call__(self, number: int) -> Counts:
         """Do shard ``number``, unless it is finished: then return its counts.
@@ -76,8 +80,7 @@ class ShardWorker:
 
     def close(self) -> None:
         """Free the model."""
-        self._service.close()
-        self._runner.close()
+        self._opened.close()
 
     def _results(self, number: int) -> Iterator[tuple[Item, list[FaceMesh] | FaceMeshError]]:
         """Yield every picture with its faces or its error."""

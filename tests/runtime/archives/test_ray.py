@@ -271,6 +271,8 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(has_ray, photos, tmp_path
         (["--engine", str(tmp_path / "none.onnx")], "no model file there"),
         (["--engine", str(tmp_path / "none.engine")], "no model file there"),
         (["--engine", str(photos / "000.jpg")], "no runner for .jpg"),
+        (["--detector", str(tmp_path / "none.engine")], "none.engine: cannot be read"),
+        (["--detector", str(ROOT / "runtime" / "assets" / "edge.onnx")], "a face network, which finds no faces"),
         (["--source", str(tmp_path / "none")], "no such file or folder"),
         (["--output", str(tmp_path / "file")], "cannot be written"),
     ):

@@ -161,6 +161,18 @@ def test_a_worker_with_another_model_does_not_begin(archive, output):
         ShardWorker(output, dataclasses.replace(SETTINGS, model_sha256=file_sha256(SHIPPED["int8"])))
 
 
+def test_a_detector_in_an_engine_finds_the_faces(archive, output, gpu_machine, detector_engine):
+    """As many as the CPU's, in every picture; another file in its place is refused."""
+    plan([archive], output)
+    machine, engine = gpu_machine(), detector_engine(640, 640)
+    settings = dataclasses.replace(SETTINGS, detector=str(engine), detector_sha256=file_sha256(engine))
+    total = do_all(output, settings)
+    assert (total.pictures, total.faces) == (3 + 4 + 5, 1 + 3 + 3)
+    assert len(machine.cuda.calls("launch")) >= 7  # of the detector alone, the network runs on the CPU
+    with pytest.raises(FaceMeshError, match=r"detector\.engine: another file than where the run was begun"):
+        ShardWorker(output, dataclasses.replace(settings, detector_sha256=SETTINGS.model_sha256))
+
+
 def test_a_part_that_kills_its_workers_is_given_up(archive, output):
     """A byte stays of each that has died; a failure leaves none, nor does success."""
     for error in (ValueError, None):
