@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(args: argparse.Namespace) -> None:
-    """Find the faces, write both files, print what is in them."""
+    """Find the faces, write both files, print their numbers."""
     paths = [beside(args.output, suffix) for suffix in (".npz", ".tar")]
     for path in paths:
         if not path.absolute().parent.is_dir():

@@ -44,7 +44,7 @@ class Settings(dict):
 
 
 def write_checkpoint(network: nn.Module, file: BinaryIO, **more: Any) -> None:
-    """Write the weights of a trained network, for `python -m export onnx`, and what else the checkpoint had."""
+    """Write the weights of a trained network, for `python -m export onnx`, and the rest of its checkpoint."""
     torch.save({"network": network.state_dict(), **more}, file)
 
 

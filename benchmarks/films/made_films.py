@@ -190,7 +190,7 @@ def occlusion_film(faces: FaceSet, generator: np.random.Generator, count: int) -
 
 
 def crossing_film(faces: FaceSet, generator: np.random.Generator, count: int) -> Iterator[MadeFrame]:
-    """Yield three people who walk past each other, over and over."""
+    """Yield three people walking past each other, over and over."""
 
     def path(person: int, time_s: float) -> tuple:
         speed = (0.9, -0.7, 0.5)[person]
@@ -200,7 +200,7 @@ def crossing_film(faces: FaceSet, generator: np.random.Generator, count: int) ->
 
 
 def ten_film(faces: FaceSet, generator: np.random.Generator, count: int) -> Iterator[MadeFrame]:
-    """Yield ten people in two rows who sway, and three of whom change sides."""
+    """Yield ten people swaying in two rows, three of them changing sides."""
 
     def path(person: int, time_s: float) -> tuple:
         column, row = person % 5, person // 5

@@ -262,7 +262,7 @@ def _is_torch(engine: str | None) -> bool:
 
 
 def _open_network(engine: str | None, cuda: Cuda) -> Any:
-    """Return a `MeshEngine`, or what takes its place."""
+    """Return a `MeshEngine`, or its substitute."""
     if engine is None:
         return NoNetwork(cuda)
     if not _is_torch(engine):

@@ -31,7 +31,7 @@ class GateResult:
 
 
 class Attempt(Protocol):
-    """A quantised model and what it loses."""
+    """A quantised model and its loss."""
 
     @property
     def loss(self) -> float: ...

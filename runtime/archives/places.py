@@ -1,4 +1,4 @@
-"""Files at paths and URIs: local ones, s3://, gs://, hdfs:// and what else Arrow knows."""
+"""Files at paths and URIs: local ones, s3://, gs://, hdfs:// and others that Arrow knows."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _connected(pool: Pool) -> Iterator[None]:
 
 
 def check_address(address: str) -> None:
-    """Raise `FaceMeshError` at once where nobody listens: Ray itself tries for minutes."""
+    """Raise `FaceMeshError` at once if nobody listens: Ray itself tries for minutes."""
     if address == LOCAL:
         return
     host, _, port = address.rpartition(":")
@@ -165,6 +165,6 @@ def _workers(pool: Pool) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Return one line on what Ray says of the workers."""
+    """Return one line on Ray's error about the workers."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return f"the workers failed ({one_line(lines[-1])}); Ray's logs of them may tell more, the same command goes on"

@@ -38,7 +38,7 @@ REPAIR = "install it again, or its missing part"
 
 
 def remedy(library: str) -> str:
-    """Return the command that installs an optional library of EXTRA_OF on this machine, or what to take for it."""
+    """Return the remedy for a missing library of EXTRA_OF: the command that installs it here, or its substitute."""
     extra = EXTRA_OF[library]
     if extra == "trt" and is_jetson():
         return "JetPack brings it: 'sudo apt install nvidia-jetpack', and python3 -m venv --system-site-packages"

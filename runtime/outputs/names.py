@@ -79,7 +79,7 @@ def _short(stem: str) -> str:
 
 
 def remove_left_overs(folder: Path) -> None:
-    """Remove what a killed run has left unfinished in ``folder``, locked for this run."""
+    """Remove unfinished files of a killed run from ``folder``, locked for this run."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _LEFT_OVER.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):

@@ -61,7 +61,7 @@ class TextureMapper:
         return np.where(covered, drawn[..., 0], 0)
 
     def completed(self, image: NDArray[np.uint8], face: FaceMesh) -> NDArray[np.uint8]:
-        """Return the texture with what is hidden or seen from aside taken from the other half of the face."""
+        """Return the texture, with parts hidden or seen from aside taken from the other half of the face."""
         texture = self.texture(image, face).astype(np.float32)
         seen = visible_vertices(face, self._topology, image.shape[1::-1])
         towards = vertex_normals(face.vertices, self._topology)[:, 2]

@@ -45,7 +45,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Tell what ``text`` names.
+    """Tell the kind of source that ``text`` names.
 
     Raises `WrongAddressError` for an unknown scheme and for a camera without a number, `FaceMeshError` for a pipe or
     device that is no camera: reading it would wait for ever.

@@ -1,4 +1,4 @@
-"""Arguments of commands that say what is read."""
+"""Arguments of commands for the sources."""
 
 from __future__ import annotations
 

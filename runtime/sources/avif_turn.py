@@ -58,7 +58,7 @@ def _associations(box: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _content(data: bytes, name: bytes) -> bytes:
-    """Return what the first box of a name holds. Raises `LookupError` without one."""
+    """Return the content of the first box of a name. Raises `LookupError` without one."""
     for kind, content in _boxes(data):
         if kind == name:
             return content

@@ -44,7 +44,7 @@ class ConfidenceReport:
 
 
 def judge_confidence(head: ConfidenceHead, samples: ErrorSamples) -> ConfidenceReport:
-    """Compare the confidence with what happened."""
+    """Compare the confidence with the errors."""
     with torch.no_grad():
         confidence = torch.sigmoid(head.margin(samples.latent, samples.pooled))[:, 0].double().numpy()
     return report_of(confidence, (samples.nme < LIMIT_NME).numpy(), samples.is_face.numpy())
