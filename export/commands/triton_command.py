@@ -32,6 +32,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--batch", type=whole_number(1, 256), default=defaults.batch, help=batch_help)
     face_model_help = "of a network of coefficients; default: the one that its .json names"
     parser.add_argument("--face-model", type=Path, metavar="FILE.npz", help=face_model_help)
+    detector_help = "of 'python -m export detector --size', one .onnx or engines as MODEL (default: YuNet on the CPU)"
+    parser.add_argument("--detector", type=Path, nargs="+", default=[], metavar="FILE", help=detector_help)
     parser.set_defaults(func=run_command)
 
 
@@ -39,7 +41,7 @@ def run_command(args: argparse.Namespace) -> None:
     """Write the repository and print its models."""
     from export.handover.triton_source import open_models
 
-    source = open_models(args.models, args.batch, args.face_model)
+    source = open_models(args.models, args.batch, args.face_model, args.detector)
     options = ServerOptions(args.name, args.instances, args.workers, args.batch)
     written = write_repository(source, options, args.output)
     for path in written.replaced:

@@ -1,7 +1,7 @@
 """A model repository for NVIDIA's Triton Inference Server.
 
     REPOSITORY/NAME/config.pbtxt          pictures in, faces out: Python backend
-    REPOSITORY/NAME/1/model.py            and the model's files beside it
+    REPOSITORY/NAME/1/model.py            and the model's files beside it, those of its detector in a folder
     REPOSITORY/NAME/warmup/portrait       a photograph that every instance sees before its first request
     REPOSITORY/NAME_network/config.pbtxt  crops in, the network's outputs out: ONNX Runtime or TensorRT
     REPOSITORY/NAME_network/1/model.onnx  or an engine for each compute capability
@@ -23,6 +23,7 @@ from export.handover.triton_config import WARM_UP_FILE, interface_of, network_co
 from export.handover.triton_source import Source
 from runtime.errors import FaceMeshError
 from runtime.models.shipped import SHIPPED_PICTURE
+from runtime.serving.model_folder import DETECTOR
 from runtime.storage.whole_files import write_error
 
 MODEL_PY = '''\
@@ -95,7 +96,7 @@ def _configs(source: Source, options: ServerOptions, names: tuple[str, str]) -> 
     service = service_config(
         names[0],
         source.vertex_count,
-        on_gpu=source.network.backend == "tensorrt",
+        on_gpu=source.needs_gpu,
         instances=options.instances,
         workers=options.workers,
         batch=options.batch,
@@ -130,6 +131,9 @@ def _write_models(new: Path, source: Source, configs: dict[str, str], version: i
         _copy(path, service / str(version) / name)
         if name.endswith((".onnx", ".plan")):
             _copy(path, network / str(version) / name)
+    for name, path in source.detector.items():
+        (service / str(version) / DETECTOR).mkdir(exist_ok=True)
+        _copy(path, service / str(version) / DETECTOR / name)
     (service / str(version) / "model.py").write_text(MODEL_PY, encoding="utf-8")
     (service / "warmup").mkdir()
     photo = SHIPPED_PICTURE.read_bytes()

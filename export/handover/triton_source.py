@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.handover.triton_config import Network
+from runtime.detection.open_detector import open_detector
 from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
 from runtime.inference.open_runner import BACKENDS, open_runner
-from runtime.models.detector_spec import mesh_spec
+from runtime.models.detector_spec import DetectorSpec, detector_spec, mesh_spec
+from runtime.models.file_kinds import ENGINE_SUFFIXES
 from runtime.models.manifest import EngineManifest
 from runtime.models.shipped import is_asset
 from runtime.models.spec import ModelSpec, load_spec, with_face_model
@@ -25,22 +27,25 @@ class Source:
     network: Network
     vertex_count: int
     files: dict[str, Path]  # name in the repository -> model file, its JSON, its face model
+    detector: dict[str, Path]  # the same of a detector; empty: the shipped one finds the faces
+
+    @property
+    def needs_gpu(self) -> bool:
+        """True if the network or the detector is an engine."""
+        return any(path.suffix.lower() in ENGINE_SUFFIXES for path in (*self.files.values(), *self.detector.values()))
 
 
-def open_models(models: Sequence[Path], batch: int, face_model: Path | None = None) -> Source:
+def open_models(
+    models: Sequence[Path], batch: int, face_model: Path | None = None, detectors: Sequence[Path] = ()
+) -> Source:
     """Read and check the model files; ``batch`` is the most crops of one run of an ONNX file.
 
-    Raises `FaceMeshError` for a file that is missing, of another kind or damaged, for engines that do not belong
-    together, and for a network that needs landmarks.
+    ``detectors`` is one .onnx file or engines, as ``models``. Raises `FaceMeshError` for a file that is missing, of
+    another kind or damaged, for engines that do not belong together, and for a network that needs landmarks.
     """
-    for path in models:
-        if path.suffix.lower() not in BACKENDS:
-            raise FaceMeshError(f"{path}: no kind of model that Triton runs here; give an .onnx or .engine files")
-    kinds = {path.suffix.lower() == ".onnx" for path in models}
-    if len(models) > 1 and True in kinds:
-        several = "several files must be engines (.engine) of one network, each for another kind of GPU"
-        raise FaceMeshError(f"{models[1]}: {several}; write each ONNX model under another --name")
-    source = _onnx(models[0], batch, face_model) if kinds == {True} else _engines(models, face_model)
+    source = _onnx(models[0], batch, face_model) if _are_onnx(models) else _engines(models, face_model)
+    if detectors:
+        source = replace(source, detector=_detector(detectors))
     if source.network.spec.input.landmark_channel:
         problem = "this network takes landmarks beside the picture, and nothing finds them in the server"
         raise FaceMeshError(f"{models[0]}: {problem}; export a network that takes the picture alone")
@@ -68,14 +73,51 @@ def _onnx(path: Path, batch: int, face_model: Path | None) -> Source:
     return _source(network, {name: path, f"{name}.json": ModelSpec.path_for(path)}, path, face_model)
 
 
+def _are_onnx(models: Sequence[Path]) -> bool:
+    """Return True for an ONNX file, False for engines. Raises `FaceMeshError` for other files and several ONNX ones."""
+    for path in models:
+        if path.suffix.lower() not in BACKENDS:
+            raise FaceMeshError(f"{path}: no kind of model that Triton runs here; give an .onnx or .engine files")
+    kinds = {path.suffix.lower() == ".onnx" for path in models}
+    if len(models) > 1 and True in kinds:
+        several = "several files must be engines (.engine) of one network, each for another kind of GPU"
+        raise FaceMeshError(f"{models[1]}: {several}; write each ONNX model under another --name")
+    return kinds == {True}
+
+
 def _engines(paths: Sequence[Path], face_model: Path | None) -> Source:
     manifests = [EngineManifest.load_for(path) for path in paths]
     first = manifests[0]
     spec = mesh_spec(first.spec, paths[0])
-    names: dict[str, str] = {}
-    files: dict[str, Path] = {}
     for path, manifest in zip(paths, manifests, strict=True):
         _check_engine(path, manifest)
+    names, files = _engine_files(paths, manifests)
+    newer = _default_engine(names, paths)
+    exact = {capability: name for capability, name in names.items() if not capability.endswith(ANY_NEWER)}
+    fixed = first.batch[0] == first.batch[2]
+    network = Network(spec, "tensorrt", first.batch[2], fixed, exact, newer)
+    return _source(network, files, paths[0], face_model)
+
+
+def _detector(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return the files of a detector by name, which has a size of its own."""
+    if _are_onnx(paths):
+        open_detector(paths[0]).close()
+        return {"model.onnx": paths[0], "model.onnx.json": DetectorSpec.path_for(paths[0])}
+    manifests = [EngineManifest.load_for(path) for path in paths]
+    for path, manifest in zip(paths, manifests, strict=True):
+        detector_spec(manifest.spec, path)
+    names, files = _engine_files(paths, manifests)
+    _default_engine(names, paths)
+    return files
+
+
+def _engine_files(paths: Sequence[Path], manifests: Sequence[EngineManifest]) -> tuple[dict[str, str], dict[str, Path]]:
+    """Return the names of engines by compute capability, and the files by name."""
+    names: dict[str, str] = {}
+    files: dict[str, Path] = {}
+    first = manifests[0]
+    for path, manifest in zip(paths, manifests, strict=True):
         if _essence(manifest) != _essence(first):
             raise FaceMeshError(
                 f"{path}: not the network of {paths[0]}, or of another batch; give engines of one model"
@@ -86,11 +128,7 @@ def _engines(paths: Sequence[Path], face_model: Path | None) -> Source:
                 raise FaceMeshError(f"{path}: the second engine for compute capability {capability}; give one of them")
             names[capability] = name
         files |= {name: path, f"{name}.json": EngineManifest.path_for(path)}
-    newer = _default_engine(names, paths)
-    exact = {capability: name for capability, name in names.items() if not capability.endswith(ANY_NEWER)}
-    fixed = first.batch[0] == first.batch[2]
-    network = Network(spec, "tensorrt", first.batch[2], fixed, exact, newer)
-    return _source(network, files, paths[0], face_model)
+    return names, files
 
 
 def _check_engine(path: Path, manifest: EngineManifest) -> None:
@@ -122,4 +160,4 @@ def _source(network: Network, files: dict[str, Path], path: Path, face_model: Pa
     family = open_family(spec)
     if not is_asset(spec.topology):
         files[Path(network.spec.topology).name] = Path(spec.topology)
-    return Source(network, len(family.topology.canonical_vertices), files)
+    return Source(network, len(family.topology.canonical_vertices), files, {})

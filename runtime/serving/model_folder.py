@@ -10,6 +10,8 @@ from runtime.errors import FaceMeshError
 from runtime.inference.open_runner import BACKENDS
 from runtime.models.manifest import EngineManifest
 
+DETECTOR = "detector"  # the folder with the forms of a detector, beside the network's
+
 
 def model_in(folder: Path) -> Path:
     """Return the model file of ``folder``; of several engines the one for this machine's device.

@@ -19,10 +19,11 @@ import numpy as np
 import triton_python_backend_utils as triton
 
 from runtime.cores import usable_cores
+from runtime.detection.open_detector import open_detector
 from runtime.errors import FaceMeshError
 from runtime.inference.open_runner import open_runner
 from runtime.serving.face_service import FaceService, Picture
-from runtime.serving.model_folder import model_in, show_one_device
+from runtime.serving.model_folder import DETECTOR, model_in, show_one_device
 from runtime.serving.triton_tensors import BOXES, ENCODED, PIXELS, VERTICES, face_tensors, requested_pictures
 from runtime.types import FaceMesh
 
@@ -50,7 +51,9 @@ class TritonPythonModel:
         with ExitStack() as stack:
             try:
                 runner = stack.enter_context(open_runner(model_in(folder)))
-                self._service = stack.enter_context(FaceService(runner, workers=workers))
+                own = (folder / DETECTOR).is_dir()
+                detector = stack.enter_context(open_detector(model_in(folder / DETECTOR))) if own else None
+                self._service = stack.enter_context(FaceService(runner, detector, workers=workers))
             except (FaceMeshError, ModuleNotFoundError) as error:
                 raise triton.TritonModelException(str(error)) from None
             self._opened = stack.pop_all()

@@ -12,6 +12,7 @@ import pytest
 from export.__main__ import main
 from export.handover.triton_config import config_text, interface_of
 from export.handover.triton_repository import versions
+from runtime.models.detector_spec import DetectorSpec
 from runtime.models.manifest import EngineManifest
 from runtime.models.shipped import SHIPPED
 from runtime.models.spec import ModelSpec
@@ -116,6 +117,43 @@ def test_configurations_are_what_triton_documents(tmp_path, write_engine):
         "8.9",
         "12.0",
     )
+
+
+def test_a_detector_of_its_own_lies_in_a_folder_beside_the_network(tmp_path, write_engine, capsys):
+    """An engine of one wants a GPU, whatever runs the network; files of the wrong kind are refused."""
+    yunet, models = tmp_path / "yunet.onnx", tmp_path / "models"
+    assert main(["detector", "--size", "640x384", "-o", str(yunet)]) == 0
+    spec = DetectorSpec.load(DetectorSpec.path_for(yunet))
+    engines = write_engine("a.engine", ("8.7",), spec=spec), write_engine("b.engine", ("8.9+",), spec=spec)
+    assert write(models, MODEL, "--detector", yunet) == 0
+    assert tree(models / "facemesh" / "1" / "detector") == {
+        "model.onnx": yunet.read_bytes(),
+        "model.onnx.json": DetectorSpec.path_for(yunet).read_bytes(),
+    }
+    assert "kind: KIND_CPU" in (models / "facemesh" / "config.pbtxt").read_text()
+    assert write(models, MODEL, "--detector", *engines) == 0
+    assert sorted(tree(models / "facemesh" / "2" / "detector")) == [
+        "model_87.plan",
+        "model_87.plan.json",
+        "model_89up.plan",
+        "model_89up.plan.json",
+    ]
+    assert "kind: KIND_GPU" in (models / "facemesh" / "config.pbtxt").read_text()
+    assert sorted(tree(models / "facemesh_network" / "2")) == ["model.onnx"]
+    before = tree(models)
+    for detectors, reason in (
+        ((MODEL,), "a face network, which finds no faces"),
+        ((write_engine("mesh.engine"),), "a face network, which finds no faces"),
+        ((tmp_path / "none.onnx",), "no detector there"),
+        ((yunet, yunet), "several files must be engines"),
+        ((engines[0], write_engine("twin.engine", spec=spec)), "the second engine for compute capability 8.7"),
+    ):
+        capsys.readouterr()
+        assert write(models, MODEL, "--detector", *detectors) == 1
+        output = capsys.readouterr().err
+        assert reason in output
+        assert len(output.splitlines()) == 1
+    assert tree(models) == before
 
 
 def test_text_of_a_configuration_is_quoted_and_nested():

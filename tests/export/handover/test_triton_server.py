@@ -179,5 +179,20 @@ def test_a_version_that_cannot_work_tells_why_when_it_is_loaded(server, models, 
     assert server.repository("load", "facemesh") == ""
 
 
+def test_a_detector_of_its_own_finds_the_faces(server, models, tmp_path, expected):
+    """A damaged one is told when the model is loaded."""
+    yunet = tmp_path / "yunet.onnx"
+    assert main(["detector", "--size", "640x640", "-o", str(yunet)]) == 0
+    assert main(["triton", str(SHIPPED["fp32"]), "--detector", str(yunet), "-o", str(models)]) == 0
+    assert server.repository("load", "facemesh") == ""
+    (answer,) = result(client("crowd", "grpc", server.grpc, SHIPPED_PICTURE, 1, 1))["good"]["distinct"]
+    newest = models / "facemesh" / answer["version"]
+    np.testing.assert_allclose(answer["landmarks"], expected.landmarks[None], atol=1)
+    broken = shutil.copytree(newest, models / "facemesh" / "99")
+    (broken / "detector" / "model.onnx").write_bytes(yunet.read_bytes()[:-1000])
+    assert "99/detector/model.onnx: its SHA-256" in server.repository("load", "facemesh")
+    shutil.rmtree(broken)
+
+
 def test_the_plain_network_needs_its_backend(server):
     assert "onnxruntime" in server.repository("load", "facemesh_network")
