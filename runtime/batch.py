@@ -15,13 +15,15 @@ from runtime.archives.shard import Counts
 from runtime.console.arguments import not_empty, positive_int, probability
 from runtime.console.exit_codes import exit_code_of
 from runtime.console.terminal import print_line, quiet_libraries
+from runtime.detection.yunet import DETECTION_SIDE
 from runtime.errors import FaceMeshError
-from runtime.models.detector_spec import detector_spec, mesh_spec
+from runtime.inference.open_runner import require_trained
+from runtime.models.detector_spec import detector_spec, load_detector_spec, mesh_spec
 from runtime.models.file_kinds import ENGINE_SUFFIXES
 from runtime.models.manifest import EngineManifest
 from runtime.models.shipped import SHIPPED, shipped_model
 from runtime.storage.folder_lock import FolderLock
-from runtime.storage.whole_files import file_sha256, remove_quietly, write_error
+from runtime.storage.whole_files import remove_quietly, write_error
 
 if TYPE_CHECKING:
     from runtime.archives.plan import Found
@@ -54,6 +56,7 @@ def _run(args: argparse.Namespace) -> None:
     on_gpu = _is_engine(settings.model) or _is_engine(settings.detector)
     pool = Pool(args.address or LOCAL, args.workers, 1 if on_gpu else 0)
     _check_models(settings)
+    settings = settings.with_digests()
     check_address(pool.address)
     found = None if (folder / NAME).exists() else find_files(settings.sources, settings.recursive)
     _make_folders(folder)
@@ -130,13 +133,14 @@ def _told(counts: Counts) -> str:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
+    from runtime.archives.places import absolute
+
     path = shipped_model(args.precision) if args.engine is None else Path(args.engine)
     if not path.is_file():
         raise FaceMeshError(f"{path}: no model file there; check the path, or leave it out for the shipped model")
     return Settings(
-        sources=tuple(args.source),
+        sources=tuple(map(absolute, args.source)),
         model=None if args.engine is None else str(path.absolute()),
-        model_sha256=file_sha256(path),
         face_model=None if args.face_model is None else str(args.face_model.absolute()),
         precision=args.precision or (None if args.engine else _precision_of(path)),
         vertices=args.vertices,
@@ -146,7 +150,6 @@ def _settings(args: argparse.Namespace) -> Settings:
         shard=args.shard,
         recursive=args.recursive,
         detector=None if args.detector is None else str(args.detector.absolute()),
-        detector_sha256=None if args.detector is None else file_sha256(args.detector),
     )
 
 
@@ -160,14 +163,22 @@ def _check_models(settings: Settings) -> None:
     from runtime.pipeline import FaceMeshPipeline
 
     if _is_engine(settings.model):
-        mesh_spec(EngineManifest.load_for(settings.model).spec, Path(settings.model))
+        require_trained(mesh_spec(EngineManifest.load_for(settings.model).spec, Path(settings.model)))
     else:
         with settings.open_runner() as runner:
+            require_trained(runner.spec)
             FaceMeshPipeline(runner, min_confidence=settings.min_confidence)
-    if _is_engine(settings.detector):
-        detector_spec(EngineManifest.load_for(settings.detector).spec, Path(settings.detector))
-    else:
-        settings.open_detector().close()
+    if settings.detector is not None:
+        path = Path(settings.detector)
+        if _is_engine(settings.detector):
+            size = detector_spec(EngineManifest.load_for(path).spec, path).input
+        else:
+            settings.open_detector().close()
+            size = load_detector_spec(path).input
+        if min(size.width, size.height) < DETECTION_SIDE:
+            here, wanted = f"{size.width} x {size.height}", f"{DETECTION_SIDE}x{DETECTION_SIDE}"
+            problem = f"pictures whose search does not fit {here} px are searched by the shipped one on the CPU"
+            print_line(f"note: {path}: {problem}; for all pictures make one of --size {wanted}")
 
 
 def _is_engine(path: str | None) -> TypeGuard[str]:
@@ -195,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     source_help = "photos, folders, films, .tar and .parquet files of pictures; paths, or addresses such as s3://…"
     add("--source", nargs="+", required=True, type=not_empty, metavar="URI", help=source_help)
     output_help = "folder for faces and errors, which all machines of a cluster see"
-    add("--output", required=True, type=lambda text: Path(not_empty(text)), metavar="DIR", help=output_help)
+    add("--output", required=True, type=_folder, metavar="DIR", help=output_help)
     add("--recursive", action="store_true", help="search the subfolders of folders, too")
     add("--column", metavar="NAME", help="of Parquet files: the one with pictures (default: found by type and name)")
     add("--every", type=positive_int, default=1, metavar="N", help="of films: every Nth frame (1)")
@@ -210,6 +221,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--address", type=not_empty, metavar="HOST:PORT", help="of a Ray cluster (default: this machine)")
     add("--shard", type=positive_int, default=256, metavar="N", help="pictures of one part (256)")
     return parser
+
+
+def _folder(text: str) -> Path:
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"must be a folder that all machines see, is the address {text}")
+    return Path(not_empty(text))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
         _opened_detector(args, runner, is_film=source.video is not None) as detector,
     ):
         if not args.untrained:
-            require_trained(runner)
+            require_trained(runner.spec)
         _tell_of_source(source, args)
         tracking = tracking_of(args, is_film=source.video is not None)
         dense = args.serve is not None or not SPARSE_FORMATS.issuperset(args.save)

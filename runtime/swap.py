@@ -45,7 +45,7 @@ def _run_command(arguments: list[str] | None) -> None:
 def _run(args: argparse.Namespace) -> None:
     image, reference = read_photo(args.source), read_photo(args.reference)
     with open_runner(args.engine, face_model=args.face_model) as runner:
-        require_trained(runner)
+        require_trained(runner.spec)
         pipeline = FaceMeshPipeline(runner, YuNetDetector())
         face = _largest(pipeline, image, args.source)
         reference_face = _largest(pipeline, reference, args.reference)

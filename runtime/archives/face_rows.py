@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from runtime.archives.places import as_text
 from runtime.archives.shard import Item, Shard
 from runtime.errors import FaceMeshError
 from runtime.storage.whole_files import unique_name, whole_file
@@ -62,7 +63,7 @@ class RowFiles:
 
     def __init__(self, shard: Shard, faces: Path, errors: Path, vertex_count: int | None) -> None:
         """Open the file of faces. Raises `FaceMeshError` if it cannot be written."""
-        self._source = shard.source
+        self._source = as_text(shard.source)
         self._schema = face_schema(vertex_count)
         self._errors_path = errors
         self._rows: list[dict[str, Any]] = []
@@ -103,10 +104,10 @@ class RowFiles:
 
     def add_error(self, item: Item, error: FaceMeshError) -> None:
         """Add a picture that failed."""
-        self._errors.append(self._place(item) | {"error": str(error)})
+        self._errors.append(self._place(item) | {"error": as_text(str(error))})
 
     def _place(self, item: Item) -> dict[str, Any]:
-        return {"source": self._source, "key": item.key, "frame": item.frame, "time_s": item.time_s}
+        return {"source": self._source, "key": as_text(item.key), "frame": item.frame, "time_s": item.time_s}
 
     def _flush(self) -> None:
         if self._rows:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from runtime.archives.places import ARROW_ERRORS, is_remote, open_place, read_whole
+from runtime.archives.places import ARROW_ERRORS, is_remote, is_web, open_place, read_whole, suffix_of
 from runtime.archives.shard import Item, Shard
 from runtime.errors import FaceMeshError, reason
 from runtime.sources.frame_source import FrameSource
@@ -59,7 +59,7 @@ def picture_column(schema: pa.Schema, wanted: str | None, place: str) -> str:
 def _photos(shard: Shard) -> Iterator[Item]:
     for place in shard.photos:
         try:
-            if PurePosixPath(place).suffix.lower() in RAW_SUFFIXES:
+            if suffix_of(place) in RAW_SUFFIXES:
                 raise FaceMeshError(f"{place}: a camera's raw file, which is not read; develop it to JPEG or PNG")
             yield Item(place, read_whole(place))
         except FaceMeshError as error:
@@ -67,7 +67,7 @@ def _photos(shard: Shard) -> Iterator[Item]:
 
 
 def _frames(shard: Shard, is_last: bool, every: int) -> Iterator[Item]:
-    if is_remote(shard.source) and not shard.source.startswith("http"):
+    if is_remote(shard.source) and not is_web(shard.source):
         raise FaceMeshError(f"{shard.source}: films are read from local and http addresses alone; copy it to a folder")
     options = ReadOptions(start_s=shard.first, stop_s=math.inf if is_last else shard.end, every=every)
     damages: list[FaceMeshError] = []
@@ -90,6 +90,8 @@ def _next_if_any(frames: Iterator[Any]) -> Any:
 
 def _tar(shard: Shard) -> Iterator[Item]:
     with open_place(shard.source) as file:
+        if not file.size():
+            raise FaceMeshError(f"{shard.source}: the file is empty (0 bytes); copy it again")
         try:
             for number, (name, size) in enumerate(tar_members(file, file.size())):
                 if number >= shard.end:
@@ -125,7 +127,7 @@ def _rows(shard: Shard, column: str | None) -> Iterator[Item]:
 def _row(key: str, value: Any) -> Item:
     """Return a picture of a column of bytes or of structs with ``bytes``; a path beside them becomes its key."""
     if isinstance(value, dict):
-        key, value = value.get("path") or key, value["bytes"]
+        key, value = str(value.get("path") or key), value["bytes"]
     if value is None:
         return Item(key, FaceMeshError(f"row {key}: holds no picture"))
     return Item(key, value)

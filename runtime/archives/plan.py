@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from runtime.archives.places import ARROW_ERRORS, absolute, is_remote, list_files, open_place
+from runtime.archives.places import (
+    ARROW_ERRORS,
+    absolute,
+    identity,
+    is_remote,
+    is_web,
+    list_files,
+    open_place,
+    suffix_of,
+)
 from runtime.archives.shard import Shard
 from runtime.errors import FaceMeshError, reason
 from runtime.sources.address import VIDEO_SUFFIXES
@@ -25,8 +35,8 @@ SEGMENT_S = 60.0  # of a film
 _SCHEMA = pa.schema(
     [
         ("kind", pa.string()),
-        ("source", pa.string()),
-        ("photos", pa.list_(pa.string())),
+        ("source", pa.binary()),  # names of files are bytes
+        ("photos", pa.list_(pa.binary())),
         ("first", pa.float64()),
         ("end", pa.float64()),
     ]
@@ -49,11 +59,11 @@ def find_files(sources: Sequence[str], recursive: bool) -> Found:
     found = Found([], [], [], [], [])
     seen: set[str] = set()
     for source in map(absolute, sources):
-        files = list_files(source, recursive)
+        files = None if is_web(source) else list_files(source, recursive)
         for file in [source] if files is None else files:
-            if file in seen:
+            if identity(file) in seen:
                 continue
-            seen.add(file)
+            seen.add(identity(file))
             kind = _list_for(found, file)
             if kind is found.others and files is None:
                 forms = "a photo, a folder, a film, a .tar or a .parquet file"
@@ -74,7 +84,7 @@ def make_shards(found: Found, pictures: int) -> Iterator[Shard]:
     """
     for start in range(0, len(found.photos), pictures):
         photos = found.photos[start : start + pictures]
-        yield Shard("photos", str(PurePosixPath(photos[0]).parent), tuple(photos))
+        yield Shard("photos", photos[0].rpartition("/")[0], tuple(photos))
     for film in found.films:
         for start in range(_segments(film)):
             yield Shard("film", film, (), start * SEGMENT_S, (start + 1) * SEGMENT_S)
@@ -89,9 +99,9 @@ def make_shards(found: Found, pictures: int) -> Iterator[Shard]:
 def save_plan(shards: Sequence[Shard], settings: dict[str, object], folder: Path) -> None:
     """Write ``plan.parquet``, one row group for each shard. Raises `FaceMeshError`."""
     schema = _SCHEMA.with_metadata({SETTINGS: json.dumps(settings, sort_keys=True)})
-    rows = [[getattr(shard, name) for shard in shards] for name in _SCHEMA.names]
+    columns = [[_row_of(shard)[name] for shard in shards] for name in _SCHEMA.names]
     with whole_file(folder / NAME) as file:
-        parquet.write_table(pa.table(rows, schema=schema), file, row_group_size=1, compression="zstd")
+        parquet.write_table(pa.table(columns, schema=schema), file, row_group_size=1, compression="zstd")
 
 
 class Plan:
@@ -113,11 +123,16 @@ class Plan:
 
     def __getitem__(self, number: int) -> Shard:
         (row,) = self._file.read_row_group(number).to_pylist()
-        return Shard(**{**row, "photos": tuple(row["photos"])})
+        names = {"source": os.fsdecode(row["source"]), "photos": tuple(map(os.fsdecode, row["photos"]))}
+        return Shard(**{**row, **names})
+
+
+def _row_of(shard: Shard) -> dict[str, object]:
+    return {**asdict(shard), "source": os.fsencode(shard.source), "photos": [*map(os.fsencode, shard.photos)]}
 
 
 def _list_for(found: Found, file: str) -> list[str]:
-    suffix = PurePosixPath(file).suffix.lower()
+    suffix = suffix_of(file)
     if suffix in PHOTO_SUFFIXES | RAW_SUFFIXES:
         return found.photos
     if suffix in VIDEO_SUFFIXES:

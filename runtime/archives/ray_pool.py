@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +19,11 @@ import ray
 import ray.data
 import ray.exceptions
 
+from runtime.archives.places import as_text
 from runtime.archives.settings import Settings
 from runtime.archives.shard import Counts
 from runtime.archives.work import ShardWorker, counted_try
+from runtime.console.stop_signals import interruption
 from runtime.errors import FaceMeshError, one_line
 
 LOCAL = "local"
@@ -102,7 +106,7 @@ def _told_by_worker(error: Exception) -> str:
     """Return the line on a failure for the run's machine; Ray's log of the worker gets the traceback."""
     traceback.print_exception(error)
     line = str(error) if isinstance(error, FaceMeshError) else f"{type(error).__name__}: {one_line(error)}"
-    return f"worker on {ray.util.get_node_ip_address()}: {line}"
+    return as_text(f"worker on {ray.util.get_node_ip_address()}: {line}")
 
 
 @contextlib.contextmanager
@@ -114,13 +118,27 @@ def _connected(pool: Pool) -> Iterator[None]:
         options |= {"num_cpus": pool.workers} if pool.workers else {}
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
-        ray.init(address=pool.address, **options)
+        with _handlers_kept():
+            ray.init(address=pool.address, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _no_cluster(pool.address, error) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Put the handler of SIGTERM back: Ray's own calls `sys.exit`."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as exiting:
+        raise interruption(signal.SIGTERM) from exiting
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def check_address(address: str) -> None:

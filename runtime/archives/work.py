@@ -37,6 +37,7 @@ class ShardWorker:
         self._folder = folder
         self._settings = settings
         self._plan = Plan(folder)
+        settings.check_files()
         with ExitStack() as opened:
             runner = opened.enter_context(settings.open_runner())
             detector = opened.enter_context(settings.open_detector())
@@ -135,6 +136,9 @@ def done_path(folder: Path, number: int) -> Path:
 def finished(folder: Path, number: int) -> Counts | None:
     """Return the counts of a finished shard, None if it is not finished."""
     path = done_path(folder, number)
-    return (
-        load_document(Counts, path, "entry of a finished shard", "python -m runtime.batch") if path.exists() else None
-    )
+    if not path.exists():
+        return None
+    try:
+        return load_document(Counts, path, "entry of a finished part", "python -m runtime.batch")
+    except FaceMeshError as error:
+        raise FaceMeshError(f"{error}, once this file is removed") from None

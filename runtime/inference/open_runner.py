@@ -13,6 +13,7 @@ from runtime.inference.guided_runner import GuidedRunner
 from runtime.inference.interface import Runner, RunnerOptions
 from runtime.models.file_kinds import refuse_other_kind
 from runtime.models.shipped import shipped_model
+from runtime.models.spec import ModelSpec
 
 # Suffix of a model file -> the backend's module and the extra of this distribution that installs its library.
 BACKENDS = {
@@ -70,10 +71,10 @@ def open_runner(
         return guided
 
 
-def require_trained(runner: Runner) -> None:
+def require_trained(spec: ModelSpec) -> None:
     """Raise `FaceMeshError` for a model of random weights."""
-    if runner.spec.untrained:
-        problem = f"{runner.spec.name} is untrained: its weights are random, for timing, and its meshes mean nothing"
+    if spec.untrained:
+        problem = f"{spec.name} is untrained: its weights are random, for timing, and its meshes mean nothing"
         raise FaceMeshError(f"{problem}; give a trained model, or add --untrained to 'python -m runtime.run'")
 
 

@@ -149,7 +149,7 @@ def faulty_cluster(tmp_path_factory):
     [
         ("ENOSPC", "out/faces/", r"worker on 127\.0\.0\.1: .*/faces/\d+\.parquet: cannot be written \(No space left"),
         ("EACCES", "out/tries/", r"worker on 127\.0\.0\.1: .*out/tries/.*: cannot be written \(Permission denied\)"),
-        ("ENOENT", "assets/edge", r"worker on 127\.0\.0\.1: .*assets/edge.*\.json: no model spec there"),
+        ("ENOENT", "assets/edge", r"worker on 127\.0\.0\.1: .*assets/edge.*: cannot be read \(No such file"),
         ("kill", "assets/edge", r"workers were killed 3 times at its start"),
         ("kill", "faces/.0000001", r"workers were killed 3 times at part 1 \(.*photos\)"),
     ],
@@ -225,13 +225,14 @@ def test_a_worker_that_begins_too_late_is_no_error(has_ray, photos, tmp_path, ca
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_was_finished(has_ray, photos, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_what_was_finished(has_ray, photos, tmp_path, number, code):
     output = tmp_path / "out"
     run = start(photos, output, "--workers", "1")
     wait_for_parts(output, 1, run)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(number)
     told, _ = run.communicate(timeout=60)
-    assert (run.returncode, told.splitlines()[-1]) == (130, "stopped; what was finished is kept")
+    assert (run.returncode, told.splitlines()[-1]) == (code, "stopped; what was finished is kept")
     for path in (output / "done").glob("*.json"):
         assert json.loads(path.read_text())["pictures"] == 4
 
@@ -265,15 +266,20 @@ def test_a_port_of_something_else_is_no_cluster(has_ray, photos, tmp_path, capsy
 def test_bad_input_ends_in_one_line_and_writes_nothing(has_ray, photos, tmp_path, capsys):
     output = tmp_path / "out"
     (tmp_path / "file").write_text("x")
+    untrained = tmp_path / "random.onnx"
+    untrained.write_bytes((ROOT / "runtime" / "assets" / "edge.onnx").read_bytes())
+    spec = json.loads((ROOT / "runtime" / "assets" / "edge.onnx.json").read_text())
+    untrained.with_name("random.onnx.json").write_text(json.dumps({**spec, "untrained": True}))
     for arguments, reason in (
         (["--address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
         (["--address", "somewhere"], "must be HOST:PORT of a Ray cluster's head"),
         (["--engine", str(tmp_path / "none.onnx")], "no model file there"),
         (["--engine", str(tmp_path / "none.engine")], "no model file there"),
         (["--engine", str(photos / "000.jpg")], "no runner for .jpg"),
-        (["--detector", str(tmp_path / "none.engine")], "none.engine: cannot be read"),
+        (["--detector", str(tmp_path / "none.engine")], "none.engine: no engine file there"),
         (["--detector", str(ROOT / "runtime" / "assets" / "edge.onnx")], "a face network, which finds no faces"),
         (["--source", str(tmp_path / "none")], "no such file or folder"),
+        (["--engine", str(untrained)], "its weights are random"),
         (["--output", str(tmp_path / "file")], "cannot be written"),
     ):
         assert main(["batch", "--source", str(photos), "--output", str(output), *arguments]) == 1
@@ -281,3 +287,27 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(has_ray, photos, tmp_path
         assert len(lines) == 1
         assert reason in lines[0]
     assert not output.exists()
+    with pytest.raises(SystemExit, match="2"):
+        main(["batch", "--source", str(photos), "--output", "s3://bucket/out"])
+
+
+@pytest.mark.slow  # Ray is imported
+def test_the_same_words_in_another_folder_are_another_run(has_ray, photos, tmp_path, capsys, monkeypatch):
+    """Sources are kept from the root."""
+    monkeypatch.setattr("runtime.archives.ray_pool.run_shards", lambda *_: iter(()))
+    monkeypatch.chdir(photos)
+    assert main(["batch", "--source", ".", "--output", str(tmp_path / "out")]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["batch", "--source", ".", "--output", str(tmp_path / "out")]) == 1
+    assert "a run with another sources was begun here" in capsys.readouterr().err
+    assert main(["batch", "--source", "photos", "--output", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.slow  # Ray is imported
+def test_a_small_detector_is_told_of(has_ray, photos, tmp_path, capsys, monkeypatch, fixed_detector):
+    monkeypatch.setattr("runtime.archives.ray_pool.run_shards", lambda *_: iter(()))
+    for size in (320, 640):
+        detector = fixed_detector(size, size)
+        output = str(tmp_path / str(size))
+        assert main(["batch", "--source", str(photos), "--output", output, "--detector", str(detector)]) == 0
+        assert ("does not fit 320 x 320 px" in capsys.readouterr().err) == (size == 320)

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import tarfile
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -19,7 +21,8 @@ from pyarrow import parquet  # noqa: E402
 
 from runtime.archives.face_rows import unpacked_vertices  # noqa: E402
 from runtime.archives.pictures import picture_column, pictures_of  # noqa: E402
-from runtime.archives.plan import Plan, find_files, make_shards, save_plan  # noqa: E402
+from runtime.archives.places import inside, suffix_of  # noqa: E402
+from runtime.archives.plan import Found, Plan, find_files, make_shards, save_plan  # noqa: E402
 from runtime.archives.settings import Settings  # noqa: E402
 from runtime.archives.shard import Counts, Shard  # noqa: E402
 from runtime.archives.work import FOLDERS, MOST_TRIES, ShardWorker, counted_try, finished  # noqa: E402
@@ -30,7 +33,7 @@ from runtime.models.shipped import SHIPPED  # noqa: E402
 from runtime.pipeline import FaceMeshPipeline  # noqa: E402
 from runtime.storage.whole_files import file_sha256  # noqa: E402
 
-SETTINGS = Settings((), None, file_sha256(SHIPPED["fp32"]), None, "fp32", False, None, None, 1, 4, False)
+SETTINGS = Settings((), None, None, "fp32", False, None, None, 1, 4, False).with_digests()
 
 
 @pytest.fixture
@@ -157,20 +160,22 @@ def test_nothing_of_a_part_appears_when_its_worker_fails(archive, output, monkey
 
 def test_a_worker_with_another_model_does_not_begin(archive, output):
     plan([archive], output)
-    with pytest.raises(FaceMeshError, match=r"edge\.onnx: another file than where the run was begun"):
-        ShardWorker(output, dataclasses.replace(SETTINGS, model_sha256=file_sha256(SHIPPED["int8"])))
+    for name, file in (("model", r"edge\.onnx"), ("model's .json", r"edge\.onnx\.json")):
+        other = {**SETTINGS.sha256, name: file_sha256(SHIPPED["int8"])}
+        with pytest.raises(FaceMeshError, match=f"{file}: another file than where the run was begun"):
+            ShardWorker(output, dataclasses.replace(SETTINGS, sha256=other))
 
 
 def test_a_detector_in_an_engine_finds_the_faces(archive, output, gpu_machine, detector_engine):
     """As many as the CPU's, in every picture; another file in its place is refused."""
     plan([archive], output)
     machine, engine = gpu_machine(), detector_engine(640, 640)
-    settings = dataclasses.replace(SETTINGS, detector=str(engine), detector_sha256=file_sha256(engine))
+    settings = dataclasses.replace(SETTINGS, detector=str(engine)).with_digests()
     total = do_all(output, settings)
     assert (total.pictures, total.faces) == (3 + 4 + 5, 1 + 3 + 3)
     assert len(machine.cuda.calls("launch")) >= 7  # of the detector alone, the network runs on the CPU
     with pytest.raises(FaceMeshError, match=r"detector\.engine: another file than where the run was begun"):
-        ShardWorker(output, dataclasses.replace(settings, detector_sha256=SETTINGS.model_sha256))
+        ShardWorker(output, dataclasses.replace(settings, sha256={**settings.sha256, "detector": "0" * 64}))
 
 
 def test_a_part_that_kills_its_workers_is_given_up(archive, output):
@@ -227,16 +232,17 @@ def test_a_film_is_cut_by_the_minute_and_no_frame_is_lost_or_twice(tmp_path, mon
 def test_damaged_files_cost_a_row_each(tmp_path, output, portrait):
     for name in ("film.mp4", "cut.tar", "table.parquet"):
         (tmp_path / name).write_bytes(b"nothing of the kind" * 99)
-    sources = [tmp_path / name for name in ("film.mp4", "cut.tar", "table.parquet")]
+    (tmp_path / "empty.tar").touch()
+    sources = [tmp_path / name for name in ("film.mp4", "cut.tar", "table.parquet", "empty.tar")]
     gone = tmp_path / "gone.jpg"
     gone.write_bytes(portrait.read_bytes())
     plan([*sources, gone], output)
     gone.unlink()
     total = do_all(output)
-    assert (total.pictures, total.faces, total.errors) == (4, 0, 4)
+    assert (total.pictures, total.faces, total.errors) == (5, 0, 5)
     texts = sorted(row["error"] for row in parquet.read_table(output / "errors").to_pylist())
     assert all("\n" not in text for text in texts)
-    names = ("cut.tar", "film.mp4", "gone.jpg", "table.parquet")
+    names = ("cut.tar", "empty.tar", "film.mp4", "gone.jpg", "table.parquet")
     assert all(name in text for name, text in zip(names, texts, strict=True))
 
 
@@ -288,6 +294,50 @@ def test_uris_are_read_like_paths(archive, output):
     plan([f"file://{archive}"], output)
     total = do_all(output)
     assert (total.pictures, total.errors) == (12, 4)
+
+
+def test_names_may_have_any_characters(tmp_path, output, portrait):
+    """Bytes that are no UTF-8 are written out in the rows; a folder is found by its URI, too."""
+    folder = tmp_path / "a folder" / "ü"
+    folder.mkdir(parents=True)
+    names = ["a b.jpg", "c#d.jpg", "e?f.jpg", "x%20y.jpg", "ü.jpg", os.fsdecode(b"\xff.jpg")]
+    for name in names:
+        (folder / name).write_bytes(portrait.read_bytes())
+    with tarfile.open(folder / os.fsdecode(b"\xfe.tar"), "w") as tar:
+        tar.add(portrait, os.fsdecode(b"in \xfd.jpg"))
+    table = pa.table({"image": [{"bytes": portrait.read_bytes(), "path": 7}]})
+    parquet.write_table(table, folder / "numbers.parquet")
+    plan([f"file://{quote(str(folder))}"], output)
+    total = do_all(output)
+    assert (total.pictures, total.faces, total.errors) == (8, 8, 0)
+    rows = parquet.read_table(output / "faces").to_pylist()
+    found = {row["key"].rsplit("/", 1)[-1] for row in rows}
+    assert found == {*names[:-1], "\\udcff.jpg", "in \\udcfd.jpg", "7"}
+    assert {row["source"] for row in rows} == {
+        str(folder),
+        str(folder / "numbers.parquet"),
+        str(folder / "\\udcfe.tar"),
+    }
+
+
+def test_no_file_is_found_twice(tmp_path, archive):
+    """Neither by another way to its folder, nor through links that lead in circles."""
+    (archive / "self").symlink_to(archive)
+    (archive / "up").symlink_to(tmp_path)
+    once = find_files([str(archive)], False)
+    for sources in ([archive, archive / ".." / "archive"], [archive, tmp_path], [archive / "self", archive]):
+        found = find_files([str(source) for source in sources], True)
+        assert (len(found.photos), len(found.tars), len(found.parquets)) == (3, 1, 1)
+    assert len(once.photos) == 3
+
+
+def test_addresses_of_other_places():
+    assert inside("s3://bucket/a%20b/?region=eu", "c d/ü#.jpg") == "s3://bucket/a%20b/c%20d/%C3%BC%23.jpg?region=eu"
+    assert [suffix_of(place) for place in ("s3://b/x.JPG?region=eu", "/a/b?c.png", "gs://b/x")] == [".jpg", ".png", ""]
+    found = find_files(["http://127.0.0.1/film.mp4", "https://host/a/b.MKV?token=1"], False)
+    assert found.films == ["http://127.0.0.1/film.mp4", "https://host/a/b.MKV?token=1"]
+    (photos,) = make_shards(Found(["s3://bucket/x/1.jpg"], [], [], [], []), 4)
+    assert photos.source == "s3://bucket/x"
 
 
 def test_a_plan_of_another_kind_is_refused(output):
