@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from export.handover.triton_repository import NAME, ServerOptions, write_repository
-from runtime.console.arguments import whole_number
+from runtime.console.arguments import not_empty, whole_number
 
 DESCRIPTION = (
     "Two models for Triton: pictures in and faces out (Python backend), and the plain network. "
@@ -20,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     model_help = "one .onnx, or engines of one network, each for another compute capability; the .json beside them"
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help=model_help)
     output_help = "folder of the repository, made if needed"
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="REPOSITORY", help=output_help)
+    parser.add_argument("-o", "--output", type=_folder, required=True, metavar="REPOSITORY", help=output_help)
     defaults = ServerOptions()
     name_help = f"of the models: NAME and NAME_network ({defaults.name})"
     parser.add_argument("--name", type=_name, default=defaults.name, help=name_help)
@@ -44,12 +45,18 @@ def run_command(args: argparse.Namespace) -> None:
     source = open_models(args.models, args.batch, args.face_model, args.detector)
     options = ServerOptions(args.name, args.instances, args.workers, args.batch)
     written = write_repository(source, options, args.output)
+    if not re.fullmatch(r"[!-~]+", place := str(args.output.absolute())):
+        print(f"note: Triton's Python models do not start in {place}: move it to a path without spaces, of ASCII alone")
     for path in written.replaced:
         print(f"note: {path} was another one before: config.pbtxt.before")
     print(
         f"{args.output}: {' and '.join(written.models)}, version {written.version}; "
         f"tritonserver --model-repository {args.output}"
     )
+
+
+def _folder(text: str) -> Path:
+    return Path(not_empty(text))
 
 
 def _name(text: str) -> str:

@@ -111,6 +111,8 @@ def _check_place(output: Path, configs: dict[str, str]) -> None:
         raise FaceMeshError(f"{output.parent}: no such folder; make it first or choose another place with -o")
     if (output / CONFIG).is_file() or versions(output):
         raise FaceMeshError(f"{output}: is a model, not a repository; give the folder round it with -o")
+    if (output.absolute().parent / CONFIG).is_file():
+        raise FaceMeshError(f"{output}: is in a model's folder; give the repository round that with -o")
     for name, config in configs.items():
         folder = output / name
         if not folder.exists():

@@ -10,7 +10,7 @@ from export.handover.triton_config import Network
 from runtime.detection.open_detector import open_detector
 from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
-from runtime.inference.open_runner import BACKENDS, open_runner
+from runtime.inference.open_runner import BACKENDS, open_runner, require_trained
 from runtime.models.detector_spec import DetectorSpec, detector_spec, mesh_spec
 from runtime.models.file_kinds import ENGINE_SUFFIXES
 from runtime.models.manifest import EngineManifest
@@ -46,6 +46,7 @@ def open_models(
     source = _onnx(models[0], batch, face_model) if _are_onnx(models) else _engines(models, face_model)
     if detectors:
         source = replace(source, detector=_detector(detectors))
+    require_trained(source.network.spec)
     if source.network.spec.input.landmark_channel:
         problem = "this network takes landmarks beside the picture, and nothing finds them in the server"
         raise FaceMeshError(f"{models[0]}: {problem}; export a network that takes the picture alone")

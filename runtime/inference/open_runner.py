@@ -75,7 +75,7 @@ def require_trained(spec: ModelSpec) -> None:
     """Raise `FaceMeshError` for a model of random weights."""
     if spec.untrained:
         problem = f"{spec.name} is untrained: its weights are random, for timing, and its meshes mean nothing"
-        raise FaceMeshError(f"{problem}; give a trained model, or add --untrained to 'python -m runtime.run'")
+        raise FaceMeshError(f"{problem}; give a trained model ('python -m runtime.run --untrained' times this one)")
 
 
 def _open(path: Path, options: RunnerOptions) -> Runner:

@@ -194,6 +194,10 @@ def test_a_repository_gets_versions_and_keeps_what_else_is_in_it(tmp_path, capsy
     [
         (lambda place: place.write_text("x"), "is no folder; give one for the model repository with -o"),
         (lambda place: (place / "1").mkdir(parents=True), "is a model, not a repository; give the folder round it"),
+        (
+            lambda place: [place.mkdir(), (place.parent / "config.pbtxt").touch()],
+            "is in a model's folder; give the repository round that with -o",
+        ),
         (lambda place: (place / "facemesh").mkdir(parents=True), "is there and no model of Triton; move it away"),
         (
             lambda place: [
@@ -247,6 +251,7 @@ def test_wrong_models_are_refused_in_one_line(tmp_path, capsys, write_engine):
     two_dasl = dataclasses.replace(ModelSpec.load(ModelSpec.path_for(SHIPPED["fp16"])))
     two_dasl = dataclasses.replace(two_dasl, input=dataclasses.replace(two_dasl.input, landmark_channel=True))
     landmarks = write_engine("landmarks.engine", spec=two_dasl)
+    random = write_engine("random.engine", spec=dataclasses.replace(two_dasl, untrained=True))
     cases = [
         ((tmp_path / "none.onnx",), "no model file there"),
         ((tmp_path / "none.engine",), "no engine file there"),
@@ -260,6 +265,7 @@ def test_wrong_models_are_refused_in_one_line(tmp_path, capsys, write_engine):
         ((orin, twin), "the second engine for compute capability 8.7"),
         ((orin, other), "not the network of"),
         (newer, "several engines for newer devices, too"),
+        ((random,), "its weights are random"),
         ((landmarks,), "takes landmarks beside the picture"),
     ]
     for models, reason in cases:
@@ -270,6 +276,15 @@ def test_wrong_models_are_refused_in_one_line(tmp_path, capsys, write_engine):
     assert not (tmp_path / "models").exists()
     assert write(tmp_path / "no" / "models") == 1
     assert "no such folder; make it first" in capsys.readouterr().err
+
+
+def test_a_path_that_triton_does_not_start_in_is_told(tmp_path, capsys):
+    assert write(tmp_path / "two words") == 0
+    assert "move it to a path without spaces" in capsys.readouterr().out
+    assert write(tmp_path / "words") == 0
+    assert "move it" not in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        write("")
 
 
 def test_names_that_are_no_names_are_wrong_usage(tmp_path):

@@ -60,5 +60,5 @@ def test_an_untrained_model_is_refused_unless_it_is_wanted(tmp_path, capsys):
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert "edge is untrained: its weights are random" in error
-    assert "add --untrained to 'python -m runtime.run'" in error
+    assert "'python -m runtime.run --untrained' times this one" in error
     assert main([*arguments, "--untrained", "--save", "json"]) == 0
