@@ -10,18 +10,22 @@ Keys: Gst-nvinfer, DeepStream's plugin manual.
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
+import glob
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.detection.box_map import BOX_MAP
 from runtime.errors import FaceMeshError
+from runtime.families.table import open_family
+from runtime.inference.open_runner import open_runner
 from runtime.models.shipped import ASSETS, YUNET, is_asset
 from runtime.models.spec import ModelSpec, load_spec
-from runtime.storage.whole_files import write_error
+from runtime.storage.whole_files import whole_files, write_error
 
 PRIMARY, SECONDARY = "primary.txt", "secondary.txt"
 PRIMARY_ID, SECONDARY_ID = 1, 2
@@ -43,41 +47,48 @@ class PipelineOptions:
     interval: int = 0  # frames that YuNet leaves out after each one that it sees
 
 
-def write_configurations(model: Path, output: Path, options: PipelineOptions) -> tuple[Path, ...]:
-    """Write the folder ``output`` for an .onnx file; its files appear whole or not at all. Returns what was written.
+@dataclass(frozen=True)
+class Written:
+    """Result of `write_configurations`."""
 
-    Raises `FaceMeshError` for a model that the parsers do not take, and for a place that cannot be written.
+    files: tuple[Path, ...]
+    batch: int  # faces in one run: those of the options, or as many as the network takes
+
+
+def write_configurations(model: Path, output: Path, options: PipelineOptions) -> Written:
+    """Write the folder ``output`` for an .onnx file; its files appear whole or not at all.
+
+    Raises `FaceMeshError` for a model that nvinfer or the parsers do not take, for a place that cannot be written, and
+    for one that holds another model, or engines of another network.
     """
     if model.suffix.lower() != ".onnx":
         raise FaceMeshError(
             f"{model}: no .onnx file; give the one that the engine is built from, nvinfer builds its own"
         )
+    if not model.is_file():
+        raise FaceMeshError(f"{model}: no model file there; check the path")
     spec = load_spec(model)
     _check_spec(model, spec)
-    if not output.absolute().parent.is_dir():
-        raise FaceMeshError(f"{output.parent}: no such folder; make it first or choose another place with -o")
-    if output.exists() and not output.is_dir():
-        raise FaceMeshError(f"{output}: is no folder; give one for the configurations with -o")
+    options = replace(options, batch=_usable_batch(model, options.batch))
     texts = {
+        **({SCALES: SCALES_TEXT} if spec.precision == "int8" else {}),
         PRIMARY: _text("YuNet on whole frames", _primary(options)),
         SECONDARY: _text(f"{spec.name} on faces", _secondary(model.name, spec, options)),
-        **({SCALES: SCALES_TEXT} if spec.precision == "int8" else {}),
     }
-    topology = ASSETS / spec.topology if is_asset(spec.topology) else Path(spec.topology)
-    copies = [model, ModelSpec.path_for(model), topology, YUNET, BOX_MAP]
+    sources = (model, ModelSpec.path_for(model), _topology_file(model, spec), YUNET, BOX_MAP)
+    copies = {path.name: path for path in sources}
+    if len(copies) < len(sources) or copies.keys() & texts.keys():
+        raise FaceMeshError(f"{model}: has the name of another file in that folder; rename the model or its topology")
+    place = Path(os.path.realpath(output))
+    _check_place(output, place, copies)
+    for name in (*copies, *texts):
+        if (place / name).is_dir():
+            raise FaceMeshError(f"{output / name}: a folder has this name; move it away, or choose another -o")
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as temporary:
-            for name, text in texts.items():
-                Path(temporary, name).write_text(text, encoding="utf-8")
-            for path in copies:
-                shutil.copy(path, temporary)
-            output.mkdir(exist_ok=True)
-            names = sorted(os.listdir(temporary))
-            for name in names:
-                os.replace(Path(temporary, name), output / name)
+        _write(place, copies, texts)
     except OSError as error:
         raise write_error(output, error) from error
-    return tuple(output / name for name in names)
+    return Written(tuple(output / name for name in sorted({*copies, *texts})), options.batch)
 
 
 def _check_spec(model: Path, spec: ModelSpec) -> None:
@@ -87,6 +98,65 @@ def _check_spec(model: Path, spec: ModelSpec) -> None:
     if spec.input.landmark_channel:
         problem = "takes landmarks beside the picture, which nvinfer does not give"
         raise FaceMeshError(f"{model}: {problem}; give a network of the picture alone")
+    if spec.untrained:
+        problem = "is untrained: its weights are random, for timing, and its meshes mean nothing"
+        raise FaceMeshError(f"{model}: {problem}; give a trained model")
+
+
+def _topology_file(model: Path, spec: ModelSpec) -> Path:
+    """Return the file of the topology. Raises `FaceMeshError` for one that libfacemesh does not read."""
+    path = ASSETS / spec.topology if is_asset(spec.topology) else Path(spec.topology)
+    if path.is_dir():
+        remedy = f"name an .npz in {ModelSpec.path_for(model).name}, training.uv.uv_layout.save_topology writes one"
+        raise FaceMeshError(f"{path}: a uv-data folder, and libfacemesh reads .npz alone; {remedy}")
+    open_family(spec)
+    return path
+
+
+def _usable_batch(model: Path, batch: int) -> int:
+    """Return the batch that the network runs with; raises `FaceMeshError` for one that no engine can be built from."""
+    from export.engines.engine_source import open_source
+
+    open_source(model)
+    with open_runner(model, batch) as runner:
+        return runner.max_batch
+
+
+def _check_place(output: Path, place: Path, copies: Mapping[str, Path]) -> None:
+    if not place.parent.is_dir():
+        raise FaceMeshError(f"{output.parent}: no such folder; make it first or choose another place with -o")
+    if place.exists() and not place.is_dir():
+        raise FaceMeshError(f"{output}: is no folder; give one for the configurations with -o")
+    older = [path.name for path in place.glob("*.onnx.json") if path.name not in copies]
+    for name in filter(_is_network, copies):
+        engines = [path.name for path in place.glob(f"{glob.escape(name)}_b*.engine")]
+        if engines and not ((place / name).is_file() and filecmp.cmp(place / name, copies[name], shallow=False)):
+            older += engines
+    if older:
+        problem = f"holds what belongs to another network ({', '.join(sorted(older))})"
+        raise FaceMeshError(f"{output}: {problem}; remove that, or choose another folder with -o")
+
+
+def _is_network(name: str) -> bool:
+    return name.lower().endswith(".onnx")
+
+
+def _write(place: Path, copies: Mapping[str, Path], texts: Mapping[str, str]) -> None:
+    """Write all files or none: the configurations last, so that what they name is there."""
+    is_new = not place.exists()
+    place.mkdir(exist_ok=True)
+    try:
+        with whole_files(*(place / name for name in (*copies, *texts))) as files:
+            for path, file in zip(copies.values(), files, strict=False):
+                with open(path, "rb") as source:
+                    shutil.copyfileobj(source, file)
+            for text, file in zip(texts.values(), files[len(copies) :], strict=True):
+                file.write(text.encode())
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
 
 
 def _primary(options: PipelineOptions) -> dict[str, object]:

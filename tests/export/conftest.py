@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,3 +58,13 @@ def prnet_files(prnet_road, tmp_path_factory) -> dict[str, Path]:
     write_model(prnet_road.rewritten, prnet_road.spec, paths["fp32"])
     write_model(prnet_road.half, dataclasses.replace(prnet_road.spec, precision="fp16"), paths["fp16"])
     return paths
+
+
+@pytest.fixture
+def other_file_system(tmp_path):
+    """An empty folder on another file system than ``tmp_path``."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or os.stat(memory).st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("needs a second file system at /dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
