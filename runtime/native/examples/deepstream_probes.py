@@ -7,13 +7,28 @@ DeepStream's Python bindings, and libfacemesh.so on the path of the loader.
 
 from __future__ import annotations
 
+import configparser
 import ctypes
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gi
-import pyds
+
+def tell(kind: type[BaseException], error: BaseException, _trace: object) -> None:
+    """Print an error as one line, also of the imports below; Python then ends with 1."""
+    remedy = "; install PyGObject, GStreamer and DeepStream's Python bindings" if issubclass(kind, ImportError) else ""
+    print(f"error: {' '.join(str(error).split()) or kind.__name__}{remedy}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        print("usage: python deepstream_probes.py FOLDER file:///film.mp4", file=sys.stderr)
+        sys.exit(2)
+    sys.excepthook = tell
+
+import gi  # noqa: E402
+import pyds  # noqa: E402
 
 gi.require_version("Gst", "1.0")
 from gi.repository import GLib, Gst  # noqa: E402
@@ -54,12 +69,14 @@ class Parsers:
     """The parsers of one folder of configurations."""
 
     def __init__(self, folder: Path) -> None:
-        """Open them. Raises `RuntimeError` with the library's message."""
+        """Open them. Raises `RuntimeError` with the library's message, `OSError` without the library or the folder."""
         self._library = ctypes.CDLL("libfacemesh.so")
         for name in ("model_default_params", "decoder_open", "yunet_parser_open", "error", "yunet_tensor"):
             types = {"model_default_params": ModelParams, "error": ctypes.c_char_p, "yunet_tensor": ctypes.c_char_p}
             getattr(self._library, f"facemesh_{name}").restype = types.get(name, ctypes.c_void_p)
-        (spec,) = folder.glob("*.onnx.json")
+        secondary = configparser.ConfigParser(delimiters="=", interpolation=None)
+        secondary.read_string((folder / "secondary.txt").read_text())
+        spec = folder / f"{secondary['property']['onnx-file']}.json"
         params = self._library.facemesh_model_default_params()
         self._model = ctypes.c_void_p(self._checked(self._library.facemesh_decoder_open(bytes(spec), params)))
         box_map = bytes(folder / "yunet_box_map.json")
@@ -125,7 +142,7 @@ def frames_of(info: Any) -> Any:
         yield batch, frame
 
 
-def make_objects(_pad: Any, info: Any, parsers: Parsers) -> Any:
+def make_objects(info: Any, parsers: Parsers) -> None:
     """Turn YuNet's tensors into objects that the secondary nvinfer crops."""
     for batch, frame in frames_of(info):
         tensors = tensors_of(frame.frame_user_meta_list, PRIMARY_ID)
@@ -137,10 +154,9 @@ def make_objects(_pad: Any, info: Any, parsers: Parsers) -> Any:
             place = thing.rect_params
             place.left, place.top, place.width, place.height = parsers.rectangle(face)
             pyds.nvds_add_obj_meta_to_frame(frame, thing, None)
-    return Gst.PadProbeReturn.OK
 
 
-def read_faces(_pad: Any, info: Any, parsers: Parsers) -> Any:
+def read_faces(info: Any, parsers: Parsers) -> None:
     """Print the pose and the nose of every object that the network has read."""
     for _, frame in frames_of(info):
         for thing in map(pyds.NvDsObjectMeta.cast, items(frame.obj_meta_list)):
@@ -153,32 +169,44 @@ def read_faces(_pad: Any, info: Any, parsers: Parsers) -> Any:
             face = parsers.face(output, rectangle, WIDTH, HEIGHT)
             x, y, _ = face.landmarks[30]
             print(f"frame {frame.frame_num}: nose {x:.1f},{y:.1f} yaw {face.yaw:.0f} pitch {face.pitch:.0f}")
-    return Gst.PadProbeReturn.OK
 
 
-def main() -> int:
-    """Run the film through both networks."""
-    folder, film = Path(sys.argv[1]), sys.argv[2]
+def main(folder: Path, film: str) -> None:
+    """Run the film through both networks. Raises `RuntimeError` for the first fault of a probe or of the pipeline."""
     Gst.init(None)
     pipeline = Gst.parse_launch(
         f"nvstreammux name=mux batch-size=1 width={WIDTH} height={HEIGHT}"
-        f" ! nvinfer name=primary config-file-path={folder}/primary.txt"
-        f" ! nvinfer name=secondary config-file-path={folder}/secondary.txt ! fakesink"
-        f" uridecodebin uri={film} ! mux.sink_0"
+        f' ! nvinfer name=primary config-file-path="{folder}/primary.txt"'
+        f' ! nvinfer name=secondary config-file-path="{folder}/secondary.txt" ! fakesink'
+        f' uridecodebin uri="{film}" ! mux.sink_0'
     )
     parsers = Parsers(folder)
+    loop, bus = GLib.MainLoop(), pipeline.get_bus()
+    faults: list[str] = []
+
+    def stop(fault: str) -> None:
+        faults.append(fault)
+        loop.quit()
+
+    def probed(_pad: Any, info: Any, probe: Callable[[Any, Parsers], None]) -> Any:
+        try:
+            probe(info, parsers)
+        except Exception as error:  # GStreamer would print it and go on
+            stop(f"{probe.__name__}: {error!r}")
+        return Gst.PadProbeReturn.OK
+
     for name, probe in (("primary", make_objects), ("secondary", read_faces)):
         pad = pipeline.get_by_name(name).get_static_pad("src")
-        pad.add_probe(Gst.PadProbeType.BUFFER, probe, parsers)
-    loop, bus = GLib.MainLoop(), pipeline.get_bus()
+        pad.add_probe(Gst.PadProbeType.BUFFER, probed, probe)
     bus.add_signal_watch()
     bus.connect("message::eos", lambda *_: loop.quit())
-    bus.connect("message::error", lambda *_: loop.quit())
+    bus.connect("message::error", lambda _, message: stop(message.parse_error()[0].message))
     pipeline.set_state(Gst.State.PLAYING)
     loop.run()
     pipeline.set_state(Gst.State.NULL)
-    return 0
+    if faults:
+        raise RuntimeError(faults[0])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(Path(sys.argv[1]), sys.argv[2])

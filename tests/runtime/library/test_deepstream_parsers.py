@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
+import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -121,6 +124,75 @@ def test_structures_of_the_example_are_the_header_s(example):
         assert ctypes.sizeof(theirs) == ctypes.sizeof(ours), name
         for field, _ in ours._fields_:
             assert getattr(theirs, field).offset == getattr(ours, field).offset, field
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stand_in", "code", "text"),
+    [
+        ((), "", 2, "usage: python deepstream_probes.py FOLDER file:///film.mp4"),
+        (("faces", "film"), "raise ModuleNotFoundError('no gi here')", 1, "error: no gi here; install PyGObject"),
+        (("faces", "film"), "def require_version(*_): raise ValueError('no Gst\\nhere')", 1, "error: no Gst here"),
+    ],
+)
+def test_the_example_without_arguments_or_libraries_ends_in_one_line(
+    repository, tmp_path, arguments, stand_in, code, text
+):
+    (tmp_path / "gi.py").write_text(stand_in)
+    (tmp_path / "pyds.py").touch()
+    command = [sys.executable, repository / EXAMPLE, *arguments]
+    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert (run.returncode, len(run.stderr.splitlines())) == (code, 1)
+    assert run.stderr.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("message", "ends"),
+    [
+        ("eos", nullcontext()),
+        ("error", pytest.raises(RuntimeError, match="no such film")),
+        ("probe", pytest.raises(RuntimeError, match=r"make_objects: ValueError\('odd'\)")),
+    ],
+)
+def test_the_example_ends_as_the_pipeline_does(example, monkeypatch, message, ends):
+    """Over a pipeline that is all stand-ins: its loop ends with a message on the bus, or a fault in a probe."""
+    pipeline = example.Gst.parse_launch.return_value
+    handlers = {}
+    pipeline.get_bus.return_value.connect = handlers.__setitem__
+    pad = pipeline.get_by_name.return_value.get_static_pad.return_value
+    fault = MagicMock()
+    fault.parse_error.return_value = (MagicMock(message="no such film"), "debug")
+
+    def loop():
+        if message == "probe":
+            _, probed, probe = pad.add_probe.call_args_list[0].args
+            assert probed(pad, "info", probe) is example.Gst.PadProbeReturn.OK
+        else:
+            handlers[f"message::{message}"]("bus", fault)
+
+    monkeypatch.setattr(example, "make_objects", named("make_objects", ValueError("odd")))
+    monkeypatch.setattr(example, "Parsers", MagicMock())
+    example.GLib.MainLoop.return_value.run = loop
+    with ends:
+        example.main(Path("faces"), "file:///film.mp4")
+    assert example.GLib.MainLoop.return_value.quit.called
+    pipeline.set_state.assert_called_with(example.Gst.State.NULL)
+
+
+def named(name: str, error: Exception) -> MagicMock:
+    """Return a stand-in for the function ``name`` that raises."""
+    function = MagicMock(side_effect=error)
+    function.__name__ = name
+    return function
+
+
+def test_the_example_takes_the_network_of_the_configuration(example, monkeypatch, tmp_path):
+    assert export(["deepstream", str(SHIPPED["fp32"]), "-o", str(tmp_path)]) == 0
+    (tmp_path / "mine.onnx.json").touch()
+    library = MagicMock()
+    library.facemesh_decoder_open.return_value = library.facemesh_yunet_parser_open.return_value = 1
+    monkeypatch.setattr(example.ctypes, "CDLL", lambda name: library)
+    example.Parsers(tmp_path)
+    assert library.facemesh_decoder_open.call_args.args[0] == bytes(tmp_path / "edge.onnx.json")
 
 
 @pytest.mark.slow
