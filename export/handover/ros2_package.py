@@ -90,15 +90,16 @@ def write_package(output: Path) -> None:
     """
     if output.exists():
         raise FaceMeshError(f"{output}: is there already; choose another folder with -o, or remove it")
-    if not output.absolute().parent.is_dir():
+    place = Path(os.path.realpath(output))  # of a link the folder that it is to be, perhaps on another file system
+    if not place.parent.is_dir():
         raise FaceMeshError(f"{output.parent}: no such folder; make it first or choose another place with -o")
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as temporary:
             new = Path(temporary, "new")
             for name, text in FILES.items():
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 (new / name).write_text(text, encoding="utf-8")
             os.chmod(new, 0o755)
-            os.rename(new, output)
+            os.rename(new, place)
     except OSError as error:
         raise write_error(output, error) from error

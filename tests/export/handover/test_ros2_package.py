@@ -85,6 +85,20 @@ def test_colcon_builds_it(package, tmp_path):
     assert os.access(tmp_path / "install" / "facemesh_ros2" / "lib" / "facemesh_ros2" / "face_mesh", os.X_OK)
 
 
+def test_a_link_to_another_file_system(tmp_path, other_file_system):
+    (tmp_path / "package").symlink_to(other_file_system / "real")
+    assert main(["ros2", "-o", str(tmp_path / "package")]) == 0
+    assert (other_file_system / "real" / "package.xml").is_file()
+    assert [path.name for path in other_file_system.iterdir()] == ["real"]
+
+
+def test_an_empty_path_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["ros2", "-o", ""])
+    assert ended.value.code == 2
+    assert "is empty; an unset variable?" in capsys.readouterr().err
+
+
 def test_what_is_there_is_left_alone(package, tmp_path, capsys):
     for place, reason in (
         (package, "is there already"),
