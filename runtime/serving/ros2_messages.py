@@ -54,7 +54,8 @@ ENCODINGS = {
 def picture_of(message: Any) -> NDArray[np.uint8]:
     """Return the picture (H, W, 3) uint8 BGR of a sensor_msgs/Image; padded rows and either byte order are understood.
 
-    Raises `FaceMeshError` for an encoding that is none of `ENCODINGS`, and for too few bytes.
+    Raises `FaceMeshError` for an encoding that is none of `ENCODINGS`, for a width that it cannot have, and for too few
+    bytes.
     """
     if message.encoding not in ENCODINGS:
         known = ", ".join(ENCODINGS)
@@ -62,6 +63,8 @@ def picture_of(message: Any) -> NDArray[np.uint8]:
     encoding = ENCODINGS[message.encoding]
     dtype = np.dtype(encoding.dtype).newbyteorder(">" if message.is_bigendian else "<")
     row_bytes = message.width * encoding.channels * dtype.itemsize
+    if encoding.channels == 2 and message.width % 2:  # two pixels share their colours
+        raise FaceMeshError(f"pictures of {message.encoding} have an even width, not {message.width}; check the camera")
     data = np.frombuffer(message.data, np.uint8)
     if not message.height * message.width or message.step < row_bytes or data.size < message.height * message.step:
         size = f"{message.width} x {message.height} px of {message.encoding}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 
 import cv2
@@ -18,6 +19,7 @@ from runtime.serving.ros2_messages import ENCODINGS, face_id, landmark_points, p
 from runtime.types import FaceMesh, Pose
 from tests.standins import fake_ros
 
+PAIRED = ("uyvy", "yuv422", "yuyv", "yuv422_yuy2")  # two pixels share their colours
 Header, Image, Time = (fake_ros.MESSAGES[name] for name in ("Header", "Image", "Time"))
 
 
@@ -104,6 +106,24 @@ def test_messages_that_hold_no_picture_are_refused(changes, reason):
     assert set(ENCODINGS) >= {"bgr8", "rgb8", "mono8"}
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_message_of_any_size_is_a_picture_or_refused(encoding):
+    """Sides from 0 to 5 px; rows and data that are longer or shorter than those of the picture."""
+    kind = ENCODINGS[encoding]
+    for height, width, longer, missing in itertools.product(range(6), range(6), (-1, 0, 1), (-1, 0, 1)):
+        row_bytes = width * kind.channels * np.dtype(kind.dtype).itemsize
+        step = max(0, row_bytes + longer)
+        size = max(0, height * step - missing)
+        message = Image(height=height, width=width, encoding=encoding, is_bigendian=0, step=step, data=bytes(size))
+        holds = height * width > 0 and step >= row_bytes and size >= height * step
+        holds &= encoding not in PAIRED or width % 2 == 0
+        try:
+            shape = picture_of(message).shape
+        except FaceMeshError:
+            shape = None
+        assert shape == ((height, width, 3) if holds else None), (height, width, step, size)
+
+
 def test_points_are_shares_of_the_picture_in_the_order_of_the_message():
     """hri_msgs numbers the landmarks as iBUG does; 68 is the right pupil, 69 the left one."""
     points = np.stack([np.arange(68.0), np.arange(68.0) / 2, np.zeros(68)], axis=1)
@@ -176,7 +196,9 @@ def test_the_node_publishes_tracked_faces_and_ends_their_topics(ros, photo):
 def test_a_message_that_is_no_picture_is_told_and_the_next_one_is_done(ros, photo):
     node = ros().FaceMeshNode()
     node.on_image(image_message(photo, "jpeg"))
+    node.on_image(image_message(np.zeros((4, 5, 2), np.uint8), "uyvy"))
     assert "encoding 'jpeg' are not read" in node.errors[0]
+    assert "uyvy have an even width, not 5" in node.errors[1]
     node.on_image(image_message(photo, "bgr8"))
     assert len(node.published["/humans/faces/tracked"]) == 1
     node.destroy_node()
