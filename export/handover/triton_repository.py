@@ -75,13 +75,20 @@ def write_repository(source: Source, options: ServerOptions, output: Path) -> Wr
     _check_place(output, configs)
     version = 1 + max((number for name in names for number in versions(output / name)), default=0)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as temporary:
+        place = Path(os.path.realpath(output))
+        with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=_beside(place)) as temporary:
             new = Path(temporary, "new")
             _write_models(new, source, configs, version)
-            replaced = _move(new, output, names, version)
+            replaced = _move(new, place, names, version)
     except OSError as error:
         raise write_error(output, error) from error
     return Written(names, version, replaced)
+
+
+def _beside(place: Path) -> Path:
+    """Return a folder on the same file system as the repository: within it if another one is mounted there."""
+    is_mounted = place.is_dir() and place.stat().st_dev != place.parent.stat().st_dev
+    return place if is_mounted else place.parent
 
 
 def versions(model: Path) -> list[int]:

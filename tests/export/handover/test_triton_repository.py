@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
+import tempfile
+import uuid
+from pathlib import Path
 
 import pytest
 
@@ -217,6 +221,23 @@ def test_wrong_places_are_left_as_they_are(tmp_path, capsys, prepare, reason):
     assert reason in output
     assert len(output.splitlines()) == 1
     assert sorted(map(str, tmp_path.rglob("*"))) == before
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs a second file system")
+def test_a_repository_may_lie_on_another_file_system(tmp_path):
+    """Behind a link, or mounted at its own folder."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        (tmp_path / "models").symlink_to(Path(other, "models"))
+        assert write(tmp_path / "models") == 0
+        assert versions(Path(other, "models", "facemesh")) == [1]
+        assert [path.name for path in Path(other).iterdir()] == ["models"]
+    name = f"test-{uuid.uuid4().hex}"
+    try:
+        assert write("/dev/shm", MODEL, "--name", name) == 0
+        assert versions(Path("/dev/shm", f"{name}_network")) == [1]
+    finally:
+        for folder in (name, f"{name}_network"):
+            shutil.rmtree(Path("/dev/shm", folder))
 
 
 def test_nothing_stays_of_a_version_that_could_not_be_finished(tmp_path, capsys, monkeypatch):
