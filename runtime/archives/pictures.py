@@ -13,10 +13,11 @@ from pyarrow import parquet
 from runtime.archives.places import ARROW_ERRORS, is_remote, is_web, open_place, read_whole, suffix_of
 from runtime.archives.shard import Item, Shard
 from runtime.errors import FaceMeshError, reason
+from runtime.sources.address import VIDEO_SUFFIXES
 from runtime.sources.frame_source import FrameSource
 from runtime.sources.photos import PHOTO_SUFFIXES, RAW_SUFFIXES
 from runtime.sources.video import ReadOptions
-from runtime.storage.limits import FILE_BYTES
+from runtime.storage.limits import EXPANSION, FILE_BYTES, unpacked_bytes
 from runtime.storage.picture_tar import tar_members
 
 ROWS = 16  # of a Parquet file's row group handed over at once; Arrow itself holds the whole group
@@ -60,10 +61,14 @@ def _photos(shard: Shard) -> Iterator[Item]:
     for place in shard.photos:
         try:
             if suffix_of(place) in RAW_SUFFIXES:
-                raise FaceMeshError(f"{place}: a camera's raw file, which is not read; develop it to JPEG or PNG")
+                raise _raw(place)
             yield Item(place, read_whole(place))
         except FaceMeshError as error:
             yield Item(place, error)
+
+
+def _raw(name: str) -> FaceMeshError:
+    return FaceMeshError(f"{name}: a camera's raw file, which is not read; develop it to JPEG or PNG")
 
 
 def _frames(shard: Shard, is_last: bool, every: int) -> Iterator[Item]:
@@ -97,9 +102,16 @@ def _tar(shard: Shard) -> Iterator[Item]:
                 if number >= shard.end:
                     return
                 suffix = PurePosixPath(name).suffix.lower()
-                if number < shard.first or suffix not in PHOTO_SUFFIXES:
+                if number < shard.first or suffix not in PHOTO_SUFFIXES | RAW_SUFFIXES | VIDEO_SUFFIXES:
                     continue
-                if excess := FILE_BYTES.excess(size):
+                if size is None:
+                    fault = "a link, a device or a pipe, which holds no picture; pack the archive with --dereference"
+                    yield Item(name, FaceMeshError(f"{name}: {fault}"))
+                elif suffix in RAW_SUFFIXES:
+                    yield Item(name, _raw(name))
+                elif suffix in VIDEO_SUFFIXES:
+                    yield Item(name, FaceMeshError(f"{name}: a film, which is not read from a tar; unpack it"))
+                elif excess := FILE_BYTES.excess(size):
                     yield Item(name, FaceMeshError(f"{name}: {excess}"))
                 else:
                     yield Item(name, file.read(size))
@@ -115,6 +127,8 @@ def _rows(shard: Shard, column: str | None) -> Iterator[Item]:
             name = picture_column(table.schema_arrow, column, shard.source)
             group = int(shard.first)
             row = sum(table.metadata.row_group(number).num_rows for number in range(group))
+            _check_expansion(table.metadata.row_group(group), name)
+            table = parquet.ParquetFile(file, read_dictionary=_byte_columns(table, name))
             for batch in table.iter_batches(ROWS, [group], [name]):
                 for value in batch.column(0):
                     yield _row(str(row), value.as_py())
@@ -122,6 +136,23 @@ def _rows(shard: Shard, column: str | None) -> Iterator[Item]:
         except (*ARROW_ERRORS, IndexError) as error:
             fault = f"cannot be read as a Parquet file ({reason(error)})"
             raise FaceMeshError(f"{shard.source}: {fault}; copy it again") from None
+
+
+def _byte_columns(table: parquet.ParquetFile, name: str) -> list[str]:
+    """Return the columns of ``name`` that hold bytes: a value that all rows share is then in memory once."""
+    paths = (table.schema.column(number) for number in range(len(table.schema)))
+    return [each.path for each in paths if each.physical_type == "BYTE_ARRAY" and each.path.split(".")[0] == name]
+
+
+def _check_expansion(group: parquet.RowGroupMetaData, name: str) -> None:
+    """Raise `ValueError` for a row group whose pictures take far more bytes than it has in the file."""
+    columns = (group.column(number) for number in range(group.num_columns))
+    chunks = [each for each in columns if each.path_in_schema.split(".")[0] == name]
+    packed = sum(each.total_compressed_size for each in chunks)
+    unpacked = sum(each.total_uncompressed_size for each in chunks)
+    if unpacked > unpacked_bytes(packed):
+        variables = f"{EXPANSION.variable} or {FILE_BYTES.variable}"
+        raise ValueError(f"a row group unpacks {packed:,} bytes to {unpacked:,}; {variables} raise the limit")
 
 
 def _row(key: str, value: Any) -> Item:

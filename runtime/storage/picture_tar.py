@@ -15,6 +15,9 @@ from runtime.storage.limits import MEMBERS, NAME_BYTES
 from runtime.storage.npz_files import check_shapes, read_npz
 
 _BLOCK = 512
+_PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=]{1,255})=")
+PLAIN = b"0\x007"  # kinds of members that are files: 7 is contiguous on systems that know it
+PAX_NAMES = 16  # names long may be what pax tells of a member: extended attributes, too
 TEXTS = ("names", "source")  # arrays of a set that are no numbers
 RowShapes = Mapping[str, tuple[int, ...]]  # name of an array -> shape of one row, -1 for any length
 
@@ -60,7 +63,7 @@ def read_tar(path: Path, names: Collection[str]) -> dict[str, bytes]:
     try:
         with open_bounded(path) as file:
             for name, size in tar_members(file, file_length(file)):
-                if name in wanted:
+                if name in wanted and size is not None:
                     found[name] = file.read(size)
     except (OSError, ValueError) as error:
         raise FaceMeshError(f"{path}: cannot be read as a tar archive ({reason(error)}); copy it again") from None
@@ -71,8 +74,10 @@ def read_tar(path: Path, names: Collection[str]) -> dict[str, bytes]:
     return found
 
 
-def tar_members(file: BinaryIO, length: int) -> Iterator[tuple[str, int]]:
-    """Yield name and size of every plain file in an uncompressed tar, with ``file`` at its content.
+def tar_members(file: BinaryIO, length: int) -> Iterator[tuple[str, int | None]]:
+    """Yield name and size of every member of an uncompressed tar but its folders, with ``file`` at its content.
+
+    The size is None for links, devices and pipes, which have no content.
 
     Formats are ustar, GNU and pax (POSIX.1-2008, "ustar Interchange Format"); `tarfile` follows claimed lengths beyond
     the end of a file and expands sparse members. Raises `ValueError` for a damaged archive and for sparse members.
@@ -93,15 +98,14 @@ def tar_members(file: BinaryIO, length: int) -> Iterator[tuple[str, int]]:
         if start + size > length:
             raise ValueError(f"a member claims {size:,} bytes and the file ends after {length - start:,}")
         if kind in b"Lx":
-            if excess := NAME_BYTES.excess(size):
+            if excess := NAME_BYTES.excess(size if kind == b"L" else size // PAX_NAMES):
                 raise ValueError(f"the name of a member has {excess}")
             long_name = _long_name(kind, file.read(size)) or long_name
-        elif kind in b"0\0":
-            yield long_name or _short_name(header), size
-            long_name = ""
         elif kind == b"S":
             raise ValueError("a member is sparse; pack it without --sparse")
-        elif kind not in b"gK":  # folders and links are left out
+        elif kind not in b"gK":
+            if kind != b"5":
+                yield long_name or _short_name(header), size if kind in PLAIN else None
             long_name = ""
 
 
@@ -130,8 +134,19 @@ def _long_name(kind: bytes, content: bytes) -> str:
     """Return the name that an entry of GNU or pax gives to the next member, "" if it gives none."""
     if kind == b"L":
         return content.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-    records = re.findall(rb"\d+ ([\w.]+)=([^\n]*)\n", content)
-    keys = {key for key, _ in records}
-    if any(key.startswith(b"GNU.sparse") for key in keys) or b"size" in keys:
+    records = dict(_pax_records(content))
+    if any(key.startswith(b"GNU.sparse") for key in records) or b"size" in records:
         raise ValueError("a member is sparse or larger than 8 GB; pack it without --sparse")
-    return dict(records).get(b"path", b"").decode("utf-8", "surrogateescape")
+    return records.get(b"path", b"").decode("utf-8", "surrogateescape")
+
+
+def _pax_records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and value of every record "LENGTH KEY=VALUE", a line each; raises `ValueError` for others."""
+    start = 0
+    while start < len(content):
+        record = _PAX_RECORD.match(content, start)
+        end = start + int(record[1]) if record else 0
+        if record is None or not record.end() < end <= len(content) or content[end - 1 : end] != b"\n":
+            raise ValueError("a member has a damaged pax header")
+        yield record[2], content[record.end() : end - 1]
+        start = end

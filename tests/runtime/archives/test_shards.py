@@ -272,6 +272,58 @@ def test_the_column_with_pictures_is_found_or_named(columns, wanted, result):
         assert result in str(error.value)
 
 
+def test_what_lies_in_a_tar_beside_photos_is_told(tmp_path, output, portrait):
+    """Names with a newline and long attributes are pax's; links, films and raw files cost a row each."""
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, kind in (
+            ("link.jpg", tarfile.SYMTYPE),
+            ("hard.jpg", tarfile.LNKTYPE),
+            ("pipe.jpg", tarfile.FIFOTYPE),
+            ("folder.jpg", tarfile.DIRTYPE),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "a.jpg"
+            tar.addfile(member)
+        for name, kind in (
+            ("two\nlines.jpg", tarfile.REGTYPE),
+            ("contiguous.jpg", tarfile.CONTTYPE),
+            ("film.mp4", tarfile.REGTYPE),
+            ("raw.dng", tarfile.REGTYPE),
+            ("notes.json", tarfile.REGTYPE),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.size = kind, portrait.stat().st_size
+            member.pax_headers = {"SCHILY.xattr.user.note": "x" * 6000}
+            tar.addfile(member, io.BytesIO(portrait.read_bytes()))
+    plan([tmp_path / "x.tar"], output, 100)
+    total = do_all(output)
+    assert (total.pictures, total.faces, total.errors) == (7, 2, 5)
+    rows = parquet.read_table(output / "errors").to_pylist()
+    assert {row["key"]: row["error"].split("; ")[1] for row in rows} == {
+        **dict.fromkeys(["link.jpg", "hard.jpg", "pipe.jpg"], "pack the archive with --dereference"),
+        "film.mp4": "unpack it",
+        "raw.dng": "develop it to JPEG or PNG",
+    }
+
+
+@pytest.mark.parametrize(("use_dictionary", "most"), [(True, 40), (False, 1)])
+def test_a_small_table_takes_little_memory(tmp_path, use_dictionary, most):
+    """One value that all rows share is in memory once; else the row group is refused by what it claims."""
+    table = pa.table({"image": [{"bytes": bytes(2_000_000), "path": "a"}] * 40})
+    parquet.write_table(table, tmp_path / "x.parquet", compression="zstd", use_dictionary=use_dictionary)
+    before = pa.total_allocated_bytes()
+    items = [(pa.total_allocated_bytes(), item.content) for item in pictures_of(shard_of(tmp_path), True, None, 1)]
+    assert len(items) == most
+    assert max(allocated for allocated, _ in items) - before < 30e6
+    if not use_dictionary:
+        assert "a row group unpacks" in str(items[0][1])
+
+
+def shard_of(folder) -> Shard:
+    (shard,) = make_shards(find_files([str(folder)], False), 99)
+    return shard
+
+
 def test_sources_without_pictures_are_refused(tmp_path, archive):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "deep").mkdir()
