@@ -13,10 +13,17 @@ from typing import Any, TypeVar
 
 from runtime.errors import FaceMeshError, one_line, reason
 from runtime.storage.bounded_files import read_bounded
-from runtime.storage.limits import DEPTH, DIGITS, DOCUMENT_BYTES
+from runtime.storage.limits import DEPTH, DIGITS, JSON_BYTES
 from runtime.storage.whole_files import whole_file
 
 T = TypeVar("T")
+
+# A whole pair of surrogates, (1) half of one, another escape, or what opens and closes texts, objects and arrays.
+_MARK = re.compile(
+    rb'\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F])|\\.|["\[\]{}]',
+    re.DOTALL,
+)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def save_document(document: Any, path: str | os.PathLike[str]) -> None:
@@ -60,19 +67,36 @@ def load_document(cls: type[T], path: str | os.PathLike[str], what: str, writer:
 
 def read_json(path: str | os.PathLike[str], **hooks: Any) -> Any:
     """Return the content of a JSON file; ``hooks`` are those of `json.loads`. Raises `OSError` or `ValueError`."""
-    text = read_bounded(path, DOCUMENT_BYTES).decode("utf-8")
-    if excess := DEPTH.excess(_depth(text)):
+    content = read_bounded(path, JSON_BYTES)
+    if excess := DEPTH.excess(_depth(content)):
         raise ValueError(excess)
-    return json.loads(text, parse_int=_bounded_int, **hooks)
+    return json.loads(content.decode("utf-8"), parse_int=_bounded_int, object_pairs_hook=_object, **hooks)
 
 
-def _depth(text: str) -> int:
-    """Return the levels of objects and arrays in a JSON text."""
+def _depth(content: bytes) -> int:
+    """Return the levels of objects and arrays in a JSON text; raises `ValueError` for half a character in it."""
     depth = deepest = 0
-    for bracket in re.findall(r"[\[{}\]]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
+    in_text = False
+    for mark in _MARK.finditer(content):
+        if mark[1]:
+            raise ValueError(f"{mark[1].decode()}… at byte {mark.start():,} is half of a surrogate pair, no character")
+        if mark[0] == b'"':
+            in_text = not in_text
+        elif not in_text and mark[0] in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif not in_text:  # an escape there ends the parser
+            depth -= 1
     return deepest
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in document:
+            raise ValueError(f"the field {one_line(repr(name), 100)} stands there twice")
+        document[name] = value
+    return document
 
 
 def _bounded_int(digits: str) -> int:
@@ -105,6 +129,8 @@ def _convert(kind: Any, value: Any, field: str) -> Any:
         return _from_document(typing.cast(type, kind), value, field)
     if isinstance(kind, types.UnionType):
         return None if value is None else _convert(arguments[0], value, field)
+    if kind is str and isinstance(value, str) and _CONTROL.search(value):
+        raise ValueError(f"field {field} must be text without control characters, is {one_line(repr(value), 200)}")
     if kind in (str, bool) and isinstance(value, kind):
         return value
     if kind is int and is_number and float(value).is_integer():

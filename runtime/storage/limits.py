@@ -46,8 +46,9 @@ PIXELS = Limit("FACEMESH_MAX_PIXELS", 200_000_000, "pixels in one picture")
 PIXELS_PER_BYTE = Limit("FACEMESH_MAX_PIXELS_PER_BYTE", 2048, "pixels for each of its bytes")
 # Of any file that is read whole; of everything that is unpacked from one.
 FILE_BYTES = Limit("FACEMESH_MAX_FILE_BYTES", 4 << 30, "bytes in one file")
-# JSON: specs and manifests have some hundred bytes, records up to a megabyte.
-DOCUMENT_BYTES = Limit("FACEMESH_MAX_DOCUMENT_BYTES", 64 << 20, "bytes in one JSON or CSV file")
+# Specs and manifests have some hundred bytes, records up to a megabyte; a byte of JSON becomes up to 40 in memory.
+JSON_BYTES = Limit("FACEMESH_MAX_JSON_BYTES", 8 << 20, "bytes in one JSON file")
+DOCUMENT_BYTES = Limit("FACEMESH_MAX_DOCUMENT_BYTES", 64 << 20, "bytes in one CSV file or index")
 DEPTH = Limit("FACEMESH_MAX_DEPTH", 64, "levels of nesting")
 DIGITS = Limit("FACEMESH_MAX_DIGITS", 64, "digits in one number")
 # Arrays of faces shrink to a half by compression, masks to a fiftieth.
@@ -59,7 +60,10 @@ BATCH = Limit("FACEMESH_MAX_BATCH", 256, "faces in one batch")
 
 SMALL_BYTES = 64 << 20  # anything may unpack to so much, whatever its compressed size
 
-ALL = (PIXELS, PIXELS_PER_BYTE, FILE_BYTES, DOCUMENT_BYTES, DEPTH, DIGITS, EXPANSION, MEMBERS, NAME_BYTES, BATCH)
+ALL = (
+    *(PIXELS, PIXELS_PER_BYTE, FILE_BYTES, JSON_BYTES, DOCUMENT_BYTES, DEPTH, DIGITS, EXPANSION, MEMBERS, NAME_BYTES),
+    BATCH,
+)
 
 
 def unpacked_bytes(packed: int) -> int:

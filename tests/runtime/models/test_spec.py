@@ -52,6 +52,7 @@ def test_what_is_no_spec_is_refused(tmp_path, content):
     [
         (("family",), "faces", "family must be one of position_map"),
         (("name",), 5, "name must be str"),
+        (("topology",), "a\x1b[31m\0", r"topology must be text without control characters, is 'a\\x1b\[31m\\x00'"),
         (("input", "layout"), "HWC", "input.layout must be one of NCHW, NHWC"),
         (("input", "colour_order"), "GRB", "input.colour_order must be one of RGB, BGR"),
         (("input", "size"), 4, r"input.size must be 8\.\.4096"),

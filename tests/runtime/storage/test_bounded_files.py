@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from runtime.storage.bounded_files import read_bounded
 from runtime.storage.mat_files import read_mat
 from runtime.storage.npz_files import read_npz
 from runtime.storage.picture_tar import read_tar
+from tests.standins.bounded_run import is_refused
 
 READERS = {
     "photo.jpg": read_photo,
@@ -103,7 +105,11 @@ def test_bounds_have_their_own_variables_and_are_documented(repository):
         ('{"name": ' + "9" * 5000 + "}", "5,000 digits in one number"),
         ('{"name": 1e999}', "lacks fields"),
         ('{"' + "x" * 5000 + '": 1}', "unknown fields: x{200};"),
-        ('{"name": "\\ud800"}', "lacks fields"),
+        ('{"name": "\\ud83d\\ude00"}', "lacks fields"),
+        ('{"name": "\\ud800"}', r"\\ud8… at byte 10 is half of a surrogate pair"),
+        ('{"name": "\\\\\\uDC00\\uDC00"}', "half of a surrogate pair"),
+        ('["\\ud83d\\ude00\\ud83d"]', "half of a surrogate pair"),
+        ('{"name": {"a": 1, "b": 2, "a": 3}}', "the field 'a' stands there twice"),
         ("\x00", "cannot be read"),
         ("NaN", "must be a JSON object"),
     ],
@@ -114,6 +120,24 @@ def test_documents_are_bounded(tmp_path, text, problem):
     with pytest.raises(FaceMeshError, match=problem) as caught:
         ModelSpec.load(path)
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a":"' + '\\"' * 4_000_000, '{"a":"' + "x" * 8_000_000 + '"}', "[" + "[]," * 2_700_000 + "1]", '"' * 8_000_000],
+    ids=["quotes", "text", "lists", "texts"],
+)
+def test_a_document_takes_little_time_and_memory(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    before = time.process_time()
+    assert is_refused(ModelSpec.load, tmp_path / "a.json")
+    assert time.process_time() - before < 10
+
+
+def test_a_document_is_small(tmp_path):
+    (tmp_path / "a.json").write_text(" " * 9_000_000)
+    with pytest.raises(FaceMeshError, match="9,000,000 bytes in one JSON file, the limit is 8,388,608"):
+        ModelSpec.load(tmp_path / "a.json")
 
 
 def test_brackets_in_text_are_no_depth(tmp_path, make_spec):
