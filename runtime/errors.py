@@ -11,8 +11,18 @@ class FaceMeshError(Exception):
 
 
 def one_line(error: object, limit: int = 300) -> str:
-    """Return the text of ``error`` with every run of white space as one space, cut to ``limit`` characters."""
-    return " ".join(str(error).split())[:limit]
+    """Return the text of ``error`` with every run of white space as one space, cut to ``limit`` characters.
+
+    Control characters and other ones that a terminal does not show stand as escapes.
+    """
+    return printable(" ".join(str(error).split())[:limit])
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with escapes for characters that a terminal does not show or that steer it."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def reason(error: Exception) -> str:

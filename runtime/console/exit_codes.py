@@ -15,7 +15,7 @@ from types import ModuleType
 from runtime.console.early_interrupt import restore_interrupt
 from runtime.console.extras import EXTRA_OF, remedy
 from runtime.console.stop_signals import Terminated, TerminationHandler
-from runtime.errors import FaceMeshError, reason
+from runtime.errors import FaceMeshError, printable, reason
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -45,12 +45,13 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     (``| head``) becomes 141. Anything else is a bug and keeps its traceback.
     """
     restore_interrupt()
+    _replace_closed_outputs()
     _encode_anything()
     try:
         with TerminationHandler(), _flushed_output():
             return command() or 0
     except FaceMeshError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         library = (error.name or "").split(".")[0]
@@ -63,7 +64,7 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         return 141
     except OSError as error:
         _forget_output()
-        print(f"error: {_system_failure(error)}", file=sys.stderr)
+        print(f"error: {printable(_system_failure(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interruption:
         print("stopped; what was finished is kept", file=sys.stderr)
@@ -90,6 +91,17 @@ def _system_failure(error: OSError) -> str:
         return f"nothing more can be written ({reason(error)}); make room"
     place = "input or output" if error.filename is None else error.filename
     return f"{place}: {reason(error)}; check files, folders and disks"
+
+
+def _replace_closed_outputs() -> None:
+    """Send what is for a closed stdout or stderr to nowhere; files opened later would get their descriptors."""
+    if sys.stdout is not None and sys.stderr is not None:
+        return
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _encode_anything() -> None:

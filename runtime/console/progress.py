@@ -11,9 +11,14 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
+def _is_off() -> bool | None:
+    """Return True without stderr; None leaves it to tqdm."""
+    return True if sys.stderr is None else None
+
+
 def progress_bar(items: Iterable[T], total: int | None, unit: str) -> Iterable[T]:
     """Return ``items`` with a bar that counts them; ``total`` is None for an unknown number."""
-    return tqdm(items, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=False)
+    return tqdm(items, total=total, unit=unit, disable=_is_off(), dynamic_ncols=True, leave=False)
 
 
 def counting_bar(total: int, description: str) -> tqdm:
@@ -23,7 +28,13 @@ def counting_bar(total: int, description: str) -> tqdm:
     """
     layout = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
     return tqdm(
-        total=total, desc=description, bar_format=layout, miniters=0, disable=None, dynamic_ncols=True, leave=False
+        total=total,
+        desc=description,
+        bar_format=layout,
+        miniters=0,
+        disable=_is_off(),
+        dynamic_ncols=True,
+        leave=False,
     )
 
 

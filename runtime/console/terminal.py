@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from runtime.errors import printable
+
 
 def print_line(line: str) -> None:
-    """Print ``line`` on stderr, above the bar if there is one."""
+    """Print ``line`` on stderr, above the bar if there is one; without stderr nowhere."""
+    if sys.stderr is None:
+        return
+    line = printable(line)
     try:
         from runtime.console.progress import print_above_bar
     except ModuleNotFoundError:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from runtime.errors import FaceMeshError, reason
+from runtime.errors import FaceMeshError, one_line, reason
 from runtime.storage.bounded_files import file_length, open_bounded
 from runtime.storage.limits import MEMBERS, NAME_BYTES
 from runtime.storage.npz_files import check_shapes, read_npz
@@ -69,7 +69,7 @@ def read_tar(path: Path, names: Collection[str]) -> dict[str, bytes]:
         raise FaceMeshError(f"{path}: cannot be read as a tar archive ({reason(error)}); copy it again") from None
     missing = sorted(wanted - found.keys())
     if missing:
-        lack = f"{len(missing)} of the {len(wanted)} pictures that the labels name, first {missing[0]}"
+        lack = f"{len(missing)} of the {len(wanted)} pictures that the labels name, first {one_line(missing[0])}"
         raise FaceMeshError(f"{path}: lacks {lack}; labels and archive must belong together")
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,11 @@ import cv2
 import pytest
 
 from runtime.console.exit_codes import exit_code_of
+from runtime.console.progress import counting_bar, progress_bar
 from runtime.console.stop_signals import StopSignals, Terminated
-from runtime.models.shipped import SHIPPED_MODEL
+from runtime.console.terminal import print_line
+from runtime.errors import FaceMeshError
+from runtime.models.shipped import SHIPPED_MODEL, SHIPPED_PICTURE
 
 TALK = """
 import sys
@@ -96,6 +100,33 @@ def test_full_disk_behind_the_output(command):
         done = subprocess.run([sys.executable, "-m", *command], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr == "error: nothing more can be written (No space left on device); make room\n"
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_outputs_hinder_nothing(tmp_path, closed):
+    (tmp_path / "in").mkdir()
+    shutil.copy(SHIPPED_PICTURE, tmp_path / "in" / "a.jpg")
+    command = [sys.executable, "-m", "runtime.run", "--source", tmp_path / "in", "--output", tmp_path / "out"]
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command, "--save", "json"], capture_output=True)
+    assert done.returncode == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.jsonl"]
+
+
+def test_a_bar_without_stderr_is_off(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert list(progress_bar([1, 2], 2, "picture")) == [1, 2]
+    counting_bar(2, "steps").update(1)
+    print_line("nowhere")
+
+
+def test_names_do_not_steer_the_terminal(capsys):
+    def fail():
+        raise FaceMeshError("\x1b[31ma\nb\0\u202e: é, no such file")
+
+    said = "\\x1b[31ma\\nb\\x00\\u202e: é, no such file\n"
+    assert exit_code_of(fail) == 1
+    print_line("note: \x1b[31ma\nb\0\u202e: é, no such file")
+    assert capsys.readouterr().err == f"error: {said}note: {said}"
 
 
 def refused_by_opencv():

@@ -91,6 +91,11 @@ def test_members_are_bounded(tmp_path, monkeypatch):
         read_tar(path, ["0.jpg"])
 
 
+def test_a_name_that_is_missing_stays_on_its_line(tmp_path):
+    with pytest.raises(FaceMeshError, match=r"first \\x1b\[31m b\\ud800; labels"):
+        read_tar(write(tmp_path / "a.tar", {}), ["\x1b[31m\nb\ud800"])
+
+
 def test_damaged_archives_are_one_line_or_lack_a_member(tmp_path):
     sound = write(tmp_path / "a.tar", {name: name.encode() for name in NAMES}).read_bytes()
     chance, refused = np.random.default_rng(0), 0
