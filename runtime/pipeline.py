@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from runtime.detection.interface import Detector, device_detector
 from runtime.errors import FaceMeshError
 from runtime.families.table import open_family
-from runtime.geometry.boxes import check_boxes
+from runtime.geometry.boxes import check_boxes, real_numbers
 from runtime.geometry.crop import check_image
 from runtime.inference.detection_crop import detection_crop, sure_faces
 from runtime.inference.guided_runner import check_landmark_source
@@ -316,7 +316,9 @@ def _picture(frame: Frame | NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _given(image: NDArray[np.uint8], boxes_xyxy: ArrayLike, scores: ArrayLike | None = None) -> Detections:
     """Return known boxes as detections; raise `FaceMeshError` if they cannot be boxes of this picture."""
     boxes = check_boxes(boxes_xyxy, image.shape[1::-1])
-    confidences = np.ones(len(boxes)) if scores is None else np.asarray(scores, np.float64)
+    confidences = np.ones(len(boxes)) if scores is None else real_numbers(scores, "scores")
     if confidences.shape != (len(boxes),):
         raise FaceMeshError(f"scores must be ({len(boxes)},), one per box, are {confidences.shape}")
+    if not np.isfinite(confidences).all():
+        raise FaceMeshError("scores must be finite, are not; leave them out where they are not known")
     return Detections(boxes, confidences)

@@ -48,7 +48,7 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     _replace_closed_outputs()
     _encode_anything()
     try:
-        with TerminationHandler(), _flushed_output():
+        with _interruptions_in_imports(), TerminationHandler(), _flushed_output():
             return command() or 0
     except FaceMeshError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
@@ -74,6 +74,20 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
             raise
         print("error: there is not enough memory; close other programs, or ask for less at once", file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def _interruptions_in_imports() -> Iterator[None]:
+    """Let Ctrl-C through that came while a compiled module started, which makes an `ImportError` of it."""
+    try:
+        yield
+    except Exception as error:
+        link: BaseException | None = error
+        while link is not None:
+            if isinstance(link, ImportError) and isinstance(link.__cause__, KeyboardInterrupt):
+                raise link.__cause__ from None
+            link = link.__cause__ or link.__context__
+        raise
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -52,6 +52,10 @@ class YuNetDetector:
         ``network`` keeps faces by its own threshold and closes with the detector;
         `runtime.detection.open_detector.open_detector` opens one. None: the shipped one, on the CPU.
         """
+        if not 0 <= score_threshold <= 1:
+            raise ValueError(f"score_threshold must be from 0 to 1, is {score_threshold}")
+        if (max_faces is not None and max_faces < 1) or (side is not None and side < 1):
+            raise ValueError(f"max_faces and side must be at least 1, are {max_faces} and {side}")
         self._network = network or open_on_cpu(score_threshold)
         self.on_device = self._network.on_device
         self._max_faces = max_faces

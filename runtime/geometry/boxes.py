@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, reason
 
 SAME_FACE_IOU = 0.2  # a detected box and the labelled box of one face overlap at least so much
+LEAST_SIDE_PX = 1e-3  # a crop of less is no picture
 MAX_COORDINATE_PX = 1e6  # far beyond any picture, near enough for float32
 
 
@@ -34,19 +35,30 @@ def check_box(box_xyxy: Sequence[float], least_side_px: float = 0.0) -> None:
         raise FaceMeshError(f"{box}: {size}; give x1,y1,x2,y2 in pixels of the picture")
 
 
+def real_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Return ``values`` as float64; raises `FaceMeshError` for ragged lists, texts, objects and complex numbers."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise FaceMeshError(f"{name}: {reason(error)}; give an array of numbers") from None
+    if array.dtype.kind not in "biuf":
+        raise FaceMeshError(f"{name} holds {array.dtype}; give an array of numbers")
+    return array.astype(np.float64)
+
+
 def check_boxes(boxes_xyxy: ArrayLike, size_wh: tuple[int, int]) -> NDArray[np.float64]:
     """Return ``boxes_xyxy`` as (N, 4) float64 after checking every box for a picture of ``size_wh`` pixels.
 
     Raises `FaceMeshError` for another shape, for a box that `check_box` refuses and for one outside the picture.
     """
-    boxes = np.asarray(boxes_xyxy, np.float64)
+    boxes = real_numbers(boxes_xyxy, "boxes_xyxy")
     if boxes.size == 0:
         boxes = boxes.reshape(-1, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise FaceMeshError(f"boxes_xyxy must be (N, 4), is {boxes.shape}")
     width, height = size_wh
     for x1, y1, x2, y2 in boxes.tolist():
-        check_box((x1, y1, x2, y2))
+        check_box((x1, y1, x2, y2), LEAST_SIDE_PX)
         if x1 >= width or y1 >= height or x2 <= -1 or y2 <= -1:
             raise FaceMeshError(
                 f"box {x1:g},{y1:g},{x2:g},{y2:g}: lies outside the picture of {width} x {height}; "

@@ -19,6 +19,10 @@ from runtime.cuda.interface import DeviceFrame
 from runtime.errors import FaceMeshError
 from runtime.families.family import Family
 from runtime.models.spec import ModelSpec
+from runtime.storage.limits import BATCH
+
+SYNC = ("spin", "block")
+MEMORY = (None, "copy", "mapped")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class RunnerOptions:
     def __post_init__(self) -> None:
         if self.max_batch < 1 or (self.threads is not None and self.threads < 1):
             raise ValueError(f"max_batch and threads must be at least 1, are {self.max_batch} and {self.threads}")
+        if excess := BATCH.excess(self.max_batch):
+            raise ValueError(f"max_batch: {excess}")
+        if self.sync not in SYNC or self.memory not in MEMORY:
+            problem = f"sync must be one of {SYNC} and memory one of {MEMORY}"
+            raise ValueError(f"{problem}, are {self.sync!r} and {self.memory!r}")
 
 
 class MeshedFace(NamedTuple):

@@ -80,7 +80,7 @@ def require_trained(spec: ModelSpec) -> None:
 
 def _open(path: Path, options: RunnerOptions) -> Runner:
     """Open one model file. Raises `FaceMeshError`."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for names that are too long, too
         raise FaceMeshError(f"{path}: no model file there; check the path, or leave it out for the shipped model")
     refuse_other_kind(path, "model")
     if path.suffix.lower() not in BACKENDS:

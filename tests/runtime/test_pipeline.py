@@ -178,6 +178,10 @@ def test_region_of_a_larger_picture(pipeline, image):
         ([[1, 1, 1e9, 1e9]], "not a box"),
         ([1, 2, 3, 4], r"must be \(N, 4\)"),
         ([[1, 2, 3]], r"must be \(N, 4\)"),
+        ([[0, 0, 1e-30, 1e-30]], "px wide or high"),
+        ([["a"] * 4], "give an array of numbers"),
+        ([[1, 2, 3, 4], [5, 6, 7]], "give an array of numbers"),
+        ([[1j, 2, 30, 40]], "give an array of numbers"),
     ],
 )
 def test_boxes_that_are_none(pipeline, image, boxes, message):
@@ -194,6 +198,20 @@ def test_box_that_hangs_over_the_edge(pipeline, image):
 def test_scores_that_do_not_fit(pipeline, image):
     with pytest.raises(FaceMeshError, match=r"scores must be \(4,\)"):
         pipeline.from_boxes(image, BOXES, [0.5])
+    for scores in (["x"] * 4, [np.nan] * 4):
+        with pytest.raises(FaceMeshError, match="scores"):
+            pipeline.from_boxes(image, BOXES, scores)
+
+
+def test_options_that_do_not_exist(tmp_path):
+    for options in ({"sync": "x"}, {"memory": "x"}, {"max_batch": 100_000}, {"max_batch": 0}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            open_runner(**options)
+    with pytest.raises(FaceMeshError, match="no model file there"):
+        open_runner("x" * 5000)
+    for options in ({"max_faces": -1}, {"max_faces": 0}, {"score_threshold": np.nan}, {"side": -1}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            YuNetDetector(**options)
 
 
 @pytest.mark.parametrize(

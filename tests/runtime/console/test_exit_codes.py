@@ -38,6 +38,22 @@ def test_signals_have_their_codes(number, code, capsys, interruptible):
     assert capsys.readouterr().err == "stopped; what was finished is kept\n"
 
 
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_signal_while_a_compiled_module_starts(capsys, is_told):
+    """Such modules make an `ImportError` of it, and a caller one line on a library that does not load."""
+
+    def start():
+        try:
+            raise ImportError("initialization failed") from KeyboardInterrupt()
+        except ImportError:
+            if is_told:
+                raise FaceMeshError("it does not load") from None
+            raise
+
+    assert exit_code_of(start) == 130
+    assert capsys.readouterr().err == "stopped; what was finished is kept\n"
+
+
 def test_sigterm_goes_through_with_and_finally(interruptible):
     done = []
 
