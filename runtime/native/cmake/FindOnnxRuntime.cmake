@@ -2,13 +2,20 @@
 #   - a distribution's package (Debian's libonnxruntime-dev),
 #   - an unpacked release onnxruntime-linux-*.tgz: -DONNXRUNTIME_ROOT=FOLDER,
 #   - the folder `onnxruntime` of the Python wheel, which has no headers: -DONNXRUNTIME_ROOT="FOLDER;FOLDER OF HEADERS".
-# Defines the target OnnxRuntime::OnnxRuntime, and OnnxRuntime_BUNDLED: the library if only its full name exists (as in
-# a wheel), so that it must be installed under its soname.
-set(ONNXRUNTIME_ROOT "$ENV{ONNXRUNTIME_ROOT}" CACHE STRING "Folders with ONNX Runtime's header and library")
+# Folders that are given must have one of the two. Defines the target OnnxRuntime::OnnxRuntime, and OnnxRuntime_BUNDLED:
+# the library if only its full name exists (as in a wheel), so that it must be installed under its soname.
+include("${CMAKE_CURRENT_LIST_DIR}/roots.cmake")
+facemesh_root(ONNXRUNTIME_ROOT OnnxRuntime "ONNX Runtime")
 
-find_path(OnnxRuntime_INCLUDE_DIR onnxruntime_c_api.h HINTS ${ONNXRUNTIME_ROOT} NO_CMAKE_FIND_ROOT_PATH
-  PATH_SUFFIXES include include/onnxruntime include/onnxruntime/core/session onnxruntime onnxruntime/core/session)
-find_library(OnnxRuntime_LIBRARY onnxruntime HINTS ${ONNXRUNTIME_ROOT} NO_CMAKE_FIND_ROOT_PATH PATH_SUFFIXES lib lib64 capi)
+macro(onnxruntime_find)
+  find_path(OnnxRuntime_INCLUDE_DIR onnxruntime_c_api.h HINTS ${ONNXRUNTIME_ROOT} NO_CMAKE_FIND_ROOT_PATH ${ARGN}
+    PATH_SUFFIXES include include/onnxruntime include/onnxruntime/core/session onnxruntime onnxruntime/core/session)
+  if(NOT OnnxRuntime_LIBRARY)
+    find_library(OnnxRuntime_LIBRARY onnxruntime HINTS ${ONNXRUNTIME_ROOT} NO_CMAKE_FIND_ROOT_PATH ${ARGN}
+      PATH_SUFFIXES lib lib64 capi)
+  endif()
+endmacro()
+onnxruntime_find(NO_DEFAULT_PATH)
 
 set(OnnxRuntime_BUNDLED "")
 if(NOT OnnxRuntime_LIBRARY)
@@ -27,9 +34,12 @@ if(NOT OnnxRuntime_LIBRARY)
   endforeach()
 endif()
 
+if(NOT ONNXRUNTIME_ROOT OR OnnxRuntime_INCLUDE_DIR OR OnnxRuntime_LIBRARY)
+  onnxruntime_find()
+endif()
+
 include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(OnnxRuntime REQUIRED_VARS OnnxRuntime_LIBRARY OnnxRuntime_INCLUDE_DIR
-  REASON_FAILURE_MESSAGE "give -DONNXRUNTIME_ROOT=FOLDER of an unpacked release, or install libonnxruntime-dev")
+find_package_handle_standard_args(OnnxRuntime REQUIRED_VARS OnnxRuntime_LIBRARY OnnxRuntime_INCLUDE_DIR)
 mark_as_advanced(OnnxRuntime_INCLUDE_DIR OnnxRuntime_LIBRARY)
 
 if(OnnxRuntime_FOUND AND NOT TARGET OnnxRuntime::OnnxRuntime)

@@ -2,11 +2,13 @@
 #   - TensorRT: NVIDIA's packages (JetPack, libnvinfer-dev), or an unpacked archive: -DTENSORRT_ROOT=FOLDER
 #   - TensorRT-RTX: an unpacked archive: -DTENSORRT_RTX_ROOT=FOLDER
 # Both may be lists of folders, as the Python wheels have libraries alone. CUDA's headers are needed beside them, its
-# libraries are not. Nothing is linked: a library that is not here is looked for when the first engine is opened.
+# libraries are not. Folders that are given must have headers or library. Nothing is linked: a library that is not here
+# is looked for when the first engine is opened.
 # Defines for each the target TensorRT::TensorRT or TensorRT::RTX, and TensorRT_NOTE or TensorRT_RTX_NOTE: one line on
 # what was found or is missing.
-set(TENSORRT_ROOT "$ENV{TENSORRT_ROOT}" CACHE STRING "Folders with TensorRT's headers and library")
-set(TENSORRT_RTX_ROOT "$ENV{TENSORRT_RTX_ROOT}" CACHE STRING "Folders with TensorRT-RTX's headers and library")
+include("${CMAKE_CURRENT_LIST_DIR}/roots.cmake")
+facemesh_root(TENSORRT_ROOT TensorRT TensorRT)
+facemesh_root(TENSORRT_RTX_ROOT TensorRT_RTX TensorRT-RTX)
 find_path(TensorRT_CUDA_INCLUDE_DIR cuda_runtime_api.h HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda
   PATH_SUFFIXES include NO_CMAKE_FIND_ROOT_PATH)
 
@@ -26,11 +28,16 @@ endfunction()
 # library's file
 function(tensorrt_find prefix title root target names)
   set(${prefix}_NOTE "give -D${root}=FOLDER with include/NvInferRuntime.h" PARENT_SCOPE)
-  if(prefix STREQUAL "TensorRT_RTX") # headers of the same names elsewhere are TensorRT's
-    set(places NO_DEFAULT_PATH)
+  set(path ${prefix}_INCLUDE_DIR NvInferRuntime.h HINTS ${${root}} PATH_SUFFIXES include NO_CMAKE_FIND_ROOT_PATH)
+  set(library ${prefix}_LIBRARY NAMES ${names} HINTS ${${root}} PATH_SUFFIXES lib lib64 NO_CMAKE_FIND_ROOT_PATH)
+  find_path(${path} NO_DEFAULT_PATH)
+  find_library(${library} NO_DEFAULT_PATH)
+  if(NOT ${root} OR ${prefix}_INCLUDE_DIR OR ${prefix}_LIBRARY)
+    if(prefix STREQUAL "TensorRT") # headers of RTX have the same names
+      find_path(${path})
+    endif()
+    find_library(${library})
   endif()
-  find_path(${prefix}_INCLUDE_DIR NvInferRuntime.h HINTS ${${root}} PATH_SUFFIXES include NO_CMAKE_FIND_ROOT_PATH ${places})
-  find_library(${prefix}_LIBRARY NAMES ${names} HINTS ${${root}} PATH_SUFFIXES lib lib64 NO_CMAKE_FIND_ROOT_PATH)
   mark_as_advanced(${prefix}_INCLUDE_DIR ${prefix}_LIBRARY)
   if(NOT ${prefix}_INCLUDE_DIR)
     return()

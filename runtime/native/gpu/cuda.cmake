@@ -57,7 +57,9 @@ add_custom_command(
   DEPENDS runtime/native/gpu/kernels.cu ${facemesh_bodies}
   VERBATIM)
 add_custom_target(facemesh_kernels ALL DEPENDS "${facemesh_fatbin}")
-install(FILES "${facemesh_fatbin}" DESTINATION runtime)
+if(FACEMESH_PYTHON)
+  install(FILES "${facemesh_fatbin}" DESTINATION runtime)
+endif()
 
 list(JOIN CMAKE_CUDA_ARCHITECTURES " " facemesh_architectures)
 target_compile_definitions(facemesh_core PUBLIC

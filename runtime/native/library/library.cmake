@@ -6,19 +6,21 @@ list(APPEND CMAKE_MODULE_PATH "${CMAKE_CURRENT_SOURCE_DIR}/runtime/native/cmake"
 find_package(ZLIB REQUIRED)
 find_package(nlohmann_json 3.2 REQUIRED)
 
-# Backends: AUTO takes what is found, ON fails without it, OFF never looks.
-set(FACEMESH_ONNXRUNTIME AUTO CACHE STRING "ONNX Runtime as a backend: AUTO, ON or OFF")
-set_property(CACHE FACEMESH_ONNXRUNTIME PROPERTY STRINGS AUTO ON OFF)
+# Backends. A folder that is given counts as ON.
+facemesh_choice(FACEMESH_ONNXRUNTIME "ONNX Runtime as a backend")
+facemesh_choice(FACEMESH_TENSORRT "TensorRT as a backend")
+facemesh_choice(FACEMESH_TENSORRT_RTX "TensorRT-RTX as a backend")
+function(facemesh_missing option title root note)
+  if(NOT "${${root}}" STREQUAL "")
+    message(FATAL_ERROR "${root}=${${root}}: no usable ${title} there: ${note}, or leave it out with -D${option}=OFF")
+  elseif(${option} STREQUAL "ON")
+    message(FATAL_ERROR "${option}=ON, but ${title} is not found: ${note}")
+  endif()
+  message(STATUS "facemesh: without ${title}: ${note}")
+endfunction()
 if(NOT FACEMESH_ONNXRUNTIME STREQUAL "OFF")
   find_package(OnnxRuntime)
-  if(NOT OnnxRuntime_FOUND AND FACEMESH_ONNXRUNTIME STREQUAL "ON")
-    message(FATAL_ERROR "FACEMESH_ONNXRUNTIME=ON, but ONNX Runtime is not found: give -DONNXRUNTIME_ROOT=FOLDER")
-  endif()
 endif()
-
-set(FACEMESH_TENSORRT AUTO CACHE STRING "TensorRT as a backend: AUTO, ON or OFF")
-set(FACEMESH_TENSORRT_RTX AUTO CACHE STRING "TensorRT-RTX as a backend: AUTO, ON or OFF")
-set_property(CACHE FACEMESH_TENSORRT FACEMESH_TENSORRT_RTX PROPERTY STRINGS AUTO ON OFF)
 find_package(TensorRT MODULE)
 
 add_library(facemesh_objects OBJECT ${FACEMESH_PICTURE_SOURCES}
@@ -67,20 +69,18 @@ if(OnnxRuntime_FOUND)
   target_link_libraries(facemesh_objects PRIVATE OnnxRuntime::OnnxRuntime)
   list(APPEND facemesh_dependencies OnnxRuntime::OnnxRuntime)
   set(FACEMESH_LIBS_PRIVATE "-lonnxruntime ${FACEMESH_LIBS_PRIVATE}")
-else()
-  message(STATUS "facemesh: without ONNX Runtime")
+elseif(NOT FACEMESH_ONNXRUNTIME STREQUAL "OFF")
+  facemesh_missing(FACEMESH_ONNXRUNTIME "ONNX Runtime" ONNXRUNTIME_ROOT "give -DONNXRUNTIME_ROOT=FOLDER of an unpacked \
+release, with onnxruntime_c_api.h and libonnxruntime.so")
 endif()
 
 # One source for engines, compiled for each library that runs them. Neither is linked.
 set(facemesh_parts $<TARGET_OBJECTS:facemesh_objects>)
-function(facemesh_engine_backend option title package found)
+function(facemesh_engine_backend option title package root found)
   if(${option} STREQUAL "OFF")
     return()
   elseif(NOT TARGET ${found})
-    if(${option} STREQUAL "ON")
-      message(FATAL_ERROR "${option}=ON, but ${title} is not found: ${${package}_NOTE}")
-    endif()
-    message(STATUS "facemesh: without ${title}: ${${package}_NOTE}")
+    facemesh_missing(${option} ${title} ${root} "${${package}_NOTE}")
     return()
   endif()
   message(STATUS "facemesh: ${${package}_NOTE}")
@@ -96,8 +96,8 @@ function(facemesh_engine_backend option title package found)
   facemesh_has(${has})
   set(facemesh_parts ${facemesh_parts} $<TARGET_OBJECTS:${part}> PARENT_SCOPE)
 endfunction()
-facemesh_engine_backend(FACEMESH_TENSORRT TensorRT TensorRT TensorRT::TensorRT)
-facemesh_engine_backend(FACEMESH_TENSORRT_RTX TensorRT-RTX TensorRT_RTX TensorRT::RTX)
+facemesh_engine_backend(FACEMESH_TENSORRT TensorRT TensorRT TENSORRT_ROOT TensorRT::TensorRT)
+facemesh_engine_backend(FACEMESH_TENSORRT_RTX TensorRT-RTX TensorRT_RTX TENSORRT_RTX_ROOT TensorRT::RTX)
 if(TARGET facemesh_tensorrt OR TARGET facemesh_tensorrt_rtx)
   target_sources(facemesh_objects PRIVATE runtime/native/driver/device.cpp runtime/native/driver/driver_api.cpp)
   list(APPEND facemesh_dependencies ${CMAKE_DL_LIBS})
@@ -148,9 +148,23 @@ write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/facemeshConfigVers
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/facemeshConfig.cmake"
   "${CMAKE_CURRENT_BINARY_DIR}/facemeshConfigVersion.cmake"
   DESTINATION ${facemesh_cmake} COMPONENT library)
+# The first line, which tells the prefix, is written at install: --prefix does not move an absolute CMAKE_INSTALL_LIBDIR.
+foreach(folder INCLUDEDIR DATADIR)
+  set(FACEMESH_${folder} "${CMAKE_INSTALL_${folder}}")
+  if(NOT IS_ABSOLUTE "${FACEMESH_${folder}}")
+    string(PREPEND FACEMESH_${folder} "\${prefix}/")
+  endif()
+endforeach()
 configure_file(runtime/native/cmake/facemesh.pc.in "${CMAKE_CURRENT_BINARY_DIR}/facemesh.pc" @ONLY)
-install(FILES "${CMAKE_CURRENT_BINARY_DIR}/facemesh.pc"
-  DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT library)
+install(CODE "
+  get_filename_component(prefix \"\${CMAKE_INSTALL_PREFIX}\" ABSOLUTE)
+  get_filename_component(folder \"${CMAKE_INSTALL_LIBDIR}/pkgconfig\" ABSOLUTE BASE_DIR \"\${prefix}\")
+  file(RELATIVE_PATH prefix \"\${folder}\" \"\${prefix}\")
+  string(REGEX REPLACE \"/$\" \"\" prefix \"\${prefix}\")
+  file(READ \"${CMAKE_CURRENT_BINARY_DIR}/facemesh.pc\" text)
+  file(WRITE \"\$ENV{DESTDIR}\${folder}/facemesh.pc\" \"prefix=\\\${pcfiledir}/\${prefix}\\n\${text}\")
+  list(APPEND CMAKE_INSTALL_MANIFEST_FILES \"\${folder}/facemesh.pc\")"
+  COMPONENT library)
 
 # What `python -m benchmarks library` measures; nothing else builds it.
 if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/benchmarks/library/frames.cpp")
