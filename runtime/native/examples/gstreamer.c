@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <gst/app/gstappsink.h>
 #include <gst/app/gstappsrc.h>
@@ -14,17 +15,44 @@
 #include <gst/video/video.h>
 
 #define MOST_FACES 8
+#define WAIT (GST_SECOND / 10) /* from look to look at the buses */
 
 static void stop(const char *what) {
     fprintf(stderr, "gstreamer: %s\n", what);
     exit(EXIT_FAILURE);
 }
 
-/* Starts a pipeline and returns its app element, a sink or a source. */
-static GstElement *start(const char *description, GstElement **pipeline, GType type) {
+/* Stops with the error of a message, which tells the file or the address in the last line of its details alone. */
+static void stop_with(GstMessage *message) {
+    GError *error = NULL;
+    gchar *details = NULL, text[1000];
+    gst_message_parse_error(message, &error, &details);
+    const char *line = details ? strrchr(details, '\n') : NULL;
+    g_snprintf(text, sizeof text, "%s: %s%s%s", GST_MESSAGE_SRC_NAME(message), error->message, line ? " " : "",
+               line ? line + 1 : "");
+    stop(text);
+}
+
+/* Stops if the pipeline has broken off. */
+static void check(GstElement *pipeline) {
+    GstBus *bus = gst_element_get_bus(pipeline);
+    GstMessage *message = gst_bus_pop_filtered(bus, GST_MESSAGE_ERROR);
+    gst_object_unref(bus);
+    if (message) stop_with(message);
+}
+
+static void play(GstElement *pipeline) {
+    if (gst_element_set_state(pipeline, GST_STATE_PLAYING) != GST_STATE_CHANGE_FAILURE) return;
+    check(pipeline);
+    stop("a pipeline does not start: GST_DEBUG=2 tells why");
+}
+
+/* Makes a pipeline and returns its app element, a sink or a source. */
+static GstElement *make(const char *description, GstElement **pipeline, GType type) {
     GError *error = NULL;
     *pipeline = gst_parse_launch(description, &error);
     if (error) stop(error->message);
+    if (!GST_IS_BIN(*pipeline)) stop("a pipeline has two elements or more, with ! between");
     GstIterator *elements = gst_bin_iterate_all_by_element_factory_name(
         GST_BIN(*pipeline), type == GST_TYPE_APP_SINK ? "appsink" : "appsrc");
     GValue found = G_VALUE_INIT;
@@ -85,29 +113,29 @@ int main(int argc, char **argv) {
     if (!tracker) stop(facemesh_error());
 
     GstElement *input, *output;
-    GstElement *sink = start(argv[3], &input, GST_TYPE_APP_SINK), *source = start(argv[4], &output, GST_TYPE_APP_SRC);
+    GstElement *sink = make(argv[3], &input, GST_TYPE_APP_SINK), *source = make(argv[4], &output, GST_TYPE_APP_SRC);
     g_object_set(source, "format", GST_FORMAT_TIME, NULL);
-    gst_element_set_state(output, GST_STATE_PLAYING);
-    gst_element_set_state(input, GST_STATE_PLAYING);
-    GstSample *sample;
-    while ((sample = gst_app_sink_pull_sample(GST_APP_SINK(sink))) != NULL) {
+    play(output);
+    play(input);
+    while (!gst_app_sink_is_eos(GST_APP_SINK(sink))) {
+        GstSample *sample = gst_app_sink_try_pull_sample(GST_APP_SINK(sink), WAIT);
+        check(input);
+        check(output);
+        if (!sample) continue;
         gst_app_src_set_caps(GST_APP_SRC(source), gst_sample_get_caps(sample));
         GstBuffer *buffer = follow(tracker, sample);
         gst_sample_unref(sample);
         if (gst_app_src_push_buffer(GST_APP_SRC(source), buffer) != GST_FLOW_OK) break;
     }
+    check(input);
     gst_app_src_end_of_stream(GST_APP_SRC(source));
     GstBus *bus = gst_element_get_bus(output);
     GstMessage *message = gst_bus_timed_pop_filtered(bus, GST_CLOCK_TIME_NONE, GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
-    const gboolean failed = GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR;
-    GstBus *input_bus = gst_element_get_bus(input);
-    GstMessage *fault = gst_bus_pop_filtered(input_bus, GST_MESSAGE_ERROR);
+    if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR) stop_with(message);
     gst_element_set_state(input, GST_STATE_NULL);
     gst_element_set_state(output, GST_STATE_NULL);
     facemesh_tracker_free(tracker);
     facemesh_detector_free(detector);
     facemesh_model_free(model);
-    if (failed || fault)
-        stop(failed ? "the second pipeline broke off" : "the first pipeline broke off: GST_DEBUG=2 tells why");
     return EXIT_SUCCESS;
 }

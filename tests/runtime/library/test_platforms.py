@@ -90,16 +90,27 @@ def libraries_of(prefix: Path) -> Path:
     return next(prefix.rglob("libfacemesh.so")).parent
 
 
-def test_the_example_becomes_python_s_mesh(repository, prefix, tmp_path):
-    """``find_package(facemesh)``, and the program that turns a photo into an OBJ."""
-    run(
-        ["cmake", "-S", repository / "runtime" / "native" / "examples", "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}"]
-    )
-    run(["cmake", "--build", tmp_path])
-    if not (tmp_path / "photo_to_obj").is_file():
-        pytest.skip("needs libjpeg-dev")
-    assets, mesh = prefix / "share" / "facemesh", tmp_path / "mesh.obj"
-    command = [tmp_path / "photo_to_obj", assets / "edge-int8.onnx", assets / "yunet.onnx"]
+@pytest.fixture(scope="module")
+def examples(repository, prefix, tmp_path_factory) -> Path:
+    """Folder of the example programs, built by ``find_package(facemesh)``."""
+    folder, source = tmp_path_factory.mktemp("examples"), repository / "runtime" / "native" / "examples"
+    run(["cmake", "-S", source, "-B", folder, f"-DCMAKE_PREFIX_PATH={prefix}"])
+    run(["cmake", "--build", folder])
+    return folder
+
+
+def example(examples: Path, name: str, prefix: Path, packages: str) -> list[Path]:
+    """Return an example's command up to the detector."""
+    if not (examples / name).is_file():
+        pytest.skip(f"needs {packages}")
+    assets = prefix / "share" / "facemesh"
+    return [examples / name, assets / "edge-int8.onnx", assets / "yunet.onnx"]
+
+
+def test_the_example_becomes_python_s_mesh(examples, prefix, tmp_path):
+    """A photo becomes an OBJ."""
+    mesh = tmp_path / "mesh.obj"
+    command = example(examples, "photo_to_obj", prefix, "libjpeg-dev")
     assert "score 0.9" in run([*command, SHIPPED_PICTURE, mesh])
     rows = [line.split() for line in mesh.read_text().splitlines()]
     vertices = np.array([row[1:] for row in rows if row[0] == "v"], np.float64) * (1, -1, 1)
@@ -111,19 +122,16 @@ def test_the_example_becomes_python_s_mesh(repository, prefix, tmp_path):
     assert np.array_equal(faces[:, ::-1], pipeline.family.topology.triangles[:, [1, 2, 0]])
 
 
-def test_gstreamer(repository, prefix, tmp_path):
+@pytest.fixture
+def gstreamer(examples, prefix) -> list[Path]:
+    return example(examples, "gstreamer", prefix, "libgstreamer1.0-dev and libgstreamer-plugins-base1.0-dev")
+
+
+def test_gstreamer(gstreamer, tmp_path):
     """Frames out of one pipeline, through the library, into another one."""
-    run(
-        ["cmake", "-S", repository / "runtime" / "native" / "examples", "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}"]
-    )
-    run(["cmake", "--build", tmp_path])
-    if not (tmp_path / "gstreamer").is_file():
-        pytest.skip("needs libgstreamer1.0-dev and libgstreamer-plugins-base1.0-dev")
-    assets = prefix / "share" / "facemesh"
-    program = [tmp_path / "gstreamer", assets / "edge-int8.onnx", assets / "yunet.onnx"]
     source = f"filesrc location={SHIPPED_PICTURE} ! jpegdec ! imagefreeze num-buffers=5 ! videoconvert"
     drawn = f"appsrc ! videoconvert ! pngenc ! multifilesink location={tmp_path}/%d.png"
-    rows = run([*program, f"{source} ! video/x-raw,format=BGR,framerate=25/1 ! appsink", drawn]).split()
+    rows = run([*gstreamer, f"{source} ! video/x-raw,format=BGR,framerate=25/1 ! appsink", drawn]).split()
     assert len(rows) == 5 * 4
     assert rows[1::4] == ["1"] * 5
     nose = np.array([rows[2], rows[3]], float)
@@ -133,28 +141,63 @@ def test_gstreamer(repository, prefix, tmp_path):
     picture = cv2.imread(str(tmp_path / "4.png"))
     x, y = np.rint(nose).astype(int)
     assert tuple(picture[y, x]) == (0, 255, 0)
-    broken = subprocess.run([*program, "nothing ! appsink", drawn], capture_output=True, text=True)
-    assert (broken.returncode, broken.stderr.count("\n")) == (1, 1)
 
 
-def test_a_camera_that_is_not_there(repository, prefix, tmp_path):
-    run(
-        ["cmake", "-S", repository / "runtime" / "native" / "examples", "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}"]
-    )
-    run(["cmake", "--build", tmp_path, "--target", "camera"])
-    assets = prefix / "share" / "facemesh"
-    command = [tmp_path / "camera", assets / "edge-int8.onnx", assets / "yunet.onnx", "/dev/nowhere"]
+TAKEN = "appsrc ! videoconvert ! fakesink"
+PICTURES = "videotestsrc num-buffers=3 ! video/x-raw,format=BGR ! appsink"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "word"),
+    [
+        ("nothing ! appsink", TAKEN, "nothing"),
+        ("appsink", TAKEN, "two elements"),
+        ("videotestsrc ! fakesink", TAKEN, "appsink"),
+        ("filesrc location=/nosuch.jpg ! jpegdec ! appsink", TAKEN, "/nosuch.jpg"),
+        (f"filesrc location={__file__} ! decodebin ! videoconvert ! appsink", TAKEN, "text file"),
+        (f"filesrc location={__file__} ! jpegdec ! appsink", TAKEN, "jpegdec"),
+        (PICTURES, "appsrc ! filesink location=/nosuch/folder", "/nosuch/folder"),
+        (PICTURES, "appsrc ! jpegdec ! fakesink", "appsrc"),
+    ],
+)
+def test_pipelines_that_break_off(gstreamer, first, second, word):
+    broken = subprocess.run([*gstreamer, first, second], capture_output=True, text=True, timeout=60)
+    assert (broken.returncode, broken.stderr.count("\n")) == (1, 1), broken.stderr
+    assert broken.stderr.startswith("gstreamer: ")
+    assert word in broken.stderr
+
+
+def test_a_camera_that_is_not_there(examples, prefix):
+    command = [*example(examples, "camera", prefix, "Linux"), "/dev/nowhere"]
     broken = subprocess.run(command, capture_output=True, text=True)
     assert (broken.returncode, broken.stderr) == (1, "camera: /dev/nowhere: No such file or directory\n")
 
 
-def test_pkg_config(prefix, arguments, tmp_path):
+def compiled_by_pkg_config(prefix: Path, target: Path) -> tuple[Path, dict[str, str]]:
+    """Compile check_faces as the page says; return it, and the environment that it runs in."""
     need("pkg-config")
-    environment = {**os.environ, "PKG_CONFIG_PATH": str(libraries_of(prefix) / "pkgconfig")}
-    flags = run(["pkg-config", f"--define-variable=prefix={prefix}", "--cflags", "--libs", "facemesh"], env=environment)
-    program = tmp_path / "check"
-    run(["cc", "-std=c11", str(PROGRAM), "-o", str(program), *flags.split(), "-lm"])
-    run(check(program, arguments, 1e-4), env={**os.environ, "LD_LIBRARY_PATH": str(libraries_of(prefix))})
+    folder = str(libraries_of(prefix))
+    flags = run(
+        ["pkg-config", "--cflags", "--libs", "facemesh"], env={**os.environ, "PKG_CONFIG_PATH": f"{folder}/pkgconfig"}
+    )
+    run(["cc", "-std=c11", str(PROGRAM), "-o", str(target), *flags.split(), "-lm"])
+    return target, {**os.environ, "LD_LIBRARY_PATH": folder}
+
+
+def test_pkg_config(prefix, arguments, tmp_path):
+    """Also where the whole folder has moved."""
+    moved = shutil.copytree(prefix, tmp_path / "moved", symlinks=True)
+    program, environment = compiled_by_pkg_config(moved, tmp_path / "check")
+    run(check(program, arguments, 1e-4), env=environment)
+
+
+def test_pkg_config_of_absolute_folders(tmp_path):
+    """Of libraries in a folder that ``--prefix`` does not move."""
+    prefix = tmp_path / "prefix"
+    options = [f"-DCMAKE_INSTALL_LIBDIR={prefix / 'lib' / 'here'}", "-DCMAKE_BUILD_TYPE=None"]
+    build = build_library(tmp_path / "build", options)
+    run(["cmake", "--install", build.folder, "--prefix", prefix])
+    compiled_by_pkg_config(prefix, tmp_path / "check")
 
 
 def test_the_static_library(prefix, arguments, tmp_path):
