@@ -25,7 +25,9 @@ class OnnxYuNet : public YuNetNetwork {
         bool fits = inputs.size() == 1 && inputs[0].name == INPUT && outputs.size() == LEVELS.size() &&
                     inputs[0].type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
         for (size_t level = 0; fits && level < LEVELS.size(); ++level) fits = outputs[level].name == LEVELS[level];
-        if (!fits) throw bad_file(path, "is not this project's YuNet; write it with 'python -m export detector'");
+        if (!fits)
+            throw bad_file(path, "is not this project's YuNet for pictures of any size; write it with "
+                                 "'python -m export detector', without --size");
     }
 
     void find(const Picture &picture, int side, std::vector<YuNetRow> &rows) override {

@@ -49,7 +49,7 @@ const char *facemesh_yunet_tensor(int number) {
 
 facemesh_yunet_parser *facemesh_yunet_parser_open(const char *box_map, float score_threshold) {
     return handle_of<facemesh_yunet_parser>([&] {
-        need(box_map, "box_map");
+        need_path(box_map, "box_map");
         if (!(score_threshold >= 0 && score_threshold <= 1))
             throw bad_argument("score_threshold is " + std::to_string(score_threshold) + "; give 0..1");
         return new facemesh_yunet_parser{BoxMap(box_map), RowSelector(score_threshold), {}};

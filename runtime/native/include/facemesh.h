@@ -134,7 +134,8 @@ FACEMESH_API int facemesh_from_boxes(struct facemesh_model *model, struct faceme
                                      const float *scores, int count, struct facemesh_face *faces);
 
 /* Meshes the faces of `count` detections into `faces`, turned as they are. Of faces in a turned picture those that the
- * model's confidence tells to be none are left out. Returns the number of faces, or a negative status. */
+ * model's confidence tells to be none are left out. Boxes may lie outside the picture, as a detector's may, and scores
+ * are passed on as they are. Returns the number of faces, or a negative status. */
 FACEMESH_API int facemesh_from_detections(struct facemesh_model *model, struct facemesh_image image,
                                           const struct facemesh_detection *detections, int count,
                                           struct facemesh_face *faces);
@@ -177,7 +178,7 @@ struct facemesh_detector_params {
 
 FACEMESH_API struct facemesh_detector_params facemesh_detector_default_params(void);
 
-/* Opens the YuNet that `python -m export detector` writes. Free the result; NULL on error. */
+/* Opens the YuNet that `python -m export detector` writes without --size. Free the result; NULL on error. */
 FACEMESH_API struct facemesh_detector *facemesh_detector_open(const char *path, struct facemesh_detector_params params);
 
 /* Frees a detector; NULL is fine. Trackers that use it are freed before. */

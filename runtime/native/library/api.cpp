@@ -69,6 +69,8 @@ void check_params(const facemesh_model_params &params) {
         throw bad_argument("max_batch is " + std::to_string(params.max_batch) + "; give 1..64");
     if (params.reuse_landmarks && !params.landmarks_from)
         throw bad_argument("reuse_landmarks spares the model of landmarks_from, which is NULL; give one, or 0");
+    if (params.spec) need_path(params.spec, "spec");
+    if (params.topology) need_path(params.topology, "topology");
 }
 
 std::vector<Look> &room_for(facemesh_model &model, size_t count) {
@@ -163,7 +165,7 @@ facemesh_model_params facemesh_model_default_params(void) { return {0, 8, nullpt
 
 facemesh_model *facemesh_model_open(const char *path, facemesh_model_params params) {
     return handle_of<facemesh_model>([&] {
-        need(path, "path");
+        need_path(path, "path");
         check_params(params);
         if (!is_file(path)) throw bad_file(path, "no model file there; check the path");
         const std::string spec_path = params.spec ? params.spec : std::string(path) + ".json";
@@ -185,9 +187,13 @@ const char *facemesh_warnings(const facemesh_model *model) { return model ? mode
 
 facemesh_model *facemesh_decoder_open(const char *spec_path, facemesh_model_params params) {
     return handle_of<facemesh_model>([&] {
-        need(spec_path, "spec");
+        need_path(spec_path, "spec");
+        check_params(params);
         const Spec spec = load_spec(spec_path);
-        return new facemesh_model(Mesher(spec, open_family(spec, spec_path, params.topology), nullptr));
+        auto model =
+            std::make_unique<facemesh_model>(Mesher(spec, open_family(spec, spec_path, params.topology), nullptr));
+        if (params.landmarks_from) model->mesher.guide(params.landmarks_from->mesher, params.reuse_landmarks != 0);
+        return model.release();
     });
 }
 
@@ -308,11 +314,8 @@ int facemesh_infer(facemesh_model *model, const float *input, float *output, flo
         need(model, "model");
         need(input, "input");
         need(output, "output");
-        Network &network = model->mesher.network();
-        std::memcpy(network.input(0), input, facemesh_input_count(model) * sizeof(float));
-        network.run(1);
-        std::memcpy(output, network.output(0), facemesh_output_count(model) * sizeof(float));
-        if (confidence) *confidence = network.confidence(0);
+        const float found = model->mesher.infer(input, output);
+        if (confidence) *confidence = found;
         return int(FACEMESH_OK);
     });
 }
@@ -338,7 +341,8 @@ facemesh_detector_params facemesh_detector_default_params(void) { return {0.6f, 
 
 facemesh_detector *facemesh_detector_open(const char *path, facemesh_detector_params params) {
     return handle_of<facemesh_detector>([&]() -> facemesh_detector * {
-        need(path, "path");
+        need_path(path, "path");
+        if (params.box_map) need_path(params.box_map, "box_map");
         if (!(params.score_threshold >= 0 && params.score_threshold <= 1))
             throw bad_argument("score_threshold is " + std::to_string(params.score_threshold) + "; give 0..1");
         if (params.side != 0 && (params.side < 32 || params.side > 4096))

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 
 #include "library/error.h"
 
@@ -16,10 +17,23 @@ template <typename... Numbers> std::string formatted(const char *form, Numbers..
     return text;
 }
 
+// The number behind an enum of the caller's: C++ gives no meaning to a value that is none of its names.
+template <typename Enum> int number_of(const Enum &value) {
+    int number;
+    static_assert(sizeof number == sizeof value);
+    std::memcpy(&number, &value, sizeof number);
+    return number;
+}
+
 } // namespace
 
 void need(const void *pointer, const char *name) {
     if (pointer == nullptr) throw bad_argument(std::string(name) + " is NULL; hand over what the header asks for");
+}
+
+void need_path(const char *path, const char *name) {
+    need(path, name);
+    if (*path == '\0') throw bad_argument(std::string(name) + " is empty; give the path of a file");
 }
 
 Picture checked(const facemesh_image &image) {
@@ -30,9 +44,10 @@ Picture checked(const facemesh_image &image) {
     if (image.row_bytes < 3 * ptrdiff_t(image.width))
         throw bad_argument(formatted("image: row_bytes is %td for %d px of three bytes; give %d or more",
                                      image.row_bytes, image.width, 3 * image.width));
-    if (image.colours != FACEMESH_BGR && image.colours != FACEMESH_RGB)
-        throw bad_argument(formatted("image: colours is %d; give FACEMESH_BGR or FACEMESH_RGB", int(image.colours)));
-    return {image.pixels, image.height, image.width, image.row_bytes, image.colours == FACEMESH_RGB};
+    const int colours = number_of(image.colours);
+    if (colours != FACEMESH_BGR && colours != FACEMESH_RGB)
+        throw bad_argument(formatted("image: colours is %d; give FACEMESH_BGR or FACEMESH_RGB", colours));
+    return {image.pixels, image.height, image.width, image.row_bytes, colours == FACEMESH_RGB};
 }
 
 void check_box(const float *box) {

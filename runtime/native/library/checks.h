@@ -19,6 +19,9 @@ Matrix checked_matrix(const double *matrix);
 // Throws for a null pointer; `name` is the parameter's.
 void need(const void *pointer, const char *name);
 
+// Throws for an empty path.
+void need_path(const char *path, const char *name);
+
 // A number of faces.
 void check_count(int count, const char *name);
 

@@ -89,6 +89,17 @@ Error Mesher::unusable(const std::string &fault) const {
                                                               "another picture");
 }
 
+float Mesher::infer(const float *input, float *output) {
+    Network &net = network();
+    std::copy_n(input, spec_.input_count(), net.input(0));
+    net.run(1);
+    const float confidence = net.confidence(0);
+    if (!all_finite(net.output(0), spec_.output_count()) || !std::isfinite(confidence))
+        throw unusable("the network's numbers are not finite");
+    std::copy_n(net.output(0), spec_.output_count(), output);
+    return confidence;
+}
+
 void Mesher::decode(const float *output, Look &look) {
     const DecodeJob job{output, look.matrix.data(), look.vertices, look.landmarks};
     family_->decode(&job, 1);
@@ -104,6 +115,7 @@ void Mesher::finish(Look &look) const {
                     [&](float &number) { return number != look.landmarks[(&number - look.landmarks) % 3]; });
     if (!is_finite || !has_extent)
         throw unusable("the vertices are not finite or all the same");
+    if (!std::isfinite(look.confidence)) throw unusable("the confidence is not finite");
     look.pose = pose_(look.landmarks);
     find_extent(look.landmarks, look.box);
     look.roll_deg = roll_in_crop_deg(look.pose, look.matrix);

@@ -56,6 +56,9 @@ class Mesher {
     // The plane of the landmarks (68, 3), px of the picture. Throws Error if this network takes none.
     void draw(const float *landmarks, const Matrix &matrix, float *input);
 
+    // Runs the network on one face; returns its confidence. Throws Error for numbers that are not finite.
+    float infer(const float *input, float *output);
+
     // One face from the network's output. look.matrix and look.vertices are set before; throws Error for numbers that
     // are not finite.
     void decode(const float *output, Look &look);

@@ -60,6 +60,10 @@ static void check_errors(struct facemesh_model *model, struct facemesh_image ima
         expect(facemesh_from_boxes(model, image, boxes[i], NULL, 1, face) == FACEMESH_BAD_ARGUMENT, "a bad box passes");
         expect(strchr(facemesh_error(), ';') != NULL, "an error has no remedy");
     }
+    struct facemesh_image odd = image;
+    odd.colours = (enum facemesh_colours)7;
+    expect(facemesh_from_boxes(model, odd, boxes[0], NULL, 1, face) == FACEMESH_BAD_ARGUMENT, "odd colours pass");
+    expect(strstr(facemesh_error(), "colours is 7;") != NULL, "odd colours are not named");
     image.pixels = NULL;
     expect(facemesh_from_boxes(model, image, boxes[0], NULL, 1, face) == FACEMESH_BAD_ARGUMENT, "no picture passes");
     expect(facemesh_model_open("nowhere.onnx", facemesh_model_default_params()) == NULL, "a missing model opens");

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import json
 import re
 import shutil
@@ -156,16 +158,32 @@ def test_models_without_a_backend(library, folder, name):
     one_line(library, name)
 
 
-@pytest.mark.parametrize(("field", "value"), [("threads", -1), ("threads", 1000), ("max_batch", 0), ("max_batch", 999)])
-def test_parameters_of_models(library, folder, field, value):
+@pytest.mark.parametrize(("name", "function"), [("m.onnx", "model_open"), ("m.onnx.json", "decoder_open")])
+@pytest.mark.parametrize(
+    ("field", "value", "word"),
+    [
+        ("threads", -7, "threads"), ("threads", 1000, "threads"), ("max_batch", 0, "max_batch"),
+        ("max_batch", 999, "max_batch"), ("reuse_landmarks", 1, "reuse_landmarks"), ("spec", b"", "spec is empty"),
+        ("topology", b"", "topology is empty"), ("landmarks_from", "model", "takes no landmarks"),
+    ],
+)  # fmt: skip
+def test_parameters_of_models(library, model, folder, name, function, field, value, word):
     params = library.model_default_params()
-    setattr(params, field, value)
-    assert library.model_open(str(folder / "m.onnx").encode(), params) is None
-    one_line(library, field)
+    setattr(params, field, model if value == "model" else value)
+    assert getattr(library, function)(str(folder / name).encode(), params) is None
+    one_line(library, word)
+
+
+@pytest.mark.parametrize("kind", ["model", "decoder", "detector"])
+def test_empty_paths(library, kind):
+    params = getattr(library, f"{kind.replace('decoder', 'model')}_default_params")()
+    assert getattr(library, f"{kind}_open")(b"", params) is None
+    one_line(library, "is empty; give the path of a file")
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("score_threshold", np.nan), ("score_threshold", 2), ("side", 7), ("threads", 0)]
+    ("field", "value"),
+    [("score_threshold", np.nan), ("score_threshold", 2), ("side", 7), ("threads", 0), ("box_map", b"")],
 )
 def test_parameters_of_detectors(library, folder, field, value):
     params = library.detector_default_params()
@@ -185,6 +203,12 @@ def test_detectors(library, folder):
     refused(folder / "yunet.onnx", "yunet_box_map.json")
     (folder / "yunet_box_map.json").unlink()
     refused(folder / "yunet.onnx", "yunet_box_map.json")
+
+
+def test_a_detector_of_one_size(library, fixed_detector):
+    path = fixed_detector(320, 320)
+    assert library.detector_open(str(path).encode(), library.detector_default_params()) is None
+    one_line(library, str(path), "export detector", "without --size")
 
 
 @pytest.mark.parametrize(
@@ -272,6 +296,36 @@ def test_outputs_that_are_no_face(library, model, number):
     output = np.full(library.output_count(model), number, np.float32)
     assert library.decode(model, floats(output), doubles(np.array([1.0, 0, 0, 0, 1, 0])), Faces(1).array) == FAILED
     one_line(library)
+
+
+def test_networks_that_give_no_numbers(library):
+    model = library.model_open(str(SHIPPED["fp32"]).encode(), library.model_default_params())
+    crop = np.full(library.input_count(model), np.nan, np.float32)
+    output, confidence = np.full(library.output_count(model), 7, np.float32), ctypes.c_float(7)
+    assert library.infer(model, floats(crop), floats(output), ctypes.byref(confidence)) == FAILED
+    one_line(library, "not finite")
+    assert np.all(output == 7)
+    assert confidence.value == 7
+    library.model_free(model)
+
+
+def test_confidences_that_are_no_numbers(library, folder):
+    """The mesh is sound."""
+    onnx = pytest.importorskip("onnx")
+    network = onnx.load(SHIPPED["fp32"])
+    for node in network.graph.node:
+        node.output[:] = ["told" if name == "confidence" else name for name in node.output]
+    network.graph.node.append(onnx.helper.make_node("Neg", ["told"], ["negative"]))
+    network.graph.node.append(onnx.helper.make_node("Sqrt", ["negative"], ["confidence"]))
+    (folder / "m.onnx").write_bytes(network.SerializeToString())
+    shutil.copy(f"{SHIPPED['fp32']}.json", folder / "m.onnx.json")
+    edit(folder / "m.onnx.json", onnx_sha256=hashlib.sha256((folder / "m.onnx").read_bytes()).hexdigest())
+    model = library.model_open(str(folder / "m.onnx").encode(), library.model_default_params())
+    assert model, library.message()
+    image = image_of(cv2.imread(str(SHIPPED_PICTURE)))
+    assert library.from_boxes(model, image, floats(BOX), None, 1, Faces(1).array) == FAILED
+    one_line(library, "confidence", "not finite")
+    library.model_free(model)
 
 
 def test_a_decoder_has_no_network(library, model):

@@ -241,4 +241,6 @@ def test_bad_input(library, parser, recorded, decoder):
         assert ";" in library.message()
     open_parser = library._library.facemesh_yunet_parser_open
     assert open_parser(b"nowhere.json", ctypes.c_float(0.6)) is None
+    assert open_parser(b"", ctypes.c_float(0.6)) is None
+    assert "box_map is empty" in library.message()
     assert open_parser(str(BOX_MAP).encode(), ctypes.c_float(2)) is None

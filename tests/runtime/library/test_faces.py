@@ -10,6 +10,7 @@ import pytest
 
 from runtime import FaceMeshPipeline, YuNetDetector, open_runner
 from runtime.models.shipped import SHIPPED, SHIPPED_PICTURE, YUNET_ONNX
+from runtime.types import Detections
 from tests.runtime.library.comparing import MOST, TOLERANCE_PX, assert_same, compare, fifty_pictures, open_model
 from tests.runtime.library.facemesh_h import Detection, Faces, doubles, floats, image_of
 
@@ -137,6 +138,19 @@ def test_the_faces_of_detections(library, model, detector, pipeline, roll_deg):
     count = library.from_detections(model, image_of(photo), found, count, faces.array)
     assert count >= 1, library.message()
     assert_same(faces.meshes(count), pipeline(photo))
+
+
+def test_detections_as_they_are(library, model, pipeline):
+    """A box outside the picture and a score that is no number go the way they go in Python."""
+    photo, boxes = cv2.imread(str(SHIPPED_PICTURE)), np.array([[600, 0, 700, 90], [180, 70, 270, 190]], np.float32)
+    scores, faces = np.array([0.9, np.nan], np.float32), Faces(2, library.vertex_count(model))
+    rows = ((box, score, 0) for box, score in zip(boxes.tolist(), scores.tolist(), strict=True))
+    found = (Detection * 2)(*((tuple(box), score, roll) for box, score, roll in rows))
+    assert library.from_detections(model, image_of(photo), found, 2, faces.array) == 2, library.message()
+    wanted = pipeline.from_detections(photo, Detections(boxes, scores))
+    for face, other in zip(faces.meshes(2), wanted, strict=True):
+        assert np.abs(face.vertices - other.vertices).max() <= TOLERANCE_PX
+        assert face.score == pytest.approx(other.score, nan_ok=True)
 
 
 def test_the_mesh(library, model, topology):
