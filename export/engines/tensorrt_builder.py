@@ -26,6 +26,7 @@ from export.engines.engine_source import EngineSource, float_types
 from runtime.cuda.driver import find_device
 from runtime.errors import FaceMeshError
 from runtime.inference.trt.messages import Messages, logger_for
+from runtime.storage.bounded_files import read_bounded
 from runtime.storage.whole_files import whole_file
 
 VERSION = str(trt.__version__)
@@ -116,7 +117,9 @@ def _use_dla(config: Any, builder: Any, core: int, batch: tuple[int, int, int], 
 def _load_cache(config: Any, path: Path, messages: Messages) -> Any:
     """Read the timing cache of earlier builds; a missing file is an empty one."""
     try:
-        content = path.read_bytes() if path.exists() else b""
+        content = read_bounded(path)
+    except FileNotFoundError:
+        content = b""
     except OSError as error:
         raise FaceMeshError(
             f"{path}: the timing cache cannot be read ({error.strerror}); choose another file for --timing-cache"

@@ -25,6 +25,7 @@ from runtime.families.table import open_family
 from runtime.inference.open_runner import open_runner
 from runtime.models.shipped import ASSETS, YUNET, is_asset
 from runtime.models.spec import ModelSpec, load_spec
+from runtime.storage.bounded_files import open_bounded
 from runtime.storage.whole_files import whole_files, write_error
 
 PRIMARY, SECONDARY = "primary.txt", "secondary.txt"
@@ -148,7 +149,7 @@ def _write(place: Path, copies: Mapping[str, Path], texts: Mapping[str, str]) ->
     try:
         with whole_files(*(place / name for name in (*copies, *texts))) as files:
             for path, file in zip(copies.values(), files, strict=False):
-                with open(path, "rb") as source:
+                with open_bounded(path, None) as source:
                     shutil.copyfileobj(source, file)
             for text, file in zip(texts.values(), files[len(copies) :], strict=True):
                 file.write(text.encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runtime.errors import FaceMeshError
+from runtime.storage.bounded_files import open_bounded
 
 ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar", ".index")
@@ -33,9 +34,9 @@ def refuse_other_kind(path: Path, wanted: str) -> None:
 
 
 def _kind(path: Path) -> str | None:
-    """Return the kind by the first bytes, else by the suffix; None for a missing or unknown file."""
+    """Return the kind by the first bytes, else by the suffix; None for a missing, special or unknown file."""
     try:
-        with open(path, "rb") as file:
+        with open_bounded(path, None) as file:
             mark = file.read(4)
     except OSError:
         return None

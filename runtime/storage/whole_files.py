@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from runtime.errors import FaceMeshError, reason
+from runtime.storage.bounded_files import open_bounded
 
 
 def write_error(path: Path, error: Exception) -> FaceMeshError:
@@ -90,7 +91,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file in hexadecimal digits; raises `FaceMeshError` if it cannot be read."""
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with open_bounded(path, None) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:

@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from runtime.errors import FaceMeshError, one_line
+from runtime.errors import FaceMeshError, one_line, reason
 from runtime.storage.bounded_files import read_bounded
 from training.checkpoints import read_checkpoint
 from training.networks.edge import EdgeNet
@@ -86,9 +86,7 @@ def _read_graph(path: Path) -> onnx.GraphProto:
     except FileNotFoundError:
         raise FaceMeshError(f"{path}: no such file; give the .onnx of an edge network") from None
     except Exception as error:  # protobuf and onnx raise types without a common base
-        raise FaceMeshError(
-            f"{path}: cannot be read as ONNX ({type(error).__name__}); export the model again"
-        ) from None
+        raise FaceMeshError(f"{path}: cannot be read as ONNX ({reason(error)}); export the model again") from None
 
 
 def _no_export(path: Path, reason: str) -> FaceMeshError:

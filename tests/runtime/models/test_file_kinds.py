@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from calibration.__main__ import main as calibrate
+from export.__main__ import main as export
 from runtime.errors import FaceMeshError
 from runtime.inference.open_runner import open_runner
 from runtime.models.file_kinds import refuse_other_kind
@@ -58,10 +63,34 @@ def test_what_is_not_known_is_left_to_its_reader(write, name):
     refuse_other_kind(Path("missing.onnx"), "onnx")
 
 
-def test_runtime_and_inspect_say_it(write, capsys):
-    from export.__main__ import main
+@pytest.mark.parametrize(
+    "command",
+    [["inspect"], ["engine"], ["detector"], ["deepstream"], ["onnx", "--arch", "edge", "--weights"]],
+    ids=lambda command: command[0],
+)
+def test_a_pipe_is_not_waited_for(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("m.onnx")
+    with bounded_wait():
+        assert export([*command, "m.onnx", *(["-o", "out.onnx"] if command != ["inspect"] else [])]) == 1
+        assert calibrate(["m.onnx", "--crops", "a", "-o", "out.onnx"]) == 1
+    assert capsys.readouterr().err.count("error: m.onnx: ") == 2
 
+
+@contextmanager
+def bounded_wait():
+    def give_up(*_):
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_runtime_and_inspect_say_it(write, capsys):
     with pytest.raises(FaceMeshError, match="an ONNX model, not an engine"):
         open_runner(write("m.engine", SHIPPED_MODEL.read_bytes()))
-    assert main(["inspect", str(write("w.pt", b"PK\x03\x04"))]) == 1
+    assert export(["inspect", str(write("w.pt", b"PK\x03\x04"))]) == 1
     assert "a checkpoint; first 'python -m export onnx" in capsys.readouterr().err

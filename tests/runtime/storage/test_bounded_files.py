@@ -18,6 +18,7 @@ from runtime.storage.bounded_files import read_bounded
 from runtime.storage.mat_files import read_mat
 from runtime.storage.npz_files import read_npz
 from runtime.storage.picture_tar import read_tar
+from runtime.storage.whole_files import file_sha256
 from tests.standins.bounded_run import is_refused
 
 READERS = {
@@ -26,6 +27,7 @@ READERS = {
     "spec.json": ModelSpec.load,
     "labels.mat": read_mat,
     "faces.npz": lambda path: read_npz(path, ["names"], what="labels"),
+    "model.onnx": file_sha256,
     "faces.tar": lambda path: read_tar(path, ["a"]),
 }
 
