@@ -73,7 +73,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 def _box(fields: Sequence[str], where: str) -> list[float]:
     """Return the four numbers of one line, checked as far as it goes without the picture."""
     try:
-        box = [float(field) for field in fields]
+        box = [_number(field) for field in fields]
     except ValueError as error:
         raise FaceMeshError(f"{where}: {one_line(error, 200)}; x1,y1,x2,y2 are pixels of the picture") from None
     try:
@@ -81,3 +81,10 @@ def _box(fields: Sequence[str], where: str) -> list[float]:
     except FaceMeshError as error:
         raise FaceMeshError(f"{where}: {error}") from None
     return box
+
+
+def _number(text: str) -> float:
+    """Return a number in ASCII digits; `float` also knows 1_50 and digits of other scripts."""
+    if "_" in text or not text.strip().isascii():
+        raise ValueError(f"{text!r} is no number in digits from 0 to 9")
+    return float(text)
