@@ -237,6 +237,8 @@ int facemesh_from_boxes(facemesh_model *model, facemesh_image image, const float
         std::vector<Look> &looks = room_for(*model, size_t(count));
         for (int i = 0; i < count; ++i) {
             check_box(boxes + 4 * i, picture);
+            if (scores && !std::isfinite(scores[i]))
+                throw bad_argument("scores must be finite, are not; give NULL where they are not known");
             looks[size_t(i)].matrix = model->mesher.crop_matrix(boxes + 4 * i);
             looks[size_t(i)].vertices = faces[i].vertices;
         }

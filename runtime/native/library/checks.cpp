@@ -10,6 +10,7 @@ namespace facemesh {
 namespace {
 
 constexpr int MOST_SIDE = 65535, MOST_FACES = 1 << 16;
+constexpr double LEAST_SIDE_PX = 1e-3; // a crop of less is no picture
 
 template <typename... Numbers> std::string formatted(const char *form, Numbers... numbers) {
     char text[200];
@@ -61,6 +62,10 @@ void check_box(const float *box) {
 
 void check_box(const float *box, const Picture &picture) {
     check_box(box);
+    if (double(box[2]) - box[0] < LEAST_SIDE_PX || double(box[3]) - box[1] < LEAST_SIDE_PX)
+        throw bad_argument(formatted("box %g,%g,%g,%g: under %g px wide or high; give x1,y1,x2,y2 in pixels of the "
+                                     "picture",
+                                     box[0], box[1], box[2], box[3], LEAST_SIDE_PX));
     if (box[0] >= picture.width || box[1] >= picture.height || box[2] <= -1 || box[3] <= -1)
         throw bad_argument(formatted("box %g,%g,%g,%g: lies outside the picture of %d x %d; boxes are in pixels of the "
                                      "picture as it is shown",

@@ -8,7 +8,7 @@ namespace facemesh {
 
 Picture checked(const facemesh_image &image);
 
-// A tight box x1, y1, x2, y2 that lies at least partly in the picture.
+// A tight box x1, y1, x2, y2, 0.001 px wide and high at least, that lies at least partly in the picture.
 void check_box(const float *box, const Picture &picture);
 
 // A box for itself.

@@ -215,7 +215,7 @@ def test_a_detector_of_one_size(library, fixed_detector):
     "box",
     [
         (0, 0, np.nan, 9), (0, 0, np.inf, 9), (9, 0, 0, 9), (0, 5, 9, 5), (600, 0, 700, 9), (0, -90, 9, -50),
-        (0, 0, 1e9, 9),
+        (0, 0, 1e9, 9), (0, 0, 1e-4, 9), (0, 0, 9, 1e-4),
     ],
 )  # fmt: skip
 def test_boxes(library, model, box):
@@ -223,6 +223,13 @@ def test_boxes(library, model, box):
     boxes = np.array([BOX, box], np.float32)
     assert library.from_boxes(model, image_of(photo), floats(boxes), None, 2, faces.array) == BAD_ARGUMENT
     one_line(library, "box")
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf])
+def test_scores(library, model, score):
+    photo, scores = cv2.imread(str(SHIPPED_PICTURE)), np.array([score], np.float32)
+    assert library.from_boxes(model, image_of(photo), floats(BOX), floats(scores), 1, Faces(1).array) == BAD_ARGUMENT
+    one_line(library, "scores")
 
 
 @pytest.mark.parametrize(
