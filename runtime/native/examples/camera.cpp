@@ -105,6 +105,7 @@ template <typename Handle> Handle *opened(Handle *handle) {
 
 void follow(const char *model_path, const char *detector_path, const char *device, long frames) {
     facemesh_model *model = opened(facemesh_model_open(model_path, facemesh_model_default_params()));
+    std::fputs(facemesh_warnings(model), stderr);
     facemesh_detector *detector = opened(facemesh_detector_open(detector_path, facemesh_detector_default_params()));
     facemesh_tracker_params params = facemesh_tracker_default_params();
     params.vertices = 0;

@@ -105,6 +105,7 @@ int main(int argc, char **argv) {
     if (argc != 5) stop("give MODEL.onnx YUNET.onnx 'SOURCE ! … ! appsink' 'appsrc ! … ! SINK'");
     struct facemesh_model *model = facemesh_model_open(argv[1], facemesh_model_default_params());
     if (!model) stop(facemesh_error());
+    fputs(facemesh_warnings(model), stderr);
     struct facemesh_detector *detector = facemesh_detector_open(argv[2], facemesh_detector_default_params());
     if (!detector) stop(facemesh_error());
     struct facemesh_tracker_params params = facemesh_tracker_default_params();

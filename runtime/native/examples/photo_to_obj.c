@@ -36,6 +36,7 @@ int main(int argc, char **argv) {
     if (argc != 5) return fail("give MODEL.onnx YUNET.onnx PHOTO.jpg MESH.obj");
     struct facemesh_model *model = facemesh_model_open(argv[1], facemesh_model_default_params());
     if (!model) return fail(facemesh_error());
+    fputs(facemesh_warnings(model), stderr);
     struct facemesh_detector *detector = facemesh_detector_open(argv[2], facemesh_detector_default_params());
     if (!detector) return fail(facemesh_error());
     FILE *file = fopen(argv[3], "rb");

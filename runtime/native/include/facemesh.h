@@ -100,7 +100,7 @@ FACEMESH_API struct facemesh_model_params facemesh_model_default_params(void);
  * device, in its primary context. Free the result; NULL on error. */
 FACEMESH_API struct facemesh_model *facemesh_model_open(const char *path, struct facemesh_model_params params);
 
-/* Lines on what may make an open model slow, "" if nothing does; the model owns them. */
+/* Lines on an open model: what may make it slow, that its weights are random; "" for none; the model owns them. */
 FACEMESH_API const char *facemesh_warnings(const struct facemesh_model *model);
 
 /* Opens the decoder alone, by a spec: for a network that runs elsewhere. Free the result; NULL on error. */

@@ -96,6 +96,21 @@ def test_specs(library, folder, changes, word):
     refused(library, folder, word, str(folder))
 
 
+def test_random_weights_are_told(library, folder):
+    """The file opens, since it may be timed."""
+    assert warnings_of(library, folder) == ""
+    edit(folder / "m.onnx.json", untrained=True)
+    assert "its weights are random" in warnings_of(library, folder)
+
+
+def warnings_of(library, folder) -> str:
+    model = library.model_open(str(folder / "m.onnx").encode(), library.model_default_params())
+    assert model, library.message()
+    found = library.warnings(model).decode()
+    library.model_free(model)
+    return found
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", "\0\0", '{"family": "position_map"}', "[" * 10000])
 def test_damaged_specs(library, folder, text):
     (folder / "m.onnx.json").write_text(text)
