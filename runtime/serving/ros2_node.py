@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image
 
 from runtime.detection.open_detector import open_detector
 from runtime.errors import FaceMeshError
-from runtime.inference.open_runner import open_runner
+from runtime.inference.open_runner import open_runner, require_trained
 from runtime.pipeline import FaceMeshPipeline
 from runtime.serving.ros2_messages import TRACKED, face_id, landmark_points, picture_of, region, seconds, topic
 from runtime.tracking.options import Tracking
@@ -29,7 +29,7 @@ class FaceMeshNode(Node):  # type: ignore[misc]
     """Subscribes to ``image``, publishes the faces of its newest picture as REP 155 has it.
 
     Parameters: ``model`` and ``detector`` (paths, "": the shipped ones), ``max_faces`` (0: all), ``min_confidence``.
-    Raises `FaceMeshError` like `open_runner`, `open_detector` and `FaceMeshPipeline`.
+    Raises `FaceMeshError` like `open_runner`, `require_trained`, `open_detector` and `FaceMeshPipeline`.
     """
 
     def __init__(self) -> None:
@@ -40,6 +40,7 @@ class FaceMeshNode(Node):  # type: ignore[misc]
         least = self.declare_parameter("min_confidence", 0.5).value
         with ExitStack() as stack:
             runner = stack.enter_context(open_runner(model or None))
+            require_trained(runner.spec)
             wanted = least if runner.spec.confidence is not None else None
             detector = stack.enter_context(open_detector(detector_file or None))
             tracking = Tracking(max_faces=max_faces or None)

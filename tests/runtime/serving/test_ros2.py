@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 import sys
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 from runtime.detection.yunet import YuNetDetector
 from runtime.errors import FaceMeshError
 from runtime.inference.open_runner import open_runner
+from runtime.models.shipped import SHIPPED_MODEL
 from runtime.pipeline import FaceMeshPipeline
 from runtime.serving import ros2
 from runtime.serving.ros2_messages import ENCODINGS, face_id, landmark_points, picture_of, region, seconds, topic
@@ -204,7 +206,7 @@ def test_a_message_that_is_no_picture_is_told_and_the_next_one_is_done(ros, phot
     node.destroy_node()
 
 
-def test_the_command_ends_with_ros_and_frees_the_node(ros, capsys):
+def test_the_command_ends_with_ros_and_frees_the_node(ros, capsys, tmp_path):
     nodes = []
 
     def stop(node):
@@ -218,6 +220,13 @@ def test_the_command_ends_with_ros_and_frees_the_node(ros, capsys):
     ros(stop, model="/none.onnx")
     assert ros2.main([]) == 1
     assert "no model file there" in capsys.readouterr().err
+    random = tmp_path / "random.onnx"
+    random.write_bytes(SHIPPED_MODEL.read_bytes())
+    spec = json.loads(SHIPPED_MODEL.with_name("edge.onnx.json").read_text())
+    random.with_name("random.onnx.json").write_text(json.dumps({**spec, "untrained": True}))
+    ros(stop, model=str(random))
+    assert ros2.main([]) == 1
+    assert "its weights are random" in capsys.readouterr().err
     assert not sys.modules["rclpy"].state.running
 
 
