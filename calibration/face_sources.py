@@ -17,6 +17,7 @@ from runtime.sources.address import VIDEO_SUFFIXES
 from runtime.sources.boxes_csv import read_boxes, tell_of_few_boxes
 from runtime.sources.film import open_film
 from runtime.sources.photos import PHOTO_SUFFIXES, decode_photo, is_photo, list_photos, read_photo
+from runtime.storage.label_values import check_boxes
 from runtime.storage.mat_files import read_mat
 from runtime.storage.picture_tar import beside, read_rows
 
@@ -105,7 +106,12 @@ def _read_300w_lp(photo: Path) -> tuple[NDArray[np.float32], float]:
     variables = read_mat(path)
     for name in ("pt3d_68", "pt2d"):
         points = variables.get(name)
-        if isinstance(points, np.ndarray) and points.ndim == 2 and points.shape[1] == 68 and np.isfinite(points).all():
+        if (
+            isinstance(points, np.ndarray)
+            and points.ndim == 2
+            and points.shape[1] == 68
+            and (np.abs(points) < 1e6).all()
+        ):
             landmarks = points[:2].T.astype(np.float32) - 1  # pixels are counted from 1 there
             pose = variables.get("Pose_Para")
             yaw = -np.rad2deg(float(pose.ravel()[1])) if isinstance(pose, np.ndarray) and pose.size == 7 else np.nan
@@ -116,17 +122,15 @@ def _read_300w_lp(photo: Path) -> tuple[NDArray[np.float32], float]:
 def _load_archive(path: Path) -> Faces:
     labels, archive = beside(path, ".npz"), beside(path, ".tar")
     optional = {"yaw_deg": (), "is_val": (), "pts68": (68, -1)}
-    arrays = read_rows(path, {"names": (), "box": (4,)}, optional, what="crops")
+    arrays = read_rows(path, {"names": (), "box": (4,)}, optional, what="crops", holes=("yaw_deg", "box"))
     count = arrays["names"].size
     if not count:
         raise FaceMeshError(f"{labels}: it has no rows; give a set with faces")
     box = arrays["box"].astype(np.float32)
-    is_empty = ~((box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1]) & np.isfinite(box).all(axis=1))
-    if is_empty.any():
-        raise FaceMeshError(
-            f"{labels}: {is_empty.sum()} of {count} rows have no face, first {arrays['names'][is_empty][0]}; "
-            "remove them"
-        )
+    try:
+        check_boxes(arrays["names"], box)
+    except ValueError as error:
+        raise FaceMeshError(f"{labels}: {error}; remove them") from None
     return Faces(
         origin=archive,
         names=arrays["names"],

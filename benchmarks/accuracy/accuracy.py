@@ -33,6 +33,7 @@ from runtime.console.arguments import positive_int
 from runtime.errors import FaceMeshError
 from runtime.geometry.boxes import SAME_FACE_IOU, box_iou
 from runtime.geometry.nme import YAW_BINS_DEG, box_size, point_nme
+from runtime.storage.label_values import check_names
 from runtime.storage.npz_files import read_npz
 
 BOXES = ("ground-truth", "detected")
@@ -41,6 +42,7 @@ POINTS_3D = "68 points 3D"
 REANNOTATED = "68 points 2D, re-annotated"
 DENSE_2D = "dense 2D"
 DENSE_3D = "dense 3D"
+LARGEST_PX = 1_000_000  # of predicted points
 MOST_NAMES = 50  # of missed faces in the text
 
 Errors = dict[str, NDArray[np.float64]]  # measure -> (N,) NME in %, NaN where the face was missed
@@ -150,11 +152,16 @@ def best_match(box_xyxy: NDArray, candidates_xyxy: NDArray) -> NDArray | None:
 def prediction_errors(faces: FaceSet, path: Path, key: str) -> Errors:
     """Return the errors of landmarks from a file; faces that the file does not name count as missed."""
     arrays = read_npz(path, ("names", key), what="predicted landmarks")
-    names = arrays["names"].tolist()
-    points = arrays[key]
+    names, points = arrays["names"].ravel().tolist(), arrays[key]
     if points.shape[:2] != (len(names), 68) or points.shape[2:] not in ((2,), (3,)):
         expected = f"expected ({len(names)}, 68, 2 or 3)"
         raise FaceMeshError(f"{path}: {key} has shape {points.shape}, {expected}; choose the array with --key")
+    if points.dtype.kind not in "iuf" or not ((np.abs(points) <= LARGEST_PX) | np.isnan(points)).all():
+        raise FaceMeshError(f"{path}: {key} must be px up to {LARGEST_PX:,}, NaN where a face was missed; correct it")
+    try:
+        check_names(arrays["names"])
+    except ValueError as error:
+        raise FaceMeshError(f"{path}: {error}; leave one of them out") from None
     row_of = {name: row for row, name in enumerate(names)}
     given = [row_of.get(name) for name in faces.labels.names.tolist()]
     if all(row is None for row in given):

@@ -15,7 +15,8 @@ from runtime.families.table import FAMILIES
 from runtime.families.uv_topology import UVTopology
 from runtime.geometry.nme import yaw_bins
 from runtime.models.spec import ModelSpec
-from runtime.storage.npz_files import read_npz
+from runtime.storage.label_values import check_values
+from runtime.storage.npz_files import check_shapes, read_npz
 from runtime.storage.picture_tar import beside
 from runtime.storage.whole_files import file_sha256
 from training.data.labels import FaceLabels, JpegImages, load_labels, read_images
@@ -54,7 +55,7 @@ def load_faces(stem: Path, face_model: Path | None = None, rows: str = "all", li
         raise FaceMeshError(f"{path}: no such file; {remedy}")
     model = load_face_model(face_model or stem.parent / "face_model.npz")
     labels = load_labels(stem, model)
-    extra = {} if stem.is_dir() else read_npz(path, (), ("bin", "pts68_reannotated"), what="face labels")
+    extra = {} if stem.is_dir() else _extra_arrays(path, len(labels))
 
     # Choose the rows.
     wanted = {"all": np.ones_like(labels.is_val), "training": ~labels.is_val, "validation": labels.is_val}
@@ -72,6 +73,18 @@ def load_faces(stem: Path, face_model: Path | None = None, rows: str = "all", li
         model=model,
         sha256={} if stem.is_dir() else {file.name: file_sha256(file) for file in (path, tar)},
     )
+
+
+def _extra_arrays(path: Path, count: int) -> dict[str, NDArray]:
+    """Return those of ``bin`` (N,) and ``pts68_reannotated`` (N, 68, 2) that the file has."""
+    arrays = read_npz(path, (), ("bin", "pts68_reannotated"), what="face labels")
+    shapes = {"bin": (count,), "pts68_reannotated": (count, 68, 2)}
+    try:
+        check_shapes(arrays, {key: shapes[key] for key in arrays})
+        check_values(arrays)
+    except ValueError as error:
+        raise FaceMeshError(f"{path}: {error}; the file is damaged or of another kind") from None
+    return arrays
 
 
 class DenseTruth:

@@ -23,6 +23,7 @@ from runtime.storage.limits import EXPANSION, FILE_BYTES, MEMBERS, unpacked_byte
 
 _STORED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the methods of NumPy and PyTorch
 _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_SURROGATES = [block for block in range(0xD800 >> 7, 0xE000 >> 7) if block != 0xDC80 >> 7]
 
 
 def read_npz(
@@ -115,8 +116,11 @@ def read_array(file: IO[bytes], length: int) -> NDArray[Any]:
             raise ValueError(f"its values end after {done:,} of {claimed:,} bytes")
         done += count
     array = np.ndarray(shape, dtype, values, order="F" if by_column else "C")
-    if dtype.kind == "U" and array.size and np.frombuffer(values, dtype.byteorder + "u4").max() > sys.maxunicode:
-        raise ValueError("its text has characters that do not exist")
+    if dtype.kind == "U" and array.size:
+        characters = np.frombuffer(values, dtype.byteorder + "u4")
+        # Of the surrogates those alone that stand for bytes of file names which are no UTF-8.
+        if (characters > sys.maxunicode).any() or np.isin(characters >> 7, _SURROGATES).any():
+            raise ValueError("its text has characters that do not exist")
     return array
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError, one_line, reason
 from runtime.storage.bounded_files import file_length, open_bounded
+from runtime.storage.label_values import HOLES, check_values
 from runtime.storage.limits import MEMBERS, NAME_BYTES
 from runtime.storage.npz_files import check_shapes, read_npz
 
@@ -28,11 +29,14 @@ def beside(path: Path, suffix: str) -> Path:
     return stem.with_name(stem.name + suffix)
 
 
-def read_rows(path: Path, required: RowShapes, optional: RowShapes, *, what: str) -> dict[str, NDArray[Any]]:
+def read_rows(
+    path: Path, required: RowShapes, optional: RowShapes, *, what: str, holes: Collection[str] = HOLES
+) -> dict[str, NDArray[Any]]:
     """Return the arrays of a set, by name; the set is given by its stem, its ``.npz`` or its ``.tar``.
 
     The array ``names`` must be among ``required``: it has one entry per row. Raises `FaceMeshError` for a set with a
-    missing half, a damaged file and an array of another shape; ``what`` names the content in the texts ("face labels").
+    missing half, a damaged file, an array of another shape and values that cannot be right, NaN outside ``holes`` among
+    them; ``what`` names the content in the texts ("face labels").
     """
     labels, archive = beside(path, ".npz"), beside(path, ".tar")
     for half in (labels, archive):
@@ -48,6 +52,7 @@ def read_rows(path: Path, required: RowShapes, optional: RowShapes, *, what: str
             raise FaceMeshError(f"{labels}: {key} holds {array.dtype}, {kind} is wanted; the file is of another kind")
     try:
         check_shapes(arrays, {key: (count, *shapes[key]) for key in arrays})
+        check_values(arrays, holes)
     except ValueError as error:
         raise FaceMeshError(f"{labels}: {error}; the file is damaged or of another kind") from None
     return arrays

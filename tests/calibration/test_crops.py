@@ -137,6 +137,9 @@ def test_box_outside_its_picture(write_faces):
     ("arrays", "message"),
     [
         ({"box": np.full((4, 4), np.nan, np.float32)}, r"4 of 4 rows have no face, first 000\.png"),
+        ({"box": np.full((4, 4), 1e300)}, r"box of row 0 \('000\.png'\) holds 1e\+300"),
+        ({"pts68": np.full((4, 68, 2), np.nan)}, r"pts68 of row 0 \('000\.png'\) holds nan"),
+        ({"yaw_deg": np.full(4, np.inf)}, r"yaw_deg of row 0 \('000\.png'\) holds inf"),
         ({"box": np.zeros((3, 4), np.float32)}, r"box has shape \(3, 4\), expected \(4, 4\)"),
         ({"box": None}, "lacks box"),
     ],

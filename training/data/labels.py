@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import FaceModel
 from runtime.sources.photos import decode_photo, read_bytes
+from runtime.storage.label_values import check_boxes, check_names, check_values
 from runtime.storage.mat_files import read_mat
 from runtime.storage.picture_tar import beside, read_rows, read_tar
 
@@ -92,7 +93,13 @@ def _load_arrays(path: Path, model: FaceModel) -> FaceLabels:
             f"{path}: {columns[0]} + {columns[1]} coefficients do not belong to this face model; "
             "give the one they were made with"
         )
-    arrays.setdefault("is_val", np.zeros(count, bool))
+    try:
+        check_names(arrays["names"])
+        check_boxes(arrays["names"], arrays["box"])
+    except ValueError as error:
+        raise FaceMeshError(f"{path}: {error}; remove such rows") from None
+    arrays["size"] = arrays["size"].astype(np.int32)
+    arrays["is_val"] = arrays.get("is_val", np.zeros(count)).astype(bool)
     if "hand68" in arrays:
         arrays["visible68"] = _visibility(path, arrays["hand68"], arrays.get("visible68"))
     return FaceLabels(coefficients=np.concatenate([shape, expression], axis=1).astype(np.float32), **arrays)
@@ -126,13 +133,18 @@ def _load_300w_lp(folder: Path, model: FaceModel) -> FaceLabels:
         )
     pose, shape, expression = (np.stack(column) for column in zip(*map(_read_parameters, paths), strict=True))
     coefficients = _leading_columns(folder, shape, expression, model)
+    names = np.array([path.with_suffix(".jpg").relative_to(folder).as_posix() for path in paths])
     # To pixels of the picture: y down, centres counted from 0
     rotation = np.diag([1.0, -1.0, 1.0]) @ _rotation_3ddfa(*pose[:, :3].T)
     scale = pose[:, 6]
     translation = pose[:, 3:6] * (1, -1, 1) + (SHIFT_X_300W_LP, SIDE_300W_LP, 0)
     pts68 = scale[:, None, None] * model.landmarks(coefficients) @ rotation.transpose(0, 2, 1) + translation[:, None]
+    try:
+        check_values({"names": names, "scale": scale, "translation": translation, "pts68": pts68})
+    except ValueError as error:
+        raise FaceMeshError(f"{folder}: {error}; the .mat beside it is no intact label of 300W-LP") from None
     return FaceLabels(
-        names=np.array([path.with_suffix(".jpg").relative_to(folder).as_posix() for path in paths]),
+        names=names,
         source=np.full(len(paths), "300wlp"),
         size=np.full(len(paths), SIDE_300W_LP, np.int32),
         scale=scale.astype(np.float32),
@@ -155,7 +167,7 @@ def _read_parameters(path: Path) -> tuple[NDArray, NDArray, NDArray]:
         parts = [np.asarray(variables[name], np.float64).ravel() for name in PARAMETERS_300W_LP]
     except (TypeError, ValueError):
         parts = []
-    finite = all(np.isfinite(part).all() for part in parts)
+    finite = all((np.abs(part) < 1e9).all() for part in parts)
     if not finite or [part.size for part in parts] != list(PARAMETERS_300W_LP.values()):
         raise FaceMeshError(
             f"{path}: its parameters are not {PARAMETERS_300W_LP} finite numbers; it is no intact label of 300W-LP"

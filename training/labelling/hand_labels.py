@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
+from runtime.storage.label_values import check_names, check_values
 from runtime.storage.npz_files import check_shapes, read_npz
 from runtime.storage.picture_tar import beside
 from training.labelling.point_model import CONTOUR, point_combinations
@@ -88,16 +89,16 @@ def read_hand_labels(path: str | os.PathLike[str], shifts: Mapping[str, tuple[fl
     visible68 = np.where(np.isfinite(hand68).all(axis=2), arrays.get("visible68", np.full((count, 68), 2)), 0).astype(
         np.uint8
     )
-    is_val = arrays.get("is_val", np.zeros(count, bool))
-    return HandLabels(arrays["names"], source, arrays["size"], is_val, hand68, visible68, hand21, "visible68" in arrays)
+    is_val = arrays.get("is_val", np.zeros(count)).astype(bool)
+    size = arrays["size"].astype(np.int32)
+    return HandLabels(arrays["names"], source, size, is_val, hand68, visible68, hand21, "visible68" in arrays)
 
 
 def _check_values(arrays: Mapping[str, NDArray]) -> None:
     """Raise `ValueError` that names the array whose values cannot be used."""
     if not arrays["names"].size:
         raise ValueError("names is empty")
-    if len(set(arrays["names"].tolist())) < arrays["names"].size:
-        raise ValueError("names has a picture twice")
+    check_names(arrays["names"])
     for key in {"hand68", "hand21"} & arrays.keys():
         if arrays[key].dtype.kind != "f" or np.isinf(arrays[key]).any():
             raise ValueError(f"{key} must be floating-point pixels, NaN where there is no point")
@@ -105,3 +106,4 @@ def _check_values(arrays: Mapping[str, NDArray]) -> None:
         arrays["visible68"].dtype.kind in "iu" and np.isin(arrays["visible68"], (0, 1, 2)).all()
     ):
         raise ValueError("visible68 must be integers 0 (no point), 1 (hidden) or 2 (visible)")
+    check_values(arrays)

@@ -31,7 +31,9 @@ def write_labels(output: Path, data: Path, hand: HandLabels, arrays: dict[str, N
         np.savez_compressed(table, **{name: array[kept] for name, array in arrays.items()})
         write_tar(archive, {name: pictures[name] for name in hand.names[kept].tolist()})
         dropped = np.flatnonzero(reasons != "")
-        listing.write("".join(f"{hand.names[row]},{reasons[row]}\n" for row in dropped).encode())
+        listing.write(
+            "".join(f"{hand.names[row]},{reasons[row]}\n" for row in dropped).encode(errors="surrogateescape")
+        )
 
 
 def write_tar(file: BinaryIO, members: dict[str, bytes]) -> None:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from runtime.console.arguments import positive_int
 from runtime.errors import FaceMeshError
 from runtime.families.face_model import FaceModel, load_face_model
-from runtime.storage.npz_files import read_npz
+from runtime.storage.label_values import check_values
+from runtime.storage.npz_files import check_shapes, read_npz
 from runtime.storage.picture_tar import beside
 from runtime.storage.whole_files import whole_files
 from training.data.labels import FaceLabels, load_labels, read_images
@@ -106,8 +107,13 @@ def _read_fit_nme(data: Path, count: int) -> NDArray[np.float32] | None:
     """Return the residuals of the fits (N,), None if the labels have none."""
     path = beside(data, ".npz")
     fit_nme = read_npz(path, (), ("fit_nme",), what="face labels").get("fit_nme")
-    if fit_nme is not None and fit_nme.shape != (count,):
-        raise FaceMeshError(f"{path}: fit_nme has shape {fit_nme.shape}, expected {(count,)}; the file is damaged")
+    if fit_nme is None:
+        return None
+    try:
+        check_shapes({"fit_nme": fit_nme}, {"fit_nme": (count,)})
+        check_values({"fit_nme": fit_nme})
+    except ValueError as error:
+        raise FaceMeshError(f"{path}: {error}; the file is damaged") from None
     return fit_nme
 
 

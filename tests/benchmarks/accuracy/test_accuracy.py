@@ -119,6 +119,20 @@ def test_predictions_are_matched_by_name(toy_set, tmp_path):
     assert row["bins"][2] > 1  # face 2
 
 
+@pytest.mark.parametrize(
+    ("names", "point", "message"),
+    [
+        (["faces/0.jpg", "faces/0.jpg"], 1.0, "names has 'faces/0.jpg' twice"),
+        (["faces/0.jpg", "faces/1.jpg"], 1e300, "pts68 must be px up to 1,000,000, NaN where a face was missed"),
+        (["faces/0.jpg", "faces/1.jpg"], "a", "pts68 must be px"),
+    ],
+)
+def test_predictions_that_cannot_be_right(toy_set, tmp_path, capsys, names, point, message):
+    np.savez(tmp_path / "own.npz", names=np.array(names), pts68=np.full((2, 68, 2), point))
+    assert main(["accuracy", "--data", str(toy_set.data), "--predictions", str(tmp_path / "own.npz")]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_best_match():
     boxes = np.array([[0, 0, 10, 10], [2, 2, 12, 12], [50, 50, 60, 60]], np.float32)
     np.testing.assert_array_equal(best_match(np.array([2, 2, 11, 12]), boxes), boxes[1])

@@ -38,6 +38,13 @@ def jpeg(side, grey=128):
     return cv2.imencode(".jpg", np.full((side, side, 3), grey, np.uint8))[1].tobytes()
 
 
+def spoiled(shape, value):
+    """An array of three rows, the last value of which is wrong."""
+    array = np.ones((3, *shape))
+    array.flat[-1] = value
+    return array
+
+
 def write_arrays(folder, count=3, side=16, **changes):
     """A small labels file and its archive; returns the common stem."""
     arrays = {
@@ -50,7 +57,7 @@ def write_arrays(folder, count=3, side=16, **changes):
         "shape": np.zeros((count, 2), np.float32),
         "exp": np.zeros((count, 1), np.float32),
         "pts68": np.zeros((count, 68, 3), np.float32),
-        "box": np.zeros((count, 4), np.float32),
+        "box": np.tile(np.float32([2, 2, 14, 14]), (count, 1)),
         "yaw_deg": np.zeros(count, np.float32),
     }
     np.savez(folder / "set.npz", **{key: value for key, value in {**arrays, **changes}.items() if value is not None})
@@ -224,12 +231,28 @@ def test_visibility_of_hand_points(small_model, tmp_path):
         ({"scale": np.ones(2, np.float32)}, r"scale has shape \(2,\), expected \(3,\)"),
         ({"box": np.float32(1)}, r"box has shape \(\)"),
         ({"shape": np.zeros((3, 5), np.float32)}, r"5 \+ 1 coefficients do not belong"),
+        ({"size": [16, np.nan, 16]}, r"size of row 1 \('set/1.jpg'\) holds nan, not whole numbers 1 to 65535"),
+        ({"size": [16, 16, -5]}, r"size of row 2 \('set/2.jpg'\) holds -5, not"),
+        ({"size": [16, 16.5, 16]}, r"size of row 1 .* holds 16.5, not whole numbers"),
+        ({"is_val": [0, 2, 1]}, r"is_val of row 1 .* holds 2, not whole numbers 0 to 1"),
+        ({"scale": [1, 1, 0]}, r"scale of row 2 .* holds 0, not"),
+        *[
+            ({key: spoiled(shape, value)}, f"{key} of row 2 .* holds {value:g}".replace("+", r"\+"))
+            for key, shape in {"scale": (), "rotation": (3, 3), "shape": (2,), "exp": (1,), "pts68": (68, 3)}.items()
+            for value in (np.nan, -np.inf, 1e300)
+        ],
+        ({"hand68": spoiled((68, 2), 1e300)}, r"hand68 of row 2 .* holds 1e\+300"),
+        ({"box": np.zeros((3, 4))}, "3 of 3 rows have no face, first set/0.jpg; remove"),
+        ({"names": np.array(["set/0.jpg", "set/1.jpg", "set/0.jpg"])}, r"names has 'set/0.jpg' twice, first in row 0"),
+        ({"names": np.array(["set/0.jpg", "\ud800", "a"])}, "its text has characters that do not exist"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_unfit_arrays_are_refused(small_model, tmp_path, changes, message):
     stem = write_arrays(tmp_path, **changes)
-    with pytest.raises(FaceMeshError, match=message):
+    with pytest.raises(FaceMeshError, match=message) as caught:
         load_labels(stem, small_model)
+    assert "\n" not in str(caught.value)
 
 
 def test_pictures_that_do_not_fit_their_labels_are_refused(small_model, tmp_path):
