@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_BOXES = 1000  # of one parent; a picture has a dozen
+from runtime.sources.iso_boxes import MOST_BOXES, boxes, content
 
 
 def turned(image: NDArray[np.uint8], data: bytes) -> NDArray[np.uint8]:
@@ -30,16 +30,16 @@ def turned(image: NDArray[np.uint8], data: bytes) -> NDArray[np.uint8]:
 
 def _transforms(data: bytes) -> Iterator[tuple[bytes, int]]:
     """Yield the rotations and mirrorings of the primary item, in their order."""
-    meta = dict(_boxes(_content(data, b"meta")[4:]))
+    meta = dict(boxes(content(data, b"meta")[4:]))
     (primary,) = struct.unpack_from(">I" if meta[b"pitm"][0] else ">H", meta[b"pitm"], 4)
-    parts = list(_boxes(meta[b"iprp"]))
-    properties = list(_boxes(dict(parts)[b"ipco"]))
+    parts = list(boxes(meta[b"iprp"]))
+    properties = list(boxes(dict(parts)[b"ipco"]))
     for name, box in parts:
         for item, index in _associations(box) if name == b"ipma" else ():
             if item == primary and 1 <= index <= len(properties):
-                kind, content = properties[index - 1]
+                kind, value = properties[index - 1]
                 if kind in (b"irot", b"imir"):
-                    yield kind, content[0]
+                    yield kind, value[0]
 
 
 def _associations(box: bytes) -> Iterator[tuple[int, int]]:
@@ -55,29 +55,3 @@ def _associations(box: bytes) -> Iterator[tuple[int, int]]:
             (index,) = struct.unpack_from(">H" if wide_indices else ">B", box, place)
             place += 2 if wide_indices else 1
             yield item, index & (0x7FFF if wide_indices else 0x7F)  # the highest bit: readers must know it
-
-
-def _content(data: bytes, name: bytes) -> bytes:
-    """Return the content of the first box of a name. Raises `LookupError` without one."""
-    for kind, content in _boxes(data):
-        if kind == name:
-            return content
-    raise LookupError(name)
-
-
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield names and contents of the boxes that follow each other; the last one may be cut off."""
-    place = 0
-    for _ in range(MOST_BOXES):
-        if place + 8 > len(data):
-            return
-        size, name = struct.unpack_from(">I4s", data, place)
-        head = 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, place + 8)
-            head = 16
-        end = place + size if size else len(data)
-        if end < place + head:
-            raise LookupError(f"box {name!r} of {size} bytes")
-        yield name, data[place + head : end]
-        place = end

@@ -80,11 +80,11 @@ def read_photo(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 def decode_photo(data: bytes, place: object, flags: int = 0) -> NDArray[np.uint8]:
     """Decode the content of a photo like `read_photo`; ``place`` is its name in errors, ``flags`` are OpenCV's."""
     try:
-        check_claims(data)
+        is_known = check_claims(data)
     except ValueError as error:
         raise FaceMeshError(f"{place}: {error}") from None
     try:
-        image = _decode(data, flags)
+        image = _decode(data, flags) if is_known else None
     except (cv2.error, MemoryError) as error:
         fault = one_line(getattr(error, "err", "") or "out of memory", 200)
         raise FaceMeshError(f"{place}: cannot be decoded as a photo ({fault}); convert it to JPEG or PNG") from error
@@ -136,6 +136,7 @@ def _decode(data: bytes, flags: int) -> NDArray[np.uint8] | None:
     if image is None or image.dtype == np.uint8:
         return image
     if image.dtype.kind == "f":
+        del image  # before as much again is read
         return cv2.imdecode(array, flags | cv2.IMREAD_COLOR)
     brightest = int(image.max())
     full_scale = next((scale for scale in FULL_SCALES if brightest <= scale), brightest)

@@ -44,6 +44,10 @@ def _text(number: int) -> str:
 PIXELS = Limit("FACEMESH_MAX_PIXELS", 200_000_000, "pixels in one picture")
 # Of pictures over 25 million pixels; a JPEG of a blank wall has 300.
 PIXELS_PER_BYTE = Limit("FACEMESH_MAX_PIXELS_PER_BYTE", 2048, "pixels for each of its bytes")
+# Of a film: those of 8K have 35 million, and a decoder holds a dozen frames at once.
+FRAME_PIXELS = Limit("FACEMESH_MAX_FRAME_PIXELS", 40_000_000, "pixels in one frame")
+# Each goes over all pixels; progressive files have some ten.
+SCANS = Limit("FACEMESH_MAX_SCANS", 100, "scans in one JPEG file")
 # Of any file that is read whole; of everything that is unpacked from one.
 FILE_BYTES = Limit("FACEMESH_MAX_FILE_BYTES", 4 << 30, "bytes in one file")
 # Specs and manifests have some hundred bytes, records up to a megabyte; a byte of JSON becomes up to 40 in memory.
@@ -61,8 +65,8 @@ BATCH = Limit("FACEMESH_MAX_BATCH", 256, "faces in one batch")
 SMALL_BYTES = 64 << 20  # anything may unpack to so much, whatever its compressed size
 
 ALL = (
-    *(PIXELS, PIXELS_PER_BYTE, FILE_BYTES, JSON_BYTES, DOCUMENT_BYTES, DEPTH, DIGITS, EXPANSION, MEMBERS, NAME_BYTES),
-    BATCH,
+    *(PIXELS, PIXELS_PER_BYTE, FRAME_PIXELS, SCANS, FILE_BYTES, JSON_BYTES, DOCUMENT_BYTES, DEPTH, DIGITS, EXPANSION),
+    *(MEMBERS, NAME_BYTES, BATCH),
 )
 
 
