@@ -15,6 +15,7 @@ from runtime.errors import FaceMeshError
 from runtime.sources.video import (
     FrameBuffer,
     VideoFacts,
+    check_frame_size,
     no_frames,
     positive,
     sound_pixel_aspect,
@@ -43,6 +44,8 @@ class OpenCvFilm:
         self._aspect = sound_pixel_aspect(
             self._capture.get(cv2.CAP_PROP_SAR_NUM), self._capture.get(cv2.CAP_PROP_SAR_DEN)
         )
+        width, height = (int(self._capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        check_frame_size(width, height, self._aspect, str(path))
         self.facts = VideoFacts(positive(self._capture.get(cv2.CAP_PROP_FPS)), self._aspect)
         self.frame_count = int(positive(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))) or None
         self.duration_s = self.frame_count / self.facts.fps if self.frame_count and self.facts.fps else None
@@ -80,9 +83,10 @@ class OpenCvFilm:
         read, pixels = self._capture.retrieve()
         if not read:
             raise FaceMeshError(f"{self._path}: frame {index} cannot be converted; convert the film to MP4")
+        height, width = pixels.shape[:2]
+        check_frame_size(width, height, self._aspect, str(self._path))
         if repeats.must_be_checked(pixels) and not self._is_filled(index):
             raise self._refusal()
-        height, width = pixels.shape[:2]
         if (size := square_size(width, height, self._aspect)) != (width, height):
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
         memory = buffer(*pixels.shape[:2])

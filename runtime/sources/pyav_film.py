@@ -22,12 +22,14 @@ from runtime.sources.video import (
     READ_TIMEOUT_S,
     FrameBuffer,
     VideoFacts,
+    check_frame_size,
     no_frames,
     positive,
     sound_pixel_aspect,
     square_size,
     steady_times,
 )
+from runtime.storage.limits import FRAME_PIXELS
 
 MOST_THREADS = 4
 MOST_FAILURES = 1000  # one after the other: nothing more will come
@@ -107,10 +109,17 @@ class PyAvFilm:
             try:
                 frames = packet.decode()
             except FFmpegError:
+                self._check_size(self._stream.codec_context)
                 self.damaged += 1
             else:
                 failures = 0
-                yield from frames
+                for frame in frames:
+                    self._check_size(frame)
+                    yield frame
+
+    def _check_size(self, sized: av.VideoFrame | av.VideoCodecContext) -> None:
+        """Raise `FaceMeshError` for a frame beyond the limit, or a decoder that has refused one."""
+        check_frame_size(sized.width, sized.height, self._aspect, self._shown)
 
     def _seek(self, start_s: float) -> int | None:
         """Go to the last key frame before ``start_s``; return the number of packets before it.
@@ -161,6 +170,7 @@ class PyAvFilm:
     def _start_over(self) -> None:
         self._container = self._opened()
         self._stream = _best_video(self._container, self._shown)
+        check_frame_size(self._stream.width, self._stream.height, _pixel_aspect(self._stream), self._shown)
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = min(usable_cores(), MOST_THREADS)
 
@@ -195,8 +205,9 @@ class PyAvStream:
 
     def __init__(self, url: str, shown: str) -> None:
         """Open ``url``; ``shown`` names it in errors. Raises `FaceMeshError` if nothing answers there."""
-        self._container = _open_remote(url, shown, STREAM_OPTIONS)
+        self._container, self._shown = _open_remote(url, shown, STREAM_OPTIONS), shown
         stream = _best_video(self._container, shown)
+        check_frame_size(stream.width, stream.height, _pixel_aspect(stream), shown)
         stream.thread_type = "SLICE"  # threads over frames would hold pictures back
         self.fps = positive(stream.average_rate or stream.guessed_rate)
         self._aspect = _pixel_aspect(stream)
@@ -205,7 +216,10 @@ class PyAvStream:
     def read(self) -> NDArray[np.uint8] | None:
         """Wait for the next picture; None if the stream has ended or nothing has come for some seconds."""
         frame = next(self._frames, None)
-        return None if frame is None else np.ascontiguousarray(shown_pixels(frame, self._aspect))
+        if frame is None:
+            return None
+        check_frame_size(frame.width, frame.height, self._aspect, self._shown)
+        return np.ascontiguousarray(shown_pixels(frame, self._aspect))
 
     def close(self) -> None:
         """Close the connection."""
@@ -221,8 +235,10 @@ class PyAvStream:
                 return
             if packet is None or not packet.size:
                 return
-            with contextlib.suppress(FFmpegError):  # a picture that was lost on the way; the next ones mend it
+            try:
                 yield from packet.decode()
+            except FFmpegError:  # a picture that was lost on the way, and the next ones mend it, or one too large
+                check_frame_size(stream.codec_context.width, stream.codec_context.height, self._aspect, self._shown)
 
 
 class _SeenTimes:
@@ -270,9 +286,14 @@ def _turned(pixels: NDArray[np.uint8], frame: av.VideoFrame) -> NDArray[np.uint8
     return cv2.flip(pixels, 0) if down < 0 else pixels
 
 
+def _decoder_options() -> dict[str, str]:
+    """Return FFmpeg's own bound on frames, which counts what it adds to their sides, too."""
+    return {"max_pixels": str(min(FRAME_PIXELS.value * 5 // 4, 2**31 - 1))}
+
+
 def _open(url: str, shown: str) -> av.container.InputContainer:
     try:
-        return av.open(url)
+        return av.open(url, options=_decoder_options())
     except FFmpegError as error:
         fault = f"cannot be opened as a video ({reason(error)})"
         raise FaceMeshError(f"{shown}: {fault}; it may be damaged, or convert it to MP4") from error
@@ -280,7 +301,7 @@ def _open(url: str, shown: str) -> av.container.InputContainer:
 
 def _open_remote(url: str, shown: str, options: dict[str, str] | None = None) -> av.container.InputContainer:
     try:
-        return av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+        return av.open(url, options={**_decoder_options(), **(options or {})}, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
     except ExitError as error:
         raise _unreachable(shown, f"no answer within {OPEN_TIMEOUT_S:g} s") from error
     except FFmpegError as error:
@@ -297,6 +318,7 @@ def _best_video(container: av.container.InputContainer, shown: str) -> av.VideoS
     if stream is None or stream.codec_context is None:
         container.close()
         raise FaceMeshError(f"{shown}: cannot be opened as a video: it holds no pictures that this FFmpeg decodes")
+    stream.codec_context.options = _decoder_options()
     return stream
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import FaceMeshError
+from runtime.storage.limits import FRAME_PIXELS
 
 LARGEST_PIXEL_ASPECT = 4  # a header that says more, or less than its inverse, is wrong
 DEFAULT_RATE_HZ = 25.0
@@ -105,6 +106,13 @@ def square_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, i
     if pixel_aspect >= 1:
         return round(width * pixel_aspect), height
     return width, round(height / pixel_aspect)
+
+
+def check_frame_size(width: int, height: int, pixel_aspect: Fraction, shown: str) -> None:
+    """Raise `FaceMeshError` for frames with more pixels, also as square ones, than the limit."""
+    width, height = square_size(width, height, pixel_aspect)
+    if excess := FRAME_PIXELS.excess(width * height):
+        raise FaceMeshError(f"{shown}: frames of {width} x {height} px: {excess}; convert the film to a smaller size")
 
 
 def steady_times(time_s: float | None, last_s: float | None, step_s: float, shift_s: float) -> tuple[float, float]:

@@ -12,10 +12,19 @@ import pytest
 
 from runtime.errors import FaceMeshError
 from runtime.sources.frame_source import FrameSource
-from runtime.sources.video import ReadOptions, VideoFacts, sound_pixel_aspect, square_size, steady_times
+from runtime.sources.video import (
+    ReadOptions,
+    VideoFacts,
+    check_frame_size,
+    sound_pixel_aspect,
+    square_size,
+    steady_times,
+)
 
 pytest.importorskip("av", reason="needs PyAV: pip install 'facemesh-edge[video]'")
 
+from runtime.sources import pyav_film
+from tests.standins.bounded_run import bounded_run
 from tests.standins.films import number_of, numbered, write_film
 
 
@@ -358,3 +367,64 @@ def test_times_always_grow():
         last, shift = steady_times(time_s, last, 0.04, shift)
         seen.append(last)
     np.testing.assert_allclose(seen, [0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.24, 5.2])
+
+
+@pytest.fixture(scope="module")
+def growing(tmp_path_factory):
+    """Five frames of 160 x 96 px and five of 640 x 360 px."""
+    folder = tmp_path_factory.mktemp("growing")
+    small, large = (
+        write_film(folder / f"{width}.h264", [numbered(number, width, height) for number in range(5)])
+        for width, height in ((160, 96), (640, 360))
+    )
+    path = folder / "a.h264"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("reader", "limit", "size", "read_before"),
+    [
+        ("film", 100_000, "640 x 360", {(96, 160, 3)}),
+        ("film", 10_000, "160 x 96", set()),
+        ("stream", 100_000, "640 x 360", {(96, 160, 3)}),
+        ("stream", 10_000, "160 x 96", set()),
+        ("OpenCV", 10_000, "160 x 96", set()),  # which reduces the later ones to the first one's size
+    ],
+)
+def test_frames_beyond_the_bound_end_a_film(growing, monkeypatch, request, reader, limit, size, read_before):
+    """Before they are decoded, also where the size changes in the middle."""
+    monkeypatch.setenv("FACEMESH_MAX_FRAME_PIXELS", str(limit))
+    monkeypatch.setattr(pyav_film, "STREAM_OPTIONS", {})  # they drop what is read to probe, here all
+    if reader == "OpenCV":
+        request.getfixturevalue("without_pyav")
+    shapes = set()
+
+    def run():
+        if reader == "stream":
+            device = pyav_film.PyAvStream(f"file:{growing}", str(growing))
+            while (image := device.read()) is not None:
+                shapes.add(image.shape)
+        else:
+            with FrameSource(growing) as source:
+                shapes.update(frame.image.shape for frame in source)
+
+    with pytest.raises(FaceMeshError, match=rf"a\.h264: frames of {size} px: [^\n]*FACEMESH_MAX_FRAME_PIXELS"):
+        run()
+    assert shapes == read_before
+
+
+@pytest.mark.parametrize("with_pyav", [True, False])
+def test_a_film_that_claims_large_frames_is_one_line(tmp_path, request, with_pyav):
+    if not with_pyav:
+        request.getfixturevalue("without_pyav")
+    path = tmp_path / "a.y4m"
+    path.write_bytes(b"YUV4MPEG2 W15000 H15000 F25:1 Ip A1:1 C420jpeg\nFRAME\n" + bytes(1000))
+    with bounded_run(), pytest.raises(FaceMeshError, match=r"a\.y4m: [^\n]+$"):
+        read(path)
+
+
+def test_square_pixels_count_for_the_bound():
+    check_frame_size(8192, 4320, Fraction(1), "a")
+    with pytest.raises(FaceMeshError, match="a: frames of 16384 x 4320 px"):
+        check_frame_size(8192, 4320, Fraction(2), "a")
