@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.cuda.interface import DeviceFrame
+from runtime.geometry.crop import with_plain_rows
 
 
 class Picture(Protocol):
@@ -61,7 +62,7 @@ class HostPicture:
     def __init__(self, image: NDArray[np.uint8], network: HostNetwork) -> None:
         """Take ``image`` (H, W, 3) uint8 BGR."""
         self.size_wh: tuple[int, int] = (image.shape[1], image.shape[0])
-        self._image = image
+        self._image = with_plain_rows(image)
         self._network = network
 
     def reduced(self, side: int) -> HostPicture:

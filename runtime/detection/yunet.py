@@ -11,6 +11,7 @@ from runtime.detection.onnx_yunet import OnnxYuNet
 from runtime.detection.opencv_yunet import OpenCvYuNet
 from runtime.detection.pictures import HostNetwork, Picture, YuNetNetwork, turn_matrix
 from runtime.detection.yunet_rows import DEFAULT_SCORE, ROW
+from runtime.geometry.crop import check_image
 from runtime.types import Detections
 
 # Longer side of YuNet's input. Of the 25 faces that it finds in two group photos at any size it finds 22 at 320 px, 24
@@ -62,7 +63,11 @@ class YuNetDetector:
         self._side = side
 
     def __call__(self, image: NDArray[np.uint8], frame: DeviceFrame | None = None) -> Detections:
-        """Return the faces of ``image`` (H, W, 3) uint8 BGR, best first; ``frame`` is the same on the device."""
+        """Return the faces of ``image`` (H, W, 3) uint8 BGR, best first; ``frame`` is the same on the device.
+
+        Raises `ValueError` for another array and `FaceMeshError` beyond `runtime.storage.limits.PIXELS`.
+        """
+        check_image(image)
         picture = self._network.picture(image, frame)
         rows, roll_deg = self._find(picture), 0.0
         if _best(rows) < SURE_SCORE:
@@ -79,8 +84,9 @@ class YuNetDetector:
         """Return YuNet's own rows (N, 15) float32, best first.
 
         A row is x, y, w, h and five points (x, y) in px of ``image``, then the score. The points are right eye,
-        left eye, nose tip, right and left mouth corner; right and left are the person's.
+        left eye, nose tip, right and left mouth corner; right and left are the person's. Errors are those of a call.
         """
+        check_image(image)
         return self._find(self._network.picture(image))
 
     def close(self) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runtime.compiled import native
+from runtime.errors import FaceMeshError
 from runtime.geometry.boxes import MAX_COORDINATE_PX, check_box
+from runtime.storage.limits import PIXELS
 from runtime.tensors import InputSpec
 
 MAX_SUBSAMPLES = 8
@@ -99,6 +101,7 @@ def warp_crop(
     samples, n = round(1/s), at most 8.
     """
     check_image(image)
+    image = with_plain_rows(image)
     samples = _subsamples(check_matrix(matrix))
     if samples == 1:
         return cv2.warpAffine(image, matrix, (size, size), dst=out, flags=cv2.INTER_LINEAR)
@@ -129,8 +132,7 @@ def crop_into(image: NDArray[np.uint8], matrix: NDArray[np.float64], spec: Input
     check_image(image)
     if out.shape != spec.shape or out.dtype != np.float32 or not (out.flags.c_contiguous and out.flags.writeable):
         raise ValueError(f"out must be a contiguous writable float32 {spec.shape}, is {out.dtype} of shape {out.shape}")
-    if image.strides[1:] != (3, 1):
-        image = np.ascontiguousarray(image)
+    image = with_plain_rows(image)
     check_matrix(matrix)
     native.crop_turned(image, matrix, colours, *form)
 
@@ -145,11 +147,28 @@ def draw_landmarks(landmarks: NDArray[np.float32], matrix: NDArray[np.float64], 
 
 
 def check_image(image: NDArray[np.uint8]) -> None:
-    """Raise `ValueError` unless ``image`` is (H, W, 3) uint8 and not empty."""
+    """Raise `ValueError` unless ``image`` is (H, W, 3) uint8 and not empty, `FaceMeshError` beyond the limit."""
     is_array = isinstance(image, np.ndarray)
     if not is_array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         found = f"{image.dtype} of shape {image.shape}" if is_array else type(image).__name__
         raise ValueError(f"the image must be (H, W, 3) uint8 BGR and not empty, is {found}")
+    height, width = image.shape[:2]
+    if excess := PIXELS.excess(width * height):  # a view may have more than the memory of the machine
+        raise FaceMeshError(f"the image has {width} x {height} px: {excess}; reduce the picture")
+
+
+def with_plain_rows(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return ``image`` (H, W, 3) uint8, or a copy if its pixels do not follow each other.
+
+    OpenCV would copy it, too, but ends the process where memory is short. Raises `FaceMeshError` there.
+    """
+    if image.strides[1:] == (3, 1) and image.strides[0] >= 3:
+        return image
+    try:
+        return np.ascontiguousarray(image)
+    except MemoryError:
+        height, width = image.shape[:2]
+        raise FaceMeshError(f"no memory for a copy of {width} x {height} px; give a contiguous array") from None
 
 
 def check_matrix(matrix: NDArray[np.float64]) -> float:

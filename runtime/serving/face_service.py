@@ -21,7 +21,6 @@ from runtime.geometry.crop import check_image
 from runtime.inference.interface import Runner
 from runtime.pipeline import FaceMeshPipeline
 from runtime.sources.photos import decode_photo
-from runtime.storage.limits import PIXELS
 from runtime.types import Detections, FaceMesh
 
 LOG = logging.getLogger(__name__)
@@ -132,14 +131,12 @@ def _pixels(picture: Picture) -> NDArray[np.uint8]:
         if not picture.content:
             raise FaceMeshError("the picture is empty (0 bytes); send the bytes of a JPEG or PNG file")
         return decode_photo(picture.content, picture.name)
-    image = np.ascontiguousarray(picture.content)
+    image = np.asarray(picture.content)
     try:
         check_image(image)
     except ValueError as error:
         raise FaceMeshError(f"{error}; send (H, W, 3) uint8 in the order BGR") from None
-    if excess := PIXELS.excess(image.shape[0] * image.shape[1]):
-        raise FaceMeshError(f"{excess}; reduce the picture")
-    return image
+    return np.ascontiguousarray(image)
 
 
 def _named(picture: Picture, text: str) -> FaceMeshError:

@@ -21,9 +21,12 @@ from runtime.detection.yunet import YuNetDetector
 from runtime.detection.yunet_rows import MOST_CANDIDATES, NMS_IOU
 from runtime.errors import FaceMeshError
 from runtime.geometry.boxes import box_iou
-from runtime.geometry.crop import crop_matrix
+from runtime.geometry.crop import crop_matrix, warp_crop
+from runtime.inference.open_runner import open_runner
+from runtime.pipeline import FaceMeshPipeline
 from runtime.sources.photos import read_photo
 from runtime.types import Detections
+from tests.standins.bounded_run import bounded_run
 
 
 @pytest.fixture(scope="module")
@@ -342,3 +345,48 @@ def test_opencv_never_gets_a_picture_below_64_px(size_wh, padded):
     )
     assert network(np.zeros((*size_wh[::-1], 3), np.uint8)).shape == (0, 15)
     assert sizes == [padded, padded]
+
+
+def view(width, height):
+    """A picture of black pixels that lies in three bytes."""
+    return np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (height, width, 3))
+
+
+@pytest.fixture(scope="module")
+def pipeline(live_model, yunet):
+    with open_runner(live_model) as runner:
+        yield FaceMeshPipeline(runner, yunet)
+
+
+@pytest.mark.parametrize("call", ["detector", "rows", "crop", "pipeline"])
+@pytest.mark.parametrize(
+    ("size", "problem"),
+    [
+        ((50_000, 50_000), "the image has 50000 x 50000 px: .*FACEMESH_MAX_PIXELS"),
+        ((14_000, 14_000), "no memory for a copy of 14000 x 14000 px"),
+    ],
+)
+def test_arrays_beyond_the_bound_or_the_memory_are_one_line(yunet, pipeline, call, size, problem):
+    image = view(*size)
+    calls = {
+        "detector": lambda: yunet(image),
+        "rows": lambda: yunet.find(image),
+        "crop": lambda: warp_crop(image, np.eye(2, 3), 16),
+        "pipeline": lambda: pipeline(image),
+    }
+    with bounded_run(), pytest.raises(FaceMeshError, match=rf"^{problem}[^\n]*$"):
+        calls[call]()
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), np.uint8), None]
+)
+def test_a_detector_takes_pictures_alone(yunet, image):
+    for call in (yunet, yunet.find):
+        with pytest.raises(ValueError, match=r"the image must be \(H, W, 3\) uint8"):
+            call(image)
+
+
+def test_views_are_searched_as_their_copies_are(yunet, portrait_image):
+    image = np.ascontiguousarray(portrait_image[:, ::-1])[:, ::-1]
+    np.testing.assert_array_equal(yunet.find(image), yunet.find(portrait_image))
