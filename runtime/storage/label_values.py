@@ -1,4 +1,4 @@
-"""What the arrays of labelled faces may hold, checked when they are read: figures made of others would lack faces."""
+"""Values that arrays of labelled faces may hold, checked when they are read: else figures would lack faces."""
 
 from __future__ import annotations
 

@@ -118,8 +118,9 @@ def read_array(file: IO[bytes], length: int) -> NDArray[Any]:
     array = np.ndarray(shape, dtype, values, order="F" if by_column else "C")
     if dtype.kind == "U" and array.size:
         characters = np.frombuffer(values, dtype.byteorder + "u4")
+        late = characters[characters >= 0xD800]
         # Of the surrogates those alone that stand for bytes of file names which are no UTF-8.
-        if (characters > sys.maxunicode).any() or np.isin(characters >> 7, _SURROGATES).any():
+        if (late > sys.maxunicode).any() or np.isin(late >> 7, _SURROGATES).any():
             raise ValueError("its text has characters that do not exist")
     return array
 
