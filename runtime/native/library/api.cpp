@@ -177,7 +177,8 @@ facemesh_model *facemesh_model_open(const char *path, facemesh_model_params para
             manifest ? open_engine(path, *manifest, params) : open_network(path, spec_path, spec, params);
         std::string warnings = network->warnings();
         if (spec.untrained)
-            warnings += std::string(path) + ": its weights are random, for timing, and its meshes mean nothing; give a trained model\n";
+            warnings += std::string(path) + ": its weights are random, for timing, and its meshes mean nothing; "
+                                            "give a trained model\n";
         auto model = std::make_unique<facemesh_model>(Mesher(spec, std::move(family), std::move(network)));
         model->warnings = std::move(warnings);
         if (params.landmarks_from) model->mesher.guide(params.landmarks_from->mesher, params.reuse_landmarks != 0);
