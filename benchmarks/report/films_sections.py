@@ -39,9 +39,11 @@ def _tracking_block(record: Record) -> Block:
     )
     rows = []
     for line in lines:
-        counts = (f"{line['frames']:.0f}", f"{line['missed']:.1f}", f"{line['missed_detected']:.1f}")
+        counts = (decimals(line["frames"], 0), decimals(line["missed"], 1), decimals(line["missed_detected"], 1))
         errors = (decimals(line["nme"]), decimals(line["nme_detected"]), decimals(line["detector"], 1))
-        rows.append((line["film"], *counts, *errors, f"{line['changes']:.1f}", ms(line["ms"]), ms(line["ms_faces"])))
+        rows.append(
+            (line["film"], *counts, *errors, decimals(line["changes"], 1), ms(line["ms"]), ms(line["ms_faces"]))
+        )
     return Block(
         heading=str(record.document["model"]),
         sources=(source(record),),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.records.record import Record, read_document
-from runtime.errors import FaceMeshError
+from runtime.errors import FaceMeshError, one_line
 
+LARGEST = 1e15  # of any number in a record
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")  # all but white space
 NUMBER = (int, float, type(None))  # numbers that were not finite are null
 STAGE = {"p50_ms": NUMBER, "p90_ms": NUMBER, "p99_ms": NUMBER, "max_ms": NUMBER, "cv": NUMBER, "samples_us": [NUMBER]}
 PEER = {
@@ -121,10 +124,14 @@ def read_record(path: Path) -> Record:
     document = read_document(path)
     kind = next((kind for kind in KINDS if isinstance(document, dict) and kind.fits(document)), None)
     if kind is None:
-        named = f" {document['kind']!r}" if isinstance(document, dict) and isinstance(document.get("kind"), str) else ""
+        named = (
+            f" {one_line(repr(document['kind']), 100)}"
+            if isinstance(document, dict) and isinstance(document.get("kind"), str)
+            else ""
+        )
         kinds = ", ".join(kind.name for kind in KINDS)
         raise FaceMeshError(f"{path}: a report cannot be made of this kind of file{named}; it takes {kinds}")
-    if fault := mismatch(document, kind.shape):
+    if fault := mismatch(document, kind.shape) or unfit(document):
         command = f"python -m benchmarks {kind.command}"
         raise FaceMeshError(f"{path}: not a sound {kind.name} record: {fault}; write it again with '{command}'")
     return Record(path, kind.name, document)
@@ -150,5 +157,21 @@ def mismatch(value: Any, shape: Any, where: str = "") -> str | None:
             return f"{where} is not a list with something in it"
         faults = (mismatch(item, shape[0], f"{where}[{i}]") for i, item in enumerate(value))
     else:
-        return None if isinstance(value, shape) and not isinstance(value, bool) else f"{where} is {value!r}"
+        fits = isinstance(value, shape) and not isinstance(value, bool)
+        return None if fits else f"{one_line(where)} is {one_line(repr(value), 200)}"
+    return next((fault for fault in faults if fault), None)
+
+
+def unfit(value: Any, where: str = "") -> str | None:
+    """Return in words the first number or text anywhere in ``value`` that no page can show, None without one."""
+    if isinstance(value, str):
+        return None if not _CONTROL.search(value) else f"{one_line(where)} has control characters"
+    if isinstance(value, (int, float)):
+        return None if abs(value) <= LARGEST else f"{one_line(where)} is beyond {LARGEST:g}"
+    if isinstance(value, dict):
+        faults = (unfit(name, "a name") or unfit(inner, f"{where}.{name}".lstrip(".")) for name, inner in value.items())
+    elif isinstance(value, list):
+        faults = (unfit(item, f"{where}[{i}]") for i, item in enumerate(value))
+    else:
+        return None
     return next((fault for fault in faults if fault), None)

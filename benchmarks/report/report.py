@@ -16,6 +16,7 @@ from benchmarks.report.content import Listing, Page, Section
 from benchmarks.report.films_sections import ablations, jitter, soak, tracking
 from benchmarks.report.record_files import KINDS, Record, read_records
 from benchmarks.report.speed import latency, library, peers, rewrites, roofline
+from runtime.errors import FaceMeshError, one_line
 from runtime.storage.whole_files import whole_file
 
 SECTIONS = (  # title, the function that makes it, kinds of records that it needs
@@ -51,13 +52,29 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from benchmarks.report.page import render
-
     check_writable(args.output)
-    html = render(make_page(read_records(args.results))).encode()
+    html = _render(read_records(args.results)).encode(errors="replace")
     with whole_file(args.output) as file:
         file.write(html)
     print(f"{args.output}: {len(html) / 1000:.0f} kB from {len(args.results)} records")
+
+
+def _render(records: Sequence[Record]) -> str:
+    """Return the page as HTML. Raises `FaceMeshError` for a record that is damaged in a way its shape does not show."""
+    from benchmarks.report.page import render
+
+    try:
+        return render(make_page(records))
+    except (FaceMeshError, MemoryError):
+        raise
+    except Exception:  # whoever follows the names and numbers of a damaged record raises a dozen types
+        for record in records:
+            try:
+                render(make_page([record]))
+            except Exception as error:
+                fault = f"not a sound {record.kind} record ({type(error).__name__}: {one_line(error, 200)})"
+                raise FaceMeshError(f"{record.path}: {fault}; measure again") from None
+        raise
 
 
 def make_page(records: Sequence[Record]) -> Page:

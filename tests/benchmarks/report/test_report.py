@@ -347,6 +347,39 @@ def test_bad_records_are_refused_in_one_line(content, message, tmp_path, capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.json"]
 
 
+@pytest.mark.parametrize(
+    ("document", "place", "value", "message"),
+    [
+        (int8(), ("table", 0, "int8_nme"), 10**60, "table[0].int8_nme is beyond 1e+15"),
+        (peers(), ("peers", 1, "stages", "all", "median_ms"), -1e60, "stages.all.median_ms is beyond 1e+15"),
+        (peers(), ("peers", 1, "nme"), 3.2, "not a sound peers record (AttributeError: "),
+        (peers(), ("films",), [{"name": "x"}], "not a sound peers record (KeyError: "),
+        (int8(), ("table", 0, "method"), "\ud800", "half of a surrogate pair"),
+        (int8(), ("table", 0, "method"), "\x1b[31m", "table[0].method has control characters"),
+        (int8(), ("table", 0, "size"), "a\n" * 5000, "table[0].size is 'a"),
+    ],
+)
+def test_damaged_records_are_named(document, place, value, message, write, tmp_path, capsys):
+    inner = document
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    assert main(["report", *write(good=accuracy(), bad=document), "-o", str(tmp_path / "report.html")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'bad.json'}: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert len(error) < 600
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_film_without_figures_has_its_row(write, repository):
+    document = json.loads((repository / "benchmarks" / "results" / "tracking.json").read_text())
+    counts = ("frames", "missed", "missed_detected", "nme", "nme_detected", "detector", "changes", "ms", "ms_faces")
+    document["table"][0] |= dict.fromkeys((*counts, "ratio"))
+    assert "–" in Page(render(read_records([Path(file) for file in write(a=document)]))).text
+
+
 def test_a_missing_record_or_folder_is_refused(tmp_path, write, capsys):
     assert main(["report", str(tmp_path / "gone.json"), "-o", str(tmp_path / "report.html")]) == 1
     assert "no such file" in capsys.readouterr().err
