@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.faces import Faces
+from runtime.console.terminal import print_line
 from runtime.errors import FaceMeshError
 from runtime.sources.address import VIDEO_SUFFIXES
 from runtime.sources.boxes_csv import read_boxes, tell_of_few_boxes
@@ -87,7 +87,7 @@ def _load_film(path: Path) -> Faces:
 def _load_300w_lp(path: Path, photos: Sequence[Path], labelled: Sequence[Path]) -> Faces:
     """Read the labels beside pictures of 300W-LP and AFLW2000-3D; pictures without are named and left out."""
     if missing := sorted({photo.name for photo in photos} - {photo.name for photo in labelled}):
-        print(f"warning: no .mat beside {len(missing)} of {len(photos)} pictures: {_listed(missing)}", file=sys.stderr)
+        print_line(f"warning: no .mat beside {len(missing)} of {len(photos)} pictures: {_listed(missing)}")
     landmarks, yaws = zip(*map(_read_300w_lp, labelled), strict=True)
     points = np.stack(landmarks)
     return Faces(
@@ -162,9 +162,9 @@ def _detect(
         else:
             empty.append(Path(picture).name)
     for fault in faults:
-        print(f"warning: left out: {fault}", file=sys.stderr)
+        print_line(f"warning: left out: {fault}")
     if empty:
-        print(f"warning: no face found in {len(empty)} of {len(pictures)} pictures: {_listed(empty)}", file=sys.stderr)
+        print_line(f"warning: no face found in {len(empty)} of {len(pictures)} pictures: {_listed(empty)}")
     if not found:
         raise FaceMeshError(f"{place}: no face found in any picture; give others, or --boxes FILE")
     return found

@@ -124,11 +124,8 @@ def read_record(path: Path) -> Record:
     document = read_document(path)
     kind = next((kind for kind in KINDS if isinstance(document, dict) and kind.fits(document)), None)
     if kind is None:
-        named = (
-            f" {one_line(repr(document['kind']), 100)}"
-            if isinstance(document, dict) and isinstance(document.get("kind"), str)
-            else ""
-        )
+        name = document.get("kind") if isinstance(document, dict) else None
+        named = f" {one_line(repr(name), 100)}" if isinstance(name, str) else ""
         kinds = ", ".join(kind.name for kind in KINDS)
         raise FaceMeshError(f"{path}: a report cannot be made of this kind of file{named}; it takes {kinds}")
     if fault := mismatch(document, kind.shape) or unfit(document):

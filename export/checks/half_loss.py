@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +13,7 @@ from calibration.precision.half_rounding import with_rounding
 from calibration.quantise import MAX_SHIFT
 from export.graphs.fp16 import to_fp16
 from export.graphs.verify import Outputs, decode_all, run_feeds, run_outputs
+from runtime.console.terminal import print_line
 from runtime.errors import FaceMeshError
 from runtime.models.spec import ModelSpec
 
@@ -81,7 +81,7 @@ def _worst_layers(model: onnx.ModelProto, images: NDArray[np.float32], expected:
     """Return the names of the layers that alone in half precision move the landmarks most, the worst first."""
     layers = [node.name for node in model.graph.node if node.op_type in LAYERS]
     every = {node.name for node in model.graph.node}
-    print(f"note: FP16 loses too much, measuring {len(layers)} layers one by one", file=sys.stderr)
+    print_line(f"note: FP16 loses too much, measuring {len(layers)} layers one by one")
     shifts = {}
     for layer in layers:
         alone, _ = to_fp16(model, every - {layer})

@@ -7,13 +7,13 @@ rewrite_yunet ─ fixed_yunet ─ (to_fp16 | quantise)        one size and a spe
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration.options import add_face_arguments
 from calibration.ranges.methods import METHODS
 from runtime.console.arguments import positive_int, share
+from runtime.console.terminal import print_line
 from runtime.errors import FaceMeshError
 from runtime.models.detector_spec import MOST_SIDE, STRIDES, DetectorInput, DetectorSpec
 from runtime.models.shipped import YUNET
@@ -125,7 +125,7 @@ def _halved(args: argparse.Namespace, model: onnx.ModelProto) -> onnx.ModelProto
     half, warnings = to_fp16(model, {*args.keep, *unfit}, alike=True)
     warnings += [f"{node} stays in FP32: {reason}" for node, reason in unfit.items()]
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print_line(f"warning: {warning}")
     judge = DetectorJudge(scenes if args.labels is None else judging_scenes(args.labels, *args.size))
     before, after = judge.findings(model), judge.findings(half)
     place = f"the shipped photograph at {len(judge)} sizes: " if args.labels is None else f"of {len(judge)} faces "

@@ -11,12 +11,12 @@ import argparse
 import dataclasses
 import gc
 import hashlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration.options import add_calibration_arguments, quantise_request, report
 from runtime.console.arguments import finite_number
+from runtime.console.terminal import print_line
 from runtime.errors import FaceMeshError
 from runtime.models.file_kinds import ENGINE_SUFFIXES
 from runtime.models.spec import ModelSpec, with_face_model
@@ -168,7 +168,7 @@ def _check_form(opened: OpenedModel, path: Path) -> None:
         text = check_form(opened.came, opened.spec, opened.heavy)
     except FaceMeshError as error:
         raise FaceMeshError(f"{path}: {error}") from None
-    print(text, file=sys.stderr if text.startswith("warning") else sys.stdout)
+    (print_line if text.startswith("warning") else print)(text)
 
 
 def _check_half(
@@ -234,7 +234,7 @@ def _in_precision(
         model, warnings = to_fp16(model, {*args.keep, *unfit})
         warnings += [f"{node} stays in FP32: {reason}" for node, reason in unfit.items()]
         for warning in warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+            print_line(f"warning: {warning}")
         model = halved(model, heavy)
     elif args.precision == "int8":
         model, heavy = _quantise(args, put_back(model, heavy), spec), {}
@@ -272,4 +272,4 @@ def _print_steps(steps: list[Step]) -> None:
         if step.dropped is None:
             print(f"{step.name}: largest difference {step.difference:.2g}")
         else:
-            print(f"warning: the rewrite {step.name} is left out: {step.dropped}", file=sys.stderr)
+            print_line(f"warning: the rewrite {step.name} is left out: {step.dropped}")

@@ -46,6 +46,14 @@ def test_pictures_without_a_face_are_counted_and_listed(pictures, capsys):
     assert "warning: no face found in 1 of 3 pictures: empty.jpg" in capsys.readouterr().err
 
 
+def test_names_of_pictures_do_not_steer_the_terminal(pictures, capsys):
+    (pictures / "\x1b[31m\n.jpg").write_bytes(b"no picture")
+    load_faces(pictures)
+    assert "\x1b" not in (said := capsys.readouterr().err)
+    assert "left out: " in said
+    assert "\\x1b[31m\\n.jpg" in said
+
+
 def test_a_folder_of_folders(pictures):
     assert len(load_faces(pictures.parent)) == 2
 
