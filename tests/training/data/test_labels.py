@@ -272,9 +272,7 @@ def test_pictures_that_do_not_fit_their_labels_are_refused(small_model, tmp_path
         read_images(stem, labels)
     write_tar(archive, {"set/0.jpg": jpeg(17), "set/1.jpg": b"", "set/2.jpg": b"no picture"})
     images = read_images(stem, labels)
-    for row, message in enumerate(
-        ("17 x 17 px, its label is for 16 x 16", "1.jpg: cannot be decoded", "2.jpg: damaged")
-    ):
+    for row, message in enumerate(("17 x 17 px, its label is for 16 x 16", "1.jpg: damaged", "2.jpg: damaged")):
         with pytest.raises(FaceMeshError, match=message):
             images[row]
     archive.unlink()
