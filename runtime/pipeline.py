@@ -319,6 +319,6 @@ def _given(image: NDArray[np.uint8], boxes_xyxy: ArrayLike, scores: ArrayLike | 
     confidences = np.ones(len(boxes)) if scores is None else real_numbers(scores, "scores")
     if confidences.shape != (len(boxes),):
         raise FaceMeshError(f"scores must be ({len(boxes)},), one per box, are {confidences.shape}")
-    if not np.isfinite(confidences).all():
+    if scores is not None and not np.isfinite(confidences).all():
         raise FaceMeshError("scores must be finite, are not; leave them out where they are not known")
     return Detections(boxes, confidences)

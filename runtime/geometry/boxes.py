@@ -43,7 +43,7 @@ def real_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
         raise FaceMeshError(f"{name}: {reason(error)}; give an array of numbers") from None
     if array.dtype.kind not in "biuf":
         raise FaceMeshError(f"{name} holds {array.dtype}; give an array of numbers")
-    return array.astype(np.float64)
+    return array.astype(np.float64, copy=False)
 
 
 def check_boxes(boxes_xyxy: ArrayLike, size_wh: tuple[int, int]) -> NDArray[np.float64]:

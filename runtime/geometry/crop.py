@@ -15,6 +15,7 @@ from runtime.storage.limits import PIXELS
 from runtime.tensors import InputSpec
 
 MAX_SUBSAMPLES = 8
+COMMON_PIXELS = 40_000_000  # an image may have so many, whatever the limit
 
 
 def crop_matrix(box_xyxy: ArrayLike, crop_scale: float, size: int) -> NDArray[np.float64]:
@@ -153,7 +154,8 @@ def check_image(image: NDArray[np.uint8]) -> None:
         found = f"{image.dtype} of shape {image.shape}" if is_array else type(image).__name__
         raise ValueError(f"the image must be (H, W, 3) uint8 BGR and not empty, is {found}")
     height, width = image.shape[:2]
-    if excess := PIXELS.excess(width * height):  # a view may have more than the memory of the machine
+    # A view may have more than the memory of the machine. Frames must not pay for the look into the environment.
+    if width * height > COMMON_PIXELS and (excess := PIXELS.excess(width * height)):
         raise FaceMeshError(f"the image has {width} x {height} px: {excess}; reduce the picture")
 
 
