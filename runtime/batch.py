@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from runtime.archives.settings import Settings
 from runtime.archives.shard import Counts
-from runtime.console.arguments import not_empty, positive_int, probability
+from runtime.console.arguments import not_empty, positive_int, probability, some_path
 from runtime.console.exit_codes import exit_code_of
 from runtime.console.terminal import print_line, quiet_libraries
 from runtime.detection.yunet import DETECTION_SIDE
@@ -213,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--engine", metavar="MODEL", help=".onnx or .engine, at this path on all machines; default: the shipped model")
     add("--face-model", type=Path, metavar="FILE.npz", help="of a network of coefficients")
     detector_help = "an engine or .onnx of 'python -m export detector --size', as --engine (default: yunet, on the CPU)"
-    add("--detector", type=lambda text: Path(not_empty(text)), metavar="FILE", help=detector_help)
+    add("--detector", type=some_path, metavar="FILE", help=detector_help)
     add("--precision", choices=tuple(SHIPPED), help="of the shipped model")
     add("--min-confidence", type=probability, metavar="P", help="leave out faces below (default: keep all)")
     add("--vertices", action="store_true", help="keep the dense meshes, too, as float16: 0.26 MB a face")
@@ -226,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
 def _folder(text: str) -> Path:
     if "://" in text:
         raise argparse.ArgumentTypeError(f"must be a folder that all machines see, is the address {text}")
-    return Path(not_empty(text))
+    return some_path(text)
 
 
 if __name__ == "__main__":

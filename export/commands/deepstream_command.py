@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from export.handover.deepstream import PipelineOptions, write_configurations
-from runtime.console.arguments import not_empty, whole_number
+from runtime.console.arguments import some_path, whole_number
 
 DESCRIPTION = (
     "Two configurations of nvinfer, YuNet on frames and the network on faces, with the files they name. "
@@ -17,8 +16,8 @@ DESCRIPTION = (
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``deepstream`` and its arguments."""
     parser = subparsers.add_parser("deepstream", help="configurations for DeepStream", description=DESCRIPTION)
-    parser.add_argument("model", type=_path, metavar="MODEL.onnx", help="with the .json beside it")
-    parser.add_argument("-o", "--output", type=_path, required=True, metavar="FOLDER", help="made if needed")
+    parser.add_argument("model", type=some_path, metavar="MODEL.onnx", help="with the .json beside it")
+    parser.add_argument("-o", "--output", type=some_path, required=True, metavar="FOLDER", help="made if needed")
     defaults = PipelineOptions()
     batch_help = f"most faces in one run of the network ({defaults.batch})"
     parser.add_argument("--batch", type=whole_number(1, 256), default=defaults.batch, help=batch_help)
@@ -33,7 +32,3 @@ def run_command(args: argparse.Namespace) -> None:
     if written.batch != args.batch:
         print(f"note: the network runs {written.batch} faces at a time, not the {args.batch} of --batch")
     print(f"{args.output}: {', '.join(path.name for path in written.files)}")
-
-
-def _path(text: str) -> Path:
-    return Path(not_empty(text))

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from export.handover.triton_repository import NAME, ServerOptions, write_repository
-from runtime.console.arguments import not_empty, whole_number
+from runtime.console.arguments import some_path, whole_number
 
 DESCRIPTION = (
     "Two models for Triton: pictures in and faces out (Python backend), and the plain network. "
@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     model_help = "one .onnx, or engines of one network, each for another compute capability; the .json beside them"
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help=model_help)
     output_help = "folder of the repository, made if needed"
-    parser.add_argument("-o", "--output", type=_folder, required=True, metavar="REPOSITORY", help=output_help)
+    parser.add_argument("-o", "--output", type=some_path, required=True, metavar="REPOSITORY", help=output_help)
     defaults = ServerOptions()
     name_help = f"of the models: NAME and NAME_network ({defaults.name})"
     parser.add_argument("--name", type=_name, default=defaults.name, help=name_help)
@@ -53,10 +53,6 @@ def run_command(args: argparse.Namespace) -> None:
         f"{args.output}: {' and '.join(written.models)}, version {written.version}; "
         f"tritonserver --model-repository {args.output}"
     )
-
-
-def _folder(text: str) -> Path:
-    return Path(not_empty(text))
 
 
 def _name(text: str) -> str:

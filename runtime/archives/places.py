@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -40,7 +41,16 @@ def absolute(place: str) -> str:
 
 def identity(place: str) -> str:
     """Return the same text for all ways to a file through folders and links to folders."""
-    return place if is_remote(place) else str(Path(os.path.realpath(Path(place).parent), Path(place).name))
+    if is_remote(place):
+        return place
+    folder, name = os.path.split(place)
+    return os.path.join(_real_folder(folder), name)
+
+
+@lru_cache
+def _real_folder(folder: str) -> str:
+    """Return a folder without links, which the files in it, one after the other, need not find out anew."""
+    return os.path.realpath(folder)
 
 
 def suffix_of(place: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -61,9 +61,9 @@ def find_files(sources: Sequence[str], recursive: bool) -> Found:
     for source in map(absolute, sources):
         files = None if is_web(source) else list_files(source, recursive)
         for file in [source] if files is None else files:
-            if identity(file) in seen:
+            if (same := identity(file)) in seen:
                 continue
-            seen.add(identity(file))
+            seen.add(same)
             kind = _list_for(found, file)
             if kind is found.others and files is None:
                 forms = "a photo, a folder, a film, a .tar or a .parquet file"
@@ -99,9 +99,9 @@ def make_shards(found: Found, pictures: int) -> Iterator[Shard]:
 def save_plan(shards: Sequence[Shard], settings: dict[str, object], folder: Path) -> None:
     """Write ``plan.parquet``, one row group for each shard. Raises `FaceMeshError`."""
     schema = _SCHEMA.with_metadata({SETTINGS: json.dumps(settings, sort_keys=True)})
-    columns = [[_row_of(shard)[name] for shard in shards] for name in _SCHEMA.names]
+    table = pa.Table.from_pylist([_row_of(shard) for shard in shards], schema)
     with whole_file(folder / NAME) as file:
-        parquet.write_table(pa.table(columns, schema=schema), file, row_group_size=1, compression="zstd")
+        parquet.write_table(table, file, row_group_size=1, compression="zstd")
 
 
 class Plan:
@@ -128,7 +128,7 @@ class Plan:
 
 
 def _row_of(shard: Shard) -> dict[str, object]:
-    return {**asdict(shard), "source": os.fsencode(shard.source), "photos": [*map(os.fsencode, shard.photos)]}
+    return {**vars(shard), "source": os.fsencode(shard.source), "photos": [*map(os.fsencode, shard.photos)]}
 
 
 def _list_for(found: Found, file: str) -> list[str]:

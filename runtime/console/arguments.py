@@ -5,6 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
+
+
+def some_path(text: str) -> Path:
+    """Convert a path, which an unset variable of a shell is not."""
+    return Path(not_empty(text))
 
 
 def positive_int(text: str) -> int:
